@@ -1,0 +1,89 @@
+# Every target works on a machine with Python >= 3.11, pip, make and git; what else it needs, it fetches.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV := .tools/bin/uv
+UV_VERSION := 0.13.8
+MEMBERS := shared user analytics gateway deploy/local
+PACKAGES := servicekit user_service analytics_service gateway local_platform
+MANIFESTS := $(addsuffix /pyproject.toml,$(MEMBERS))
+
+# The interpreter is the machine's own; uv neither fetches one nor reads a .python-version.
+export UV_PYTHON_DOWNLOADS := never
+# Imports dominate the start of a service, so bytecode is written at installation.
+export UV_COMPILE_BYTECODE := 1
+
+GATEWAY_PORT ?= 8080
+DATA_DIR ?= .data
+REPLICAS ?= 1
+MONGO_NODES ?= 1
+# Settings that `make run NAME=value` hands to the platform.
+export MAX_UPLOAD_BYTES GATEWAY_RATE_GENERAL GATEWAY_RATE_AUTH GATEWAY_RATE_UPLOAD USER_RATE SERVICE_CIPHER LOG_LEVEL
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z_-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(UV):
+	@echo "fetching uv $(UV_VERSION)"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .tools uv==$(UV_VERSION)
+
+# The stamp is younger than everything that decides the environment's content.
+.venv/.complete: requirements.lock $(MANIFESTS) | $(UV)
+	@echo "building the environment (once; about a minute)"
+	@$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
+	@$(UV) pip sync --quiet --require-hashes requirements.lock
+	@$(UV) pip install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
+	@touch $@
+
+.PHONY: install
+install: .venv/.complete ## Build the environment (the other targets do it when it is needed)
+
+.PHONY: run
+run: .venv/.complete ## Start the platform: GATEWAY_PORT, DATA_DIR, REPLICAS, MONGO_NODES and the README's settings
+	@exec $(BIN)/python -m local_platform --gateway-port "$(GATEWAY_PORT)" --data-dir "$(DATA_DIR)" --replicas "$(REPLICAS)" --mongo-nodes "$(MONGO_NODES)"
+
+.PHONY: test
+test: .venv/.complete ## Run every test on real stores; ARGS="-k name" selects
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-cov
+test-cov: .venv/.complete ## Run every test and report which lines none of them reached
+	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
+
+.PHONY: check
+check: .venv/.complete ## Lint, types, import directions, security lint
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
+	@$(BIN)/lint-imports
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(MEMBERS)
+
+.PHONY: fmt
+fmt: .venv/.complete ## Format the code and mend what the linter can mend
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: lock
+lock: | $(UV) ## Resolve the dependencies anew into requirements.lock
+	@$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --upgrade \
+		--group build --group dev --all-extras --no-emit-package servicekit --output-file requirements.lock $(MANIFESTS)
+
+.PHONY: admin
+admin: .venv/.complete ## Give an account the role admin: USERNAME=…
+	@test -n "$(USERNAME)" || { echo "say whom: make admin USERNAME=name" >&2; exit 2; }
+	@$(BIN)/python -m local_platform.admin --data-dir "$(DATA_DIR)" "$(USERNAME)"
+
+.PHONY: migration
+migration: .venv/.complete ## Write a migration for a PostgreSQL service: SERVICE=user MESSAGE="add a column"
+	@test -n "$(SERVICE)" -a -n "$(MESSAGE)" || { echo 'say which: make migration SERVICE=user MESSAGE="add a column"' >&2; exit 2; }
+	@$(BIN)/python -m local_platform.migration "$(SERVICE)" "$(MESSAGE)"
+
+.PHONY: clean
+clean: ## Remove the environment, caches and reports; the data of `make run` stays
+	@rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .import_linter_cache htmlcov .coverage
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,74 @@
+"""The list of services, read from `deploy/services.toml`."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Store = Literal["postgres", "mongo"]
+
+DEFAULT_PATH = Path(__file__).resolve().parents[2] / "deploy" / "services.toml"
+
+
+class CatalogError(ValueError):
+    """The service list cannot be used; the message names the entry and what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEntry:
+    """One service of the platform, as `deploy/services.toml` describes it."""
+
+    name: str
+    prefix: str
+    development_port: int
+    store: Store
+    calls: tuple[str, ...] = ()
+    well_known: tuple[str, ...] = ()
+
+    @property
+    def package(self) -> str:
+        """The import name, which differs from the folder's: `user` → `user_service`."""
+        return f"{self.name}_service"
+
+    @property
+    def application(self) -> str:
+        """What gunicorn runs: `user_service.app:create_app()`."""
+        return f"{self.package}.app:create_app()"
+
+    @property
+    def migration(self) -> str:
+        """The module of the migration job: `user_service.migrate`."""
+        return f"{self.package}.migrate"
+
+
+def read_catalog(path: Path = DEFAULT_PATH) -> Mapping[str, ServiceEntry]:
+    """Return the services by name, in the order of the file.
+
+    Raises `CatalogError` for a missing or malformed file, or a call to a service that is not listed.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise CatalogError(f"{path}: {error}") from error
+    catalog = {name: _entry(path, name, table) for name, table in document.items()}
+    for entry in catalog.values():
+        if unknown := [peer for peer in entry.calls if peer not in catalog or peer == entry.name]:
+            raise CatalogError(f"{path}: [{entry.name}] calls {', '.join(unknown)}, which is no other listed service")
+    return catalog
+
+
+def _entry(path: Path, name: str, table: Mapping[str, Any]) -> ServiceEntry:
+    try:
+        if table["store"] not in ("postgres", "mongo"):
+            raise CatalogError(f"{path}: [{name}] store must be postgres or mongo, not {table['store']!r}")
+        return ServiceEntry(
+            name=name,
+            prefix=str(table["prefix"]),
+            development_port=int(table["development_port"]),
+            store=table["store"],
+            calls=tuple(table.get("calls", ())),
+            well_known=tuple(table.get("well_known", ())),
+        )
+    except KeyError as error:
+        raise CatalogError(f"{path}: [{name}] lacks {error.args[0]}") from error
