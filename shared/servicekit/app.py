@@ -1,0 +1,278 @@
+"""The assembly that all services share: middleware in the right order, error handlers, probes, documentation.
+
+A request passes, from the outside in:
+
+    RequestMiddleware   request id, context, metrics, access line
+    SealedReceiver      opens a sealed request, seals its answer
+    ErrorBoundary       the caller's deadline; whatever nothing else caught becomes a problem document
+    FastAPI             routing, validation, the route
+
+The receiver stands outside the error boundary because the error of a sealed request is sealed as well.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from loguru import logger
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils.compat import uuid7
+
+from servicekit import context, errors, logs, metrics
+from servicekit.client_address import client_address
+from servicekit.health import Check, health_router
+from servicekit.settings import ServiceSettings
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# W3C Trace Context, section 3.2: version, trace id, parent id, flags.
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+# Probes and scrapes come every few seconds; a line for each would bury the others.
+_UNLOGGED = frozenset({"/health", "/ready", "/metrics"})
+NO_ROUTE = "(no route)"
+
+# Documented once for all statuses: every error of every route has this shape (RFC 9457).
+PROBLEM_RESPONSE: dict[str, Any] = {
+    "description": "An error",
+    "content": {
+        errors.PROBLEM_JSON: {
+            "schema": {
+                "type": "object",
+                "required": ["type", "title", "status", "detail", "instance", "request_id"],
+                "properties": {
+                    "type": {"type": "string"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "detail": {"type": "string"},
+                    "instance": {"type": "string"},
+                    "request_id": {"type": ["string", "null"]},
+                    "errors": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+                        },
+                    },
+                },
+            }
+        }
+    },
+}
+
+
+def build_app(
+    settings: ServiceSettings,
+    *,
+    title: str,
+    lifespan: Lifespan,
+    routers: Sequence[APIRouter],
+    checks: Mapping[str, Check],
+    unavailable: Sequence[type[Exception]] = (),
+    receiver: Middleware | None = None,
+) -> FastAPI:
+    """Return a service's application.
+
+    `unavailable` are the exceptions by which the store's driver says that the store is away (answered with 503);
+    `receiver` is the middleware that opens sealed requests.
+    """
+    logs.configure(
+        settings.service_name,
+        format_=settings.log_format,
+        level=settings.log_level,
+        levels=settings.log_levels,
+        directory=settings.log_dir,
+    )
+    app = FastAPI(
+        title=title,
+        version="1",
+        lifespan=lifespan,
+        redoc_url=None,
+        responses={"default": PROBLEM_RESPONSE},
+        middleware=[
+            Middleware(RequestMiddleware, settings=settings),
+            *([receiver] if receiver else []),
+            Middleware(ErrorBoundary),
+        ],
+    )
+    app.include_router(health_router(settings.service_name, checks))
+    for router in routers:
+        app.include_router(router)
+    app.add_exception_handler(errors.ServiceError, _service_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    for exception in unavailable:
+        app.add_exception_handler(exception, _store_away)
+    return app
+
+
+class RequestMiddleware:
+    """Gives each request its context, then measures and logs it. Pure ASGI: no task, no body in between."""
+
+    def __init__(self, app: ASGIApp, *, settings: ServiceSettings) -> None:
+        self._app = app
+        self._service = settings.service_name
+        self._gateway_networks = settings.gateway_networks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = _request_context(scope)
+        answer = _Answer(send, request.request_id)
+        started = time.perf_counter()
+        token = context.enter(request)
+        metrics.REQUESTS_IN_PROGRESS.inc()
+        try:
+            await self._app(scope, receive, answer.send)
+        finally:
+            metrics.REQUESTS_IN_PROGRESS.dec()
+            context.leave(token)
+            seconds = time.perf_counter() - started
+            # 499: the client went away before there was an answer (a number that NGINX uses, too).
+            status = answer.status or 499
+            metrics.observe_request(scope["method"], _route_template(scope), status, seconds)
+            if scope["path"] not in _UNLOGGED:
+                self._log(scope, request, status, seconds)
+
+    def _log(self, scope: Scope, request: context.RequestContext, status: int, seconds: float) -> None:
+        logs.access(
+            {
+                "time": datetime.now(UTC),
+                "level": "INFO",
+                "logger": "access",
+                "service": self._service,
+                "method": scope["method"],
+                # The query is left out: it may hold a signature.
+                "path": scope["path"],
+                "route": _route_template(scope),
+                "status": status,
+                "ms": round(seconds * 1000, 3),
+                "client": client_address(scope, self._gateway_networks),
+                "request_id": request.request_id,
+                "correlation_id": request.correlation_id,
+                "trace_id": request.trace_id,
+                "user_id": request.user_id,
+                "caller": request.caller,
+                **request.log_fields,
+            }
+        )
+
+
+class _Answer:
+    """Adds the request id to one answer and remembers its status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id.encode()
+        self.status: int | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
+        await self._send(message)
+
+
+class ErrorBoundary:
+    """Turns what nothing else caught into a problem document, and stops when the caller has given up."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        request = context.current()
+        try:
+            async with asyncio.timeout(request.remaining() if request else None) as limit:
+                await self._app(scope, receive, watch)
+            return
+        except Exception as error:
+            # A TimeoutError of the code inside is no passed deadline.
+            if isinstance(error, TimeoutError) and limit.expired():
+                failure: errors.ServiceError = errors.DeadlineExceeded()
+                logger.warning("the caller's deadline passed")
+            else:
+                failure = errors.ServiceError("The service failed. The request id identifies the incident.")
+                logger.exception("unexpected error")
+        if started:
+            # The status is sent already; only a broken connection can still tell the client.
+            raise ConnectionAbortedError("the answer broke off after its start")
+        await errors.ProblemResponse(failure, instance=scope["path"])(scope, receive, send)
+
+
+def _request_context(scope: Scope) -> context.RequestContext:
+    headers = dict(scope["headers"])
+    request_id = _identifier(headers.get(b"x-request-id")) or str(uuid7())
+    traceparent = headers.get(b"traceparent", b"").decode("latin-1")
+    traced = _TRACEPARENT.fullmatch(traceparent) is not None
+    return context.RequestContext(
+        request_id=request_id,
+        correlation_id=_identifier(headers.get(b"x-correlation-id")) or request_id,
+        traceparent=traceparent if traced else None,
+        tracestate=headers.get(b"tracestate", b"").decode("latin-1") or None if traced else None,
+        deadline=_deadline(headers.get(b"x-request-deadline-ms", b"")),
+    )
+
+
+def _identifier(value: bytes | None) -> str | None:
+    text = (value or b"").decode("latin-1")
+    return text if _ID.fullmatch(text) else None
+
+
+def _deadline(milliseconds: bytes) -> float | None:
+    """Return the `time.monotonic()` at which the caller gives up. Ten digits are 115 days: more is no deadline."""
+    if not milliseconds.isdigit() or len(milliseconds) > 10:
+        return None
+    return time.monotonic() + int(milliseconds) / 1000
+
+
+def _route_template(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", NO_ROUTE)
+
+
+async def _service_error(request: Request, error: Exception) -> Any:
+    assert isinstance(error, errors.ServiceError)
+    return errors.ProblemResponse(error, instance=request.url.path)
+
+
+async def _validation_error(request: Request, error: Exception) -> Any:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        failure: errors.ServiceError = errors.BadRequest("The body is not valid JSON.")
+    else:
+        failure = errors.UnprocessableContent(
+            "Some fields are invalid; `errors` lists them.", errors=errors.fields_of(found)
+        )
+    return errors.ProblemResponse(failure, instance=request.url.path)
+
+
+async def _http_exception(request: Request, error: Exception) -> Any:
+    """Render what the framework itself raises: 404 and 405 of the router, 400 of the body parser."""
+    assert isinstance(error, HTTPException)
+    kind = type("FrameworkError", (errors.ServiceError,), {"status": error.status_code})
+    return errors.ProblemResponse(kind(str(error.detail), headers=error.headers), instance=request.url.path)
+
+
+async def _store_away(request: Request, error: Exception) -> Any:
+    logger.error("a store is away: {}", type(error).__name__)
+    return errors.ProblemResponse(errors.ServiceUnavailable(), instance=request.url.path)

@@ -1,0 +1,57 @@
+"""PostgreSQL by SQLAlchemy and asyncpg: one engine per process, sized on purpose."""
+
+from typing import Any
+
+from pydantic import SecretStr
+from sqlalchemy import event, text
+from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+# What a driver raises when the server is away, restarts or has no connection left. asyncpg refuses to connect
+# with a plain OSError, which SQLAlchemy hands on as it is.
+UNAVAILABLE: tuple[type[Exception], ...] = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
+
+POOL_SIZE = 5
+POOL_WAIT_SECONDS = 5.0
+CONNECT_SECONDS = 3.0
+STATEMENT_MILLISECONDS = 10_000
+
+
+def create_engine(url: SecretStr, *, application: str, pool_size: int = POOL_SIZE) -> AsyncEngine:
+    """Return an engine with `pool_size` connections and no overflow: the budget is workers × replicas × this."""
+    engine = create_async_engine(
+        url.get_secret_value(),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_WAIT_SECONDS,
+        # The values of a failed statement may be somebody's data: they stay out of exceptions and logs.
+        hide_parameters=True,
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "server_settings": {
+                "application_name": application,
+                "statement_timeout": str(STATEMENT_MILLISECONDS),
+                # A process that dies within a transaction must not keep its locks.
+                "idle_in_transaction_session_timeout": str(STATEMENT_MILLISECONDS),
+            },
+        },
+    )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _refuse_closed(connection: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:
+    """Make the pool connect anew when the server has closed a connection meanwhile.
+
+    asyncpg learns of it when the socket closes, so this needs no round trip, unlike `pool_pre_ping`.
+    """
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+async def ping(engine: AsyncEngine) -> None:
+    """Raise unless the server answers a query."""
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))

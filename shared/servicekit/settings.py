@@ -1,0 +1,98 @@
+"""Settings that every service reads from its environment, once, at start.
+
+A secret may stand in a file: `DATABASE_URL_FILE=/run/secrets/database_url` fills `DATABASE_URL`. No secret has a
+default, and production refuses the placeholders of `.env.example`.
+"""
+
+import os
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+PLACEHOLDERS = ("change-me", "changeme", "placeholder", "example", "secret", "password")
+FILE_SUFFIX = "_FILE"
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Reads each field `NAME` from the file that `NAME_FILE` names."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(field_name.upper() + FILE_SUFFIX)
+        if path is None:
+            return None, field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        except OSError as error:
+            raise ValueError(f"{field_name.upper()}{FILE_SUFFIX}: {error}") from error
+
+    def __call__(self) -> dict[str, Any]:
+        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class ServiceSettings(BaseSettings):
+    """What the kit needs to know. A service derives its own settings and adds its store's address."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    service_name: str
+    environment: Literal["development", "production"] = "production"
+
+    log_level: str = "INFO"
+    log_format: Literal["json", "console"] = "json"
+    log_dir: Path | None = None
+    # `sqlalchemy=WARNING,aiohttp=ERROR`: levels of single libraries.
+    log_levels: str = ""
+
+    valkey_url: SecretStr
+
+    service_keys_dir: Path
+    service_cipher: Literal["fernet", "aes-256-gcm"] = "fernet"
+    # Base URLs of each service that this one calls, one for each replica; a DNS name may stand for several.
+    peer_urls: dict[str, list[str]] = Field(default_factory=dict)
+
+    # Networks from which X-Real-IP is believed: the gateway's own.
+    gateway_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    # Requests per second and user, over all replicas; 0 switches the limit off.
+    user_rate: int = Field(default=100, ge=0)
+
+    token_issuer: str = "baseplate-user"
+    token_audience: str = "baseplate"
+
+    # Keys the HMAC by which a repeated request is recognised as the same one.
+    fingerprint_secret: SecretStr = Field(min_length=32)
+
+    @field_validator("gateway_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _refuse_placeholders(self) -> Self:
+        if self.environment == "production":
+            for name in type(self).model_fields:
+                value = getattr(self, name)
+                if isinstance(value, SecretStr) and _is_placeholder(value.get_secret_value()):
+                    raise ValueError(f"{name.upper()} still holds a placeholder; set a secret of your own")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
+
+def _is_placeholder(value: str) -> bool:
+    """Whether a secret, or the password inside a URL, is one of the words that stand for a missing secret."""
+    password = value.split("://", 1)[-1].rsplit("@", 1)[0].rsplit(":", 1)[-1] if "://" in value else value
+    return password.lower().strip("<>_-") in PLACEHOLDERS or "change-me" in password.lower()
