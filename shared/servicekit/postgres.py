@@ -42,7 +42,7 @@ def create_engine(url: SecretStr, *, application: str, pool_size: int = POOL_SIZ
     return engine
 
 
-def _refuse_closed(connection: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:
+def _refuse_closed(connection: Any, _entry: ConnectionPoolEntry, _proxy: Any) -> None:
     """Make the pool connect anew when the server has closed a connection meanwhile.
 
     asyncpg learns of it when the socket closes, so this needs no round trip, unlike `pool_pre_ping`.
