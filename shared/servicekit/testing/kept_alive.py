@@ -1,0 +1,81 @@
+"""HTTP clients that keep their connections busy and count every request that gets no answer.
+
+They are deliberately less forgiving than a library's client: nothing is sent twice, and a connection that breaks under
+a request counts as a lost request. Only an answer's `Connection: close` makes them connect anew.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+READ_SECONDS = 10.0
+_BROKEN = (ConnectionError, asyncio.IncompleteReadError, TimeoutError)
+
+
+class KeptAliveClients:
+    """`count` clients that send `POST path` over kept-alive connections for as long as the context is open.
+
+    `pause` is the longest time in seconds that a client waits between two requests. `sent` counts requests, `lost`
+    those without an answer by their error, `statuses` the answers by their status.
+    """
+
+    def __init__(self, port: int, *, path: str = "/", count: int = 16, pause: float = 0.01) -> None:
+        self._port = port
+        self._request = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+        self._count = count
+        self._pause = pause
+        self._done = asyncio.Event()
+        self._progress = asyncio.Condition()
+        self._clients: list[asyncio.Task[None]] = []
+        self.sent = 0
+        self.lost: Counter[str] = Counter()
+        self.statuses: Counter[int] = Counter()
+
+    async def __aenter__(self) -> Self:
+        self._clients = [asyncio.create_task(self._run()) for _ in range(self._count)]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        await asyncio.gather(*self._clients)
+
+    async def more(self, requests: int) -> None:
+        """Wait until so many further requests were sent."""
+        goal = self.sent + requests
+        async with self._progress:
+            await self._progress.wait_for(lambda: self.sent >= goal)
+
+    async def _run(self) -> None:
+        while not self._done.is_set():
+            try:
+                await self._use_one_connection()
+            except _BROKEN as error:
+                self.lost[type(error).__name__] += 1
+
+    async def _use_one_connection(self) -> None:
+        self.sent += 1
+        async with asyncio.timeout(READ_SECONDS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            while await self._exchange(reader, writer) and not self._done.is_set():
+                await asyncio.sleep(random.uniform(0, self._pause))
+                self.sent += 1
+        finally:
+            writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Send one request, read its answer, return whether the connection stays."""
+        async with asyncio.timeout(READ_SECONDS):
+            writer.write(self._request)
+            await writer.drain()
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
+            await reader.readexactly(length)
+        self.statuses[int(head.split(b" ", 2)[1])] += 1
+        async with self._progress:
+            self._progress.notify_all()
+        return b"connection: close" not in head
