@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
+
 from servicekit.worker import die_with_master
 
 worker_class = "servicekit.worker.GracefulWorker"

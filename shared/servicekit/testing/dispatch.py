@@ -1,0 +1,125 @@
+"""A dispatcher for unit tests: it calls nobody, remembers what it was asked, and answers what it was told.
+
+It checks and judges like the real one: a call that `Dispatcher` would refuse raises InvalidCall here too, and a status
+such as 404 is raised as PeerRefused. The contract tests run against both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from servicekit.dispatch.answers import Answer, judged
+from servicekit.dispatch.calls import Param, build_call
+from servicekit.dispatch.errors import DispatchError
+from servicekit.dispatch.policy import CallPolicy
+
+
+class UnexpectedCall(AssertionError):
+    """A call for which no answer was set."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCall:
+    """One call as it was made."""
+
+    peer: str
+    method: str
+    path: str
+    params: Mapping[str, Param] | None
+    headers: Mapping[str, str] | None
+    json: Any
+    content: bytes | None
+    encrypted: bool
+    idempotency_key: str | None
+    deadline: float | None
+    policy: CallPolicy | None
+
+
+class FakeDispatcher:
+    """Fulfils `servicekit.dispatcher.CanCall`.
+
+        dispatcher = FakeDispatcher()
+        dispatcher.will_answer("user", "/api/v1/users/stats/count", json={"count": 3})
+        dispatcher.will_fail("analytics", "/api/v1/analytics/events", PeerTimeout("analytics", "away"), method="POST")
+
+    Several answers for one route are given in turn, and the last one from then on.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[RecordedCall] = []
+        self._outcomes: dict[tuple[str, str, str], list[Answer | DispatchError]] = {}
+
+    def will_answer(
+        self,
+        peer: str,
+        path: str,
+        *,
+        method: str = "GET",
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        content: bytes = b"",
+    ) -> None:
+        """Set the next answer of one route."""
+        body = content if json is None else orjson.dumps(json)
+        self._add(peer, method, path, Answer.of(status, headers, body))
+
+    def will_fail(self, peer: str, path: str, error: DispatchError, *, method: str = "GET") -> None:
+        """Set an error as the next outcome of one route."""
+        self._add(peer, method, path, error)
+
+    async def call(
+        self,
+        peer: str,
+        path: str,
+        *,
+        method: str = "GET",
+        params: Mapping[str, Param] | None = None,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        content: bytes | None = None,
+        encrypted: bool = False,
+        idempotency_key: str | Literal[True] | None = None,
+        deadline: float | None = None,
+        policy: CallPolicy | None = None,
+    ) -> Answer:
+        """Record the call and give the outcome that was set. Raises UnexpectedCall where none was."""
+        checked = build_call(
+            path,
+            method=method,
+            params=params,
+            headers=headers,
+            json=json,
+            content=content,
+            idempotency_key=idempotency_key,
+        )
+        self.calls.append(
+            RecordedCall(
+                peer=peer,
+                method=method,
+                path=path,
+                params=params,
+                headers=headers,
+                json=json,
+                content=content,
+                encrypted=encrypted,
+                idempotency_key=checked.idempotency_key,
+                deadline=deadline,
+                policy=policy,
+            )
+        )
+        return self._outcome(peer, method, path)
+
+    def _add(self, peer: str, method: str, path: str, outcome: Answer | DispatchError) -> None:
+        self._outcomes.setdefault((peer, method, path), []).append(outcome)
+
+    def _outcome(self, peer: str, method: str, path: str) -> Answer:
+        outcomes = self._outcomes.get((peer, method, path))
+        if not outcomes:
+            raise UnexpectedCall(f"{method} {path} of {peer} was called, and no answer was set for it")
+        outcome = outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
+        if isinstance(outcome, DispatchError):
+            raise outcome
+        return judged(peer, outcome)
