@@ -1,0 +1,43 @@
+"""Fixtures that all test suites share: the real stores, started once per run, and a fresh corner of each per test."""
+
+from collections.abc import AsyncIterator
+from itertools import count
+
+import pytest
+from redis.asyncio import Redis
+
+from local_platform.stores import StoreSet, running_stores
+
+_names = (f"test_{number}" for number in count(1))
+
+
+@pytest.fixture(scope="session")
+async def stores(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StoreSet]:
+    """PostgreSQL, a MongoDB replica set and Valkey, for the whole run. A test that stops one starts it again."""
+    async with running_stores(tmp_path_factory.mktemp("stores")) as stores:
+        yield stores
+
+
+@pytest.fixture
+async def postgres_url(stores: StoreSet) -> AsyncIterator[str]:
+    """The URL of an empty PostgreSQL database of this test's own."""
+    name = next(_names)
+    yield await stores.create_postgres_database(name)
+    await stores.drop_postgres_database(name)
+
+
+@pytest.fixture
+async def mongo_url(stores: StoreSet) -> AsyncIterator[str]:
+    """The URL of an empty MongoDB database of this test's own."""
+    name = next(_names)
+    yield stores.mongo_url(name)
+    await stores.drop_mongo_database(name)
+
+
+@pytest.fixture
+async def valkey_url(stores: StoreSet) -> str:
+    """The URL of an empty Valkey."""
+    url = stores.valkey_url()
+    async with Redis.from_url(url) as valkey:
+        await valkey.flushall()
+    return url

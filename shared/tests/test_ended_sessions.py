@@ -1,0 +1,72 @@
+"""Ended sessions reach every process, and a Valkey that lost them does not make them valid again."""
+
+import time
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from servicekit import ended_sessions
+from servicekit.ended_sessions import EndedSessions
+
+
+@pytest.fixture
+async def valkey(valkey_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(valkey_url) as client:
+        yield client
+
+
+async def test_a_published_end_is_known_to_every_process_after_a_refresh(valkey: Redis) -> None:
+    publisher, *followers = (EndedSessions(valkey) for _ in range(3))
+    session = uuid4()
+    await publisher.publish({session: time.time() + 60})
+
+    for follower in followers:
+        assert session not in follower
+        await follower.refresh()
+        assert session in follower
+
+
+async def test_more_ends_than_one_batch_are_all_heard(valkey: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ended_sessions, "BATCH", 10)
+    sessions = {uuid4(): time.time() + 60 for _ in range(35)}
+    await EndedSessions(valkey).publish(sessions)
+
+    follower = EndedSessions(valkey)
+    await follower.refresh()
+    assert all(session in follower for session in sessions)
+
+
+async def test_what_is_known_outlives_an_emptied_valkey_and_new_ends_are_heard(valkey: Redis) -> None:
+    follower, before, after = EndedSessions(valkey), uuid4(), uuid4()
+    await follower.publish({before: time.time() + 60})
+    await follower.refresh()
+
+    await valkey.flushall()
+    assert not await follower.exists()
+    await follower.publish({after: time.time() + 60})
+    await follower.refresh()
+    assert before in follower
+    assert after in follower
+
+
+async def test_without_valkey_a_metric_says_that_ends_are_not_heard() -> None:
+    follower = EndedSessions(Redis.from_url("redis://127.0.0.1:1/0"))
+
+    await follower.refresh()
+
+    assert ended_sessions.DEAF._value.get() == 1
+    ended_sessions.DEAF.set(0)
+
+
+async def test_a_session_is_forgotten_once_its_token_has_expired(
+    valkey: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower, session = EndedSessions(valkey), uuid4()
+    follower.add(session, time.time() + 60)
+
+    later = time.time() + 61
+    monkeypatch.setattr("servicekit.ended_sessions.time.time", lambda: later)
+    await follower.refresh()
+    assert session not in follower
