@@ -1,0 +1,56 @@
+"""Where everything lives: the checkout, and the folders below DATA_DIR."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_platform.errors import DataDirectoryUnusable
+from local_platform.files import private_directory
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The folders below one DATA_DIR."""
+
+    root: Path
+
+    @classmethod
+    def prepare(cls, data_dir: Path) -> "Layout":
+        """Make DATA_DIR where it is missing; raise DataDirectoryUnusable when it cannot be written."""
+        root = data_dir.expanduser().absolute()
+        try:
+            # PostgreSQL refuses to run as root and gets another user, who has to pass through to its own folder.
+            root.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+            probe = root / f".writable-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise DataDirectoryUnusable(
+                f"DATA_DIR {root} cannot be written ({error.strerror}); make it writable, "
+                "or choose another with DATA_DIR=…"
+            ) from error
+        return cls(root)
+
+    @property
+    def run_file(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def port_file(self) -> Path:
+        return self.root / "ports.json"
+
+    @property
+    def secrets(self) -> Path:
+        return self.root / "secrets"
+
+    def log(self, name: str) -> Path:
+        return private_directory(self.root / "logs") / f"{name}.log"
+
+    def store(self, name: str) -> Path:
+        return self.root / "stores" / name
+
+    def work(self, name: str) -> Path:
+        """Return the working directory of a child: below DATA_DIR, so that its left-overs can be recognised."""
+        return private_directory(self.root / "work" / name)

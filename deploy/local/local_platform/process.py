@@ -1,0 +1,104 @@
+"""One operating-system process: started in a group of its own, bound to our life, ended whole."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from local_platform.errors import ServerMissing
+
+LOG_LIMIT_BYTES = 10 * 1024 * 1024
+GROUP_END_SECONDS = 5.0
+POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run and how. A child learns of our death by `death_signal` and so leaves nothing behind."""
+
+    argv: Sequence[str]
+    directory: Path
+    log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    death_signal: signal.Signals = signal.SIGTERM
+    # Words that stand before the command and replace themselves by it: another user, another user namespace.
+    wrapper: Sequence[str] = ()
+
+
+def _bound_to_our_life(command: Command) -> list[str]:
+    """Return the argv that asks the kernel for `death_signal` when we die, however we die (prctl PR_SET_PDEATHSIG).
+
+    setpriv does it in the child's place: code between fork and exec is unsafe beside threads, and a change of user
+    would clear the setting. Where setpriv is missing, the next start ends what a killed launcher left.
+    """
+    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+    if setpriv is None:
+        return [*command.wrapper, *command.argv]
+    guard = [setpriv, "--pdeathsig", command.death_signal.name.removeprefix("SIG"), "--"]
+    return [*command.wrapper, *guard, *command.argv]
+
+
+async def spawn(command: Command) -> asyncio.subprocess.Process:
+    """Start a process as the leader of a new group; its output goes to the end of its log."""
+    rotate(command.log)
+    with command.log.open("ab") as log:
+        try:
+            return await asyncio.create_subprocess_exec(
+                *_bound_to_our_life(command),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=command.directory,
+                env={**os.environ, **command.environment},
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise ServerMissing(f"{error.filename} does not exist") from error
+
+
+def rotate(log: Path) -> None:
+    """Keep one earlier log once a log has grown large, so that logs cannot fill the disk over many starts."""
+    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+        log.replace(log.with_name(f"{log.name}.1"))
+
+
+def signal_process(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+def signal_group(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+async def end_group(group: int) -> None:
+    """Kill what is left of a group and wait until it is gone, so that its ports and locks are free again."""
+    signal_group(group, signal.SIGKILL)
+    end = asyncio.get_running_loop().time() + GROUP_END_SECONDS
+    while asyncio.get_running_loop().time() < end:
+        if not group_members(group):
+            return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def group_members(group: int) -> list[int]:
+    """Return the living processes of a group; zombies only wait for their parent and hold nothing."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, 0)
+        return [pid for pid in psutil.pids() if _belongs(pid, group)]
+    return []
+
+
+def _belongs(pid: int, group: int) -> bool:
+    try:
+        return os.getpgid(pid) == group and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, PermissionError, psutil.Error):
+        return False
