@@ -1,0 +1,48 @@
+"""An answer that can be stored and given again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import orjson
+from pydantic import BaseModel
+from starlette.responses import Response
+
+REPLAYED_HEADER = "Idempotency-Replayed"
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, headers and body as an effect decided them. Secrets do not belong here: it is stored in plain."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    replayed: bool = False
+
+    @classmethod
+    def json(
+        cls, content: BaseModel | Mapping[str, Any], *, status: int = 201, headers: Mapping[str, str] | None = None
+    ) -> Self:
+        """Return an answer with a JSON body, from a model or from what orjson can write."""
+        if isinstance(content, BaseModel):
+            body = content.model_dump_json().encode()
+        else:
+            body = orjson.dumps(content, option=orjson.OPT_UTC_Z)
+        return cls(status, body, (("Content-Type", JSON), *(headers or {}).items()))
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx; only such answers are stored."""
+        return 200 <= self.status < 300
+
+    def as_replay(self) -> Self:
+        return replace(self, replayed=True)
+
+    def response(self) -> Response:
+        """Return the HTTP response; a stored answer says that it is one."""
+        response = Response(self.body, self.status, dict(self.headers))
+        if self.replayed:
+            response.headers[REPLAYED_HEADER] = "true"
+        return response

@@ -1,0 +1,80 @@
+"""One attempt at a request that may be repeated, and the two ways in which its key can be refused.
+
+Conflict 409              KeyInUse    the first attempt is still in flight
+UnprocessableContent 422  KeyReused   the key came with another request before
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal, Self
+from uuid import UUID
+
+from prometheus_client import Counter
+
+from servicekit.errors import Conflict, UnprocessableContent
+from servicekit.idempotency.answer import Answer
+
+KEPT = timedelta(hours=24)
+ANONYMOUS = "anonymous"
+
+REPLAYS = Counter("service_idempotency_replays_total", "Requests answered with a stored answer.", ["route"])
+CONFLICTS = Counter(
+    "service_idempotency_conflicts_total",
+    "Requests refused because of their Idempotency-Key: its first request is in flight, or it had another body.",
+    ["route", "reason"],
+)
+
+
+class KeyInUse(Conflict):
+    """The first request with this key is in flight; its answer can be fetched with the same key soon."""
+
+    type = "urn:baseplate:problem:idempotency-key-in-use"
+    detail = "A request with this Idempotency-Key is being processed. Try again."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "1"})
+
+
+class KeyReused(UnprocessableContent):
+    type = "urn:baseplate:problem:idempotency-key-reused"
+    detail = "This Idempotency-Key was used for another request."
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What the stores need to know of a request.
+
+    `id` stands for the key within its scope; without a key it is None and the effect simply runs. `route` is the
+    template of the path, for the metrics.
+    """
+
+    route: str
+    id: bytes | None
+    fingerprint: bytes = b""
+
+    @classmethod
+    def of(cls, *, method: str, route: str, caller: UUID | str | None, key: str | None, fingerprint: bytes) -> Self:
+        """Scope `key` by the caller (None is anonymous), the method and the route."""
+        if key is None:
+            return cls(route, None)
+        # None of the first three can contain a line break, so no two scopes read the same.
+        scope = f"{method}\n{route}\n{ANONYMOUS if caller is None else caller}\n{key}"
+        return cls(route, hashlib.sha256(scope.encode()).digest(), fingerprint)
+
+    def replay(self, answer: Answer, fingerprint: bytes) -> Answer:
+        """Return the stored answer. Raises `KeyReused` when its request had another fingerprint."""
+        if not hmac.compare_digest(fingerprint, self.fingerprint):
+            self._count_conflict("other_request")
+            raise KeyReused
+        REPLAYS.labels(self.route).inc()
+        return answer.as_replay()
+
+    def in_use(self) -> KeyInUse:
+        """Return the error to raise while another attempt holds the key."""
+        self._count_conflict("in_flight")
+        return KeyInUse()
+
+    def _count_conflict(self, reason: Literal["in_flight", "other_request"]) -> None:
+        CONFLICTS.labels(self.route, reason).inc()

@@ -1,0 +1,146 @@
+"""Idempotency over MongoDB: the claim is a document inserted by the transaction that runs the effect.
+
+A second transaction that inserts the same id meets a write conflict at once, or a duplicate once the first has
+committed. A process that dies leaves its transaction to the server, which ends it after
+`transactionLifetimeLimitSeconds` (3 on our servers); until then the key is in use.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from pymongo import AsyncMongoClient, IndexModel, WriteConcern
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from servicekit.idempotency.answer import Answer
+from servicekit.idempotency.attempt import KEPT, Attempt
+
+COLLECTION_NAME: Final = "idempotency_keys"
+INDEXES: Final = [IndexModel("created_at", name="expiry", expireAfterSeconds=int(KEPT.total_seconds()))]
+"""What a service's migration creates on its collection `COLLECTION_NAME`."""
+
+ATTEMPTS: Final = 5
+RETRY_SECONDS: Final = 5.0
+LONGEST_PAUSE_SECONDS: Final = 0.25
+_WRITE_CONFLICT: Final = 112
+
+T = TypeVar("T")
+Document = dict[str, Any]
+
+
+async def in_transaction(client: AsyncMongoClient[Document], work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
+    """Run `work` in a transaction (snapshot reads, majority commit) and return what it returned.
+
+    Transient errors, write conflicts among them, run it again: `ATTEMPTS` times at most and for `RETRY_SECONDS` at
+    most, with full jitter. The driver's own `with_transaction` would go on for two minutes.
+    """
+    deadline = time.monotonic() + RETRY_SECONDS
+    async with client.start_session() as session:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await _once(session, work, deadline)
+            except PyMongoError as error:
+                transient = error.has_error_label("TransientTransactionError")
+                if not transient or attempt == ATTEMPTS or time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE_SECONDS, 0.01 * 2**attempt)))
+    raise AssertionError("unreachable")
+
+
+async def _once(session: AsyncClientSession, work: Callable[[AsyncClientSession], Awaitable[T]], deadline: float) -> T:
+    await session.start_transaction(read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority"))
+    try:
+        result = await work(session)
+    except BaseException:
+        if session.in_transaction:
+            await session.abort_transaction()
+        raise
+    while True:
+        try:
+            await session.commit_transaction()
+        except PyMongoError as error:
+            # A commit may be sent again: the server knows the transaction by its number.
+            if not error.has_error_label("UnknownTransactionCommitResult") or time.monotonic() >= deadline:
+                raise
+        else:
+            return result
+
+
+class _Taken(Exception):
+    """Another attempt holds the key, or has stored its answer."""
+
+
+class MongoIdempotency:
+    """Runs an effect once per key, over the collection `idempotency_keys` of a database."""
+
+    def __init__(self, database: AsyncDatabase[Document]) -> None:
+        self._client = database.client
+        self._keys = database[COLLECTION_NAME]
+
+    async def peek(self, attempt: Attempt) -> Answer | None:
+        """Return the stored answer, if there is one. Raises `KeyReused` when it belongs to another request."""
+        if attempt.id is None:
+            return None
+        found = await self._keys.find_one({"_id": attempt.id, "created_at": {"$gt": datetime.now(UTC) - KEPT}})
+        if found is None:
+            return None
+        headers = tuple((name, value) for name, value in found["headers"])
+        return attempt.replay(Answer(found["status"], found["body"], headers), found["fingerprint"])
+
+    async def run(self, attempt: Attempt, effect: Callable[[AsyncClientSession], Awaitable[Answer]]) -> Answer:
+        """Return the stored answer, or run `effect` in a transaction and store its answer if it is a success.
+
+        `effect` may run more than once, each time after everything before was undone, so it does nothing but use its
+        session. What it raises frees the key. Raises `KeyInUse` while another attempt is in flight, `KeyReused` when
+        the key belongs to another request.
+        """
+        key_id = attempt.id
+        if key_id is None:
+            return await in_transaction(self._client, effect)
+
+        async def claim_and_run(session: AsyncClientSession) -> Answer:
+            await self._claim(session, key_id)
+            answer = await effect(session)
+            await self._store(session, key_id, attempt.fingerprint, answer)
+            return answer
+
+        try:
+            return await in_transaction(self._client, claim_and_run)
+        except _Taken:
+            stored = await self.peek(attempt)
+        if stored is None:
+            raise attempt.in_use()
+        return stored
+
+    async def _claim(self, session: AsyncClientSession, key_id: bytes) -> None:
+        now = datetime.now(UTC)
+        try:
+            # A document that has expired but is not deleted yet is taken over; one that has not makes the upsert
+            # insert a second one, which its id forbids.
+            await self._keys.replace_one(
+                {"_id": key_id, "created_at": {"$lte": now - KEPT}}, {"created_at": now}, upsert=True, session=session
+            )
+        except DuplicateKeyError:
+            raise _Taken from None
+        except OperationFailure as error:
+            if error.code == _WRITE_CONFLICT:
+                raise _Taken from None
+            raise
+
+    async def _store(self, session: AsyncClientSession, key_id: bytes, fingerprint: bytes, answer: Answer) -> None:
+        if not answer.is_success:
+            await self._keys.delete_one({"_id": key_id}, session=session)
+            return
+        stored = {
+            "fingerprint": fingerprint,
+            "status": answer.status,
+            "headers": [list(pair) for pair in answer.headers],
+            "body": answer.body,
+        }
+        await self._keys.update_one({"_id": key_id}, {"$set": stored}, session=session)
