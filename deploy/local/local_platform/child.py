@@ -25,6 +25,7 @@ class State(StrEnum):
     PREPARING = "preparing"
     STARTING = "starting"
     READY = "ready"
+    DONE = "done"
     RESTARTING = "restarting"
     STOPPING = "stopping"
     STOPPED = "stopped"

@@ -31,9 +31,9 @@ class LocalMongo:
         self._binary = MONGO.find()
         self._key_file = secrets.path("mongo.key")
         secrets.value("mongo.key")
-        self._names = [f"{SERVICE}-{number}" for number in range(1, nodes + 1)]
+        self.names = [f"{SERVICE}-{number}" for number in range(1, nodes + 1)]
         self._refuse_to_shrink(nodes)
-        self._ports = {name: ports.take(name) for name in self._names}
+        self._ports = {name: ports.take(name) for name in self.names}
         self.hosts = [f"{HOST}:{port}" for port in self._ports.values()]
         password = secrets.value("mongo.password")
         self.access = MongoAccess(",".join(self.hosts), ROOT, password, f"replicaSet={REPLICA_SET}")
@@ -43,7 +43,7 @@ class LocalMongo:
         return [self._node(name, port) for name, port in self._ports.items()]
 
     def name_of(self, host: str) -> str:
-        return self._names[self.hosts.index(host)]
+        return self.names[self.hosts.index(host)]
 
     def _refuse_to_shrink(self, nodes: int) -> None:
         existing = len(list(self._layout.store(SERVICE).parent.glob(f"{SERVICE}-*")))

@@ -19,11 +19,13 @@ from local_platform.layout import Layout
 from local_platform.mongo import LocalMongo
 from local_platform.mongo_access import MongoAccess
 from local_platform.ports import PortBook
+from local_platform.postgres import NAME as NAME_OF_POSTGRES
 from local_platform.postgres import LocalPostgres
 from local_platform.postgres_access import PostgresAccess
 from local_platform.probes import until_ready
 from local_platform.supervisor import Supervisor
 from local_platform.tasks import together
+from local_platform.valkey import NAME as NAME_OF_VALKEY
 from local_platform.valkey import LocalValkey
 from local_platform.valkey_access import ValkeyAccess
 
@@ -55,6 +57,12 @@ class StoreSet:
         self.postgres = self._find_postgres(layout, ports)
         self.mongo = self._find_mongo(layout, ports, mongo_nodes)
         self.valkey = self._find_valkey(layout, ports)
+
+    def names(self) -> list[str]:
+        """Return the names of the processes that run here."""
+        names = [NAME_OF_POSTGRES] if self._local_postgres else []
+        names += self._local_mongo.names if self._local_mongo else []
+        return names + ([NAME_OF_VALKEY] if self._local_valkey else [])
 
     def postgres_url(self, database: str = "postgres", driver: str = "postgresql+asyncpg") -> str:
         """Return the administrator's URL of a PostgreSQL database."""

@@ -11,11 +11,11 @@ Listener = Callable[[Child], None]
 
 
 class Supervisor:
-    """Starts and stops children. Listeners are told of each change of any of them."""
+    """Starts and stops children. Listeners are told of each change of any; setting `hurry` shortens every stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, hurry: asyncio.Event | None = None) -> None:
         self.children: dict[str, Child] = {}
-        self.hurry = asyncio.Event()
+        self.hurry = hurry or asyncio.Event()
         self._listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> None:

@@ -1,0 +1,123 @@
+"""`python -m local_platform`: start the platform, stay in the foreground, stop it in order."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from local_platform.board import Board
+from local_platform.display import Display
+from local_platform.errors import LaunchError
+from local_platform.launcher import Options, Platform, prepared
+
+# `make`, `timeout` and a terminal may each pass on the same Ctrl-C; only a later one means "hurry".
+SAME_REQUEST_SECONDS = 1.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """Read the command line; what it leaves out comes from the environment, under the name that `make run` uses."""
+    parser = argparse.ArgumentParser(
+        prog="python -m local_platform",
+        description="Run the platform on this machine: PostgreSQL, MongoDB, Valkey, every service, the gateway.",
+        epilog="Environment for services and gateway: MAX_UPLOAD_BYTES, GATEWAY_RATE_GENERAL, GATEWAY_RATE_AUTH, "
+        "GATEWAY_RATE_UPLOAD (requests per second and address, 0 = off), USER_RATE, SERVICE_CIPHER, LOG_LEVEL. "
+        "Where a platform has no wheel of a server and none is on PATH: POSTGRES_URL, MONGO_URL, VALKEY_URL.",
+    )
+    add = parser.add_argument
+    add(
+        "--gateway-port",
+        type=int,
+        default=_from_environment("GATEWAY_PORT", "8080"),
+        help="the gateway's port, on 127.0.0.1; 0: any free one (default 8080)",
+    )
+    add(
+        "--data-dir",
+        type=Path,
+        default=os.environ.get("DATA_DIR") or ".data",
+        help="holds all data, secrets and logs (default .data)",
+    )
+    add("--replicas", type=int, default=_from_environment("REPLICAS", "1"), help="how many of each service (default 1)")
+    add(
+        "--mongo-nodes",
+        type=int,
+        default=_from_environment("MONGO_NODES", "1"),
+        help="nodes of the MongoDB replica set (default 1)",
+    )
+    values = parser.parse_args(arguments)
+    return Options(values.data_dir, values.gateway_port, values.replicas, values.mongo_nodes)
+
+
+def _from_environment(name: str, default: str) -> str:
+    return os.environ.get(name) or default
+
+
+class StopRequest:
+    """The user's wish to stop; a second wish hurries."""
+
+    def __init__(self) -> None:
+        self.wanted = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self._since = 0.0
+
+    def listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self._ask)
+
+    def _ask(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if not self.wanted.is_set():
+            self._since = now
+            self.wanted.set()
+        elif now - self._since > SAME_REQUEST_SECONDS:
+            self.hurry.set()
+
+
+async def run(options: Options) -> None:
+    """Run the platform until somebody asks to stop it."""
+    board = Board()
+    display = Display(board)
+    request = StopRequest()
+    request.listen()
+    async with prepared(options, board, request.hurry, display.say) as platform:
+        try:
+            with display.working():
+                came_up = await _start_unless_stopped(platform, request)
+            if came_up:
+                print(f"ready {platform.gateway_url}", flush=True)
+                await request.wanted.wait()
+        finally:
+            display.say("stopping; once more to hurry")
+            with display.working():
+                await platform.stop()
+
+
+async def _start_unless_stopped(platform: Platform, request: StopRequest) -> bool:
+    """Start the platform; return False if the user wants to stop before it is up."""
+    starting = asyncio.create_task(platform.start())
+    stopping = asyncio.create_task(request.wanted.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return False
+    await starting
+    return True
+
+
+def main() -> int:
+    try:
+        asyncio.run(run(parse()))
+    except LaunchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
