@@ -1,0 +1,393 @@
+"""One contract for both stores: an effect happens once per key, whatever happens around it.
+
+Two engines (or clients) stand for two replicas. The effect of each test is a row (or a document) in `effects`.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import pytest
+from prometheus_client import REGISTRY
+from pydantic import SecretStr
+from pymongo.errors import OperationFailure
+from sqlalchemy import MetaData, Table, text, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from servicekit import mongo
+from servicekit.idempotency import Answer, Attempt, KeyInUse, KeyReused
+from servicekit.idempotency.mongo import COLLECTION_NAME, INDEXES, MongoIdempotency
+from servicekit.idempotency.postgres import PostgresIdempotency, idempotency_table
+
+PATIENCE_SECONDS = 20.0
+ROUTE = "/api/v1/things"
+
+Effect = Callable[[Any], Awaitable[Answer]]
+
+
+class Keys(Protocol):
+    async def peek(self, attempt: Attempt) -> Answer | None: ...
+
+    async def run(self, attempt: Attempt, effect: Effect) -> Answer: ...
+
+
+class World(Protocol):
+    """A store with two replicas in front of it."""
+
+    kind: str
+    url: str
+    replicas: list[Keys]
+
+    async def add(self, tx: Any) -> None:
+        """The effect: add one row."""
+
+    async def effects(self) -> int:
+        """How many effects were committed."""
+
+    async def expire(self) -> None:
+        """Make all stored answers older than they are kept."""
+
+    async def break_transaction(self, tx: Any) -> None:
+        """Have the server end the transaction from outside."""
+
+
+class PostgresWorld:
+    kind = "postgres"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engines = [create_async_engine(url, pool_size=20) for _ in range(2)]
+        self.table: Table = idempotency_table(MetaData())
+        self.replicas: list[Keys] = [PostgresIdempotency(sessions(engine), self.table) for engine in self.engines]
+
+    async def open(self) -> None:
+        async with self.engines[0].begin() as connection:
+            await connection.run_sync(self.table.metadata.create_all)
+            await connection.execute(text("CREATE TABLE effects (id int GENERATED ALWAYS AS IDENTITY)"))
+
+    async def close(self) -> None:
+        for engine in self.engines:
+            await engine.dispose()
+
+    async def add(self, tx: AsyncSession) -> None:
+        await tx.execute(text("INSERT INTO effects DEFAULT VALUES"))
+
+    async def effects(self) -> int:
+        async with self.engines[0].connect() as connection:
+            return int(await connection.scalar(text("SELECT count(*) FROM effects")) or 0)
+
+    async def expire(self) -> None:
+        async with self.engines[0].begin() as connection:
+            created_at = self.table.c.created_at - timedelta(hours=24)
+            await connection.execute(update(self.table).values(created_at=created_at))
+
+    async def break_transaction(self, tx: AsyncSession) -> None:
+        backend = await tx.scalar(text("SELECT pg_backend_pid()"))
+        async with self.engines[1].connect() as connection:
+            await connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": backend})
+
+
+class MongoWorld:
+    kind = "mongo"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.clients = [mongo.create_client(SecretStr(url), application="test") for _ in range(2)]
+        self.databases = [mongo.database(client) for client in self.clients]
+        self.replicas: list[Keys] = [MongoIdempotency(database) for database in self.databases]
+
+    async def open(self) -> None:
+        await self.databases[0][COLLECTION_NAME].create_indexes(INDEXES)
+        await self.databases[0].create_collection("effects")
+
+    async def close(self) -> None:
+        for client in self.clients:
+            await mongo.close(client)
+
+    async def add(self, tx: Any) -> None:
+        await tx.client.get_default_database()["effects"].insert_one({}, session=tx)
+
+    async def effects(self) -> int:
+        return await self.databases[0]["effects"].count_documents({})
+
+    async def expire(self) -> None:
+        long_ago = datetime.now(UTC) - timedelta(hours=25)
+        await self.databases[0][COLLECTION_NAME].update_many({}, {"$set": {"created_at": long_ago}})
+
+    async def break_transaction(self, tx: Any) -> None:
+        await self.clients[1].admin.command("killAllSessions", [])
+
+
+def sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    return async_sessionmaker(engine, expire_on_commit=False)
+
+
+@pytest.fixture(params=["postgres", "mongo"])
+async def world(request: pytest.FixtureRequest, postgres_url: str, mongo_url: str) -> AsyncIterator[World]:
+    world = PostgresWorld(postgres_url) if request.param == "postgres" else MongoWorld(mongo_url)
+    await world.open()
+    yield world
+    await world.close()
+
+
+def attempt(key: str | None = "k-1", *, caller: str | None = "ann", body: bytes = b"body") -> Attempt:
+    return Attempt.of(method="POST", route=ROUTE, caller=caller, key=key, fingerprint=body.ljust(32, b"\0"))
+
+
+def created(world: World, *, number: int = 1) -> Effect:
+    async def effect(tx: Any) -> Answer:
+        await world.add(tx)
+        return Answer.json({"number": number}, headers={"Location": f"/things/{number}"})
+
+    return effect
+
+
+async def test_concurrent_attempts_over_two_replicas_have_one_effect_and_one_answer(world: World) -> None:
+    async def client(number: int) -> Answer:
+        while True:
+            try:
+                return await world.replicas[number % 2].run(attempt(), created(world, number=number))
+            except KeyInUse:
+                await asyncio.sleep(0.02)
+
+    answers = await asyncio.gather(*(client(number) for number in range(40)))
+
+    assert await world.effects() == 1
+    assert [answer.replayed for answer in answers].count(False) == 1
+    assert len({(answer.status, answer.body, answer.headers) for answer in answers}) == 1
+
+
+async def test_an_attempt_during_the_first_one_is_told_to_come_back(world: World) -> None:
+    inside, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(tx: Any) -> Answer:
+        await world.add(tx)
+        inside.set()
+        await go_on.wait()
+        return Answer.json({"number": 1})
+
+    first = asyncio.create_task(world.replicas[0].run(attempt(), slow))
+    await inside.wait()
+    for replica in world.replicas:
+        with pytest.raises(KeyInUse) as refusal:
+            await replica.run(attempt(), created(world))
+        assert refusal.value.headers == {"Retry-After": "1"}
+    go_on.set()
+
+    assert not (await first).replayed
+    assert (await world.replicas[1].run(attempt(), created(world))).replayed
+    assert await world.effects() == 1
+
+
+async def test_a_repetition_gets_the_same_status_headers_and_body(world: World) -> None:
+    first = await world.replicas[0].run(attempt(), created(world))
+    again = await world.replicas[1].run(attempt(), created(world, number=2))
+    peeked = await world.replicas[1].peek(attempt())
+
+    assert (again.status, again.headers, again.body) == (first.status, first.headers, first.body)
+    assert again == peeked
+    response = again.response()
+    assert response.headers["Idempotency-Replayed"] == "true"
+    assert response.headers["Location"] == "/things/1"
+    assert "Idempotency-Replayed" not in first.response().headers
+
+
+async def test_replays_and_conflicts_are_counted_by_route(world: World) -> None:
+    def counted(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(f"service_idempotency_{name}_total", {"route": ROUTE, **labels}) or 0
+
+    replays, conflicts = counted("replays"), counted("conflicts", reason="other_request")
+    await world.replicas[0].run(attempt(), created(world))
+    await world.replicas[0].run(attempt(), created(world))
+    with pytest.raises(KeyReused):
+        await world.replicas[0].run(attempt(body=b"other"), created(world))
+    assert counted("replays") == replays + 1
+    assert counted("conflicts", reason="other_request") == conflicts + 1
+
+
+async def test_another_body_under_the_key_is_refused(world: World) -> None:
+    await world.replicas[0].run(attempt(), created(world))
+    with pytest.raises(KeyReused):
+        await world.replicas[1].run(attempt(body=b"other"), created(world))
+    with pytest.raises(KeyReused):
+        await world.replicas[1].peek(attempt(body=b"other"))
+    assert await world.effects() == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        attempt("k-2"),
+        attempt(caller="bob"),
+        attempt(caller=None),
+        Attempt.of(method="PUT", route=ROUTE, caller="ann", key="k-1", fingerprint=b"f" * 32),
+        Attempt.of(method="POST", route="/api/v1/others", caller="ann", key="k-1", fingerprint=b"f" * 32),
+    ],
+    ids=["key", "caller", "anonymous", "method", "route"],
+)
+async def test_a_key_stands_for_one_caller_method_and_route(world: World, other: Attempt) -> None:
+    await world.replicas[0].run(attempt(), created(world))
+    assert await world.replicas[0].peek(other) is None
+    assert not (await world.replicas[0].run(other, created(world))).replayed
+    assert await world.effects() == 2
+
+
+async def test_without_a_key_every_request_has_its_effect(world: World) -> None:
+    for _ in range(2):
+        assert not (await world.replicas[0].run(attempt(None), created(world))).replayed
+    assert await world.replicas[0].peek(attempt(None)) is None
+    assert await world.effects() == 2
+
+
+@pytest.mark.parametrize("key", ["k-1", None])
+async def test_an_effect_that_fails_is_undone_and_frees_the_key(world: World, key: str | None) -> None:
+    async def fail(tx: Any) -> Answer:
+        await world.add(tx)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await world.replicas[0].run(attempt(key), fail)
+    assert await world.effects() == 0
+    assert not (await world.replicas[1].run(attempt(key), created(world))).replayed
+    assert await world.effects() == 1
+
+
+async def test_a_cancelled_attempt_is_undone_and_frees_the_key(world: World) -> None:
+    inside = asyncio.Event()
+
+    async def hang(tx: Any) -> Answer:
+        await world.add(tx)
+        inside.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    first = asyncio.create_task(world.replicas[0].run(attempt(), hang))
+    await inside.wait()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert not (await world.replicas[1].run(attempt(), created(world))).replayed
+    assert await world.effects() == 1
+
+
+async def test_an_answer_that_is_no_success_is_not_stored(world: World) -> None:
+    async def refuse(tx: Any) -> Answer:
+        return Answer.json({}, status=404)
+
+    assert (await world.replicas[0].run(attempt(), refuse)).status == 404
+    assert (await world.replicas[0].run(attempt(), created(world))).status == 201
+
+
+async def test_an_expired_key_is_a_new_one(world: World) -> None:
+    await world.replicas[0].run(attempt(), created(world))
+    await world.expire()
+    assert await world.replicas[0].peek(attempt()) is None
+    assert not (await world.replicas[1].run(attempt(body=b"other"), created(world))).replayed
+    assert (await world.replicas[0].run(attempt(body=b"other"), created(world))).replayed
+    assert await world.effects() == 2
+
+
+async def test_a_transaction_broken_by_the_server_has_no_effect_and_frees_the_key(world: World) -> None:
+    runs = 0
+
+    async def broken_once(tx: Any) -> Answer:
+        nonlocal runs
+        runs += 1
+        await world.add(tx)
+        if runs == 1:
+            await world.break_transaction(tx)
+        await world.add(tx)
+        return Answer.json({})
+
+    if world.kind == "postgres":
+        with pytest.raises(DBAPIError):
+            await world.replicas[0].run(attempt(), broken_once)
+        assert await world.effects() == 0
+        await world.replicas[1].run(attempt(), broken_once)
+    else:
+        # A transient error: the whole transaction runs again.
+        await world.replicas[0].run(attempt(), broken_once)
+    assert runs == 2
+    assert await world.effects() == 2
+    assert (await world.replicas[1].run(attempt(), broken_once)).replayed
+
+
+async def test_a_process_killed_between_effect_and_commit_leaves_neither_effect_nor_claim(world: World) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, __file__, world.kind, world.url),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"inside\n"
+    with pytest.raises(KeyInUse):
+        await world.replicas[0].run(attempt(), created(world))
+
+    os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                answer = await world.replicas[0].run(attempt(), created(world))
+                break
+            except KeyInUse:
+                await asyncio.sleep(0.1)
+    assert not answer.replayed
+    assert await world.effects() == 1
+
+
+async def hang_in_effect(kind: str, url: str) -> None:
+    """What the killed process does."""
+    world = PostgresWorld(url) if kind == "postgres" else MongoWorld(url)
+
+    async def effect(tx: Any) -> Answer:
+        await world.add(tx)
+        sys.stdout.write("inside\n")
+        sys.stdout.flush()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    await world.replicas[0].run(attempt(), effect)
+
+
+async def test_postgres_deletes_expired_answers_after_a_later_request(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("servicekit.idempotency.postgres.CLEAN_SECONDS", 0)
+    world = PostgresWorld(postgres_url)
+    await world.open()
+    for key in ("a", "b"):
+        await world.replicas[0].run(attempt(key), created(world))
+    await world.expire()
+    await world.replicas[0].run(attempt("c"), created(world))
+    async with world.engines[0].connect() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM idempotency_keys")) == 1
+    await world.close()
+
+
+async def test_mongo_gives_up_on_an_error_that_no_retry_mends(mongo_url: str) -> None:
+    world = MongoWorld(mongo_url)
+    await world.open()
+    runs = 0
+
+    async def conflict(tx: Any) -> Answer:
+        nonlocal runs
+        runs += 1
+        error = OperationFailure("conflict", code=112)
+        error._add_error_label("TransientTransactionError")
+        raise error
+
+    with pytest.raises(OperationFailure):
+        await world.replicas[0].run(attempt(), conflict)
+    assert runs == 5
+    assert not (await world.replicas[1].run(attempt(), created(world))).replayed
+    await world.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(hang_in_effect(*sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""The Idempotency-Key header: what it accepts, and what makes two requests the same."""
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from pydantic import BaseModel, SecretStr
+
+from servicekit.idempotency import Answer, Attempt, Fingerprints, IdempotencyKey
+
+ANN = UUID(int=1)
+
+
+class Thing(BaseModel):
+    name: str
+
+
+@pytest.fixture
+def attempts() -> list[Attempt]:
+    """The attempts that the route made of its requests."""
+    return []
+
+
+@pytest.fixture
+async def client(attempts: list[Attempt]) -> AsyncIterator[httpx2.AsyncClient]:
+    app = FastAPI()
+    app.state.fingerprints = Fingerprints(SecretStr("s" * 32))
+
+    @app.post("/things/{shelf}", response_model=Thing, status_code=201)
+    async def create(shelf: str, thing: Thing, key: IdempotencyKey) -> object:
+        attempts.append(await key.by(ANN))
+        return Answer.json(thing, headers={"Location": "/things/1"}).response()
+
+    @app.post("/streams")
+    async def stream(key: IdempotencyKey) -> None:
+        attempts.append(await key.by(None, content=b"hash"))
+
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+async def post(client: httpx2.AsyncClient, key: str | None, *, path: str = "/things/a", name: str = "x") -> int:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return (await client.post(path, json={"name": name}, headers=headers)).status_code
+
+
+@pytest.mark.parametrize("key", ["k", "a b~!", "x" * 255])
+async def test_printable_ascii_up_to_255_characters_is_a_key(client: httpx2.AsyncClient, key: str) -> None:
+    assert await post(client, key) == 201
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "tab\there", "ümlaut".encode().decode("latin-1")])
+async def test_anything_else_is_refused(client: httpx2.AsyncClient, key: str) -> None:
+    headers = [(b"Idempotency-Key", key.encode("latin-1"))]
+    response = await client.post("/things/a", json={"name": "x"}, headers=headers)
+    assert response.status_code == 422
+
+
+async def test_equal_requests_are_equal_attempts(client: httpx2.AsyncClient, attempts: list[Attempt]) -> None:
+    await post(client, "k")
+    await post(client, "k")
+    assert attempts[0] == attempts[1]
+    assert attempts[0].route == "/things/{shelf}"
+    assert attempts[0].id is not None
+
+
+async def test_another_body_or_path_has_another_fingerprint_under_the_same_key(
+    client: httpx2.AsyncClient, attempts: list[Attempt]
+) -> None:
+    await post(client, "k")
+    await post(client, "k", name="y")
+    await post(client, "k", path="/things/b")
+    assert len({attempt.id for attempt in attempts}) == 1
+    assert len({attempt.fingerprint for attempt in attempts}) == 3
+
+
+async def test_without_the_header_there_is_no_key(client: httpx2.AsyncClient, attempts: list[Attempt]) -> None:
+    assert await post(client, None) == 201
+    assert attempts == [Attempt("/things/{shelf}", None)]
+
+
+async def test_a_route_that_streams_says_itself_what_its_content_is(
+    client: httpx2.AsyncClient, attempts: list[Attempt]
+) -> None:
+    for body in (b"one", b"two"):
+        await client.post("/streams", content=body, headers={"Idempotency-Key": "k"})
+    assert attempts[0].fingerprint == attempts[1].fingerprint
+
+
+async def test_an_answer_keeps_its_json_headers_and_status(client: httpx2.AsyncClient) -> None:
+    response = await client.post("/things/a", json={"name": "x"})
+    assert response.status_code == 201
+    assert response.json() == {"name": "x"}
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["location"] == "/things/1"
+
+
+def test_a_fingerprint_depends_on_the_secret_and_on_where_its_parts_end() -> None:
+    fingerprints = Fingerprints(SecretStr("s" * 32))
+    assert fingerprints.of(b"ab", b"c") != fingerprints.of(b"a", b"bc")
+    assert fingerprints.of(b"ab") != Fingerprints(SecretStr("t" * 32)).of(b"ab")
