@@ -105,7 +105,7 @@ class FakeDispatcher:
                 json=json,
                 content=content,
                 encrypted=encrypted,
-                idempotency_key=checked.idempotency_key,
+                idempotency_key=checked.headers.get("idempotency-key"),
                 deadline=deadline,
                 policy=policy,
             )

@@ -1,0 +1,1 @@
+"""The parts that `servicekit.dispatcher` is made of. Services import from there."""

@@ -1,0 +1,115 @@
+"""The transport of production: aiohttp without the conveniences that are wrong between services."""
+
+import asyncio
+import functools
+
+import aiohttp
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from yarl import URL
+
+from servicekit.dispatch.answers import Answer
+from servicekit.dispatch.transport import (
+    KEEP_ALIVE,
+    MAX_ANSWER_BYTES,
+    MAX_CONNECTIONS,
+    ConnectionLost,
+    NotSent,
+    TimedOut,
+    UnusableAnswer,
+    WireRequest,
+)
+
+
+class _Broken(aiohttp.ClientError):
+    """Stands for a broken connection on its way through aiohttp, see `_send_once`."""
+
+
+async def _send_once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """Keep aiohttp from sending an idempotent request a second time.
+
+    `ClientSession._request` repeats GET, PUT, DELETE and the like once when a kept-alive connection breaks. It knows
+    that case by the types caught here, and lets every other `ClientError` through.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _Broken(str(error)) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _connect_within(seconds: float) -> aiohttp.ClientTimeout:
+    # The time for the whole request is kept by `send`; aiohttp would round it up to whole seconds.
+    return aiohttp.ClientTimeout(total=None, sock_connect=seconds, ceil_threshold=float("inf"))
+
+
+class AiohttpTransport:
+    """Sends over one pool per process. The pool is made at the first request, inside the running loop."""
+
+    def __init__(self, *, max_connections: int = MAX_CONNECTIONS, max_answer_bytes: int = MAX_ANSWER_BYTES) -> None:
+        self._max_connections = max_connections
+        self._max_answer_bytes = max_answer_bytes
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    async def send(self, request: WireRequest, /) -> Answer:
+        """Send once; see `Transport.send`."""
+        session = self._session or self._open()
+        try:
+            async with (
+                asyncio.timeout(request.timeout),
+                session.request(
+                    request.method,
+                    URL(request.url, encoded=True),
+                    headers=request.headers,
+                    data=request.body or None,
+                    timeout=_connect_within(request.connect_timeout),
+                    allow_redirects=False,
+                ) as response,
+            ):
+                return Answer(response.status, response.headers, await self._body(response))
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise NotSent(str(error)) from error
+        except (_Broken, aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
+            raise ConnectionLost(str(error) or type(error).__name__) from error
+        except aiohttp.ClientError as error:
+            raise UnusableAnswer(f"{type(error).__name__}: {error}") from error
+        except TimeoutError as error:
+            raise TimedOut(f"no answer within {request.timeout:.3f} s") from error
+
+    async def aclose(self) -> None:
+        """Close all connections; nothing can be sent afterwards."""
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise RuntimeError("the transport is closed")
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=KEEP_ALIVE),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Answers stay as they were sent: a small compressed body must not grow beyond the limit here.
+            auto_decompress=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+            trust_env=False,
+            middlewares=(_send_once,),
+        )
+        return self._session
+
+    async def _body(self, response: ClientResponse) -> bytes:
+        limit = self._max_answer_bytes
+        declared = response.content_length
+        if declared is not None and declared <= limit:
+            return await response.read()
+        chunks = bytearray()
+        if declared is None:
+            async for chunk in response.content.iter_any():
+                chunks += chunk
+                if len(chunks) > limit:
+                    break
+            else:
+                return bytes(chunks)
+        response.close()
+        raise UnusableAnswer(f"the answer has more than {limit} bytes")
