@@ -1,0 +1,135 @@
+"""The two ciphers that seal service messages, behind one interface.
+
+`fernet` is AES-128-CBC with HMAC-SHA256 (https://github.com/fernet/spec): a 32-byte secret gives 16 bytes to each of
+the two, so it is never to be called AES-256. `aes-256-gcm` is AES-256 in GCM with a random 96-bit nonce; its key is
+derived from the same secret, so that a service can change its cipher without new keys (docs/adr/0003).
+
+Both write text: base64, so that one form fits a header and a body. Base64 is malleable (spare bits, characters that a
+lenient decoder skips), hence only the one canonical spelling of a token is opened.
+"""
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping
+from typing import Final, Literal, Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+CipherName = Literal["fernet", "aes-256-gcm"]
+
+SECRET_BYTES: Final = 32
+# How old a message may be, in seconds. Key rotation waits at least as long before it retires a key.
+LIFETIME_SECONDS: Final = 30
+
+_NONCE_BYTES = 12
+_TAG_BYTES = 16
+_URL_SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
+
+
+class Unopenable(Exception):
+    """The token is no canonical text, was altered, or was sealed under another key or cipher."""
+
+
+class Untimely(Unopenable):
+    """The token is genuine, but its own time stamp is `age` seconds old, or lies in the future (negative)."""
+
+    def __init__(self, age: float) -> None:
+        super().__init__(age)
+        self.age = age
+
+
+class Cipher(Protocol):
+    """Seals and opens bytes under one key. `now` is in seconds since the epoch."""
+
+    def seal(self, payload: bytes, now: float, /) -> bytes:
+        """Return the token, printable ASCII."""
+
+    def open(self, token: bytes, now: float, /) -> bytes:
+        """Return the payload. Raises `Unopenable`."""
+
+
+class FernetCipher:
+    """Fernet, whose tokens carry a time stamp of their own that is checked as well."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._fernet = Fernet(base64.urlsafe_b64encode(secret))
+
+    def seal(self, payload: bytes, now: float, /) -> bytes:
+        return self._fernet.encrypt_at_time(payload, int(now))
+
+    def open(self, token: bytes, now: float, /) -> bytes:
+        if not _is_canonical_url_safe(token):
+            raise Unopenable
+        try:
+            return self._fernet.decrypt_at_time(token, LIFETIME_SECONDS, int(now))
+        except InvalidToken:
+            raise self._why(token, now) from None
+
+    def _why(self, token: bytes, now: float) -> Unopenable:
+        """Tell an expired token from an altered one, for the log; the library does not."""
+        try:
+            return Untimely(int(now) - self._fernet.extract_timestamp(token))
+        except InvalidToken:
+            return Unopenable()
+
+
+class GcmCipher:
+    """AES-256-GCM. A random nonce allows 2³² messages per key (NIST SP 800-38D, section 8.3): rotate before."""
+
+    def __init__(self, secret: bytes) -> None:
+        derived = HKDF(SHA256(), length=32, salt=None, info=b"servicekit v1 aes-256-gcm").derive(secret)
+        self._gcm = AESGCM(derived)
+
+    def seal(self, payload: bytes, _now: float, /) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return binascii.b2a_base64(nonce + self._gcm.encrypt(nonce, payload, None), newline=False)
+
+    def open(self, token: bytes, _now: float, /) -> bytes:
+        try:
+            raw = binascii.a2b_base64(token, strict_mode=True)
+            if not _is_canonical(token[-4:]) or len(raw) < _NONCE_BYTES + _TAG_BYTES:
+                raise Unopenable
+            return self._gcm.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], None)
+        except (binascii.Error, InvalidTag):
+            raise Unopenable from None
+
+
+def _is_canonical(last_group: bytes) -> bool:
+    """Whether the last four characters are what an encoder writes: the bits that carry nothing are zero."""
+    return binascii.b2a_base64(binascii.a2b_base64(last_group), newline=False) == last_group
+
+
+def _is_canonical_url_safe(token: bytes) -> bool:
+    padding = token.translate(None, _URL_SAFE)
+    if len(token) % 4 or padding not in (b"", b"=", b"==") or not token.endswith(padding):
+        return False
+    return _is_canonical(token[-4:].translate(_TO_STANDARD))
+
+
+class Key:
+    """One secret under its id, with a cipher of each kind made from it once. Its repr shows the id only."""
+
+    __slots__ = ("_ciphers", "id")
+
+    def __init__(self, key_id: str, secret: bytes) -> None:
+        """Raises ValueError unless the secret has 32 bytes."""
+        if len(secret) != SECRET_BYTES:
+            raise ValueError(f"a secret has {SECRET_BYTES} bytes")
+        self.id = key_id
+        self._ciphers: Mapping[CipherName, Cipher] = {
+            "fernet": FernetCipher(secret),
+            "aes-256-gcm": GcmCipher(secret),
+        }
+
+    def cipher(self, name: CipherName) -> Cipher:
+        """Return the cipher of that name under this key."""
+        return self._ciphers[name]
+
+    def __repr__(self) -> str:
+        return f"Key(id={self.id!r})"

@@ -1,0 +1,181 @@
+"""A small service whose routes take sealed requests, in as many replicas as a test wants."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx2
+import pytest
+from fastapi import APIRouter, FastAPI, Header, Request, Response
+from pydantic import BaseModel, ConfigDict, SecretStr
+from starlette.middleware import Middleware
+
+from servicekit import context, errors
+from servicekit.app import build_app
+from servicekit.ciphers import CipherName
+from servicekit.keyring import Keyring
+from servicekit.policy import CallerService, OptionalCallerService, install_policies, optional, sealed
+from servicekit.receiver import SealedReceiver
+from servicekit.replay import NonceStore, ReplayGuard
+from servicekit.sealed_wire import MAX_SEALED_BYTES
+from servicekit.settings import ServiceSettings
+from servicekit.testing.sealed import MemoryNonces, SealedPeer, make_keyrings
+
+PATH = "/api/v1/parcels"
+
+
+class Parcel(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    weight: int
+
+
+@dataclass
+class Replica:
+    """One process of the service `analytics`; `executed` has the names of the handlers that ran."""
+
+    http: httpx2.AsyncClient
+    app: FastAPI
+    executed: list[str] = field(default_factory=list)
+
+
+def _routes(executed: list[str]) -> APIRouter:
+    router = APIRouter(prefix=PATH)
+
+    @router.post("", dependencies=[sealed("user")], status_code=201)
+    async def create(parcel: Parcel, caller: CallerService, response: Response) -> dict[str, Any]:
+        executed.append("create")
+        response.headers["Location"] = f"{PATH}/1"
+        response.headers["ETag"] = '"v1"'
+        return {"weight": parcel.weight, "caller": caller}
+
+    @router.put("/{name}", dependencies=[sealed("user")])
+    async def replace(name: str, parcel: Parcel) -> Parcel:
+        executed.append("replace")
+        return parcel
+
+    @router.get("/sealed", dependencies=[sealed("user")])
+    async def read(request: Request, q: str = "") -> dict[str, Any]:
+        executed.append("read")
+        current = context.current()
+        return {"q": q, "headers": dict(request.headers), "caller": current.caller if current else None}
+
+    @router.head("/sealed", dependencies=[sealed("user")])
+    async def look() -> Response:
+        executed.append("look")
+        return Response(headers={"X-Parcels": "3"})
+
+    @router.delete("/{name}", dependencies=[sealed("user")], status_code=204)
+    async def delete(name: str) -> None:
+        executed.append("delete")
+
+    @router.get("/optional", dependencies=[optional("user")])
+    async def maybe(caller: OptionalCallerService) -> dict[str, str | None]:
+        executed.append("maybe")
+        return {"caller": caller}
+
+    @router.get("/any", dependencies=[optional()])
+    async def anyone(caller: OptionalCallerService) -> dict[str, str | None]:
+        executed.append("anyone")
+        return {"caller": caller}
+
+    @router.get("/broken", dependencies=[optional()])
+    async def broken() -> None:
+        executed.append("broken")
+        raise RuntimeError("password=hunter2")
+
+    @router.get("/busy", dependencies=[optional()])
+    async def busy() -> None:
+        raise errors.ServiceUnavailable(retry_after=7)
+
+    @router.get("/long", dependencies=[optional()])
+    async def long(size: int) -> Response:
+        return Response(b"x" * size, media_type="application/octet-stream")
+
+    @router.get("/unchanged", dependencies=[optional()])
+    async def unchanged(if_none_match: Annotated[str, Header()]) -> Response:
+        return Response(status_code=304, headers={"ETag": if_none_match})
+
+    @router.get("/public")
+    async def public() -> dict[str, bool]:
+        executed.append("public")
+        return {"public": True}
+
+    return router
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+def _settings() -> ServiceSettings:
+    return ServiceSettings(
+        service_name="analytics",
+        valkey_url=SecretStr("redis://127.0.0.1:1/0"),
+        service_keys_dir=Path(),
+        fingerprint_secret=SecretStr("f" * 32),
+    )
+
+
+MakeReplica = Callable[..., Replica]
+MakePeer = Callable[..., SealedPeer]
+
+
+@pytest.fixture
+def keyrings(tmp_path: Path) -> dict[str, Keyring]:
+    """`user` and `notes` call `analytics`; `user` calls `notes`; `analytics` calls `user`."""
+    calls = {"user": ["analytics", "notes"], "notes": ["analytics"], "analytics": ["user"]}
+    return make_keyrings(tmp_path / "keys", calls)
+
+
+@pytest.fixture
+async def make_replica(keyrings: dict[str, Keyring]) -> AsyncIterator[MakeReplica]:
+    """Return what makes a replica of `analytics`. Without a store of nonces, it has one of its own."""
+    async with AsyncExitStack() as stack:
+        made: list[tuple[ReplayGuard, httpx2.AsyncClient]] = []
+
+        def make(
+            nonces: NonceStore | None = None, *, cipher: CipherName = "fernet", max_bytes: int = MAX_SEALED_BYTES
+        ) -> Replica:
+            guard = ReplayGuard(nonces or MemoryNonces())
+            executed: list[str] = []
+            app = build_app(
+                _settings(),
+                title="Parcels",
+                lifespan=_lifespan,
+                routers=[_routes(executed)],
+                checks={},
+                receiver=Middleware(
+                    SealedReceiver,
+                    service="analytics",
+                    keyring=keyrings["analytics"],
+                    cipher=cipher,
+                    replays=guard,
+                    max_bytes=max_bytes,
+                ),
+            )
+            install_policies(app)
+            http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://analytics.test")
+            made.append((guard, http))
+            stack.push_async_callback(guard.aclose)
+            stack.push_async_callback(http.aclose)
+            return Replica(http, app, executed)
+
+        yield make
+
+
+@pytest.fixture
+def replica(make_replica: MakeReplica) -> Replica:
+    return make_replica()
+
+
+@pytest.fixture
+def make_peer(keyrings: dict[str, Keyring]) -> MakePeer:
+    """Return what makes a caller of a replica: `make_peer(replica, "user")`."""
+
+    def make(replica: Replica, caller: str = "user", cipher: CipherName = "fernet") -> SealedPeer:
+        return SealedPeer(replica.http, caller, "analytics", keyrings[caller], cipher)
+
+    return make
