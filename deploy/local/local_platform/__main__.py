@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local_platform.board import Board
+from local_platform.diagnosis import explain_os_error
 from local_platform.display import Display
 from local_platform.errors import LaunchError
 from local_platform.launcher import Options, Platform, prepared
@@ -111,12 +112,20 @@ async def _start_unless_stopped(platform: Platform, request: StopRequest) -> boo
 
 
 def main() -> int:
+    """Run until stopped; return the exit status: 0 after a stop that was asked for, 1 with a message on stderr."""
+    options = parse()
     try:
-        asyncio.run(run(parse()))
+        asyncio.run(run(options))
     except LaunchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return _fail(error)
+    except OSError as error:
+        return _fail(explain_os_error(error, options.data_dir))
     return 0
+
+
+def _fail(error: LaunchError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

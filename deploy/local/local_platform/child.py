@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from local_platform.diagnosis import explain, last_lines
+from local_platform.diagnosis import explain, explain_os_error, last_lines
 from local_platform.errors import ChildFailed, LaunchError
 from local_platform.probes import NotReady, Probe, until_ready
 from local_platform.process import Command, end_group, signal_process, spawn
@@ -97,7 +97,11 @@ class Child:
                 raise self.failure
             if self.state is State.STOPPED:
                 raise ChildFailed(f"{self.name} was stopped")
-            await self._changed.wait()
+            await self.next_change()
+
+    async def next_change(self) -> None:
+        """Return after the next change of state."""
+        await self._changed.wait()
 
     async def stop(self) -> None:
         """Stop the process gracefully, then by force, and do not restart it."""
@@ -115,6 +119,7 @@ class Child:
             except LaunchError as error:
                 self._fatal, reason = error, str(error)
             except OSError as error:
+                self._fatal = explain_os_error(error, self.spec.command.log.parent.parent)
                 reason = str(error)
             if self._stop.is_set():
                 return

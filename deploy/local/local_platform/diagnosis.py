@@ -1,9 +1,10 @@
 """Turns what a failing server wrote into a message that says what to do."""
 
+import errno
 import re
 from pathlib import Path
 
-from local_platform.errors import DiskFull, LaunchError, LibraryMissing, PortTaken
+from local_platform.errors import DataDirectoryUnusable, DiskFull, LaunchError, LibraryMissing, PortTaken
 
 READ_BYTES = 64 * 1024
 SHOWN_LINES = 12
@@ -44,19 +45,28 @@ def explain(name: str, log: Path, offset: int = 0) -> LaunchError | None:
     return explain_text(name, read_from(log, offset), log)
 
 
+def explain_os_error(error: OSError, root: Path) -> LaunchError:
+    """Return the error to show for a file or directory of ours that cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return disk_full(root)
+    return DataDirectoryUnusable(f"{error.strerror}: {error.filename or root}")
+
+
+def disk_full(root: Path) -> DiskFull:
+    return DiskFull(f"no room is left on the disk of {root}; free some space, or choose another disk with DATA_DIR=…")
+
+
 def explain_text(name: str, text: str, where: Path) -> LaunchError | None:
     library = _LIBRARY.search(text)
     if library is not None:
-        missing = library[1]
+        missing = Path(library[1]).name
         package = _PACKAGES.get(missing)
         remedy = (
             f"install the package {package} (apt install {package})" if package else "install the package that holds it"
         )
         return LibraryMissing(f"{name} needs the shared library {missing}, which this machine lacks; {remedy}")
     if _NO_SPACE.search(text):
-        return DiskFull(
-            f"{name} found no room on the disk of {where.parent.parent}; free some space or choose another DATA_DIR=…"
-        )
+        return disk_full(where.parent.parent)
     if _PORT.search(text):
         return PortTaken(f"{name} finds its port taken by another program; stop that program or choose another port")
     return None

@@ -61,7 +61,15 @@ class Options:
 class Platform:
     """Everything that runs for one DATA_DIR. `prepared` makes one; `start` and `stop` run it."""
 
-    def __init__(self, options: Options, layout: Layout, ports: PortBook, board: Board, hurry: asyncio.Event) -> None:
+    def __init__(
+        self,
+        options: Options,
+        layout: Layout,
+        ports: PortBook,
+        board: Board,
+        hurry: asyncio.Event,
+        say: Callable[[str], None],
+    ) -> None:
         settings = options.settings or {}
         self.supervisor = Supervisor(hurry)
         self.board = board
@@ -82,7 +90,7 @@ class Platform:
         )
         self._gateway = Gateway(layout, ports.take(GATEWAY), self.catalog, self._services.ports, settings)
         ports.save()
-        self._run_file = RunFile(layout.run_file, self.gateway_url)
+        self._run_file = RunFile(layout.run_file, self.gateway_url, say)
         self._plan()
         self.supervisor.listen(self._run_file.note)
         self.supervisor.listen(board.note)
@@ -175,7 +183,7 @@ async def prepared(
         ports.take_fixed(GATEWAY, options.gateway_port)
         if warning := check_disk(layout, mongo_nodes=options.mongo_nodes):
             say(f"warning: {warning}")
-        platform = Platform(options, layout, ports, board, hurry)
+        platform = Platform(options, layout, ports, board, hurry, say)
         lock.announce(platform.gateway_url)
         yield platform
 

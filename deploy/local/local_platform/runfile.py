@@ -1,6 +1,7 @@
 """`DATA_DIR/run.json`: what runs where, for tests, scripts and the curious."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from local_platform.child import Child, State
@@ -10,8 +11,9 @@ from local_platform.files import write_atomically
 class RunFile:
     """Written anew whenever a child got a new process. A child that is between two lives keeps its last number."""
 
-    def __init__(self, path: Path, gateway: str) -> None:
+    def __init__(self, path: Path, gateway: str, complain: Callable[[str], None]) -> None:
         self._path = path
+        self._complain = complain
         self._gateway = gateway
         self._entries: dict[str, dict[str, str | int]] = {}
         self._first = ""
@@ -38,4 +40,9 @@ class RunFile:
 
     def _write(self) -> None:
         processes = sorted(self._entries.values(), key=lambda entry: entry["name"] != self._first)
-        write_atomically(self._path, json.dumps({"gateway": self._gateway, "processes": processes}, indent=1) + "\n")
+        text = json.dumps({"gateway": self._gateway, "processes": processes}, indent=1) + "\n"
+        try:
+            write_atomically(self._path, text)
+        except OSError as error:
+            # A full disk must not keep children from being restarted or stopped.
+            self._complain(f"warning: {self._path} cannot be kept current: {error.strerror}")

@@ -1,0 +1,68 @@
+"""Small children that are quick to start, for tests of the supervision itself."""
+
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local_platform.child import ChildSpec
+from local_platform.layout import Layout
+from local_platform.ports import HOST, PortBook
+from local_platform.probes import accepts
+from local_platform.process import Command
+from local_platform.supervisor import Supervisor
+
+# Listens on the port that its first argument names, with a second process in its group, and stops on SIGTERM.
+SERVER = """
+import signal, socket, subprocess, sys
+worker = subprocess.Popen(["sleep", "600"])
+signal.signal(signal.SIGTERM, lambda *_: (worker.kill(), sys.exit(0)))
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("worker", worker.pid, flush=True)
+while True:
+    listener.accept()[0].close()
+"""
+
+MakeSpec = Callable[..., ChildSpec]
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout.prepare(tmp_path / "data")
+
+
+@pytest.fixture
+def ports(layout: Layout) -> Iterator[PortBook]:
+    with PortBook(layout.port_file) as ports:
+        yield ports
+
+
+@pytest.fixture
+async def supervisor() -> AsyncIterator[Supervisor]:
+    supervisor = Supervisor()
+    yield supervisor
+    supervisor.hurry.set()
+    await supervisor.stop(supervisor.children.values())
+
+
+@pytest.fixture
+def make_spec(layout: Layout, ports: PortBook) -> MakeSpec:
+    """Return a maker of children: Python code whose argument is the port; `before` runs ahead of the server."""
+
+    def make(name: str = "server", *, before: str = "", code: str = SERVER, **changes: object) -> ChildSpec:
+        port = ports.take(name)
+        command = Command(
+            argv=[sys.executable, "-S", "-c", before + code, str(port)],
+            directory=layout.work(name),
+            log=layout.log(name),
+        )
+
+        async def probe() -> str:
+            await accepts(HOST, port)
+            return ""
+
+        values = {"name": name, "service": name, "url": f"http://{HOST}:{port}", "command": command, "probe": probe}
+        return ChildSpec(**{**values, **changes})  # type: ignore[arg-type]
+
+    return make
