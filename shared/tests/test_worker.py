@@ -62,6 +62,8 @@ class Replica:
                 env={
                     **os.environ,
                     "WEB_CONCURRENCY": "2",
+                    # A test changes the code twice within a second, which a cached bytecode file would not notice.
+                    "PYTHONDONTWRITEBYTECODE": "1",
                     "SERVICE_NAME": "tiny",
                     "PROMETHEUS_MULTIPROC_DIR": str(self.directory / "metrics"),
                 },
@@ -184,11 +186,13 @@ http {{
 """
 
 
-async def test_a_reload_loses_no_request(replica: Replica) -> None:
+async def test_a_reload_loads_new_code_and_loses_no_request(replica: Replica) -> None:
     async with KeptAliveClients(replica.port) as clients:
-        for _ in range(2):
+        for body in ("v2", "v3"):
             await clients.more(100)
+            (replica.directory / "tiny.py").write_text(APP.replace('b"ok"', f'b"{body}"'))
             await replica.reload()
+            assert (await request(replica.port)).endswith(body.encode())
         # More and fewer workers: the one that goes stops in the same way.
         replica.send(signal.SIGTTIN)
         await until(lambda: len(replica.workers()) == 3, "a third worker runs")
@@ -269,31 +273,65 @@ async def test_metrics_of_a_predecessor_are_removed_at_start_but_not_at_a_reload
         await replica.stop(signal.SIGQUIT)
 
 
+class InProcess(GracefulServer):
+    """A server in the test's own event loop, which can send something right before a pass over the connections."""
+
+    def __init__(self) -> None:
+        super().__init__(Config(hello, log_config=None, http="httptools", lifespan="off"), stop_seconds=5)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.setblocking(False)
+        self.address = self.listener.getsockname()
+        self.before_passes: list[Callable[[], None]] = []
+
+    async def start(self) -> None:
+        self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        await self.startup(sockets=[self.listener])
+
+    async def on_tick(self, counter: int) -> bool:
+        if self.before_passes:
+            self.before_passes.pop(0)()
+        return await super().on_tick(counter)
+
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
 async def test_connections_waiting_in_the_queue_are_served_when_the_listener_closes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("servicekit.worker.DRAIN_SECONDS", 0)
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setblocking(False)
-    address = listener.getsockname()
-    server = GracefulServer(Config(hello, log_config=None, http="httptools", lifespan="off"), stop_seconds=5)
-    server.config.load()
-    server.lifespan = server.config.lifespan_class(server.config)
-    await server.startup(sockets=[listener])
-
+    server = InProcess()
+    await server.start()
     # The event loop gets no turn between these and the stop, so all three are still in the kernel's queue then.
-    clients = [socket.create_connection(address) for _ in range(3)]
+    clients = [socket.create_connection(server.address) for _ in range(3)]
     for client in clients:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    await server.shutdown(sockets=[listener])
+        client.sendall(REQUEST)
+    await server.shutdown(sockets=[server.listener])
 
     for client in clients:
         with client:
-            answer = client.recv(4096)
-            assert answer.startswith(b"HTTP/1.1 200")
-            assert b"connection: close" in answer
+            assert b"connection: close" in client.recv(4096)
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(address)
+        socket.create_connection(server.address)
+
+
+async def test_a_request_that_arrives_just_before_an_idle_connection_is_closed_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("servicekit.worker.DRAIN_SECONDS", 0)
+    server = InProcess()
+    await server.start()
+    reader, writer = await asyncio.open_connection(*server.address)
+    writer.write(REQUEST)
+    assert (await reader.readuntil(b"hi")).startswith(b"HTTP/1.1 200")
+    # The announcement, the first pass, and the one that would close: the loop cannot have read this yet.
+    client = writer.get_extra_info("socket")
+    server.before_passes = [lambda: None, lambda: None, lambda: os.write(client.fileno(), REQUEST) and None]
+    await server.shutdown(sockets=[server.listener])
+
+    assert b"connection: close" in await reader.read()
+    writer.close()
 
 
 async def hello(scope: object, receive: object, send: Callable[[dict[str, object]], Awaitable[None]]) -> None:
