@@ -7,124 +7,19 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
-from pydantic import SecretStr
 from pymongo.errors import OperationFailure
-from sqlalchemy import MetaData, Table, text, update
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from servicekit import mongo
 from servicekit.idempotency import Answer, Attempt, KeyInUse, KeyReused
-from servicekit.idempotency.mongo import COLLECTION_NAME, INDEXES, MongoIdempotency
-from servicekit.idempotency.postgres import PostgresIdempotency, idempotency_table
+from servicekit.testing.idempotency_worlds import ROUTE, Effect, MongoWorld, PostgresWorld, World, attempt
 
 PATIENCE_SECONDS = 20.0
-ROUTE = "/api/v1/things"
-
-Effect = Callable[[Any], Awaitable[Answer]]
-
-
-class Keys(Protocol):
-    async def peek(self, attempt: Attempt) -> Answer | None: ...
-
-    async def run(self, attempt: Attempt, effect: Effect) -> Answer: ...
-
-
-class World(Protocol):
-    """A store with two replicas in front of it."""
-
-    kind: str
-    url: str
-    replicas: list[Keys]
-
-    async def add(self, tx: Any) -> None:
-        """The effect: add one row."""
-
-    async def effects(self) -> int:
-        """How many effects were committed."""
-
-    async def expire(self) -> None:
-        """Make all stored answers older than they are kept."""
-
-    async def break_transaction(self, tx: Any) -> None:
-        """Have the server end the transaction from outside."""
-
-
-class PostgresWorld:
-    kind = "postgres"
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.engines = [create_async_engine(url, pool_size=20) for _ in range(2)]
-        self.table: Table = idempotency_table(MetaData())
-        self.replicas: list[Keys] = [PostgresIdempotency(sessions(engine), self.table) for engine in self.engines]
-
-    async def open(self) -> None:
-        async with self.engines[0].begin() as connection:
-            await connection.run_sync(self.table.metadata.create_all)
-            await connection.execute(text("CREATE TABLE effects (id int GENERATED ALWAYS AS IDENTITY)"))
-
-    async def close(self) -> None:
-        for engine in self.engines:
-            await engine.dispose()
-
-    async def add(self, tx: AsyncSession) -> None:
-        await tx.execute(text("INSERT INTO effects DEFAULT VALUES"))
-
-    async def effects(self) -> int:
-        async with self.engines[0].connect() as connection:
-            return int(await connection.scalar(text("SELECT count(*) FROM effects")) or 0)
-
-    async def expire(self) -> None:
-        async with self.engines[0].begin() as connection:
-            created_at = self.table.c.created_at - timedelta(hours=24)
-            await connection.execute(update(self.table).values(created_at=created_at))
-
-    async def break_transaction(self, tx: AsyncSession) -> None:
-        backend = await tx.scalar(text("SELECT pg_backend_pid()"))
-        async with self.engines[1].connect() as connection:
-            await connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": backend})
-
-
-class MongoWorld:
-    kind = "mongo"
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.clients = [mongo.create_client(SecretStr(url), application="test") for _ in range(2)]
-        self.databases = [mongo.database(client) for client in self.clients]
-        self.replicas: list[Keys] = [MongoIdempotency(database) for database in self.databases]
-
-    async def open(self) -> None:
-        await self.databases[0][COLLECTION_NAME].create_indexes(INDEXES)
-        await self.databases[0].create_collection("effects")
-
-    async def close(self) -> None:
-        for client in self.clients:
-            await mongo.close(client)
-
-    async def add(self, tx: Any) -> None:
-        await tx.client.get_default_database()["effects"].insert_one({}, session=tx)
-
-    async def effects(self) -> int:
-        return await self.databases[0]["effects"].count_documents({})
-
-    async def expire(self) -> None:
-        long_ago = datetime.now(UTC) - timedelta(hours=25)
-        await self.databases[0][COLLECTION_NAME].update_many({}, {"$set": {"created_at": long_ago}})
-
-    async def break_transaction(self, tx: Any) -> None:
-        await self.clients[1].admin.command("killAllSessions", [])
-
-
-def sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
-    return async_sessionmaker(engine, expire_on_commit=False)
 
 
 @pytest.fixture(params=["postgres", "mongo"])
@@ -133,10 +28,6 @@ async def world(request: pytest.FixtureRequest, postgres_url: str, mongo_url: st
     await world.open()
     yield world
     await world.close()
-
-
-def attempt(key: str | None = "k-1", *, caller: str | None = "ann", body: bytes = b"body") -> Attempt:
-    return Attempt.of(method="POST", route=ROUTE, caller=caller, key=key, fingerprint=body.ljust(32, b"\0"))
 
 
 def created(world: World, *, number: int = 1) -> Effect:
@@ -319,7 +210,7 @@ async def test_a_transaction_broken_by_the_server_has_no_effect_and_frees_the_ke
 
 async def test_a_process_killed_between_effect_and_commit_leaves_neither_effect_nor_claim(world: World) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, __file__, world.kind, world.url),
+        *(sys.executable, "-m", "servicekit.testing.idempotency_worlds", world.kind, world.url),
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
@@ -339,20 +230,6 @@ async def test_a_process_killed_between_effect_and_commit_leaves_neither_effect_
                 await asyncio.sleep(0.1)
     assert not answer.replayed
     assert await world.effects() == 1
-
-
-async def hang_in_effect(kind: str, url: str) -> None:
-    """What the killed process does."""
-    world = PostgresWorld(url) if kind == "postgres" else MongoWorld(url)
-
-    async def effect(tx: Any) -> Answer:
-        await world.add(tx)
-        sys.stdout.write("inside\n")
-        sys.stdout.flush()
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    await world.replicas[0].run(attempt(), effect)
 
 
 async def test_postgres_deletes_expired_answers_after_a_later_request(
@@ -387,7 +264,3 @@ async def test_mongo_gives_up_on_an_error_that_no_retry_mends(mongo_url: str) ->
     assert runs == 5
     assert not (await world.replicas[1].run(attempt(), created(world))).replayed
     await world.close()
-
-
-if __name__ == "__main__":
-    asyncio.run(hang_in_effect(*sys.argv[1:]))
