@@ -73,6 +73,15 @@ async def test_failure_is_raised_with_the_answer(status: int) -> None:
     assert caught.value.maybe_executed
 
 
+@pytest.mark.parametrize(("told", "passed_on"), [("9" * 500, "60"), ("7", "7"), ("0", "1"), ("soon", "1")])
+async def test_our_own_caller_is_told_a_sensible_time_to_wait(told: str, passed_on: str) -> None:
+    transport = ScriptedTransport(Answer.of(503, {"Retry-After": told}))
+    with pytest.raises(PeerFailed) as caught:
+        await scripted_dispatcher(transport).call("analytics", PATH, method="POST")
+
+    assert caught.value.headers == {"Retry-After": passed_on}
+
+
 async def test_body_that_is_no_json_is_a_dispatch_error() -> None:
     answer = await scripted_dispatcher(ScriptedTransport(Answer.of(200, {}, b"<html>"))).call("analytics", PATH)
     with pytest.raises(AnswerRejected):

@@ -192,6 +192,20 @@ async def test_peer_that_answers_503_forever_gets_no_storm() -> None:
     assert 1_000 < len(transport.requests) <= 1_000 + 100 + 10
 
 
+async def test_busy_service_earns_retries_by_its_calls() -> None:
+    transport = ScriptedTransport(OK)
+    dispatcher = scripted_dispatcher(transport, retry_reserve=0, breaker_threshold=10**9)
+    for _ in range(200):
+        await dispatcher.call("analytics", PATH)
+    transport.outcomes = [UNAVAILABLE]
+    transport.requests.clear()
+    for _ in range(50):
+        with pytest.raises(PeerFailed):
+            await dispatcher.call("analytics", PATH, policy=CallPolicy(attempts=2, backoff_base=0.0))
+
+    assert len(transport.requests) == pytest.approx(50 + 20 + 5, abs=1)
+
+
 def metric(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(f"service_dispatcher_{name}", {"peer": "analytics", **labels}) or 0.0
 

@@ -41,6 +41,36 @@ async def test_harmless_repetition_is_made_on_another_replica(method: str, failu
     assert first != second
 
 
+async def test_retry_goes_to_another_replica_whatever_other_calls_do_meanwhile(clock: ManualClock) -> None:
+    transport = ScriptedTransport(UNAVAILABLE, OK)
+
+    async def another_call_takes_the_turn(_seconds: float) -> None:
+        await dispatcher.call("analytics", "/other")
+
+    clock.sleep = another_call_takes_the_turn  # type: ignore[method-assign]
+    dispatcher = scripted_dispatcher(transport, clock=clock)
+    await dispatcher.call("analytics", PATH)
+
+    first, second = (request.url for request in transport.requests if PATH in request.url)
+    assert first != second
+
+
+async def test_replica_that_is_back_takes_its_share_again(clock: ManualClock) -> None:
+    transport = ScriptedTransport(NotSent("x"), OK)
+    dispatcher = scripted_dispatcher(transport, clock=clock, replica_pause=1.0)
+    for _ in range(10):
+        await dispatcher.call("analytics", PATH)
+    away = transport.requests[0].url
+    assert [request.url for request in transport.requests].count(away) == 1
+
+    clock.now += 1.0
+    transport.requests.clear()
+    for _ in range(10):
+        await dispatcher.call("analytics", PATH)
+
+    assert [request.url for request in transport.requests].count(away) == 5
+
+
 @pytest.mark.parametrize(
     ("failure", "error"),
     [

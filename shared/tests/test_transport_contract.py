@@ -274,8 +274,10 @@ async def test_redirect_is_an_answer_and_not_followed(transport: Transport) -> N
 
 async def test_cookies_are_not_kept(transport: Transport) -> None:
     async with WireServer(answering(reply(200, set_cookie="session=1; Path=/"))) as server:
-        await transport.send(request_to(server.url + "/"))
-        await transport.send(request_to(server.url + "/"))
+        # By name: no client keeps cookies of a bare address anyway.
+        url = server.url.replace("127.0.0.1", "localhost") + "/"
+        await transport.send(request_to(url))
+        await transport.send(request_to(url))
 
         assert "cookie" not in server.requests[1].headers
 

@@ -1,6 +1,5 @@
 """What a peer answered, and whether that is an answer to use."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from servicekit.dispatch.errors import AnswerRejected, PeerFailed, PeerRefused
 
 _SECONDS = re.compile(r"[0-9]+")
-# What our own caller is told at most when a peer asks for more patience than that.
+# What our own caller is told at most, however much patience a peer asks for.
 _MAX_RETRY_AFTER = 60.0
 
 
@@ -65,7 +64,7 @@ def retry_after(answer: Answer, *, now: datetime | None = None) -> float | None:
     """Return the seconds that `Retry-After` asks for (RFC 9110, section 10.2.3), or None when it says nothing."""
     value = answer.headers.get("Retry-After", "").strip()
     if _SECONDS.fullmatch(value):
-        return float(value) if len(value) < 10 else math.inf
+        return float(value)
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
