@@ -1,59 +1,19 @@
 """`python -m local_platform`: start the platform, stay in the foreground, stop it in order."""
 
-import argparse
 import asyncio
-import os
 import signal
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from local_platform.board import Board
 from local_platform.diagnosis import explain_os_error
 from local_platform.display import Display
 from local_platform.errors import LaunchError
-from local_platform.launcher import Options, Platform, prepared
+from local_platform.launcher import Platform, prepared
+from local_platform.options import Options, parse
 
 # `make`, `timeout` and a terminal may each pass on the same Ctrl-C; only a later one means "hurry".
 SAME_REQUEST_SECONDS = 1.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def parse(arguments: Sequence[str] | None = None) -> Options:
-    """Read the command line; what it leaves out comes from the environment, under the name that `make run` uses."""
-    parser = argparse.ArgumentParser(
-        prog="python -m local_platform",
-        description="Run the platform on this machine: PostgreSQL, MongoDB, Valkey, every service, the gateway.",
-        epilog="Environment for services and gateway: MAX_UPLOAD_BYTES, GATEWAY_RATE_GENERAL, GATEWAY_RATE_AUTH, "
-        "GATEWAY_RATE_UPLOAD (requests per second and address, 0 = off), USER_RATE, SERVICE_CIPHER, LOG_LEVEL. "
-        "Where a platform has no wheel of a server and none is on PATH: POSTGRES_URL, MONGO_URL, VALKEY_URL.",
-    )
-    add = parser.add_argument
-    add(
-        "--gateway-port",
-        type=int,
-        default=_from_environment("GATEWAY_PORT", "8080"),
-        help="the gateway's port, on 127.0.0.1; 0: any free one (default 8080)",
-    )
-    add(
-        "--data-dir",
-        type=Path,
-        default=os.environ.get("DATA_DIR") or ".data",
-        help="holds all data, secrets and logs (default .data)",
-    )
-    add("--replicas", type=int, default=_from_environment("REPLICAS", "1"), help="how many of each service (default 1)")
-    add(
-        "--mongo-nodes",
-        type=int,
-        default=_from_environment("MONGO_NODES", "1"),
-        help="nodes of the MongoDB replica set (default 1)",
-    )
-    values = parser.parse_args(arguments)
-    return Options(values.data_dir, values.gateway_port, values.replicas, values.mongo_nodes)
-
-
-def _from_environment(name: str, default: str) -> str:
-    return os.environ.get(name) or default
 
 
 class StopRequest:

@@ -10,22 +10,22 @@ async with running_platform(tmp_path, replicas=2) as platform:
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from local_platform.board import Board
 from local_platform.checks import check_disk
 from local_platform.child import State
 from local_platform.data_lock import data_lock, end_leftovers
-from local_platform.errors import ChildFailed, InvalidOption
-from local_platform.files import private_directory
+from local_platform.errors import ChildFailed
 from local_platform.gateway_process import Gateway
 from local_platform.jobs import run_job
 from local_platform.layout import Layout
+from local_platform.options import Options
 from local_platform.ports import HOST, PortBook
 from local_platform.probes import NotReady, until_ready
 from local_platform.runfile import RunFile
-from local_platform.services import Services, issuers
+from local_platform.service_environment import issues_tokens, keys_directory
+from local_platform.services import Services
 from local_platform.stores import StoreSet
 from local_platform.supervisor import Supervisor
 from local_platform.tasks import together
@@ -34,28 +34,6 @@ from servicekit.key_files import ensure_keys
 
 GATEWAY = "gateway"
 REACH_SECONDS = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to run. `gateway_port` 0: any free one; `settings`: environment variables of services and gateway."""
-
-    data_dir: Path
-    gateway_port: int = 8080
-    replicas: int = 1
-    mongo_nodes: int = 1
-    settings: Mapping[str, str] | None = None
-
-    def check(self) -> None:
-        """Raise InvalidOption for a value that cannot work."""
-        if not 0 <= self.gateway_port <= 65535:
-            raise InvalidOption(f"GATEWAY_PORT={self.gateway_port} is no port; use 1 to 65535, or 0 for any free one")
-        if not 1 <= self.replicas <= 16:
-            raise InvalidOption(f"REPLICAS={self.replicas} cannot be; use 1 to 16")
-        if not 1 <= self.mongo_nodes <= 7:
-            raise InvalidOption(
-                f"MONGO_NODES={self.mongo_nodes} cannot be; use 1 to 7, and an odd number to outlive a failure"
-            )
 
 
 class Platform:
@@ -70,7 +48,6 @@ class Platform:
         hurry: asyncio.Event,
         say: Callable[[str], None],
     ) -> None:
-        settings = options.settings or {}
         self.supervisor = Supervisor(hurry)
         self.board = board
         self.catalog = read_catalog()
@@ -83,12 +60,12 @@ class Platform:
             self.supervisor,
             mongo_nodes=options.mongo_nodes,
             services=engines,
-            issuers=issuers(self.catalog),
+            issuers=[entry.name for entry in self.catalog.values() if issues_tokens(entry)],
         )
         self._services = Services(
-            self.catalog, layout, ports, self.stores, replicas=options.replicas, settings=settings
+            self.catalog, layout, ports, self.stores, replicas=options.replicas, settings=options.settings
         )
-        self._gateway = Gateway(layout, ports.take(GATEWAY), self.catalog, self._services.ports, settings)
+        self._gateway = Gateway(layout, ports.take(GATEWAY), self.catalog, self._services.ports, options.settings)
         ports.save()
         self._run_file = RunFile(layout.run_file, self.gateway_url, say)
         self._plan()
@@ -142,7 +119,7 @@ class Platform:
         self._run_file.put_first(await self.stores.start_mongo())
 
     async def _start_services(self, ready: Mapping[str, asyncio.Event]) -> None:
-        ensure_keys(private_directory(self._layout.secrets) / "keys", self.catalog)
+        ensure_keys(keys_directory(self.stores.secrets), self.catalog)
         await together(*(self._start_service(entry, ready) for entry in self.catalog.values()))
 
     async def _start_service(self, entry: ServiceEntry, ready: Mapping[str, asyncio.Event]) -> None:
@@ -201,7 +178,7 @@ async def running_platform(
 
     `settings` are environment variables for services and gateway. Raises LaunchError when something cannot start.
     """
-    options = Options(data_dir, gateway_port, replicas, mongo_nodes, settings)
+    options = Options(data_dir, gateway_port, replicas, mongo_nodes, settings or {})
     async with prepared(options, Board(), asyncio.Event()) as platform:
         try:
             await platform.start()

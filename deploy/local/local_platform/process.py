@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -26,7 +26,8 @@ class Command:
     argv: Sequence[str]
     directory: Path
     log: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
+    # The whole environment; None inherits ours.
+    environment: Mapping[str, str] | None = None
     death_signal: signal.Signals = signal.SIGTERM
     # Words that stand before the command and replace themselves by it: another user, another user namespace.
     wrapper: Sequence[str] = ()
@@ -56,7 +57,7 @@ async def spawn(command: Command) -> asyncio.subprocess.Process:
                 stdout=log,
                 stderr=log,
                 cwd=command.directory,
-                env={**os.environ, **command.environment},
+                env=command.environment,
                 start_new_session=True,
             )
         except FileNotFoundError as error:

@@ -1,7 +1,5 @@
-"""The platform's own services: their environment, their migration jobs, their gunicorn masters."""
+"""The platform's own services: their migration jobs and their gunicorn masters."""
 
-import json
-import os
 import sys
 from collections.abc import Mapping
 
@@ -10,23 +8,15 @@ from local_platform.layout import REPOSITORY, Layout
 from local_platform.ports import HOST, PortBook
 from local_platform.probes import NotReady, Probe, http_get, json_body
 from local_platform.process import Command
+from local_platform.service_environment import service_environment, write_secrets
 from local_platform.stores import StoreSet
 from servicekit.catalog import ServiceEntry
 
 WORKERS = 2
 # A little more than gunicorn's own graceful time-out, so that it is gunicorn who ends a slow worker.
 STOP_SECONDS = 25.0
-# Whoever publishes signing keys issues tokens, and tells which sessions ended.
-JWKS_PATH = "/.well-known/jwks.json"
 # Reasons of an unready service that lie in the machine. Waiting does not mend them, and the services work meanwhile.
 MACHINE_REASONS = ("disk ", "memory ")
-
-_STORE_VARIABLES = {"postgres": "DATABASE_URL", "mongo": "MONGO_URL"}
-
-
-def issuers(catalog: Mapping[str, ServiceEntry]) -> frozenset[str]:
-    """Return the services that issue access tokens."""
-    return frozenset(name for name, entry in catalog.items() if JWKS_PATH in entry.well_known)
 
 
 class Services:
@@ -42,19 +32,13 @@ class Services:
         replicas: int,
         settings: Mapping[str, str],
     ) -> None:
-        self._catalog = catalog
         self._layout = layout
         self._stores = stores
         self._settings = settings
-        self._issuers = issuers(catalog)
         self.ports = {
             name: {f"{name}-{number}": ports.take(f"{name}-{number}") for number in range(1, replicas + 1)}
             for name in catalog
         }
-
-    @property
-    def keys_directory(self) -> "os.PathLike[str]":
-        return self._layout.secrets / "keys"
 
     def urls(self, service: str) -> list[str]:
         """Return the base URL of each replica."""
@@ -63,6 +47,12 @@ class Services:
     def migration(self, entry: ServiceEntry) -> Command:
         """Return the job that brings a service's database to the form that its code expects."""
         name = f"{entry.name}-migrate"
+        write_secrets(
+            self._stores.secrets,
+            entry,
+            store_url=self._stores.service_url(entry.name),
+            valkey_url=self._stores.service_valkey_url(entry.name),
+        )
         return Command(
             argv=[sys.executable, "-m", entry.migration],
             directory=self._layout.work(name),
@@ -91,52 +81,24 @@ class Services:
                 log=self._layout.log(name),
                 environment={**self._environment(entry), **own},
             ),
-            probe=_probe(f"{url}/ready"),
+            probe=readiness(f"{url}/ready"),
             stop_seconds=STOP_SECONDS,
         )
 
     def _environment(self, entry: ServiceEntry) -> dict[str, str]:
-        """Return a service's whole environment. Secrets stand in files, where `ps` does not show them."""
-        secrets = {
-            _STORE_VARIABLES[entry.store]: self._stores.service_url(entry.name),
-            "VALKEY_URL": self._stores.service_valkey_url(entry.name),
-            "FINGERPRINT_SECRET": self._stores.secrets.value(f"{entry.name}/fingerprint.key"),
-        }
-        files = {
-            f"{name}_FILE": str(self._stores.secrets.store(f"{entry.name}/{name.lower()}", text))
-            for name, text in secrets.items()
-        }
         peers = {peer: self.urls(peer) for peer in entry.calls}
-        environment = {
-            # What the user set holds, such as LOG_LEVEL or SERVICE_CIPHER; what follows replaces only these defaults.
-            "ENVIRONMENT": "production",
-            "LOG_FORMAT": "json",
-            **_inherited(),
-            **self._settings,
-            **files,
-            "SERVICE_NAME": entry.name,
-            "SERVICE_KEYS_DIR": str(self._layout.secrets / "keys" / entry.name),
-            "PEER_URLS": json.dumps(peers),
-            "GATEWAY_NETWORKS": f"{HOST}/32",
-        }
-        if entry.name in self._issuers:
-            environment["JWT_KEYS_DIR"] = str(self._layout.secrets / "jwt")
-        return environment
+        return service_environment(self._stores.secrets, entry, peers=peers, settings=self._settings)
 
 
-def _inherited() -> dict[str, str]:
-    """Return our own environment without what would compete with the values that the launcher sets."""
-    ours = {"DATABASE_URL", "MONGO_URL", "VALKEY_URL", "POSTGRES_URL", "FINGERPRINT_SECRET"}
-    dropped = ours | {f"{name}_FILE" for name in ours} | {"LOG_DIR", "WEB_CONCURRENCY", "PROMETHEUS_MULTIPROC_DIR"}
-    return {name: value for name, value in os.environ.items() if name not in dropped}
+def readiness(url: str) -> Probe:
+    """Return a probe that takes a service for ready when only the machine's disk or memory speaks against it."""
 
-
-def _probe(url: str) -> Probe:
     async def probe() -> str:
         status, body = await http_get(url)
+        answer = json_body(body)
         if status == 200:
-            return "without Valkey" if json_body(body).get("status") == "degraded" else ""
-        reasons = [str(reason) for reason in json_body(body).get("reasons") or [f"{url} answers {status}"]]
+            return "without Valkey" if answer.get("status") == "degraded" else ""
+        reasons = [str(reason) for reason in answer.get("reasons") or [f"{url} answers {status}"]]
         if all(reason.startswith(MACHINE_REASONS) for reason in reasons):
             return "warning: " + ", ".join(reasons)
         raise NotReady(", ".join(reasons))

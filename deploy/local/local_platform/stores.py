@@ -96,6 +96,12 @@ class StoreSet:
         child.start()
         await child.wait_ready()
 
+    def mongo_name(self, address: tuple[str, int] | None) -> str:
+        """Return the name of the MongoDB node at an address such as a client's `primary`, empty for none of ours."""
+        if self._local_mongo is None or address is None:
+            return ""
+        return self._local_mongo.name_of("{}:{}".format(*address))
+
     def service_url(self, service: str) -> str:
         """Return the URL by which a service reaches its own database, as a role that can reach no other."""
         password = self._password(service)
@@ -161,16 +167,22 @@ class StoreSet:
 
 @asynccontextmanager
 async def running_stores(
-    data_dir: Path, *, mongo_nodes: int = 1, engines: Collection[Engine] = ENGINES
+    data_dir: Path,
+    *,
+    mongo_nodes: int = 1,
+    engines: Collection[Engine] = ENGINES,
+    services: Mapping[str, Engine] | None = None,
+    issuers: Collection[str] = (),
 ) -> AsyncIterator[StoreSet]:
     """Run PostgreSQL, MongoDB (a replica set) and Valkey below `data_dir`, and stop them at the end.
 
-    `engines` leaves some out. Databases are the caller's to create. The data stays, so that a second run on the same
+    `engines` leaves some out. Each of `services` gets a role of its own and a database of its name, and `issuers` may
+    write ended sessions; other databases are the caller's to create. The data stays, so that a second run on the same
     directory finds it. Raises LaunchError when a store cannot start.
     """
-    supervisor = Supervisor()
-    with PortBook(Layout.prepare(data_dir).port_file) as ports:
-        stores = StoreSet(Layout.prepare(data_dir), ports, supervisor, mongo_nodes=mongo_nodes)
+    layout = Layout.prepare(data_dir)
+    with PortBook(layout.port_file) as ports:
+        stores = StoreSet(layout, ports, Supervisor(), mongo_nodes=mongo_nodes, services=services, issuers=issuers)
         ports.save()
         starts = {"postgres": stores.start_postgres, "mongo": stores.start_mongo, "valkey": stores.start_valkey}
         try:

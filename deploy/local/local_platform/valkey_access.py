@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from local_platform.errors import ServerMissing
@@ -41,7 +43,8 @@ class ValkeyAccess:
 
     async def probe(self) -> str:
         """Return once the server answers; raise NotReady before."""
-        client = Redis.from_url(self.url())
+        # The caller asks again at once; the client's own retries would pause for up to a second.
+        client = Redis.from_url(self.url(), retry=Retry(NoBackoff(), 0))
         try:
             await client.ping()
         except (RedisError, OSError) as error:

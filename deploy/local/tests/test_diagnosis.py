@@ -16,8 +16,8 @@ from local_platform.errors import (
     PortTaken,
     ServerMissing,
 )
-from local_platform.launcher import Options
 from local_platform.layout import Layout
+from local_platform.options import Options
 
 LOG = Path("/data/logs/mongo-1.log")
 USAGE = "shutil.disk_usage"
