@@ -1,0 +1,115 @@
+"""Writes the directory that NGINX runs in: links to the static files, and the rendered ones beside them.
+
+<target>/nginx.conf      link to the static entry point
+<target>/static          link to the static files
+<target>/rendered/       what depends on settings and servers
+<target>/temp/           buffered bodies
+<target>/nginx.pid, access.log   written by NGINX
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway import blocks
+from gateway.blocks import Catalog, Servers
+from gateway.settings import GatewaySettings
+
+STATIC_FILES = Path(__file__).resolve().parents[1] / "nginx"
+
+_SERVICE = re.compile(r"[a-z][a-z0-9_]*")
+_PREFIX = re.compile(r"[a-z][a-z0-9-]*")
+_WELL_KNOWN = re.compile(r"/\.well-known/[A-Za-z0-9._/-]+")
+_SERVER = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+
+
+class RenderError(ValueError):
+    """The services or their servers cannot be written as an NGINX configuration; the message says which and why."""
+
+
+def render(
+    settings: GatewaySettings,
+    catalog: Catalog,
+    servers: Servers,
+    target: Path,
+    *,
+    static_files: Path = STATIC_FILES,
+) -> None:
+    """Write the configuration into `target`, which is created if it is missing.
+
+    `servers` maps each service of the catalog to its `host:port` list; a DNS name stands for all its addresses and
+    needs `settings.resolver`. Each file is replaced whole, so a gateway that runs on `target` may reload afterwards.
+
+    Raises `RenderError` for a service without servers, servers of an unknown service, or a name that is none.
+    """
+    files = rendered_files(settings, catalog, servers)
+    for folder in ("rendered/http", "rendered/limits", "temp"):
+        (target / folder).mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        _replace(target / "rendered" / name, text)
+    _link(target / "static", static_files)
+    _link(target / "nginx.conf", Path("static") / "nginx.conf")
+
+
+def rendered_files(settings: GatewaySettings, catalog: Catalog, servers: Servers) -> Mapping[str, str]:
+    """Return the rendered files' texts by their names below `rendered/`. Raises `RenderError` as `render` does."""
+    _check(settings, catalog, servers)
+    return {
+        "main.conf": blocks.main(settings),
+        "listen.conf": blocks.listen(settings),
+        "trusted_proxies.conf": blocks.trusted_proxies(settings),
+        "http/access_log.conf": blocks.access_log(settings),
+        "http/cors.conf": blocks.cors(settings),
+        "http/limit_zones.conf": blocks.limit_zones(settings),
+        "http/tokens.conf": blocks.tokens(settings, catalog, servers),
+        "http/upstreams.conf": blocks.upstreams(settings, catalog, servers),
+        "limits/general.conf": blocks.limit("general", settings.rate_general),
+        "limits/auth.conf": blocks.limit("auth", settings.rate_auth),
+        "limits/upload.conf": blocks.limit("upload", settings.rate_upload),
+        "limits/upload_size.conf": blocks.upload_size(settings),
+    }
+
+
+def _check(settings: GatewaySettings, catalog: Catalog, servers: Servers) -> None:
+    if unknown := sorted(set(servers) - set(catalog)):
+        raise RenderError(f"servers are given for {', '.join(unknown)}, which the service list does not name")
+    for entry in catalog.values():
+        if not _SERVICE.fullmatch(entry.name) or not _PREFIX.fullmatch(entry.prefix):
+            raise RenderError(
+                f"service {entry.name!r} with prefix {entry.prefix!r} cannot be routed: letters and digits only"
+            )
+        for path in entry.well_known:
+            if not _WELL_KNOWN.fullmatch(path):
+                raise RenderError(f"service {entry.name}: {path!r} is no path below /.well-known/")
+        if not servers.get(entry.name):
+            raise RenderError(f"service {entry.name} has no server")
+        for server in servers[entry.name]:
+            if not _SERVER.fullmatch(server):
+                raise RenderError(f"service {entry.name}: {server!r} is no host:port")
+            if blocks.needs_resolver(server) and not settings.resolver:
+                raise RenderError(f"service {entry.name}: {server} is a DNS name, which needs GATEWAY_RESOLVER")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write the file beside its place and move it there, so that no reader ever sees half of it."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        # mkstemp gives 0600, but NGINX may run as another user than the renderer, and nothing here is secret.
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _link(path: Path, destination: Path) -> None:
+    if path.is_symlink() and path.readlink() == destination:
+        return
+    temporary = path.with_name(f".{path.name}.link")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(destination)
+    temporary.replace(path)

@@ -1,0 +1,103 @@
+/*
+ * The public keys of access tokens: the user service's JWKS (RFC 7517), kept in a shared dictionary for all workers.
+ *
+ * The syntax is what both engines of njs understand (the built-in one knows no `for … of`, destructuring or spread).
+ */
+
+const PUBLIC_KEYS = 'jwks';
+const FETCHED_AT = 'fetched_at';
+const FRESH_MILLISECONDS = 30000;
+const FORCED_FETCH = 'forced';
+const RUNNING = 'running';
+const DONE = 'done';
+const POLL_MILLISECONDS = 25;
+
+/* Called by js_periodic in one worker: often while there are no keys, seldom afterwards. A failure leaves the last keys. */
+async function refresh(session) {
+    const fetchedAt = ngx.shared.public_keys.get(FETCHED_AT);
+    if (fetchedAt === undefined || Date.now() - Number(fetchedAt) >= FRESH_MILLISECONDS) {
+        await fetchFromAny(addresses(session));
+    }
+}
+
+/* Whether keys were ever fetched. Before that nobody can tell a good token from a forged one. */
+function known() {
+    return ngx.shared.public_keys.has(PUBLIC_KEYS);
+}
+
+/*
+ * The JWK with this key id, or null. An unknown id may be a key that is newer than our copy, so it causes a fetch, unless one was
+ * made within the time-out of `forced_fetches`: ids are the client's to invent. Requests that arrive while that fetch runs wait
+ * for its outcome, so that the first tokens of a new key are not refused.
+ */
+async function find(r, kid) {
+    const key = stored(kid);
+    if (key !== null) {
+        return key;
+    }
+    const gate = ngx.shared.forced_fetches;
+    if (gate.add(FORCED_FETCH, RUNNING)) {
+        await fetchFromAny(addresses(r));
+        gate.set(FORCED_FETCH, DONE);
+    } else {
+        while (gate.get(FORCED_FETCH) === RUNNING) {
+            await pause(POLL_MILLISECONDS);
+        }
+    }
+    return stored(kid);
+}
+
+function stored(kid) {
+    const text = ngx.shared.public_keys.get(PUBLIC_KEYS);
+    if (text === undefined) {
+        return null;
+    }
+    const matches = JSON.parse(text).filter(key => key.kid === kid);
+    return matches.length > 0 ? matches[0] : null;
+}
+
+/* One URL per replica of the user service, rendered from the service list. */
+function addresses(r) {
+    return r.variables.jwks_urls.split(' ').filter(url => url !== '');
+}
+
+async function fetchFromAny(urls) {
+    for (let i = 0; i < urls.length; i++) {
+        try {
+            const answer = await ngx.fetch(urls[i], { headers: { 'User-Agent': 'gateway' } });
+            if (answer.status !== 200) {
+                throw new Error('status ' + answer.status);
+            }
+            store(usable(await answer.json()));
+            return;
+        } catch (error) {
+            ngx.log(ngx.WARN, 'public keys not fetched from ' + urls[i] + ': ' + error.message);
+        }
+    }
+}
+
+/* The keys that may have signed an access token, as a text that is equal for equal keys. */
+function usable(document) {
+    const keys = document.keys.filter(key => typeof key.kid === 'string' && key.kty === 'EC' && key.crv === 'P-256'
+        && (key.use === undefined || key.use === 'sig') && (key.alg === undefined || key.alg === 'ES256'));
+    if (keys.length === 0) {
+        throw new Error('it holds no ES256 key');
+    }
+    return JSON.stringify(keys.map(key => ({ kid: key.kid, kty: key.kty, crv: key.crv, x: key.x, y: key.y })));
+}
+
+function store(text) {
+    ngx.shared.public_keys.set(FETCHED_AT, String(Date.now()));
+    if (ngx.shared.public_keys.get(PUBLIC_KEYS) === text) {
+        return;
+    }
+    ngx.shared.public_keys.set(PUBLIC_KEYS, text);
+    // Tokens of a key that was withdrawn must be verified anew, and so be refused.
+    ngx.shared.verified_tokens.clear();
+}
+
+function pause(milliseconds) {
+    return new Promise(resolve => setTimeout(resolve, milliseconds));
+}
+
+export default { refresh, known, find };

@@ -1,0 +1,244 @@
+"""What the gateway passes on, strips, and adds: no outside header can act as one of ours."""
+
+import re
+from typing import Any
+
+import pytest
+
+from servicekit.testing.wire_server import answering, reply
+
+INTERNAL = [
+    "X-Service-Communication",
+    "X-Service-Name",
+    "X-Service-Envelope",
+    "X-Service-Nonce",
+    "X-Service-Whatever-Comes-Later",
+    "x-sErViCe-name",
+    "X_Service_Name",
+    "X-Service_Name",
+    "X_SERVICE-NAME",
+    "X-Encrypt-Response",
+    "X_Encrypt_Response",
+    "X-Request-Deadline-Ms",
+    "X-Accel-Redirect",
+    "X-Accel-Anything",
+    "X-Release",
+    "X-Forwarded-Host",
+    "X-Forwarded-User",
+    "Forwarded",
+    "X-User-Id",
+    "Cookie",
+    "Proxy-Authorization",
+    "X-HTTP-Method-Override",
+    "Upgrade",
+    "TE",
+]
+
+
+@pytest.mark.parametrize("name", INTERNAL)
+@pytest.mark.parametrize("path", ["/api/v1/users/profile", "/api/v1/users/stats/count", "/.well-known/jwks.json"])
+async def test_an_internal_header_never_comes_from_outside(platform: Any, name: str, path: str) -> None:
+    answer = await platform.gateway.get(path, headers={name: "forged-value"})
+
+    assert answer.status == 200
+    (request,) = platform.user.requests
+    assert not [value for value in request.headers.values() if "forged-value" in value]
+
+
+@pytest.mark.parametrize("name", ["X-Service-Name", "X-Real-IP", "X-Encrypt-Response"])
+async def test_an_internal_header_sent_twice_is_not_passed_once(platform: Any, name: str) -> None:
+    answer = await platform.gateway.get("/api/v1/users/profile", headers=[(name, "forged-value")] * 2)
+
+    assert answer.status == 200
+    assert "forged-value" not in "".join(platform.user.only().headers.values())
+
+
+async def test_connection_options_strip_no_header_of_ours(platform: Any) -> None:
+    """A hop-by-hop list is the client's text; a proxy that obeyed it for its own headers would drop them."""
+    await platform.gateway.get(
+        "/api/v1/users/profile", headers={"Connection": "close, X-Real-IP, X-Request-Id, Authorization"}
+    )
+
+    request = platform.user.only()
+    assert {"x-real-ip", "x-request-id"} <= set(request.headers)
+    assert "connection" not in request.headers
+
+
+async def test_headers_that_services_use_pass(platform: Any) -> None:
+    sent = {
+        "Accept": "application/json",
+        "Accept-Language": "de",
+        "User-Agent": "a-client/1",
+        "Content-Type": "application/json",
+        "Idempotency-Key": "a key",
+        "If-Match": 'W/"1"',
+        "If-None-Match": '"2"',
+        "If-Modified-Since": "Sat, 21 Nov 2026 00:00:00 GMT",
+        "If-Unmodified-Since": "Sat, 21 Nov 2026 00:00:00 GMT",
+        "If-Range": '"3"',
+        "Range": "bytes=0-1",
+        "X-Filename": "a%20file",
+        "X-Correlation-Id": "correlated",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "tracestate": "a=b",
+    }
+
+    await platform.gateway.post("/api/v1/notes", headers=sent, body=b"{}")
+
+    request = platform.notes.only()
+    assert {name: request.headers.get(name.lower()) for name in sent} == sent
+    assert request.body == b"{}"
+
+
+async def test_services_learn_the_address_from_the_gateway_alone(platform: Any) -> None:
+    forged = {"X-Real-IP": "203.0.113.9", "X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
+
+    await platform.gateway.get("/api/v1/users/profile", headers=forged)
+
+    request = platform.user.only()
+    assert request.headers["x-real-ip"] == request.headers["x-forwarded-for"] == "127.0.0.1"
+    assert request.headers["x-forwarded-proto"] == "http"
+
+
+@pytest.mark.parametrize("request_id", ["a", "A.b_c-9", "x" * 64])
+async def test_a_harmless_request_id_is_kept(platform: Any, request_id: str) -> None:
+    answer = await platform.gateway.get("/api/v1/users/profile", headers={"X-Request-Id": request_id})
+
+    assert answer.get("X-Request-Id") == request_id
+    assert platform.user.only().headers["x-request-id"] == request_id
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [],
+        [("X-Request-Id", "")],
+        [("X-Request-Id", "x" * 65)],
+        [("X-Request-Id", 'a"b')],
+        [("X-Request-Id", "a b")],
+        [("X-Request-Id", "a/b")],
+        [("X-Request-Id", "\xe9")],
+        [("X-Request-Id", "one"), ("X-Request-Id", "two")],
+        [("X_Request_Id", "one")],
+    ],
+)
+async def test_any_other_request_id_is_replaced(platform: Any, sent: list[tuple[str, str]]) -> None:
+    answer = await platform.gateway.get("/api/v1/users/profile", headers=sent)
+
+    request_id = answer.get("X-Request-Id")
+    assert request_id is not None
+    assert re.fullmatch(r"[0-9a-f]{32}", request_id)
+    assert platform.user.only().headers["x-request-id"] == request_id
+
+
+async def test_the_request_id_of_the_service_is_not_a_second_one(platform: Any) -> None:
+    platform.user.answer = answering(reply(x_request_id="other"))
+
+    answer = await platform.gateway.get("/api/v1/users/profile", headers={"X-Request-Id": "mine"})
+
+    assert answer.all("X-Request-Id") == ["mine"]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/users/profile", "/nowhere", "/gateway-health", "/lb-health"])
+async def test_every_answer_carries_the_security_headers(platform: Any, path: str) -> None:
+    answer = await platform.gateway.get(path)
+
+    assert answer.get("X-Content-Type-Options") == "nosniff"
+    assert answer.get("X-Frame-Options") == "DENY"
+    assert answer.get("Referrer-Policy") == "no-referrer"
+    assert answer.get("Content-Security-Policy") == "default-src 'none'; frame-ancestors 'none'"
+    assert answer.get("Server") == "nginx"
+    assert answer.get("Strict-Transport-Security") is None
+
+
+async def test_a_content_policy_of_the_service_stands_alone(platform: Any) -> None:
+    platform.user.answer = answering(reply(content_security_policy="sandbox", x_content_type_options="nosniff"))
+
+    answer = await platform.gateway.get("/api/v1/users/profile")
+
+    assert answer.get("Content-Security-Policy") == "sandbox"
+    assert answer.get("X-Content-Type-Options") == "nosniff"
+
+
+async def test_a_service_cannot_steer_the_gateway_by_its_answer(platform: Any) -> None:
+    platform.user.answer = answering(reply(body=b"own", x_accel_redirect="/-/public/x", x_accel_limit_rate="1"))
+
+    answer = await platform.gateway.get("/api/v1/users/profile")
+
+    assert answer.body == b"own"
+    assert not [name for name, _ in answer.headers if name.lower().startswith("x-accel")]
+
+
+async def test_a_request_without_host_still_names_one_to_the_service(platform: Any) -> None:
+    answer = await platform.gateway.raw(b"GET /api/v1/users/profile HTTP/1.0\r\n\r\n")
+
+    assert answer.status == 200
+    assert platform.user.only().headers["host"]
+
+
+async def test_the_host_keeps_its_port(platform: Any) -> None:
+    await platform.gateway.get("/api/v1/users/profile", headers={"Host": "api.example:8443"})
+
+    assert platform.user.only().headers["host"] == "api.example:8443"
+
+
+SMUGGLED = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Content-Length: 5, 6\r\n",
+        b"Content-Length: +5\r\n",
+        b"Content-Length: -1\r\n",
+        b"Content-Length: 0x5\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        b"Host: b\r\n",
+    ],
+)
+async def test_a_request_of_two_lengths_or_hosts_is_refused(platform: Any, framing: bytes) -> None:
+    data = b"POST /api/v1/users/login HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n0\r\n\r\n" + SMUGGLED
+
+    answer = await platform.gateway.raw(data)
+
+    assert answer.status in (400, 501)
+    answer.problem()
+    assert platform.reached() == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Transfer-Encoding : chunked",
+        b"Transfer_Encoding: chunked",
+        b"X: a\rContent-Length: 4",
+        b" folded: x",
+        b"X: a\x00b",
+    ],
+)
+async def test_an_ambiguous_header_line_frames_no_second_request(platform: Any, line: bytes) -> None:
+    """Whatever NGINX makes of the line, the service gets at most the one request, framed by NGINX anew."""
+    data = b"POST /api/v1/users/login HTTP/1.1\r\nHost: a\r\n" + line + b"\r\nConnection: close\r\n\r\n" + SMUGGLED
+
+    answer = await platform.gateway.raw(data)
+
+    assert answer.status in (200, 400)
+    assert [(request.target, request.body) for request in platform.reached()] in ([], [("/api/v1/users/login", b"")])
+
+
+async def test_a_chunked_body_arrives_whole_with_its_length(platform: Any) -> None:
+    data = (
+        b"POST /api/v1/analytics/events HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"
+    )
+
+    assert (await platform.gateway.raw(data)).status == 200
+
+    request = platform.analytics.only()
+    assert (request.body, request.headers["content-length"]) == (b"hello world", "11")
+    assert "transfer-encoding" not in request.headers

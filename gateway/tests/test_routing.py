@@ -1,0 +1,154 @@
+"""Which request reaches which service, by which path, and which reach none."""
+
+from typing import Any
+
+import pytest
+
+ROUTED = [
+    ("GET", "/api/v1/users/profile", "user", "/api/v1/users/profile"),
+    ("GET", "/api/v1/users", "user", "/api/v1/users"),
+    ("GET", "/api/v1/users?cursor=a%20b&limit=2", "user", "/api/v1/users?cursor=a%20b&limit=2"),
+    ("POST", "/api/v1/users/login", "user", "/api/v1/users/login"),
+    ("POST", "/api/v1/users/register", "user", "/api/v1/users/register"),
+    ("POST", "/api/v1/users/password", "user", "/api/v1/users/password"),
+    ("PATCH", "/api/v1/users/profile", "user", "/api/v1/users/profile"),
+    ("GET", "/api/v1/users/stats/count", "user", "/api/v1/users/stats/count"),
+    ("PUT", "/api/v1/users/1/role", "user", "/api/v1/users/1/role"),
+    ("OPTIONS", "/api/v1/users/profile", "user", "/api/v1/users/profile"),
+    ("POST", "/api/v1/analytics/events", "analytics", "/api/v1/analytics/events"),
+    ("GET", "/api/v1/analytics/stats/series?type=a", "analytics", "/api/v1/analytics/stats/series?type=a"),
+    ("POST", "/api/v1/notes", "notes", "/api/v1/notes"),
+    ("DELETE", "/api/v1/notes/1", "notes", "/api/v1/notes/1"),
+    ("GET", "/api/v1/notes/public/a-slug", "notes", "/api/v1/notes/public/a-slug"),
+    ("POST", "/api/v1/assets", "assets", "/api/v1/assets"),
+    ("GET", "/api/v1/assets/1/content", "assets", "/api/v1/assets/1/content"),
+    # Without a version.
+    ("GET", "/api/users/profile", "user", "/api/v1/users/profile"),
+    ("POST", "/api/users/login?a=b", "user", "/api/v1/users/login?a=b"),
+    ("GET", "/api/analytics/stats", "analytics", "/api/v1/analytics/stats"),
+    ("GET", "/api/notes", "notes", "/api/v1/notes"),
+    # The path that was matched is the one that is sent.
+    ("GET", "/api/v1//users///profile", "user", "/api/v1/users/profile"),
+    ("GET", "/api/v1/./users/x/../profile", "user", "/api/v1/users/profile"),
+    ("GET", "/api/v1/%75sers/pr%6Ffile", "user", "/api/v1/users/profile"),
+    ("GET", "/api/v1/notes/%2e%2e/users/profile", "user", "/api/v1/users/profile"),
+    ("GET", "/api/v1/notes/..%2fusers%2Fprofile", "user", "/api/v1/users/profile"),
+    ("GET", "/api/v1/users/a%252e%252e%252fb", "user", "/api/v1/users/a%252e%252e%252fb"),
+    ("GET", "/api/v1/users/a%3Fb%23c%20d%25", "user", "/api/v1/users/a%3Fb%23c%20d%25"),
+    ("GET", "/api/v1/users/%22%3C%C3%A9", "user", "/api/v1/users/%22%3C%C3%A9"),
+    ("GET", "http://gateway.test/api/v1/users/profile", "user", "/api/v1/users/profile"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "service", "target"), ROUTED)
+async def test_a_path_leads_to_its_service(platform: Any, method: str, path: str, service: str, target: str) -> None:
+    answer = await platform.gateway.send(method, path)
+
+    assert (answer.status, answer.body.decode()) == (200, service)
+    request = getattr(platform, service).only()
+    assert (request.method, request.target) == (method, target)
+    assert platform.reached() == []
+
+
+async def test_the_key_set_comes_from_the_user_service(platform: Any) -> None:
+    answer = await platform.gateway.get("/.well-known/jwks.json")
+
+    assert answer.json() == {"keys": [platform.issuer.jwk()]}
+
+
+async def test_head_is_answered_without_a_body(platform: Any) -> None:
+    answer = await platform.gateway.send("HEAD", "/api/v1/users/profile")
+
+    assert answer.status == 200
+    assert platform.user.only().method == "HEAD"
+
+
+UNREACHABLE = [
+    "/",
+    "/metrics",
+    "/ready",
+    "/health",
+    "/docs",
+    "/openapi.json",
+    "/internal/anything",
+    "/api",
+    "/api/",
+    "/api/v1",
+    "/api/v1/",
+    "/api/v1/metrics",
+    "/api/v1/usersx/profile",
+    "/api/v1/USERS/profile",
+    "/api/v1/unknown/profile",
+    "/api/v2/users/profile",
+    "/api/v10/users/profile",
+    "/api/v1/v1/users/profile",
+    "/users/profile",
+    "/.well-known/openid-configuration",
+    "/.well-known/",
+    # Ways around the prefix.
+    "/api/v1/users/../../../metrics",
+    "/api/v1/users/..%2f..%2f..%2fmetrics",
+    "/api/v1/users/%2e%2e/%2e%2e/%2e%2e/ready",
+    "/api/v1/users/%2e%2e%2f%2e%2e%2f%2e%2e%2finternal/x",
+    "//metrics",
+    "/%6detrics",
+    "/./metrics",
+    "/api/../metrics",
+    # The gateway's own internal locations.
+    "/-/read/api/v1/users/profile",
+    "/-/write/metrics",
+    "/-/public/internal/x",
+    "/-/token",
+    "/-/problem",
+    "/-/probe/user_v1",
+    "/-/preflight/x",
+    "/api/../-/token",
+    "/%2d/public/metrics",
+    "//-//public/metrics",
+]
+
+
+@pytest.mark.parametrize("path", UNREACHABLE)
+async def test_no_other_path_reaches_a_service(platform: Any, path: str) -> None:
+    for method in ("GET", "POST"):
+        answer = await platform.gateway.send(method, path)
+        assert answer.status == 404
+        answer.problem()
+    assert platform.reached() == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/users/a%0d%0aX-Service-Name:%20analytics",
+        "/api/v1/users/login%0a",
+        "/api/v1/users/%00",
+        "/api/v1/users/a%7f",
+        "/../metrics",
+        "/api/v1/users/../../../../metrics",
+        "/api/v1/users/%zz",
+    ],
+)
+async def test_a_path_that_no_client_of_ours_sends_is_refused(platform: Any, path: str) -> None:
+    answer = await platform.gateway.get(path)
+
+    assert answer.status == 400
+    answer.problem()
+    assert platform.reached() == []
+
+
+async def test_a_backslash_is_no_separator(platform: Any) -> None:
+    answer = await platform.gateway.get("/api/v1/users/..%5c..%5cmetrics")
+
+    assert answer.status == 200
+    assert platform.user.only().target == "/api/v1/users/..%5C..%5Cmetrics"
+
+
+async def test_a_service_that_is_not_listed_has_no_routes(world: Any) -> None:
+    user = await world.backend("user")
+    gateway = await world.gateway({"user": [user.address]})
+
+    for method, path in (("POST", "/api/v1/notes"), ("GET", "/api/v1/analytics/stats"), ("POST", "/api/v1/assets")):
+        answer = await gateway.send(method, path, headers={"Idempotency-Key": "1"})
+        assert answer.status == 404
+        answer.problem()
