@@ -26,8 +26,10 @@ ALGORITHM = "ES256"
 TYPE = "at+jwt"
 CLAIMS = ("iss", "aud", "sub", "sid", "roles", "jti", "iat", "exp")
 CACHE_SIZE = 10_000
-# A key that the user service no longer publishes is forgotten after this time.
-KEYS_LIFETIME_SECONDS = 300.0
+# How soon a key that the user service no longer publishes is forgotten.
+KEYS_REFRESH_SECONDS = 60.0
+# While nothing can be verified yet, keys are asked for this often.
+FIRST_KEYS_SECONDS = 0.2
 # An unknown key id may be new; asking again is bounded, because a stranger chooses the key id.
 UNKNOWN_KEY_SECONDS = 5.0
 
@@ -69,40 +71,40 @@ class KeySource(Protocol):
 
 
 class RemoteKeys:
-    """The user service's JWKS (RFC 7517), fetched when it is needed and kept while the user service is away."""
+    """The user service's JWKS (RFC 7517): fetched ahead of need, and kept while the user service is away."""
 
     def __init__(self, fetch: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
         self._fetch = fetch
-        self._keys: dict[str, EllipticCurvePublicKey] = {}
-        self._fetched_at: float | None = None
-        self._asked_at = -UNKNOWN_KEY_SECONDS
+        self._keys: dict[str, EllipticCurvePublicKey] | None = None
+        self._asked_at = -KEYS_REFRESH_SECONDS
         self._lock = asyncio.Lock()
 
     async def key(self, kid: str) -> EllipticCurvePublicKey | None:
         """Return the key of this id. Raises `KeysUnavailable` while no key was ever fetched."""
-        if kid not in self._keys or self._outdated():
-            await self._refresh(kid)
-        if self._fetched_at is None:
+        if self._keys is None or kid not in self._keys:
+            async with self._lock:
+                if (self._keys is None or kid not in self._keys) and not self._asked_recently():
+                    await self._refresh()
+        if self._keys is None:
             raise KeysUnavailable
         return self._keys.get(kid)
 
-    def _outdated(self) -> bool:
-        return self._fetched_at is None or time.monotonic() - self._fetched_at > KEYS_LIFETIME_SECONDS
+    async def follow(self) -> None:
+        """Keep the keys current, for ever. Run it as a task of the lifespan."""
+        while True:
+            async with self._lock:
+                await self._refresh()
+            await asyncio.sleep(FIRST_KEYS_SECONDS if self._keys is None else KEYS_REFRESH_SECONDS)
 
-    async def _refresh(self, kid: str) -> None:
-        async with self._lock:
-            if (kid in self._keys and not self._outdated()) or self._asked_recently():
-                return
-            self._asked_at = time.monotonic()
-            try:
-                self._keys = parse_jwks(await self._fetch())
-                self._fetched_at = time.monotonic()
-            except Exception as error:  # Whatever went wrong, the keys that we have stay in use.
-                logger.warning("the user service's keys could not be fetched: {}", type(error).__name__)
+    async def _refresh(self) -> None:
+        self._asked_at = time.monotonic()
+        try:
+            self._keys = parse_jwks(await self._fetch())
+        except Exception as error:  # Whatever went wrong, the keys that we have stay in use.
+            logger.warning("the user service's keys could not be fetched: {}", type(error).__name__)
 
     def _asked_recently(self) -> bool:
-        # Before the first success nothing can be verified, so it is tried again sooner.
-        pause = UNKNOWN_KEY_SECONDS if self._fetched_at is not None else 0.2
+        pause = FIRST_KEYS_SECONDS if self._keys is None else UNKNOWN_KEY_SECONDS
         return time.monotonic() - self._asked_at < pause
 
 

@@ -1,5 +1,6 @@
 """Access tokens: what is refused, and what the user service's absence means."""
 
+import asyncio
 import base64
 import json
 import time
@@ -135,11 +136,14 @@ class UserService:
     def __init__(self) -> None:
         self.asked = 0
         self.away = False
+        self.withdrawn = False
 
     async def jwks(self) -> Mapping[str, Any]:
         self.asked += 1
         if self.away:
             raise ConnectionError
+        if self.withdrawn:
+            return {"keys": []}
         public = json.loads(ECAlgorithm.to_jwk(KEY.public_key()))
         return {"keys": [{**public, "kid": "current", "use": "sig"}, {"kty": "RSA", "kid": "old"}]}
 
@@ -155,16 +159,35 @@ async def test_an_unknown_key_id_cannot_make_a_service_flood_the_user_service() 
     assert user.asked <= 2
 
 
-async def test_known_keys_stay_in_use_while_the_user_service_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_known_keys_stay_in_use_while_the_user_service_is_away() -> None:
     user = UserService()
     keys = RemoteKeys(user.jwks)
     await keys.key("current")
 
     user.away = True
-    later = time.monotonic() + tokens.KEYS_LIFETIME_SECONDS + 1
-    monkeypatch.setattr("servicekit.tokens.time.monotonic", lambda: later)
+    assert await keys.key("new") is None
     assert await keys.key("current") is not None
-    assert user.asked == 2
+
+
+async def test_keys_are_fetched_ahead_of_the_first_token_and_withdrawn_ones_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tokens, "KEYS_REFRESH_SECONDS", 0.01)
+    user = UserService()
+    keys = RemoteKeys(user.jwks)
+    following = asyncio.create_task(keys.follow())
+    async with asyncio.timeout(5):
+        while user.asked < 2:
+            await asyncio.sleep(0)
+        user.away = True
+        asked = user.asked
+        assert await keys.key("current") is not None
+        user.away, user.withdrawn = False, True
+        while user.asked < asked + 2:
+            await asyncio.sleep(0)
+    following.cancel()
+
+    assert await keys.key("current") is None
 
 
 async def test_before_the_first_key_nothing_is_accepted() -> None:
