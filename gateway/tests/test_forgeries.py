@@ -1,9 +1,7 @@
 """Tokens that must not pass the edge: each is good but for one thing."""
 
-import base64
 import hashlib
 import hmac
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +10,9 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-Forge = Callable[[Any], str]
+from gateway.testing import Issuer, base64url
 
-
-def base64url(value: Any) -> str:
-    data = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+Forge = Callable[[Issuer], str]
 
 
 def replaced(token: str, *, header: Any = None, claims: Any = None, signature: bytes | None = None) -> str:
@@ -29,12 +24,12 @@ def replaced(token: str, *, header: Any = None, claims: Any = None, signature: b
     return ".".join(parts)
 
 
-def by_a_stranger(issuer: Any, **header: Any) -> str:
+def by_a_stranger(issuer: Issuer, **header: Any) -> str:
     """Signed by another key that claims our key's id."""
-    return str(type(issuer)(issuer.kid).token(header=header))
+    return Issuer(issuer.kid).token(header=header)
 
 
-def hs256(issuer: Any) -> str:
+def hs256(issuer: Issuer) -> str:
     """Signed with the public key as if it were a shared secret, for verifiers that let the token choose."""
     pem = issuer.private_key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -43,7 +38,7 @@ def hs256(issuer: Any) -> str:
     return f"{signed}.{base64url(hmac.digest(pem, signed.encode(), hashlib.sha256))}"
 
 
-def der(issuer: Any) -> str:
+def der(issuer: Issuer) -> str:
     token = issuer.token()
     signed = token.rpartition(".")[0]
     return replaced(token, signature=issuer.private_key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))

@@ -182,6 +182,29 @@ async def test_a_reload_keeps_keys_and_counted_requests(world: Any) -> None:
     assert (await gateway.get("/api/v1/users/profile", token="a.b.c")).status == 401
 
 
+async def test_a_stop_answers_what_is_in_flight(world: Any) -> None:
+    notes = await world.backend("notes")
+    gateway = await world.gateway({"notes": [notes.address]}, keys_known=False)
+    arrived, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slowly(_request: Received, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await may_answer.wait()
+        writer.write(reply(body=b"late"))
+
+    notes.answer = slowly
+    pending = asyncio.create_task(gateway.get("/api/v1/notes"))
+    await arrived.wait()
+    stopping = asyncio.create_task(gateway.finish())
+    async with asyncio.timeout(10):
+        while await gateway.listens():
+            await asyncio.sleep(0.01)
+    may_answer.set()
+
+    assert (await pending).body == b"late"
+    await stopping
+
+
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """A self-signed certificate for localhost and its key."""

@@ -24,7 +24,7 @@ HOST = b"Host: gateway.test\r\n"
         (405, b"CONNECT gateway.test:80 HTTP/1.1\r\n" + HOST + b"\r\n"),
         (405, b"POST /gateway-health HTTP/1.1\r\n" + HOST + b"\r\n"),
         (405, b"DELETE /lb-health HTTP/1.1\r\n" + HOST + b"\r\n"),
-        (413, b"POST /api/v1/analytics/events HTTP/1.1\r\n" + HOST + b"Content-Length: 2097153\r\n\r\n"),
+        (413, b"POST /api/v1/analytics/events HTTP/1.1\r\n" + HOST + b"Content-Length: 9437185\r\n\r\n"),
         (413, b"POST /api/v1/users/login HTTP/1.1\r\n" + HOST + b"Content-Length: 16385\r\n\r\n"),
         (414, b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"),
         (431, b"GET / HTTP/1.1\r\n" + HOST + b"X-Long: " + b"a" * 9000 + b"\r\n\r\n"),

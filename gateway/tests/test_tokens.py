@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.testing import Issuer
 from servicekit.testing.wire_server import Received, answering, reply
 
 PROTECTED = [
@@ -183,7 +184,7 @@ async def test_keys_come_from_any_replica(world: Any) -> None:
 async def test_the_first_token_of_a_new_key_passes(world: Any) -> None:
     user = await world.backend("user")
     gateway = await world.gateway({"user": [user.address]})
-    new = type(world.issuer)("second")
+    new = Issuer("second")
     both = json.dumps({"keys": [world.issuer.jwk(), new.jwk()]}).encode()
     user.keys = answering(reply(body=both))
 
@@ -195,7 +196,7 @@ async def test_tokens_of_a_new_key_wait_for_the_one_fetch_that_runs(world: Any) 
     """All of them arrive before the key set does: one fetches, none is refused."""
     user = await world.backend("user")
     gateway = await world.gateway({"user": [user.address]})
-    new = type(world.issuer)("second")
+    new = Issuer("second")
     arrived, may_answer = asyncio.Event(), asyncio.Event()
 
     async def slowly(_request: Received, writer: asyncio.StreamWriter) -> None:
@@ -221,7 +222,7 @@ async def test_a_withdrawn_key_is_refused_though_its_tokens_were_verified_before
     gateway = await world.gateway({"user": [user.address]})
     old = world.issuer.token()
     assert (await gateway.get("/api/v1/users/profile", token=old)).status == 200
-    new = type(world.issuer)("second")
+    new = Issuer("second")
     user.keys = answering(reply(body=new.key_set()))
 
     assert (await gateway.get("/api/v1/users/profile", token=new.token())).status == 200

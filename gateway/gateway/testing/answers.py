@@ -1,0 +1,73 @@
+"""An HTTP client that sends exactly the bytes it is given: no path is tidied, no header checked, nothing sent twice."""
+
+import asyncio
+import json
+import ssl
+from dataclasses import dataclass, replace
+from typing import Any
+
+ANSWER_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer, its headers as they came."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header, in the order of the wire."""
+        return [value for header, value in self.headers if header.lower() == name.lower()]
+
+    def get(self, name: str) -> str | None:
+        """A header's value; fails when it came more than once."""
+        values = self.all(name)
+        assert len(values) <= 1, f"{name} came {len(values)} times"
+        return values[0] if values else None
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    def problem(self) -> dict[str, Any]:
+        """The body, after checking that it is a whole problem document about this answer."""
+        assert self.get("Content-Type") == "application/problem+json"
+        document: dict[str, Any] = self.json()
+        assert list(document) == ["type", "title", "status", "detail", "instance", "request_id"]
+        assert document["status"] == self.status
+        assert document["request_id"] == self.get("X-Request-Id")
+        assert document["title"] != "Error"
+        return document
+
+
+async def exchange(port: int, data: bytes, tls: ssl.SSLContext | None = None) -> Answer:
+    """Send these bytes over a connection of their own and return the final answer."""
+    async with asyncio.timeout(ANSWER_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+        try:
+            writer.write(data)
+            head = await reader.readuntil(b"\r\n\r\n")
+            while head.startswith(b"HTTP/1.1 100"):
+                head = await reader.readuntil(b"\r\n\r\n")
+            status_line, *lines = head.decode("latin-1")[:-4].split("\r\n")
+            headers = tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in lines))
+            answer = Answer(int(status_line.split(" ")[1]), headers, b"")
+            return replace(answer, body=await _body(reader, answer, head_only=data.startswith(b"HEAD ")))
+        finally:
+            writer.close()
+
+
+async def _body(reader: asyncio.StreamReader, answer: Answer, *, head_only: bool) -> bytes:
+    if head_only or answer.status in (204, 304):
+        return b""
+    if (length := answer.get("Content-Length")) is not None:
+        return await reader.readexactly(int(length))
+    if answer.get("Transfer-Encoding") != "chunked":
+        return await reader.read()
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += await reader.readexactly(size)
+        await reader.readline()
+    return body
