@@ -13,6 +13,8 @@ from local_platform.process import Command, end_group, signal_process, spawn
 
 # A child that dies this often without ever having been ready will not get well by itself.
 GIVE_UP_AFTER = 6
+GIVE_UP_AFTER_EXITS = 3
+GIVE_UP_AFTER_SECONDS = 3.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
 # A child that served this long starts with the shortest pause again.
@@ -68,7 +70,6 @@ class Child:
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
         self._proven = False
-        self._fatal: LaunchError | None = None
         self._ready_since: float | None = None
         self._log_start = 0
         self._task: asyncio.Task[None] | None = None
@@ -85,10 +86,11 @@ class Child:
     def start(self) -> None:
         """Begin to keep the process running; `wait_ready` tells when it serves."""
         self._stop.clear()
-        self.failure = self._fatal = None
+        self.failure = None
         self._proven = False
         self._set(State.STARTING)
         self._task = asyncio.create_task(self._supervise(), name=f"child {self.name}")
+        self._task.add_done_callback(self._note_end)
 
     async def wait_ready(self) -> None:
         """Return once the child is ready, over restarts; raise a LaunchError when it will not become so."""
@@ -107,35 +109,40 @@ class Child:
         """Stop the process gracefully, then by force, and do not restart it."""
         self._stop.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait({self._task})
             self._task = None
         self._set(State.STOPPED)
 
+    def _note_end(self, task: "asyncio.Task[None]") -> None:
+        """Turn a mistake in our own code into a failed child, or whoever waits for readiness would wait for ever."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failure = ChildFailed(f"{self.name}: {error!r}")
+            self._set(State.FAILED, repr(error))
+
     async def _supervise(self) -> None:
-        failures = 0
+        failures, began = 0, asyncio.get_running_loop().time()
         while not self._stop.is_set():
             try:
-                reason = await self._live_once()
+                end = await self._live_once()
             except LaunchError as error:
-                self._fatal, reason = error, str(error)
+                end = _End(str(error), fatal=error)
             except OSError as error:
-                self._fatal = explain_os_error(error, self.spec.command.log.parent.parent)
-                reason = str(error)
+                end = _End(str(error), fatal=explain_os_error(error, self.spec.command.log.parent.parent))
             if self._stop.is_set():
                 return
             failures = 1 if self._lived_long() else failures + 1
             self._ready_since = None
             if not self._proven:
-                self.failure = self._fatal or self._judge(reason, failures)
+                self.failure = self._judge(end, failures, asyncio.get_running_loop().time() - began)
                 if self.failure is not None:
-                    self._set(State.FAILED, reason)
+                    self._set(State.FAILED, end.reason)
                     return
             self.restarts += 1
-            self._set(State.RESTARTING, reason)
+            self._set(State.RESTARTING, end.reason)
             await self._pause(pause_before(failures))
 
-    async def _live_once(self) -> str:
-        """Run the process from its start to its end; return why it ended."""
+    async def _live_once(self) -> "_End":
+        """Run the process from its start to its end."""
         self.spec.before_start()
         log = self.spec.command.log
         self._log_start = log.stat().st_size if log.exists() else 0
@@ -145,12 +152,12 @@ class Child:
         exited = asyncio.create_task(process.wait())
         stopping = asyncio.create_task(self._stop.wait())
         probing = asyncio.create_task(until_ready(self.spec.probe, self.spec.ready_seconds))
-        reason = ""
+        never_ready = None
         try:
             await asyncio.wait({exited, stopping, probing}, return_when=asyncio.FIRST_COMPLETED)
             if probing.done() and not exited.done():
-                reason = self._note_readiness(probing)
-                if not reason:
+                never_ready = self._note_readiness(probing)
+                if never_ready is None:
                     await asyncio.wait({exited, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not exited.done():
                 await self._terminate(process, exited)
@@ -160,21 +167,20 @@ class Child:
             await asyncio.gather(probing, stopping, return_exceptions=True)
             await end_group(process.pid)
             self.process = None
-        return reason or _how_it_ended(await exited)
+        return never_ready or _how_it_ended(await exited)
 
-    def _note_readiness(self, probing: "asyncio.Task[str]") -> str:
-        """Take the probe's result; return the reason if the process never became ready."""
+    def _note_readiness(self, probing: "asyncio.Task[str]") -> "_End | None":
+        """Take the probe's result; return the end if the process never became ready."""
         try:
             remark = probing.result()
         except NotReady as error:
-            return str(error)
+            return _End(str(error), fatal=self._failed(str(error)))
         except LaunchError as error:
-            self._fatal = error
-            return str(error)
+            return _End(str(error), fatal=error)
         self._proven = True
         self._ready_since = asyncio.get_running_loop().time()
         self._set(State.READY, remark)
-        return ""
+        return None
 
     async def _terminate(self, process: asyncio.subprocess.Process, exited: "asyncio.Task[int]") -> None:
         """Ask the process to stop; after `stop_seconds`, or soon after somebody hurries, it is killed."""
@@ -202,14 +208,17 @@ class Child:
             asyncio.get_running_loop().time() - self._ready_since >= LONG_LIFE_SECONDS
         )
 
-    def _judge(self, reason: str, failures: int) -> LaunchError | None:
+    def _judge(self, end: "_End", failures: int, seconds: float) -> LaunchError | None:
         """Return the error to give up with, None to try again."""
-        log = self.spec.command.log
-        known = explain(self.name, log, self._log_start)
+        known = end.fatal or explain(self.name, self.spec.command.log, self._log_start)
         if known is not None:
             return known
-        if failures < GIVE_UP_AFTER and not reason.startswith("not ready after"):
-            return None
+        # A child that ends by itself, again and again and not only for a moment, ends for a reason of its own.
+        stubborn = end.by_itself and failures >= GIVE_UP_AFTER_EXITS and seconds >= GIVE_UP_AFTER_SECONDS
+        return self._failed(end.reason) if stubborn or failures >= GIVE_UP_AFTER else None
+
+    def _failed(self, reason: str) -> ChildFailed:
+        log = self.spec.command.log
         return ChildFailed(f"{self.name} does not start: {reason}\n{last_lines(log, self._log_start)}\nIts log: {log}")
 
     def _set(self, state: State, detail: str = "") -> None:
@@ -220,7 +229,16 @@ class Child:
         self._on_change(self)
 
 
-def _how_it_ended(code: int) -> str:
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Why a life ended. `fatal` is the error that no further try will mend."""
+
+    reason: str
+    by_itself: bool = False
+    fatal: LaunchError | None = None
+
+
+def _how_it_ended(code: int) -> _End:
     if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"exited with status {code}"
+        return _End(f"killed by {signal.Signals(-code).name}")
+    return _End(f"exited with status {code}", by_itself=True)

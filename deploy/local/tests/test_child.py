@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local_platform.child import GIVE_UP_AFTER, LONGEST_PAUSE_SECONDS, Child, State, pause_before
+from local_platform.child import GIVE_UP_AFTER, GIVE_UP_AFTER_EXITS, LONGEST_PAUSE_SECONDS, Child, State, pause_before
 from local_platform.errors import ChildFailed, DiskFull, LibraryMissing, ServerMissing
 from local_platform.process import Command, group_members
 
@@ -72,6 +72,25 @@ async def test_a_child_that_never_becomes_ready_is_given_up_with_the_end_of_its_
     with pytest.raises(ChildFailed, match=r"exited with status 7\n  \| the reason\n"):
         await child.wait_ready()
     assert child.restarts == GIVE_UP_AFTER - 1
+
+
+async def test_a_child_that_ends_by_itself_for_long_is_given_up_earlier(supervisor, make_spec, monkeypatch):
+    monkeypatch.setattr("local_platform.child.GIVE_UP_AFTER_SECONDS", 0.0)
+    child = supervisor.add(make_spec(code="import sys; sys.exit(7)"))
+    with pytest.raises(ChildFailed, match="exited with status 7"):
+        await child.wait_ready()
+    assert child.restarts == GIVE_UP_AFTER_EXITS - 1
+
+
+async def test_a_mistake_in_a_probe_leaves_nobody_waiting(supervisor, make_spec):
+    async def probe() -> str:
+        raise ZeroDivisionError
+
+    child = supervisor.add(make_spec(probe=probe))
+    with pytest.raises(ChildFailed, match="ZeroDivisionError"):
+        await child.wait_ready()
+    await child.stop()
+    assert child.pid is None
 
 
 async def test_a_child_that_lives_but_never_answers_is_given_up(supervisor, make_spec):
