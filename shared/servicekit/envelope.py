@@ -1,7 +1,7 @@
 """Sealing and opening of the messages between services: pure functions, no clock, no network.
 
-On the wire a message is the text `v1.<cipher>.<key id>.<token>`. The token holds a JSON header, a line feed and the
-raw body. The header binds the message to what it was made for:
+On the wire a message is `v1.<cipher>.<key id>.<token>` (`sealed_wire` says how HTTP carries it). The token holds a JSON
+header, a line feed and the raw body. The header binds the message to what it was made for:
 
     v, alg, kid    format version, cipher and key id, as in the text outside
     dir            request, answer, or plain-answer (the sealed answer to a plain request)
@@ -18,9 +18,9 @@ import base64
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -69,6 +69,20 @@ class Refusal(StrEnum):
     NOT_SEALED = "not sealed"
 
 
+# What is compared with the request at hand, in this order, and what it means when it differs.
+_BOUND: Final = {
+    "v": Refusal.OTHER_LABEL,
+    "alg": Refusal.OTHER_LABEL,
+    "kid": Refusal.OTHER_LABEL,
+    "dir": Refusal.OTHER_DIRECTION,
+    "from": Refusal.OTHER_CALLER,
+    "to": Refusal.OTHER_AUDIENCE,
+    "method": Refusal.OTHER_METHOD,
+    "path": Refusal.OTHER_PATH,
+}
+_bound = itemgetter(*_BOUND)
+
+
 class EnvelopeRefused(Exception):
     """A message cannot be accepted. `reason` is for the log, never for the peer."""
 
@@ -77,8 +91,7 @@ class EnvelopeRefused(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """Who asks whom for what: a request and its answer are bound to the same. `target` is path and query as sent."""
 
     caller: str
@@ -87,8 +100,7 @@ class Exchange:
     target: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """The content of a message that passed every check; `key` is the one that opened it."""
 
     key: Key
@@ -108,10 +120,18 @@ def is_nonce(text: str) -> bool:
     return _NONCE.fullmatch(text) is not None
 
 
+def split(wire: bytes) -> list[bytes]:
+    """Return the version, the cipher's name, the key id and the token. Raises `EnvelopeRefused`."""
+    parts = wire.split(b".", 3)
+    if len(parts) != 4:
+        raise EnvelopeRefused(Refusal.MALFORMED)
+    return parts
+
+
 def seal_request(
     exchange: Exchange, key: Key, cipher: CipherName, *, nonce: str, headers: Headers, body: bytes, now: float
 ) -> bytes:
-    """Return the wire text of a request. `now` is in seconds since the epoch."""
+    """Return a request as it goes over the wire. `now` is in seconds since the epoch."""
     return _seal(exchange, Direction.REQUEST, key, cipher, {"nonce": nonce}, headers, body, now)
 
 
@@ -127,7 +147,7 @@ def seal_answer(
     now: float,
     direction: Direction = Direction.ANSWER,
 ) -> bytes:
-    """Return the wire text of the answer to the request with this nonce."""
+    """Return the answer to the request with this nonce, as it goes over the wire."""
     return _seal(exchange, direction, key, cipher, {"nonce": nonce, "status": status}, headers, body, now)
 
 
@@ -175,7 +195,7 @@ def _seal(
         "v": VERSION,
         "alg": cipher_name,
         "kid": key.id,
-        "dir": direction,
+        "dir": direction.value,
         "from": exchange.caller,
         "to": exchange.callee,
         "method": exchange.method,
@@ -184,7 +204,7 @@ def _seal(
         "headers": [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers],
         **more,
     }
-    token = key.cipher(cipher_name).seal(orjson.dumps(header) + b"\n" + body, now)
+    token = key.cipher(cipher_name).seal(b"\n".join((orjson.dumps(header), body)), now)
     return b".".join((_PREFIX, cipher_name.encode(), key.id.encode(), token))
 
 
@@ -196,28 +216,24 @@ def _open(
     # The payload is genuine from here on; yet another version of this code may have written it.
     try:
         header = orjson.loads(encoded)
-        issued = header["iat"] / 1000
+        refusal = _mismatch(header, exchange, direction, key, cipher_name) or _untimely(now - header["iat"] / 1000)
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise EnvelopeRefused(Refusal.MALFORMED) from None
-    if refusal := _mismatch(header, exchange, direction, key, cipher_name):
-        raise EnvelopeRefused(refusal)
-    if refusal := _untimely(now - issued):
+    if refusal:
         raise EnvelopeRefused(refusal)
     return key, header, body
 
 
 def _decrypt(wire: bytes, keys: KeyLookup, now: float) -> tuple[Key, CipherName, bytes]:
-    parts = wire.split(b".", 3)
-    if len(parts) != 4 or parts[0] != _PREFIX:
+    version, label, key_id, token = split(wire)
+    cipher_name = _CIPHERS.get(label)
+    if version != _PREFIX or cipher_name is None:
         raise EnvelopeRefused(Refusal.MALFORMED)
-    cipher_name = _CIPHERS.get(parts[1])
-    if cipher_name is None:
-        raise EnvelopeRefused(Refusal.MALFORMED)
-    key = keys(parts[2].decode("latin-1"))
+    key = keys(key_id.decode("latin-1"))
     if key is None:
         raise EnvelopeRefused(Refusal.UNKNOWN_KEY)
     try:
-        return key, cipher_name, key.cipher(cipher_name).open(parts[3], now)
+        return key, cipher_name, key.cipher(cipher_name).open(token, now)
     except Untimely as untimely:
         raise EnvelopeRefused(_untimely(untimely.age) or Refusal.UNOPENABLE) from None
     except Unopenable:
@@ -228,16 +244,13 @@ def _mismatch(
     header: Mapping[str, Any], exchange: Exchange, direction: Direction, key: Key, cipher_name: CipherName
 ) -> Refusal | None:
     """Return which binding of a genuine header differs from what is expected here."""
-    label = (header.get("v"), header.get("alg"), header.get("kid"))
-    checks = (
-        (label == (VERSION, cipher_name, key.id), Refusal.OTHER_LABEL),
-        (header.get("dir") == direction, Refusal.OTHER_DIRECTION),
-        (header.get("from") == exchange.caller, Refusal.OTHER_CALLER),
-        (header.get("to") == exchange.callee, Refusal.OTHER_AUDIENCE),
-        (header.get("method") == exchange.method, Refusal.OTHER_METHOD),
-        (header.get("path") == exchange.target.decode("latin-1"), Refusal.OTHER_PATH),
-    )
-    return next((refusal for holds, refusal in checks if not holds), None)
+    caller, callee, method, target = exchange
+    expected = (VERSION, cipher_name, key.id, direction, caller, callee, method, target.decode("latin-1"))
+    found = _bound(header)
+    if found == expected:
+        return None
+    pairs = zip(_BOUND.values(), found, expected, strict=True)
+    return next(refusal for refusal, one, other in pairs if one != other)
 
 
 def _untimely(age: float) -> Refusal | None:

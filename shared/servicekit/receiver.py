@@ -11,64 +11,37 @@ DELETE, answers to HEAD and with the status 204 or 304. A sealed answer keeps it
 metrics on the way, and the opener compares the two.
 """
 
+import functools
 import time
 from typing import Final
 
 from loguru import logger
 from prometheus_client import Counter
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from servicekit import context
-from servicekit.ciphers import CipherName
-from servicekit.envelope import (
-    Direction,
-    EnvelopeRefused,
-    Exchange,
-    Headers,
-    Refusal,
-    is_nonce,
-    open_request,
-)
+from servicekit.ciphers import CipherName, Key
+from servicekit.envelope import Direction, EnvelopeRefused, Exchange, Refusal, is_nonce, open_request
 from servicekit.errors import PayloadTooLarge, ProblemResponse, ServiceError
-from servicekit.keyring import Keyring
+from servicekit.keyring import Keyring, UnknownKeyError
 from servicekit.policy import CALLER_KEY, MessageRefused, admit
 from servicekit.replay import ReplayGuard
 from servicekit.sealed_answer import AnswerSealer
-from servicekit.sealed_wire import (
-    CALLER,
-    COMMUNICATION,
-    ENCRYPT_RESPONSE,
-    ENCRYPTED,
-    ENVELOPE,
-    ENVELOPE_IN_HEADER,
-    MAX_SEALED_BYTES,
-    MEDIA_TYPE,
-    NONCE,
+from servicekit.sealed_request import (
+    ClientGone,
+    Marks,
+    body_first,
+    exchange_of,
+    marks_of,
+    only,
+    read_envelope,
+    restored_headers,
+    says,
 )
+from servicekit.sealed_wire import CALLER, COMMUNICATION, ENCRYPT_RESPONSE, ENCRYPTED, MAX_SEALED_BYTES, NONCE
 
-# What is not sealed but for the connection, for tracing and for the caller's deadline. Whatever else stands outside is
-# dropped: nothing that changes a request's meaning may come from where anybody on the way could have written it.
-_TRAVELS_OUTSIDE: Final = frozenset(
-    {
-        b"host",
-        b"user-agent",
-        b"accept",
-        b"accept-encoding",
-        b"connection",
-        b"x-request-id",
-        b"x-correlation-id",
-        b"traceparent",
-        b"tracestate",
-        b"x-request-deadline-ms",
-    }
-)
-
-OPENED = Counter("service_sealed_requests_opened_total", "Sealed requests that passed every check.", ["caller"])
-REFUSED = Counter("service_sealed_requests_refused_total", "Sealed requests that were refused.", ["reason"])
-
-
-class _ClientGone(Exception):
-    """The client went away before its message was complete, so there is nobody to answer."""
+OPENED: Final = Counter("service_sealed_requests_opened_total", "Sealed requests that passed every check.", ["caller"])
+REFUSED: Final = Counter("service_sealed_requests_refused_total", "Sealed requests that were refused.", ["reason"])
 
 
 class SealedReceiver:
@@ -96,18 +69,19 @@ class SealedReceiver:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        marks = marks_of(scope)
         answer: AnswerSealer | None = None
         try:
-            if _says(scope, COMMUNICATION, ENCRYPTED):
-                answer, receive = await self._open(scope, receive, send)
-            elif _says(scope, ENCRYPT_RESPONSE, "true"):
-                answer = self._answer_for_plain(scope, send)
+            if says(marks, COMMUNICATION, ENCRYPTED):
+                answer, receive = await self._open(marks, scope, receive, send)
+            elif says(marks, ENCRYPT_RESPONSE, "true"):
+                answer = self._answer_to_plain(marks, scope, send)
         except EnvelopeRefused as refused:
             _note(refused.reason, scope)
             await _problem(MessageRefused(), scope)(scope, receive, send)
         except PayloadTooLarge as error:
             await _problem(error, scope)(scope, receive, send)
-        except _ClientGone:
+        except ClientGone:
             return
         else:
             app = self._admitted(scope)
@@ -125,124 +99,51 @@ class SealedReceiver:
             return _problem(error, scope)
         return self._app
 
-    async def _open(self, scope: Scope, receive: Receive, send: Send) -> tuple[AnswerSealer, Receive]:
+    async def _open(self, marks: Marks, scope: Scope, receive: Receive, send: Send) -> tuple[AnswerSealer, Receive]:
         """Turn the scope into that of the sealed request. Raises whatever keeps it from being accepted."""
-        exchange = self._exchange(scope)
-        wire = await self._envelope(scope, receive)
+        exchange = exchange_of(marks, scope, self._service)
+        caller = exchange.caller
+        if not self._keyring.has_pair(caller, self._service):
+            raise EnvelopeRefused(Refusal.UNKNOWN_CALLER)
+        wire = await read_envelope(marks, exchange.method, receive, self._max_bytes)
         opened = open_request(
             wire,
             exchange,
-            lambda key_id: self._keyring.opening_key(exchange.caller, exchange.callee, key_id),
+            lambda key_id: self._keyring.opening_key(caller, self._service, key_id),
             now=time.time(),
         )
         # Not before: strangers must not be able to fill the memory of nonces.
-        await self._replays.claim(f"{exchange.caller}:{opened.nonce}")
-        OPENED.labels(exchange.caller).inc()
-        scope["headers"] = _restored(scope["headers"], opened.headers, len(opened.body))
-        scope[CALLER_KEY] = exchange.caller
+        await self._replays.claim(f"{caller}:{opened.nonce}")
+        _opened_from(caller).inc()
+        scope["headers"] = restored_headers(scope["headers"], opened)
+        scope[CALLER_KEY] = caller
         if request := context.current():
-            request.caller = exchange.caller
-        # The key that opened the request: its caller surely has it, whatever rotation is going on.
-        answer = AnswerSealer(
-            send,
-            exchange,
-            opened.key,
-            self._cipher,
-            nonce=opened.nonce,
-            direction=Direction.ANSWER,
-            max_bytes=self._max_bytes,
-        )
-        return answer, _body_first(opened.body, receive)
+            request.caller = caller
+        # With the key that opened the request: its caller surely has it, whatever rotation is going on.
+        answer = self._sealer(send, exchange, opened.key, opened.nonce, Direction.ANSWER)
+        return answer, body_first(opened.body, receive)
 
-    def _answer_for_plain(self, scope: Scope, send: Send) -> AnswerSealer:
-        exchange = self._exchange(scope)
-        nonce = _only(scope, NONCE).decode("latin-1")
+    def _answer_to_plain(self, marks: Marks, scope: Scope, send: Send) -> AnswerSealer:
+        exchange = exchange_of(marks, scope, self._service)
+        nonce = only(marks, NONCE).decode("latin-1")
         if not is_nonce(nonce):
             raise EnvelopeRefused(Refusal.MALFORMED)
+        try:
+            key = self._keyring.sealing_key(exchange.caller, self._service)
+        except UnknownKeyError:
+            raise EnvelopeRefused(Refusal.UNKNOWN_CALLER) from None
+        return self._sealer(send, exchange, key, nonce, Direction.PLAIN_ANSWER)
+
+    def _sealer(self, send: Send, exchange: Exchange, key: Key, nonce: str, direction: Direction) -> AnswerSealer:
         return AnswerSealer(
-            send,
-            exchange,
-            self._keyring.sealing_key(exchange.caller, exchange.callee),
-            self._cipher,
-            nonce=nonce,
-            direction=Direction.PLAIN_ANSWER,
-            max_bytes=self._max_bytes,
+            send, exchange, key, self._cipher, nonce=nonce, direction=direction, max_bytes=self._max_bytes
         )
 
-    def _exchange(self, scope: Scope) -> Exchange:
-        caller = _only(scope, CALLER).decode("latin-1")
-        if not self._keyring.has_pair(caller, self._service):
-            raise EnvelopeRefused(Refusal.UNKNOWN_CALLER)
-        query = scope["query_string"]
-        target = scope["raw_path"] + (b"?" + query if query else b"")
-        return Exchange(caller, self._service, scope["method"], target)
 
-    async def _envelope(self, scope: Scope, receive: Receive) -> bytes:
-        if scope["method"] not in ENVELOPE_IN_HEADER:
-            if _all(scope, ENVELOPE) or _only(scope, "content-type") != MEDIA_TYPE.encode():
-                raise EnvelopeRefused(Refusal.MALFORMED)
-            return await self._body(scope, receive)
-        wire = _only(scope, ENVELOPE)
-        if len(wire) > self._max_bytes:
-            raise PayloadTooLarge
-        if await self._body(scope, receive):
-            raise EnvelopeRefused(Refusal.MALFORMED)
-        return wire
-
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        for length in _all(scope, "content-length"):
-            if length.isdigit() and int(length) > self._max_bytes:
-                raise PayloadTooLarge
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _ClientGone
-            body += message.get("body", b"")
-            if len(body) > self._max_bytes:
-                raise PayloadTooLarge
-            more = message.get("more_body", False)
-        return bytes(body)
-
-
-def _all(scope: Scope, name: str) -> list[bytes]:
-    wanted = name.encode()
-    return [value for given, value in scope["headers"] if given == wanted]
-
-
-def _only(scope: Scope, name: str) -> bytes:
-    """Return the value of a header that stands there exactly once: of two, others might read the other one."""
-    values = _all(scope, name)
-    if len(values) != 1:
-        raise EnvelopeRefused(Refusal.MALFORMED)
-    return values[0]
-
-
-def _says(scope: Scope, name: str, value: str) -> bool:
-    return any(text.lower() == value.encode() for text in _all(scope, name))
-
-
-def _restored(outside: Headers, inside: Headers, length: int) -> list[tuple[bytes, bytes]]:
-    """Return the headers of the sealed request: what was sealed, and of the others what may travel outside."""
-    sealed = [(name, value) for name, value in inside if name not in (b"content-length", b"transfer-encoding")]
-    names = {name for name, _ in sealed}
-    passed = [(name, value) for name, value in outside if name in _TRAVELS_OUTSIDE and name not in names]
-    return [*passed, *sealed, (b"content-length", str(length).encode())]
-
-
-def _body_first(body: bytes, receive: Receive) -> Receive:
-    """Return a channel that gives this body, then what the connection has to say (that the client went away)."""
-    given = False
-
-    async def channel() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return channel
+@functools.lru_cache(maxsize=256)
+def _opened_from(caller: str) -> Counter:
+    # Looking up a labelled child costs more than counting, so the children are kept.
+    return OPENED.labels(caller)
 
 
 def _problem(error: ServiceError, scope: Scope) -> ProblemResponse:
@@ -252,5 +153,5 @@ def _problem(error: ServiceError, scope: Scope) -> ProblemResponse:
 def _note(reason: Refusal, scope: Scope) -> None:
     """Count and log why a message was refused. The caller is what the message claims, so it is quoted and cut."""
     REFUSED.labels(reason.value).inc()
-    claimed = (_all(scope, CALLER) or [b""])[0][:64].decode("latin-1")
+    claimed = next(iter(marks_of(scope).get(CALLER, ())), b"")[:64].decode("latin-1")
     logger.warning("message refused: {}; from {!r}, {} {}", reason.value, claimed, scope["method"], scope["path"])

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from servicekit.ciphers import CipherName, Key
 from servicekit.envelope import Direction, Exchange, seal_answer
 from servicekit.errors import PROBLEM_JSON, ProblemResponse, ServiceError
-from servicekit.sealed_wire import BODILESS_STATUSES, COMMUNICATION, ENCRYPTED, ENVELOPE, MEDIA_TYPE
+from servicekit.sealed_wire import BODILESS_STATUSES, COMMUNICATION, ENCRYPTED, ENVELOPE, MEDIA_TYPE, to_header
 
 # They belong to the connection, not to the answer.
 _OF_THE_CONNECTION: Final = frozenset(
@@ -86,7 +86,7 @@ class AnswerSealer:
             (b"cache-control", b"no-store"),
         ]
         if self._exchange.method == "HEAD" or self._status in BODILESS_STATUSES:
-            headers.append((ENVELOPE.encode(), wire))
+            headers.append((ENVELOPE.encode(), to_header(wire)))
             wire = b""
         else:
             headers += [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(wire)).encode())]

@@ -19,6 +19,8 @@ from servicekit.sealed_wire import (
     ENVELOPE_IN_HEADER,
     MAX_SEALED_BYTES,
     MEDIA_TYPE,
+    from_header,
+    to_header,
 )
 
 
@@ -61,7 +63,7 @@ class MessageSealer:
             raise InvalidCall(f"a sealed message has at most {MAX_SEALED_BYTES} bytes, not {len(wire)}")
         marks = {COMMUNICATION: ENCRYPTED, CALLER: self._service}
         if method in ENVELOPE_IN_HEADER:
-            return SentMessage({**marks, ENVELOPE: wire.decode("ascii")}, b"", exchange, nonce)
+            return SentMessage({**marks, ENVELOPE: to_header(wire).decode("ascii")}, b"", exchange, nonce)
         return SentMessage({**marks, "content-type": MEDIA_TYPE}, wire, exchange, nonce)
 
     def open_answer(
@@ -72,8 +74,8 @@ class MessageSealer:
             raise TypeError("an answer is opened by the sealer of its request")
         if headers.get(COMMUNICATION, "").lower() != ENCRYPTED:
             raise CannotOpen(Refusal.NOT_SEALED)
-        wire = headers[ENVELOPE].encode("latin-1") if ENVELOPE in headers else body
         try:
+            wire = from_header(headers[ENVELOPE].encode("latin-1")) if ENVELOPE in headers else body
             answer = open_answer(
                 wire,
                 request.exchange,

@@ -4,6 +4,8 @@ import base64
 import multiprocessing
 import os
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,21 @@ def test_several_processes_at_once_make_one_key(tmp_path: Path) -> None:
     files = _all_files(tmp_path)
     assert files["user/user--analytics.json"] == files["analytics/user--analytics.json"]
     assert not [path for path in tmp_path.rglob("*") if path.suffix == ".tmp"]
+
+
+def test_whoever_returns_from_making_keys_reads_the_same_ones(tmp_path: Path) -> None:
+    """Threads have lock files of their own as processes do, and can be made to start at the same moment."""
+    barrier = threading.Barrier(8)
+
+    def make(root: Path) -> dict[str, bytes]:
+        barrier.wait(30)
+        ensure_keys(root, CATALOG)
+        return _all_files(root)
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(10):
+            seen = list(pool.map(make, [tmp_path / str(number)] * 8))
+            assert seen == [seen[0]] * 8
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

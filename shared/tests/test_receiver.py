@@ -9,7 +9,7 @@ import pytest
 from servicekit import envelope
 from servicekit.ciphers import CipherName
 from servicekit.dispatch.sealing import CannotOpen
-from servicekit.envelope import Direction, Exchange
+from servicekit.envelope import Direction, Exchange, Refusal
 from servicekit.keyring import Keyring
 from servicekit.sealed_wire import MAX_SEALED_BYTES, MEDIA_TYPE
 
@@ -95,10 +95,13 @@ async def test_the_route_sees_what_was_sealed_and_of_the_rest_only_what_may_trav
     replica: Any, make_peer: Any
 ) -> None:
     peer = make_peer(replica)
-    recorded = peer.seal("GET", f"{PATH}/sealed", headers={"if-match": '"sealed"', "content-type": "text/plain"})
+    recorded = peer.seal(
+        "GET", f"{PATH}/sealed", headers={"if-match": '"sealed"', "content-type": "text/plain", "accept": "text/sealed"}
+    )
     outside = {
         **recorded.message.headers,
         "If-Match": '"forged"',
+        "Accept": "text/forged",
         "Idempotency-Key": "forged",
         "Authorization": "Bearer forged",
         "Cookie": "forged",
@@ -111,6 +114,7 @@ async def test_the_route_sees_what_was_sealed_and_of_the_rest_only_what_may_trav
     seen = answer.json()["headers"]
     assert seen["if-match"] == '"sealed"'
     assert seen["content-type"] == "text/plain"
+    assert seen["accept"] == "text/sealed"
     assert seen["x-request-id"] == "request-1"
     assert seen["content-length"] == "0"
     assert "forged" not in repr(seen)
@@ -189,7 +193,7 @@ async def test_the_answer_to_another_request_or_a_plain_answer_does_not_open(rep
 
     with pytest.raises(CannotOpen):
         peer.open(second, response)
-    with pytest.raises(CannotOpen):
+    with pytest.raises(CannotOpen, match=Refusal.NOT_SEALED):
         peer.open(second, await replica.http.get(f"{PATH}/any"))
 
 

@@ -7,7 +7,6 @@ from typing import Any, get_args
 import pytest
 from loguru import logger
 
-from servicekit import envelope
 from servicekit.ciphers import CipherName
 from servicekit.envelope import Refusal
 from servicekit.keyring import Keyring
@@ -185,45 +184,34 @@ async def test_a_known_service_that_the_route_does_not_allow_gets_a_sealed_403(r
 
 
 def _request_of(length: int, keyrings: dict[str, Keyring]) -> Recorded:
-    """Return a request whose ciphertext has this many bytes, sealed by AES-256-GCM, which pads to 4 bytes only."""
-    key = keyrings["user"].sealing_key("user", "analytics")
-    exchange = envelope.Exchange("user", "analytics", "POST", PATH.encode())
+    """Return a request whose ciphertext has exactly this many bytes."""
+    sealer = MessageSealer("user", keyrings["user"], "aes-256-gcm")
+    headers = {"content-type": "application/json"}
 
-    def wire(size: int) -> bytes:
-        return envelope.seal_request(
-            exchange,
-            key,
-            "aes-256-gcm",
-            nonce=envelope.new_nonce(),
-            headers=[(b"content-type", b"application/json")],
-            body=b'{"weight": 3}'.ljust(size),
-            now=time.time(),
-        )
+    def seal(size: int) -> Recorded:
+        body = b'{"weight": 3}'.ljust(size)
+        return Recorded("POST", PATH, sealer.seal_request("analytics", "POST", PATH, headers, body))
 
-    low, high = 13, length
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if len(wire(middle)) <= length else (low, middle - 1)
-    message = MessageSealer("user", keyrings["user"], "fernet").seal_request("analytics", "POST", PATH, {}, b"")
-    return Recorded("POST", PATH, type(message)(message.headers, wire(low), message.exchange, message.nonce))
+    return seal(length - len(seal(100).message.body) + 100)
 
 
 async def test_a_message_of_exactly_the_limit_is_opened_and_a_longer_one_gets_413(
     make_replica: Any, make_peer: Any, keyrings: dict[str, Keyring]
 ) -> None:
     recorded = _request_of(MAX_SEALED_BYTES, keyrings)
-    length = len(recorded.message.body)
-    assert MAX_SEALED_BYTES - 4 < length <= MAX_SEALED_BYTES
+    body = recorded.message.body
+    assert len(body) == MAX_SEALED_BYTES
 
-    exact, small = make_replica(max_bytes=length), make_replica(max_bytes=length - 1)
+    exact, small = make_replica(), make_replica(max_bytes=MAX_SEALED_BYTES - 1)
     assert (await make_peer(exact).send(recorded)).status_code == 201
     assert exact.executed == ["create"]
+    assert (await make_peer(exact).send(recorded, content=body + b"x")).status_code == 413
 
     async def in_pieces() -> AsyncIterator[bytes]:
-        for start in range(0, length, 65536):
-            yield recorded.message.body[start : start + 65536]
+        for start in range(0, len(body), 65536):
+            yield body[start : start + 65536]
 
-    for content in (recorded.message.body, in_pieces()):
+    for content in (body, in_pieces()):
         response = await make_peer(small).send(recorded, content=content)
         assert response.status_code == 413
         assert response.headers["content-type"] == "application/problem+json"

@@ -96,7 +96,7 @@ async def test_a_large_message_passes_and_a_larger_one_is_not_even_sent(dispatch
     assert len(large.body) == 500_000
 
     with pytest.raises(InvalidCall, match="1048576"):
-        await dispatcher.call("analytics", PATH, method="POST", content=b"x" * 1_000_000, encrypted=True)
+        await dispatcher.call("analytics", PATH, method="POST", content=b"x" * 1_050_000, encrypted=True)
 
     assert replica.executed == []
 
