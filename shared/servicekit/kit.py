@@ -1,0 +1,123 @@
+"""What every service is made of besides its own features: Valkey, sealed calls both ways, who is signed in.
+
+    kit = ServiceKit(settings)
+    app = kit.build(title="Notes service", lifespan=lifespan, routers=[…], checks={…})
+
+and within the lifespan, inside of the service's own stores:
+
+    async with kit.running():
+        yield
+
+The kit is a composition, not a base class: a service takes what it needs from the attributes.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
+
+from servicekit.app import Lifespan, build_app
+from servicekit.background import in_background
+from servicekit.dispatcher import AiohttpTransport, CallPolicy, Dispatcher, Peer
+from servicekit.ended_sessions import EndedSessions
+from servicekit.health import Check
+from servicekit.idempotency import Fingerprints
+from servicekit.keyring import Keyring
+from servicekit.policy import install_policies
+from servicekit.quota import TokenBucket
+from servicekit.receiver import SealedReceiver
+from servicekit.replay import ReplayGuard, ValkeyNonces
+from servicekit.sealer import MessageSealer
+from servicekit.settings import ServiceSettings
+from servicekit.tokens import Authenticator, KeySource, RemoteKeys, TokenVerifier
+from servicekit.valkey import Valkey, create_client
+
+USER: Final = "user"
+JWKS_PATH: Final = "/.well-known/jwks.json"
+KEYS_POLICY: Final = CallPolicy(attempts=2, deadline=3.0, attempt_timeout=1.5, connect_timeout=0.5)
+
+
+class ServiceKit:
+    """The collaborators of one service. Nothing is connected before `running`."""
+
+    def __init__(self, settings: ServiceSettings, *, keys: KeySource | None = None) -> None:
+        """`keys` verify access tokens: by default those that the user service publishes."""
+        service = settings.service_name
+        self.settings = settings
+        self.valkey_client = create_client(settings.valkey_url, application=service)
+        self.valkey = Valkey(self.valkey_client)
+        self.keyring = Keyring(service, settings.service_keys_dir)
+        self.dispatcher = Dispatcher(
+            [Peer(name, tuple(urls)) for name, urls in settings.peer_urls.items()],
+            transport=AiohttpTransport(),
+            sealer=MessageSealer(service, self.keyring, settings.service_cipher),
+        )
+        self.ended_sessions = EndedSessions(self.valkey_client)
+        self._replays = ReplayGuard(ValkeyNonces(self.valkey_client, service))
+        self._remote_keys = RemoteKeys(self._fetch_keys)
+        self._keys = keys or self._remote_keys
+        self.authenticator = Authenticator(
+            TokenVerifier(
+                self._keys,
+                issuer=settings.token_issuer,
+                audience=settings.token_audience,
+                ended_sessions=self.ended_sessions,
+            ),
+            admit=TokenBucket(self.valkey, service=service, name="user", rate=settings.user_rate).admit,
+        )
+
+    def build(
+        self,
+        *,
+        title: str,
+        lifespan: Lifespan,
+        routers: Sequence[APIRouter],
+        checks: Mapping[str, Check],
+        unavailable: Sequence[type[Exception]],
+    ) -> FastAPI:
+        """Return the service's application. `unavailable` is what the driver of its store raises without the store."""
+        app = build_app(
+            self.settings,
+            title=title,
+            lifespan=lifespan,
+            routers=routers,
+            checks={**checks, "valkey": Check(self.valkey_client.ping, required=False)},
+            unavailable=unavailable,
+            receiver=Middleware(
+                SealedReceiver,
+                service=self.settings.service_name,
+                keyring=self.keyring,
+                cipher=self.settings.service_cipher,
+                replays=self._replays,
+            ),
+        )
+        install_policies(app)
+        app.state.authenticator = self.authenticator
+        app.state.fingerprints = Fingerprints(self.settings.fingerprint_secret)
+        app.state.gateway_networks = self.settings.gateway_networks
+        return app
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Hold connections open and keep keys and ended sessions current while the context is open.
+
+        What is entered last leaves first: background work and calls stop while Valkey is still there.
+        """
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.valkey_client.aclose)
+            stack.push_async_callback(self._replays.aclose)
+            await stack.enter_async_context(self.keyring.watching())
+            await stack.enter_async_context(self.dispatcher)
+            if self._keys is self._remote_keys:
+                await stack.enter_async_context(in_background(self._remote_keys.follow()))
+            # No request is served before this process knows which sessions have ended.
+            await self.ended_sessions.refresh()
+            await stack.enter_async_context(in_background(self.ended_sessions.follow()))
+            yield
+
+    async def _fetch_keys(self) -> Mapping[str, Any]:
+        answer = await self.dispatcher.call(USER, JWKS_PATH, policy=KEYS_POLICY)
+        keys: Mapping[str, Any] = answer.json()
+        return keys
