@@ -1,0 +1,121 @@
+"""What happens to a frontend's requests while parts of the platform die."""
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+
+SignIn = Callable[[], Awaitable[Any]]
+CLIENTS = 8
+
+
+@asynccontextmanager
+async def _reading(url: str, headers: dict[str, str]) -> AsyncIterator[Counter[str]]:
+    """Read a profile with several kept-alive clients all the while; count the outcomes."""
+    outcomes: Counter[str] = Counter()
+    stop = asyncio.Event()
+
+    async def client() -> None:
+        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=20) as http:
+            while not stop.is_set():
+                try:
+                    outcomes[str((await http.get("/api/v1/users/profile")).status_code)] += 1
+                except httpx2.HTTPError as error:
+                    outcomes[type(error).__name__] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(CLIENTS):
+            group.create_task(client())
+        try:
+            yield outcomes
+        finally:
+            stop.set()
+
+
+async def _passed(outcomes: Counter[str], more: int) -> None:
+    """Wait until so many more requests were answered."""
+    goal = outcomes.total() + more
+    while outcomes.total() < goal:
+        await asyncio.sleep(0.01)
+
+
+async def test_a_reload_of_every_replica_loses_no_request(running: Any, sign_in: SignIn) -> None:
+    user = await sign_in()
+    async with _reading(running.gateway_url, user.headers) as outcomes:
+        await _passed(outcomes, 100)
+        for name in ("user-1", "user-2"):
+            os.kill(running.pid(name), signal.SIGHUP)
+            await _passed(outcomes, 400)
+
+    assert set(outcomes) == {"200"}
+
+
+async def test_a_killed_replica_costs_a_reader_nothing_and_comes_back_on_its_port(
+    running: Any, sign_in: SignIn
+) -> None:
+    user = await sign_in()
+    port, pid = running.urls("user")[0], running.pid("user-1")
+    async with _reading(running.gateway_url, user.headers) as outcomes:
+        await _passed(outcomes, 100)
+        running.platform.supervisor.kill("user-1")
+        await _passed(outcomes, 400)
+        await running.platform.supervisor.children["user-1"].wait_ready()
+
+    assert set(outcomes) == {"200"}
+    assert running.pid("user-1") != pid
+    async with httpx2.AsyncClient() as http:
+        assert (await http.get(port + "/health")).status_code == 200
+
+
+async def test_statistics_do_without_the_user_service(running: Any, sign_in: SignIn) -> None:
+    user = await sign_in()
+    await running.platform.stop_child("user-1")
+    await running.platform.stop_child("user-2")
+    try:
+        async with httpx2.AsyncClient(base_url=running.gateway_url, timeout=20) as http:
+            stats = await http.get("/api/v1/analytics/stats", headers=user.headers)
+            health = await http.get("/lb-health")
+    finally:
+        await asyncio.gather(running.platform.start_child("user-1"), running.platform.start_child("user-2"))
+
+    assert stats.status_code == 200
+    assert stats.json()["user_count"] is None
+    assert stats.json()["user_count_reason"]
+    assert health.status_code == 503
+    assert health.json()["services"]["user"] == "down"
+    assert health.json()["services"]["analytics"] == "up"
+
+
+async def test_everything_works_without_valkey_and_ended_sessions_stay_ended_when_it_comes_back_empty(
+    running: Any, sign_in: SignIn, gateway: httpx2.AsyncClient
+) -> None:
+    ended = await sign_in()
+    await gateway.post("/api/v1/users/logout", headers=ended.headers)
+    await running.platform.stop_child("valkey")
+    try:
+        user = await sign_in()
+        event = {"type": "without.valkey"}
+        sent = await gateway.post("/api/v1/analytics/events", headers=user.headers, json=event)
+        stats = await gateway.get("/api/v1/analytics/stats", headers=user.headers)
+        assert sent.status_code == 202
+        assert stats.status_code == 200
+        assert stats.json()["user_count"] is not None
+    finally:
+        await running.platform.start_child("valkey")
+
+    # A worker that starts now has nothing but what PostgreSQL put back into the empty Valkey.
+    os.kill(running.pid("analytics-1"), signal.SIGHUP)
+    os.kill(running.pid("analytics-2"), signal.SIGHUP)
+    async with asyncio.timeout(15):
+        while True:
+            answers = await asyncio.gather(
+                *(gateway.get("/api/v1/analytics/stats", headers=ended.headers) for _ in range(8))
+            )
+            if {answer.status_code for answer in answers} == {401}:
+                break
+            await asyncio.sleep(0.1)
