@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import psutil
 import pytest
 
@@ -174,6 +175,21 @@ async def test_settings_of_the_users_reach_the_services(running):
     for process in running.run_file()["processes"]:
         if process["service"] in read_catalog():
             assert psutil.Process(process["pid"]).environ()["USER_RATE"] == "77"
+
+
+async def test_an_account_is_made_an_administrator_beside_the_running_platform(running):
+    url = running.run_file()["gateway"] + "/api/v1/users"
+    account = {"username": "ada", "email": "ada@example.org", "password": "difference engine 2"}
+    async with aiohttp.ClientSession() as session:
+        async with session.post(f"{url}/register", json=account) as answer:
+            assert answer.status == 201
+        admin = [sys.executable, "-m", "local_platform.admin", "--data-dir", str(running.data_dir), "ada"]
+        assert await (await asyncio.create_subprocess_exec(*admin)).wait() == 0
+        login = {"username_or_email": "ada", "password": account["password"]}
+        async with session.post(f"{url}/login", json=login) as answer:
+            token = (await answer.json())["access_token"]
+        async with session.get(f"{url}/profile", headers={"Authorization": f"Bearer {token}"}) as answer:
+            assert (await answer.json())["role"] == "admin"
 
 
 async def test_a_second_start_on_the_same_directory_says_who_runs_there(running, launch):
