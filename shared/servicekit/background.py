@@ -5,6 +5,9 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+# How long a cancelled task may go on before it is told again.
+CANCEL_AGAIN_SECONDS = 0.1
+
 
 @asynccontextmanager
 async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
@@ -13,6 +16,10 @@ async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
+        # Before Python 3.12 `asyncio.wait_for` loses a cancellation that meets the end of what it waits for (bpo-37658),
+        # and the Valkey client sends every command through it: work that goes on would hold up the stop for ever.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)
         with suppress(asyncio.CancelledError):
-            await task
+            task.result()
