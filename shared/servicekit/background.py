@@ -16,8 +16,8 @@ async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        # Before Python 3.12 `asyncio.wait_for` loses a cancellation that meets the end of what it waits for (bpo-37658),
-        # and the Valkey client sends every command through it: work that goes on would hold up the stop for ever.
+        # Before Python 3.12 `asyncio.wait_for` loses a cancellation that meets the end of what it waits for, and the
+        # Valkey client sends every command through it: work that goes on would hold up the stop for ever.
         while not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)
