@@ -68,7 +68,12 @@ class AiohttpTransport:
                     allow_redirects=False,
                 ) as response,
             ):
-                return Answer(response.status, response.headers, await self._body(response))
+                declared = response.content_length
+                if declared is not None and declared <= self._max_answer_bytes:
+                    body = await response.read()
+                else:
+                    body = await self._body_up_to_limit(response)
+                return Answer(response.status, response.headers, body)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSent(str(error)) from error
         except (_Broken, aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
@@ -98,13 +103,10 @@ class AiohttpTransport:
         )
         return self._session
 
-    async def _body(self, response: ClientResponse) -> bytes:
+    async def _body_up_to_limit(self, response: ClientResponse) -> bytes:
         limit = self._max_answer_bytes
-        declared = response.content_length
-        if declared is not None and declared <= limit:
-            return await response.read()
         chunks = bytearray()
-        if declared is None:
+        if response.content_length is None:
             async for chunk in response.content.iter_any():
                 chunks += chunk
                 if len(chunks) > limit:

@@ -4,6 +4,7 @@ It passes the same contract tests as the transport of production, at several tim
 """
 
 import asyncio
+from typing import cast
 
 import httpx2
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -68,8 +69,7 @@ class Httpx2Transport:
         )
         try:
             body = bytearray()
-            assert isinstance(response.stream, httpx2.AsyncByteStream)
-            async for chunk in response.stream:
+            async for chunk in cast(httpx2.AsyncByteStream, response.stream):
                 body += chunk
                 if len(body) > self._max_answer_bytes:
                     raise UnusableAnswer(f"the answer has more than {self._max_answer_bytes} bytes")

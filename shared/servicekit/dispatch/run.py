@@ -107,10 +107,10 @@ class Run:
         verdict = Verdict.UNKNOWN
         try:
             timeout = self._timeout(number, left)
-            sealed = self._seal()
+            sealing = self._seal()
             self._tried = url = self._link.replicas.pick(self._tried)
             try:
-                answer = await self._transport.send(self._wire_request(url, timeout, sealed))
+                answer = await self._transport.send(self._wire_request(url, timeout, sealing))
             except TransportError as error:
                 verdict = self._verdict(error, timeout)
                 if verdict is Verdict.FAILING:
@@ -122,7 +122,7 @@ class Run:
             verdict = Verdict.FAILING if answer.status in FAILING_STATUSES else Verdict.HEALTHY
         finally:
             breaker.settle(permit, verdict)
-        return judged(self._link.name, answer if sealed is None else self._opened(sealed, answer))
+        return judged(self._link.name, self._opened(*sealing, answer) if sealing else answer)
 
     def _timeout(self, number: int, left: float) -> float:
         """Only an attempt that another may follow stops early: the last one gets all the time there is."""
@@ -130,23 +130,25 @@ class Run:
             return min(left, self._policy.attempt_timeout)
         return left
 
-    def _seal(self) -> SealedRequest | None:
+    def _seal(self) -> tuple[Sealer, SealedRequest] | None:
         if self._sealer is None:
             return None
         call = self._call
-        return self._sealer.seal_request(self._link.name, call.method, call.target, call.headers, call.body)
+        sealed = self._sealer.seal_request(self._link.name, call.method, call.target, call.headers, call.body)
+        return self._sealer, sealed
 
-    def _wire_request(self, url: str, timeout: float, sealed: SealedRequest | None) -> WireRequest:
+    def _wire_request(self, url: str, timeout: float, sealing: tuple[Sealer, SealedRequest] | None) -> WireRequest:
         call = self._call
+        message = sealing[1] if sealing else call
         return WireRequest(
             method=call.method,
             url=url + call.target,
             headers={
                 **self._headers,
-                **(call.headers if sealed is None else sealed.headers),
+                **message.headers,
                 "x-request-deadline-ms": str(max(1, int(timeout * 1000))),
             },
-            body=call.body if sealed is None else sealed.body,
+            body=message.body,
             timeout=timeout,
             connect_timeout=self._policy.connect_timeout,
         )
@@ -168,12 +170,9 @@ class Run:
             return PeerTimeout(peer, reason)
         return AnswerRejected(peer, reason)
 
-    def _opened(self, sealed: SealedRequest, answer: Answer) -> Answer:
-        assert self._sealer is not None
+    def _opened(self, sealer: Sealer, sealed: SealedRequest, answer: Answer) -> Answer:
         try:
-            headers, body = self._sealer.open_answer(
-                self._link.name, sealed, answer.status, answer.headers, answer.body
-            )
+            headers, body = sealer.open_answer(self._link.name, sealed, answer.status, answer.headers, answer.body)
         except CannotOpen as error:
             # A peer that cannot open a request cannot seal its 401, nor can a proxy or a server that is shutting down
             # seal a 503. Both end the call with an error, so that nothing unsealed is ever taken for content.
