@@ -27,9 +27,10 @@ class StopRequest:
     def listen(self) -> None:
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, self._ask)
+            loop.add_signal_handler(number, self.ask)
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Take one signal: the first stops, a later one hurries."""
         now = asyncio.get_running_loop().time()
         if not self.wanted.is_set():
             self._since = now
