@@ -7,8 +7,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := .tools/bin/uv
 UV_VERSION := 0.13.8
-MEMBERS := shared user analytics assets gateway deploy/local
-PACKAGES := servicekit user_service analytics_service assets_service gateway local_platform
+MEMBERS := shared user analytics notes assets gateway deploy/local
+PACKAGES := servicekit user_service analytics_service notes_service assets_service gateway local_platform
 MANIFESTS := $(addsuffix /pyproject.toml,$(MEMBERS))
 
 # The interpreter is the machine's own; uv neither fetches one nor reads a .python-version.

@@ -1,0 +1,27 @@
+"""The collections of this service, and what the migration makes of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from pymongo import IndexModel
+from pymongo.asynchronous.database import AsyncDatabase
+
+from notes_service.erasure import store as erasure
+from notes_service.notes import store as notes
+from notes_service.publishing import store as publishing
+from servicekit.idempotency import mongo as idempotency
+from servicekit.mongo import Document
+from servicekit.mongo_migrations import create_collections
+from servicekit.outbox import mongo as outbox
+
+COLLECTIONS: Final[Mapping[str, Sequence[IndexModel]]] = {
+    notes.COLLECTION_NAME: [*notes.INDEXES, *publishing.INDEXES],
+    erasure.COLLECTION_NAME: erasure.INDEXES,
+    idempotency.COLLECTION_NAME: idempotency.INDEXES,
+    outbox.COLLECTION_NAME: outbox.INDEXES,
+}
+
+
+async def migrate(database: AsyncDatabase[Document]) -> None:
+    """Create collections and indexes where they are missing. Any number may do so at once."""
+    await create_collections(database, COLLECTIONS)

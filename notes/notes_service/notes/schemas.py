@@ -1,0 +1,73 @@
+"""Notes as they come and as they are answered."""
+
+from datetime import datetime
+from typing import Annotated, Final, TypeVar
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+MAX_TAGS: Final = 20
+MAX_ATTACHMENTS: Final = 100
+
+Item = TypeVar("Item", str, UUID)
+
+
+def _bounded(body: str) -> str:
+    # Characters of up to four bytes: what the database and the network carry is bytes.
+    if len(body.encode()) > MAX_BODY_BYTES:
+        raise ValueError(f"must have at most {MAX_BODY_BYTES} bytes in UTF-8")
+    return body
+
+
+def _each_once(items: list[Item]) -> list[Item]:
+    return list(dict.fromkeys(items))
+
+
+Title = Annotated[str, Field(min_length=1, max_length=200)]
+Body = Annotated[str, AfterValidator(_bounded), Field(max_length=MAX_BODY_BYTES, description="At most 1 MiB in UTF-8.")]
+Tag = Annotated[str, Field(min_length=1, max_length=50)]
+Tags = Annotated[
+    list[Tag], AfterValidator(_each_once), Field(max_length=MAX_TAGS, description="Repeated ones count once.")
+]
+Attachments = Annotated[
+    list[UUID],
+    AfterValidator(_each_once),
+    Field(max_length=MAX_ATTACHMENTS, description="Ids of your own assets; repeated ones count once."),
+]
+
+
+class NoteIn(BaseModel):
+    """A whole note, as it is created or replaced."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: Title
+    body: Body = ""
+    tags: Tags = Field(default_factory=list)
+    attachments: Attachments = Field(default_factory=list)
+
+
+class NoteChange(BaseModel):
+    """Some fields of a note. Those that are left out stay; null is no value of any."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    # The defaults are never used: `model_fields_set` tells which fields came.
+    title: Title = Field(default_factory=str)
+    body: Body = Field(default_factory=str)
+    tags: Tags = Field(default_factory=list)
+    attachments: Attachments = Field(default_factory=list)
+
+
+class NoteOut(BaseModel):
+    """A note as its owner sees it. `slug` is null while it is not published."""
+
+    id: UUID
+    title: str
+    body: str
+    tags: list[str]
+    attachments: list[UUID]
+    slug: str | None
+    created_at: datetime
+    updated_at: datetime

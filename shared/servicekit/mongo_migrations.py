@@ -1,0 +1,75 @@
+"""The migration job of a service that owns a MongoDB database: the collections and indexes that its code expects.
+
+COLLECTIONS = {"notes": [IndexModel("owner_id")], "outbox": outbox.INDEXES}
+
+async with connected(DatabaseSettings().mongo_url, application="notes-migrate") as database:
+    await create_collections(database, COLLECTIONS)
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pymongo import IndexModel
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import CollectionInvalid, OperationFailure
+
+from servicekit import mongo
+from servicekit.mongo import Document
+from servicekit.settings import SecretFiles
+
+_NAMESPACE_EXISTS: Final = 48
+
+
+class DatabaseSettings(BaseSettings):
+    """What a job needs that only talks to the database: `MONGO_URL`, or the file that `MONGO_URL_FILE` names."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    mongo_url: SecretStr
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
+
+async def create_collections(
+    database: AsyncDatabase[Document], collections: Mapping[str, Sequence[IndexModel]]
+) -> None:
+    """Create what is missing. Any number of jobs may do so at once.
+
+    The collections are there before the first transaction: one that created them would hold up all others.
+    """
+    for name, indexes in collections.items():
+        await _create(database, name)
+        if indexes:
+            await database[name].create_indexes(list(indexes))
+
+
+async def _create(database: AsyncDatabase[Document], name: str) -> None:
+    try:
+        await database.create_collection(name)
+    except CollectionInvalid:
+        return
+    except OperationFailure as error:
+        if error.code != _NAMESPACE_EXISTS:
+            raise
+
+
+@asynccontextmanager
+async def connected(url: SecretStr, *, application: str) -> AsyncIterator[AsyncDatabase[Document]]:
+    """Lend the database to a job."""
+    client = mongo.create_client(url, application=application)
+    try:
+        yield mongo.database(client)
+    finally:
+        await mongo.close(client)
