@@ -33,7 +33,11 @@ class Command:
     wrapper: Sequence[str] = ()
 
 
-def _bound_to_our_life(command: Command) -> list[str]:
+# What runs after the kernel was asked. A launcher that died just before would never be missed, so the child looks.
+_UNLESS_ORPHANED = 'test "$PPID" = "$0" && exec "$@"'
+
+
+def bound_to_our_life(command: Command) -> list[str]:
     """Return the argv that asks the kernel for `death_signal` when we die, however we die (prctl PR_SET_PDEATHSIG).
 
     setpriv does it in the child's place: code between fork and exec is unsafe beside threads, and a change of user
@@ -43,7 +47,7 @@ def _bound_to_our_life(command: Command) -> list[str]:
     if setpriv is None:
         return [*command.wrapper, *command.argv]
     guard = [setpriv, "--pdeathsig", command.death_signal.name.removeprefix("SIG"), "--"]
-    return [*command.wrapper, *guard, *command.argv]
+    return [*command.wrapper, *guard, "/bin/sh", "-c", _UNLESS_ORPHANED, str(os.getpid()), *command.argv]
 
 
 async def spawn(command: Command) -> asyncio.subprocess.Process:
@@ -52,7 +56,7 @@ async def spawn(command: Command) -> asyncio.subprocess.Process:
     with command.log.open("ab") as log:
         try:
             return await asyncio.create_subprocess_exec(
-                *_bound_to_our_life(command),
+                *bound_to_our_life(command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

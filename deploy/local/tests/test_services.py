@@ -27,7 +27,7 @@ async def answering() -> AsyncIterator[tuple[str, Answer]]:
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield "http://127.0.0.1:{}/ready".format(server.sockets[0].getsockname()[1]), set_answer
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/ready", set_answer
 
 
 async def test_a_service_is_ready_when_it_says_so(answering):

@@ -1,5 +1,6 @@
 """The real stores: separation of services, restarts, data that stays, elections."""
 
+import asyncio
 import os
 import signal
 import stat
@@ -206,10 +207,16 @@ async def test_an_interrupted_first_start_is_begun_anew(tmp_path):
 async def test_a_stale_lock_file_that_names_a_strangers_process_is_no_obstacle(tmp_path):
     async with running_stores(tmp_path, engines=["postgres"]):
         pass
+    # PostgreSQL itself sees through the number of its own parent, but not through any other.
+    stranger = await asyncio.create_subprocess_exec("sleep", "600")
     lock = tmp_path / "stores" / "postgres" / "data" / "postmaster.pid"
-    lock.write_text(f"{os.getpid()}\n")
-    async with running_stores(tmp_path, engines=["postgres"]) as stores:
-        await stores.create_postgres_database("x")
+    lock.write_text(f"{stranger.pid}\n{lock.parent}\n1\n5432\n\n127.0.0.1\n")
+    try:
+        async with running_stores(tmp_path, engines=["postgres"]) as stores:
+            await stores.create_postgres_database("x")
+    finally:
+        stranger.kill()
+        await stranger.wait()
 
 
 @pytest.mark.parametrize("engine", ["postgres", "mongo"])
