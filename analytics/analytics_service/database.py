@@ -1,0 +1,31 @@
+"""The collections of this service, and what the migration makes of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from pymongo import IndexModel
+from pymongo.asynchronous.database import AsyncDatabase
+
+from analytics_service.events import store as events
+from analytics_service.reconciliation import guard
+from analytics_service.rollups import labels
+from analytics_service.rollups import store as rollups
+from servicekit.idempotency import mongo as idempotency
+from servicekit.mongo import Document
+from servicekit.mongo_migrations import create_collections
+
+COLLECTIONS: Final[Mapping[str, Sequence[IndexModel]]] = {
+    events.COLLECTION_NAME: events.INDEXES,
+    events.SEEN_USERS_NAME: (),
+    rollups.COLLECTION_NAME: rollups.INDEXES,
+    labels.COLLECTION_NAME: (),
+    guard.COLLECTION_NAME: (),
+    idempotency.COLLECTION_NAME: idempotency.INDEXES,
+}
+
+
+async def migrate(database: AsyncDatabase[Document]) -> None:
+    """Create collections, indexes and single documents where they are missing. Any number may do so at once."""
+    await create_collections(database, COLLECTIONS)
+    await labels.ensure_document(database)
+    await guard.ensure_document(database)

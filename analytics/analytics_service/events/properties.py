@@ -1,0 +1,52 @@
+"""What an event's properties may be: any JSON object that is small, flat enough, and that BSON can hold.
+
+Refused are keys that begin with `$` (the driver reads `{"$ref": …}` as a reference of its own), NUL in a key (BSON ends
+a key with it), integers beyond 64 bits, numbers that are no numbers, and halves of surrogate pairs.
+https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
+"""
+
+import math
+from typing import Any, Final
+
+import orjson
+
+MAX_BYTES: Final = 8 * 1024
+MAX_DEPTH: Final = 8
+_INTEGERS: Final = range(-(2**63), 2**63)
+
+
+def checked_properties(properties: dict[str, Any]) -> dict[str, Any]:
+    """Return the properties. Raises `ValueError` with what is wrong, which never quotes them."""
+    if not properties:
+        return properties
+    _check(properties, depth=1)
+    try:
+        size = len(orjson.dumps(properties))
+    except TypeError:
+        raise ValueError("text must be valid Unicode") from None
+    if size > MAX_BYTES:
+        raise ValueError(f"must not be longer than {MAX_BYTES} bytes as JSON")
+    return properties
+
+
+def _check(value: Any, depth: int) -> None:
+    match value:
+        case dict():
+            _check_depth(depth)
+            for key, inner in value.items():
+                if key.startswith("$") or "\0" in key:
+                    raise ValueError("keys must not begin with $ nor contain NUL")
+                _check(inner, depth + 1)
+        case list():
+            _check_depth(depth)
+            for inner in value:
+                _check(inner, depth + 1)
+        case int() if value not in _INTEGERS:
+            raise ValueError("integers must fit into 64 bits")
+        case float() if not math.isfinite(value):
+            raise ValueError("numbers must be finite")
+
+
+def _check_depth(depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"must not be nested deeper than {MAX_DEPTH} levels")

@@ -1,0 +1,59 @@
+"""What reads events."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from analytics_service.events.schemas import EventOut
+from servicekit.cursors import Instant, Page, cut_page, decode_cursor
+from servicekit.errors import Forbidden
+from servicekit.tokens import Principal
+
+Position = tuple[datetime, UUID]
+_POSITION = TypeAdapter(tuple[Instant, UUID])
+
+
+class OthersEvents(Forbidden):
+    detail = "Only administrators see the events of others."
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events are wanted; None means all. `since` is included, `until` is not."""
+
+    user_id: UUID | None = None
+    type: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class ListsEvents(Protocol):
+    async def newest(self, wanted: EventFilter, after: Position | None, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Return events from the newest on, those after a position."""
+
+
+class EventQueries:
+    """Looks at events."""
+
+    def __init__(self, events: ListsEvents) -> None:
+        self._events = events
+
+    async def page(self, wanted: EventFilter, cursor: str | None, limit: int) -> Page[EventOut]:
+        """Return one page, the newest first. Raises `InvalidCursor`."""
+        after = decode_cursor(cursor, _POSITION) if cursor else None
+        found = await self._events.newest(wanted, after, limit + 1)
+        page = cut_page(found, limit, position=lambda event: (event["occurred_at"], event["_id"]))
+        return Page(items=[EventOut.model_validate(event) for event in page.items], next_cursor=page.next_cursor)
+
+
+def visible_to(user: Principal, user_id: UUID | None) -> UUID | None:
+    """Return whose events a user sees who asks for those of `user_id`: None is everybody's. Raises `OthersEvents`."""
+    if user.is_admin:
+        return user_id
+    if user_id not in (None, user.id):
+        raise OthersEvents
+    return user.id

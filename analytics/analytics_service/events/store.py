@@ -1,0 +1,95 @@
+"""The events in MongoDB, and the users who had one."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from pymongo import DESCENDING, IndexModel
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.database import AsyncDatabase
+
+from analytics_service.events.queries import EventFilter, Position
+from analytics_service.events.rules import Event
+from servicekit.mongo import Document
+
+COLLECTION_NAME: Final = "events"
+SEEN_USERS_NAME: Final = "seen_users"
+# Every list goes by time, then id. The type comes last in the first two, so that their other uses – a user's events of
+# one type, the counts of a day – are answered by the index alone.
+INDEXES: Final = [
+    IndexModel([("user_id", 1), ("occurred_at", 1), ("_id", 1), ("type", 1)], name="by_user"),
+    IndexModel([("occurred_at", 1), ("_id", 1), ("type", 1)], name="by_time"),
+    IndexModel([("type", 1), ("occurred_at", 1), ("_id", 1)], name="by_type"),
+]
+
+
+class EventStore:
+    """Adds events and lists them."""
+
+    def __init__(self, database: AsyncDatabase[Document]) -> None:
+        self._events = database[COLLECTION_NAME]
+        self._seen_users = database[SEEN_USERS_NAME]
+
+    async def unknown(self, session: AsyncClientSession, events: Sequence[Event]) -> list[Event]:
+        """Return the events that are not there yet, as the caller's transaction sees it."""
+        known = await _present(session, self._events, [event.id for event in events])
+        return [event for event in events if event.id not in known]
+
+    async def add(self, session: AsyncClientSession, events: Sequence[Event]) -> None:
+        """Add within the caller's transaction. Raises `BulkWriteError` when one is there already."""
+        await self._events.insert_many([_document(event) for event in events], session=session)
+
+    async def add_users(self, session: AsyncClientSession, users: Collection[UUID]) -> int:
+        """Remember that these users had an event; return how many of them had none before."""
+        known = await _present(session, self._seen_users, list(users))
+        new = [{"_id": user} for user in users if user not in known]
+        if new:
+            await self._seen_users.insert_many(new, session=session)
+        return len(new)
+
+    async def newest(self, wanted: EventFilter, after: Position | None, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Return events from the newest on, those after a position."""
+        order = [("occurred_at", DESCENDING), ("_id", DESCENDING)]
+        return await self._events.find(query_of(wanted, after)).sort(order).limit(limit).to_list()
+
+
+def query_of(wanted: EventFilter, after: Position | None) -> Document:
+    """Return the query for events after a position in the list."""
+    if after is None:
+        return _query(wanted)
+    moment, event_id = after
+    # Two ranges of one index, which `$or` merges in order: events of one moment are not read over.
+    below: list[Document] = [{"occurred_at": {"$lt": moment}}, {"occurred_at": moment, "_id": {"$lt": event_id}}]
+    return {"$or": [_query(wanted, part) for part in below]}
+
+
+async def _present(session: AsyncClientSession, collection: Any, ids: list[UUID]) -> set[UUID]:
+    found = collection.find({"_id": {"$in": ids}}, {"_id": True}, session=session)
+    return {document["_id"] async for document in found}
+
+
+def _document(event: Event) -> Document:
+    return {
+        "_id": event.id,
+        "sender": event.sender,
+        "event_id": event.event_id,
+        "type": event.type,
+        "user_id": event.user_id,
+        "occurred_at": event.occurred_at,
+        "received_at": event.received_at,
+        "properties": event.properties,
+    }
+
+
+def _query(wanted: EventFilter, below: Document | None = None) -> Document:
+    query: Document = {}
+    if wanted.user_id is not None:
+        query["user_id"] = wanted.user_id
+    if wanted.type is not None:
+        query["type"] = wanted.type
+    times = [below] if below else []
+    if wanted.since is not None:
+        times.append({"occurred_at": {"$gte": wanted.since}})
+    if wanted.until is not None:
+        times.append({"occurred_at": {"$lt": wanted.until}})
+    return {**query, "$and": times} if times else query

@@ -1,0 +1,18 @@
+"""The migration job: `python -m analytics_service.migrate`. It may run any number of times, and several at once."""
+
+import asyncio
+
+from loguru import logger
+
+from analytics_service.database import migrate
+from servicekit.mongo_migrations import DatabaseSettings, connected
+
+
+async def _main() -> None:
+    async with connected(DatabaseSettings().mongo_url, application="analytics-migrate") as database:
+        await migrate(database)
+    logger.info("collections and indexes are there")
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())

@@ -1,0 +1,33 @@
+"""Correct the rollups by the events: `python -m analytics_service.rebuild`, at any time, also while events arrive.
+
+A run that was broken off is simply begun again. A second one at the same time ends the first.
+"""
+
+import asyncio
+import sys
+
+from analytics_service.events.rules import FACTS
+from analytics_service.reconciliation.guard import Superseded
+from analytics_service.reconciliation.rebuilding import Rebuild
+from analytics_service.rollups.labels import Labels
+from servicekit.mongo_migrations import DatabaseSettings, connected
+
+
+async def _main() -> int:
+    async with connected(DatabaseSettings().mongo_url, application="analytics-rebuild") as database:
+        try:
+            corrected = await Rebuild(database, Labels(database, FACTS)).run(_progress)
+        except Superseded as error:
+            sys.stderr.write(f"stopped: {error}\n")
+            return 1
+    sys.stdout.write(f"the rollups agree with the events; {corrected} counts were corrected\n")
+    return 0
+
+
+def _progress(done: int, days: int, corrected: int) -> None:
+    sys.stdout.write(f"{done} of {days} days compared, {corrected} counts corrected\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(_main()))

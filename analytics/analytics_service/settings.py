@@ -1,0 +1,12 @@
+"""The settings of this service: the kit's, and the address of its database."""
+
+from pydantic import SecretStr
+
+from servicekit.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """All settings; see README.md."""
+
+    # With the name of the database and of the replica set.
+    mongo_url: SecretStr

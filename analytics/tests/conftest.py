@@ -1,0 +1,273 @@
+"""Replicas of the analytics service on real stores, the user service as far as it is called, and their clients."""
+
+import asyncio
+import itertools
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+
+import httpx2
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from pydantic import SecretStr
+from pymongo.asynchronous.database import AsyncDatabase
+from starlette.middleware import Middleware
+from uuid_utils.compat import uuid7
+
+from analytics_service.app import create_app
+from analytics_service.check import differences
+from analytics_service.database import migrate
+from analytics_service.settings import Settings
+from servicekit import mongo
+from servicekit.errors import ServiceUnavailable
+from servicekit.keyring import Keyring
+from servicekit.policy import install_policies, optional
+from servicekit.receiver import SealedReceiver
+from servicekit.replay import ReplayGuard
+from servicekit.testing.sealed import SealedPeer, make_keyrings
+from servicekit.testing.tokens import TestIssuer
+
+API = "/api/v1/analytics"
+CALLS = {"analytics": ["user"], "user": ["analytics"], "notes": ["analytics"]}
+
+Document = dict[str, Any]
+
+
+class ManualClock:
+    """A clock that tests move, or stop."""
+
+    def __init__(self) -> None:
+        self.stopped_at: datetime | None = None
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return self.stopped_at or datetime.now(UTC) + self.ahead
+
+
+class UserService:
+    """What analytics calls of the user service, on a real socket. `mood` says how it answers for its users."""
+
+    def __init__(self, keyring: Keyring, issuer: TestIssuer) -> None:
+        self.issuer = issuer
+        self.users: Any = 3
+        self.mood: Literal["fine", "failing", "hanging"] = "fine"
+        self.url = ""
+        self._stop = asyncio.Event()
+        self.app = FastAPI(
+            middleware=[
+                Middleware(
+                    SealedReceiver, service="user", keyring=keyring, cipher="fernet", replays=ReplayGuard(_AllNew())
+                )
+            ]
+        )
+        self.app.get("/.well-known/jwks.json")(self.issuer.jwks)
+        self.app.get("/api/v1/users/stats/count", dependencies=[optional("analytics")])(self._count)
+        install_policies(self.app)
+
+    async def _count(self) -> dict[str, Any]:
+        if self.mood == "failing":
+            raise ServiceUnavailable
+        if self.mood == "hanging":
+            await self._stop.wait()
+        return {"count": self.users}
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            server = uvicorn.Server(uvicorn.Config(self.app, lifespan="off", log_config=None))
+            serving = asyncio.create_task(server.serve([listener]))
+            try:
+                yield
+            finally:
+                self._stop.set()
+                server.should_exit = True
+                await serving
+
+
+class _AllNew:
+    async def claim(self, nonce: str) -> bool:
+        return True
+
+    async def add(self, nonces: Any) -> None: ...
+
+
+@dataclass
+class Replica:
+    """One process of the service, and a client of it."""
+
+    app: FastAPI
+    http: httpx2.AsyncClient
+    issuer: TestIssuer
+    keys: Path
+
+    def headers(self, user: UUID, **claims: Any) -> dict[str, str]:
+        return self.issuer.headers(user, **claims)
+
+    async def send(self, user: UUID, body: Any, *, key: str | None = None, **headers: str) -> httpx2.Response:
+        """Send events as a client."""
+        keyed = {"Idempotency-Key": key} if key else {}
+        return await self.http.post(f"{API}/events", json=body, headers={**self.headers(user), **keyed, **headers})
+
+    def service(self, name: str) -> SealedPeer:
+        """Call as another service."""
+        return SealedPeer(self.http, name, "analytics", Keyring(name, self.keys / name))
+
+    async def get(self, path: str, user: UUID, *, roles: tuple[str, ...] = ("user",), **params: Any) -> httpx2.Response:
+        return await self.http.get(f"{API}/{path}", params=params, headers=self.headers(user, roles=roles))
+
+    async def stats(self) -> dict[str, Any]:
+        answer = await self.get("stats", uuid7())
+        assert answer.status_code == 200, answer.text
+        stats: dict[str, Any] = answer.json()
+        return stats
+
+    async def series(self, **params: Any) -> list[dict[str, Any]]:
+        answer = await self.get("stats/series", uuid7(), **params)
+        assert answer.status_code == 200, answer.text
+        items: list[dict[str, Any]] = answer.json()["items"]
+        return items
+
+
+@dataclass
+class Deployment:
+    """A database, keys, and the settings that all replicas share."""
+
+    settings: Settings
+    keys: Path
+    user_service: UserService
+    clock: ManualClock = field(default_factory=ManualClock)
+
+    @asynccontextmanager
+    async def replica(self, **changes: Any) -> AsyncIterator[Replica]:
+        """Run one more process of the service while the context is open."""
+        app = create_app(self.settings.model_copy(update=changes), clock=self.clock)
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://analytics") as http,
+        ):
+            yield Replica(app, http, self.user_service.issuer, self.keys)
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a process of the service."""
+        return {
+            "SERVICE_NAME": "analytics",
+            "ENVIRONMENT": "development",
+            "MONGO_URL": self.settings.mongo_url.get_secret_value(),
+            "VALKEY_URL": self.settings.valkey_url.get_secret_value(),
+            "SERVICE_KEYS_DIR": str(self.settings.service_keys_dir),
+            "FINGERPRINT_SECRET": self.settings.fingerprint_secret.get_secret_value(),
+        }
+
+
+@pytest.fixture
+async def database(mongo_url: str) -> AsyncIterator[AsyncDatabase[Document]]:
+    """A way around the service, into its migrated database."""
+    client = mongo.create_client(SecretStr(mongo_url), application="test")
+    database = mongo.database(client)
+    await migrate(database)
+    yield database
+    await mongo.close(client)
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The keys of all services, in a folder for each."""
+    folder = tmp_path_factory.mktemp("keys")
+    make_keyrings(folder, CALLS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+async def running_user_service(keys: Path) -> AsyncIterator[UserService]:
+    service = UserService(Keyring("user", keys / "user"), TestIssuer())
+    async with service.listening():
+        yield service
+
+
+@pytest.fixture
+def user_service_that_leaves(keys: Path, running_user_service: UserService) -> UserService:
+    """Another one, which listens only as long as a test wants; its tokens are the same."""
+    return UserService(Keyring("user", keys / "user"), running_user_service.issuer)
+
+
+@pytest.fixture
+def user_service(running_user_service: UserService) -> UserService:
+    """The user service, in a good mood and with three users."""
+    running_user_service.mood, running_user_service.users = "fine", 3
+    return running_user_service
+
+
+@pytest.fixture
+async def deployment(
+    database: AsyncDatabase[Document], mongo_url: str, valkey_url: str, user_service: UserService, keys: Path
+) -> Deployment:
+    """A migrated database with keys, and no replica yet."""
+    settings = Settings(
+        service_name="analytics",
+        environment="development",
+        log_format="console",
+        mongo_url=SecretStr(mongo_url),
+        valkey_url=SecretStr(valkey_url),
+        service_keys_dir=keys / "analytics",
+        peer_urls={"user": [user_service.url]},
+        fingerprint_secret=SecretStr("f" * 32),
+        user_rate=0,
+    )
+    return Deployment(settings, keys, user_service)
+
+
+@pytest.fixture
+def clock(deployment: Deployment) -> ManualClock:
+    """The clock of all replicas."""
+    return deployment.clock
+
+
+@pytest.fixture
+async def analytics(deployment: Deployment) -> AsyncIterator[Replica]:
+    """One process of the service."""
+    async with deployment.replica() as replica:
+        yield replica
+
+
+@pytest.fixture
+async def replicas(deployment: Deployment) -> AsyncIterator[tuple[Replica, Replica]]:
+    """Two processes of the service on one database."""
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(deployment.replica())
+        second = await stack.enter_async_context(deployment.replica())
+        yield first, second
+
+
+@pytest.fixture
+def batch() -> Callable[..., dict[str, Any]]:
+    """Make a batch of new events."""
+    numbers = itertools.count()
+
+    def make(number: int, **fields: Any) -> dict[str, Any]:
+        return {"events": [{"type": "page.view", "event_id": f"e-{next(numbers)}", **fields} for _ in range(number)]}
+
+    return make
+
+
+@pytest.fixture
+def agreement(database: AsyncDatabase[Document]) -> Callable[[], Any]:
+    """Assert that rollups, users and events agree; return how many events there are."""
+
+    async def check() -> int:
+        found, unseen = await differences(database)
+        assert (found, unseen) == ([], 0)
+        return await database["events"].count_documents({})
+
+    return check
+
+
+def points(items: list[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the points of a series that are not empty."""
+    return {item["start"]: item["count"] for item in items if item["count"]}

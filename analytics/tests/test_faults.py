@@ -1,0 +1,190 @@
+"""Processes that are killed, a database that goes away, a cache that is not there."""
+
+import asyncio
+import itertools
+import os
+import random
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from uuid_utils.compat import uuid7
+
+from analytics_service.database import migrate
+from servicekit import mongo
+from servicekit.ended_sessions import EndedSessions
+from servicekit.valkey import create_client
+
+Batch = Callable[..., dict[str, Any]]
+Agreement = Callable[[], Awaitable[int]]
+
+# A process of the service that records events until it is killed, several at a time, and says so after each answer.
+_INGEST = """
+import asyncio, sys
+from uuid import UUID
+from analytics_service.app import create_app
+from analytics_service.events.rules import Sender
+from analytics_service.events.schemas import BatchIn
+from servicekit.idempotency import Attempt
+
+async def main(number_of_events, key, user):
+    app = create_app()
+    body = BatchIn(events=[{"type": f"t{number % 3}"} for number in range(number_of_events)])
+    async def send():
+        while True:
+            attempt = Attempt("events", key.encode() or None, b"same")
+            answer = await app.state.record_events.record(Sender.user(UUID(user)), body, attempt)
+            print(answer.replayed, flush=True)
+    print("ready", flush=True)
+    async with app.router.lifespan_context(app):
+        await asyncio.gather(*(send() for _ in range(1 if key else 4)))
+
+asyncio.run(main(int(sys.argv[1]), sys.argv[2], sys.argv[3]))
+"""
+
+
+@asynccontextmanager
+async def _process(deployment: Any, number_of_events: int, key: str = "") -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a process that records events, and kill it at the end."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _INGEST, str(number_of_events), key, str(uuid7())),
+        env={**os.environ, **deployment.environment()},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            assert await process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_killing_the_service_during_ingest_leaves_events_and_rollups_equal(
+    deployment: Any, analytics: Any, agreement: Agreement
+) -> None:
+    answered = 0
+    for number in range(4):
+        async with _process(deployment, 50) as process:
+            assert process.stdout is not None
+            for _ in range(random.randrange(4, 12)):
+                assert await process.stdout.readline()
+                answered += 1
+            # Somewhere within the next requests.
+            await asyncio.sleep(random.uniform(0, 0.03))
+        assert (await analytics.send(uuid7(), {"type": "in.between"})).status_code == 202, number
+
+    recorded = await agreement()
+    assert recorded >= answered * 50
+    assert (await analytics.stats())["total"] == recorded
+
+
+async def test_a_killed_process_has_recorded_its_keyed_batch_as_a_whole_or_not_at_all(
+    deployment: Any, database: Any, agreement: Agreement
+) -> None:
+    for key in itertools.islice(map(str, itertools.count()), 4):
+        before = await agreement()
+        async with _process(deployment, 700, key):
+            await asyncio.sleep(random.uniform(0, 0.1))
+        assert await agreement() - before in (0, 700)
+
+
+async def test_requests_wait_for_a_primary_that_comes_back_or_are_told_to_try_again(
+    stores: Any, analytics: Any, batch: Batch, agreement: Agreement
+) -> None:
+    away, statuses = asyncio.Event(), []
+
+    async def ingest(number: int) -> int:
+        accepted, user = 0, uuid7()
+        while not away.is_set():
+            answer = await analytics.send(user, batch(10))
+            statuses.append(answer.status_code)
+            if answer.status_code == 202:
+                accepted += answer.json()["accepted"]
+            else:
+                assert answer.headers["Retry-After"]
+        return accepted
+
+    sending = [asyncio.create_task(ingest(number)) for number in range(4)]
+    while len(statuses) < 8:
+        await asyncio.sleep(0.01)
+    stores.supervisor.kill("mongo-1")
+    await stores.supervisor.children["mongo-1"].wait_ready()
+    until = len(statuses) + 8
+    while len(statuses) < until:
+        await asyncio.sleep(0.01)
+    away.set()
+    accepted = sum(await asyncio.gather(*sending))
+
+    assert set(statuses) <= {202, 503}
+    # What was answered is there. Of requests that broke off, each is there as a whole or not at all.
+    recorded = await agreement()
+    assert recorded >= accepted
+    assert recorded % 10 == 0
+
+
+async def test_without_a_database_the_service_says_so_and_lives(
+    deployment: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongo, "SELECTION_MILLISECONDS", 200)
+    gone = SecretStr("mongodb://127.0.0.1:1/gone")
+    async with deployment.replica(mongo_url=gone) as analytics:
+        answer = await analytics.get("stats", uuid7())
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert (await analytics.send(uuid7(), {"type": "a"})).status_code == 503
+        assert (await analytics.http.get("/health")).status_code == 200
+        assert (await analytics.http.get("/ready")).status_code == 503
+
+
+async def test_without_valkey_everything_works(deployment: Any) -> None:
+    async with deployment.replica(valkey_url=SecretStr("redis://127.0.0.1:1/0"), user_rate=1) as analytics:
+        user = uuid7()
+        for _ in range(4):
+            assert (await analytics.send(user, {"type": "a"})).status_code == 202
+        taken = await analytics.service("user").call("POST", "/api/v1/analytics/events", json={"type": "b"})
+        assert taken.status == 202
+        assert (await analytics.stats())["by_type"] == {"a": 4, "b": 1}
+        assert (await analytics.http.get("/ready")).json()["status"] == "degraded"
+
+
+async def test_a_user_who_asks_too_often_is_told_to_wait(deployment: Any) -> None:
+    async with deployment.replica(user_rate=1) as analytics:
+        user = uuid7()
+        answers = [await analytics.send(user, {"type": "a"}) for _ in range(4)]
+
+    assert {answer.status_code for answer in answers} == {202, 429}
+    assert answers[-1].headers["Retry-After"]
+
+
+async def test_an_ended_session_is_refused(deployment: Any) -> None:
+    async with deployment.replica() as analytics:
+        user, session_id = uuid7(), uuid7()
+        headers = analytics.headers(user, session_id=session_id)
+        path = "/api/v1/analytics/events"
+        assert (await analytics.http.post(path, json={"type": "a"}, headers=headers)).status_code == 202
+        async with create_client(deployment.settings.valkey_url, application="test") as valkey:
+            await EndedSessions(valkey).refill({session_id: 4_000_000_000.0})
+        async with asyncio.timeout(5):
+            while (await analytics.http.post(path, json={"type": "a"}, headers=headers)).status_code == 202:
+                await asyncio.sleep(0.05)
+
+
+async def test_any_number_of_migrations_may_run_at_once(database: Any) -> None:
+    await database.client.drop_database(database.name)
+
+    await asyncio.gather(*(migrate(database) for _ in range(5)))
+
+    indexes = {
+        name: set(await database[name].index_information()) for name in ("events", "rollups", "idempotency_keys")
+    }
+    assert indexes == {
+        "events": {"_id_", "by_user", "by_time", "by_type"},
+        "rollups": {"_id_", "by_start"},
+        "idempotency_keys": {"_id_", "expiry"},
+    }
+    assert await database["event_types"].find().to_list() == [{"_id": "types", "names": []}]

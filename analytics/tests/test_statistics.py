@@ -1,0 +1,188 @@
+"""Totals and series, and the user service's part in them."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from uuid_utils.compat import uuid7
+
+NOW = datetime(2026, 3, 1, 12, 30, 45, tzinfo=UTC)
+
+
+def _points(items: list[dict[str, Any]]) -> dict[str, int]:
+    """Return the points that are not empty."""
+    return {item["start"]: item["count"] for item in items if item["count"]}
+
+
+@pytest.fixture
+async def march(analytics: Any, clock: Any) -> Any:
+    """A replica with events in the minutes around some boundaries."""
+    clock.stopped_at = NOW
+    times = [
+        "2026-03-01T12:30:45Z",
+        "2026-03-01T12:30:00Z",
+        "2026-03-01T12:29:59.999Z",
+        "2026-03-01T00:00:00Z",
+        "2026-02-28T23:59:59.999Z",
+        "2026-02-28T00:00:00Z",
+        "2026-01-31T12:31:00Z",
+    ]
+    events = [{"type": f"t{number % 2}", "occurred_at": time} for number, time in enumerate(times)]
+    answer = await analytics.send(uuid7(), {"events": events})
+    assert answer.status_code == 202, answer.text
+    return analytics
+
+
+async def test_an_empty_platform_has_empty_statistics(analytics: Any) -> None:
+    assert await analytics.stats() == {
+        "total": 0,
+        "by_type": {},
+        "unique_users": 0,
+        "user_count": 3,
+        "user_count_reason": None,
+    }
+    items = await analytics.series(interval="day")
+    assert (len(items), _points(items)) == (30, {})
+
+
+async def test_totals_count_types_and_users(analytics: Any) -> None:
+    first, second = uuid7(), uuid7()
+    await analytics.send(first, {"events": [{"type": "page.view"}, {"type": "page.view"}, {"type": "click"}]})
+    await analytics.send(second, {"type": "click"})
+    await analytics.service("notes").call("POST", "/api/v1/analytics/events", json={"type": "nightly.job"})
+
+    stats = await analytics.stats()
+    assert stats["total"] == 5
+    assert stats["by_type"] == {"click": 2, "nightly.job": 1, "page.view": 2}
+    assert stats["unique_users"] == 2
+
+
+async def test_a_minute_begins_with_its_first_millisecond(march: Any) -> None:
+    items = await march.series(interval="minute", since="2026-03-01T12:29:00Z", until="2026-03-01T12:31:00Z")
+
+    assert items == [
+        {"start": "2026-03-01T12:29:00Z", "count": 1},
+        {"start": "2026-03-01T12:30:00Z", "count": 2},
+    ]
+
+
+async def test_hours_and_days_begin_at_utc_boundaries(march: Any) -> None:
+    hours = await march.series(interval="hour", since="2026-02-28T00:00:00Z", until="2026-03-01T13:00:00Z")
+    assert len(hours) == 37
+    assert _points(hours) == {
+        "2026-02-28T00:00:00Z": 1,
+        "2026-02-28T23:00:00Z": 1,
+        "2026-03-01T00:00:00Z": 1,
+        "2026-03-01T12:00:00Z": 3,
+    }
+    days = await march.series(interval="day", since="2026-01-31T00:00:00Z")
+    assert len(days) == 30
+    assert _points(days) == {"2026-01-31T00:00:00Z": 1, "2026-02-28T00:00:00Z": 2, "2026-03-01T00:00:00Z": 4}
+
+
+async def test_a_series_of_one_type_counts_that_type(march: Any) -> None:
+    days = {"interval": "day", "since": "2026-01-31T00:00:00Z"}
+
+    assert sum(_points(await march.series(type="t0", **days)).values()) == 4
+    assert sum(_points(await march.series(type="t1", **days)).values()) == 3
+    assert _points(await march.series(type="never", **days)) == {}
+    assert await march.series(type="", **days) == await march.series(**days)
+
+
+async def test_the_longest_series_has_all_its_points(march: Any) -> None:
+    until = NOW.replace(minute=31, second=0)
+    items = await march.series(
+        interval="minute", since=(until - timedelta(minutes=1440)).isoformat(), until=until.isoformat()
+    )
+
+    assert len(items) == 1440
+    assert sum(_points(items).values()) == 5
+    starts = [datetime.fromisoformat(item["start"]) for item in items]
+    assert all(later - earlier == timedelta(minutes=1) for earlier, later in pairwise(starts))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"interval": "second"},
+        {"interval": "minute", "since": "2026-01-01T00:00:00Z", "until": "2026-03-01T00:00:00Z"},
+        {"since": "2026-03-01T12:00:00Z", "until": "2026-03-01T12:00:00Z"},
+        {"since": "2026-03-02T00:00:00Z", "until": "2026-03-01T00:00:00Z"},
+        {"since": "2026-03-01T00:00:00"},
+        {"since": "1772366400"},
+        {"until": "yesterday"},
+        {"until": "0001-01-01T00:00:00Z"},
+        {"since": "0001-01-01T00:00:00Z"},
+        {"type": "x" * 65},
+    ],
+)
+async def test_a_series_without_sense_is_refused(analytics: Any, params: dict[str, str]) -> None:
+    answer = await analytics.get("stats/series", uuid7(), **params)
+
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_end_of_the_calendar_is_no_error(analytics: Any) -> None:
+    items = await analytics.series(interval="minute", since="9999-12-31T23:50:00Z", until="9999-12-31T23:59:59Z")
+
+    assert len(items) == 10
+
+
+async def test_operators_in_a_query_are_text(march: Any) -> None:
+    days = {"interval": "day", "since": "2026-01-31T00:00:00Z"}
+    everything = await march.series(**days)
+
+    assert _points(await march.series(type='{"$gt": ""}', **days)) == {}
+    assert await march.series(**{"type[$ne]": "t0"}, **days) == everything
+
+
+@pytest.mark.parametrize("path", ["stats", "stats/series"])
+async def test_statistics_need_a_token(analytics: Any, path: str) -> None:
+    answer = await analytics.http.get(f"/api/v1/analytics/{path}")
+
+    assert answer.status_code == 401
+
+
+async def test_the_number_of_users_comes_from_the_user_service(analytics: Any, user_service: Any) -> None:
+    user_service.users = 17
+
+    assert (await analytics.stats())["user_count"] == 17
+
+
+@pytest.mark.parametrize(
+    ("mood", "users", "reason"),
+    [
+        ("failing", 3, "the user service is away"),
+        ("hanging", 3, "the user service does not answer in time"),
+        ("fine", "many", "the user service gives no usable answer"),
+        ("fine", None, "the user service gives no usable answer"),
+        ("fine", True, "the user service gives no usable answer"),
+    ],
+)
+async def test_statistics_do_without_the_user_service(
+    analytics: Any, user_service: Any, mood: str, users: Any, reason: str
+) -> None:
+    await analytics.send(uuid7(), {"type": "click"})
+    user_service.mood, user_service.users = mood, users
+
+    async with asyncio.timeout(5):
+        stats = await analytics.stats()
+    assert (stats["user_count"], stats["user_count_reason"]) == (None, reason)
+    assert (stats["total"], stats["by_type"], stats["unique_users"]) == (1, {"click": 1}, 1)
+
+
+async def test_statistics_do_without_a_user_service_that_is_gone(
+    deployment: Any, user_service_that_leaves: Any
+) -> None:
+    async with AsyncExitStack() as stack:
+        async with user_service_that_leaves.listening():
+            urls = {"user": [user_service_that_leaves.url]}
+            analytics = await stack.enter_async_context(deployment.replica(peer_urls=urls))
+            assert (await analytics.stats())["user_count"] == 3
+        # The keys that verify tokens were fetched before, and stay in use.
+        stats = await analytics.stats()
+        assert (stats["user_count"], stats["user_count_reason"]) == (None, "the user service is away")
