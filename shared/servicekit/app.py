@@ -2,7 +2,7 @@
 
 A request passes, from the outside in:
 
-    RequestMiddleware   request id, context, metrics, access line
+    RequestMiddleware   request id, context, span, metrics, access line
     SealedReceiver      opens a sealed request, seals its answer
     ErrorBoundary       the caller's deadline; whatever nothing else caught becomes a problem document
     FastAPI             routing, validation, the route
@@ -13,8 +13,8 @@ The receiver stands outside the error boundary because the error of a sealed req
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,13 +31,13 @@ from servicekit import context, errors, logs, metrics
 from servicekit.client_address import client_address
 from servicekit.health import Check, health_router
 from servicekit.settings import ServiceSettings
+from servicekit.tracing import traceparent as trace_context
+from servicekit.tracing.service import Tracing, end_request
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# W3C Trace Context, section 3.2: version, trace id, parent id, flags.
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-# Probes and scrapes come every few seconds; a line for each would bury the others.
+# Probes and scrapes come every few seconds; a line or a span for each would bury the others.
 _UNLOGGED = frozenset({"/health", "/ready", "/metrics"})
 NO_ROUTE = "(no route)"
 
@@ -92,14 +92,17 @@ def build_app(
         levels=settings.log_levels,
         directory=settings.log_dir,
     )
+    tracing = Tracing(settings)
     app = FastAPI(
         title=title,
         version="1",
-        lifespan=lifespan,
+        lifespan=_traced(lifespan, tracing),
+        # The framework's own spans are built before it is known whether they are sampled, and quote the query.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         redoc_url=None,
         responses={"default": PROBLEM_RESPONSE},
         middleware=[
-            Middleware(RequestMiddleware, settings=settings),
+            Middleware(RequestMiddleware, settings=settings, tracing=tracing),
             *([receiver] if receiver else []),
             Middleware(ErrorBoundary),
         ],
@@ -115,11 +118,22 @@ def build_app(
     return app
 
 
+def _traced(lifespan: Lifespan, tracing: Tracing) -> Lifespan:
+    @asynccontextmanager
+    async def whole(app: FastAPI) -> AsyncIterator[None]:
+        # Export outlasts the service's own shutdown, whose calls have spans, too.
+        async with tracing.running(), lifespan(app):
+            yield
+
+    return whole
+
+
 class RequestMiddleware:
     """Gives each request its context, then measures and logs it. Pure ASGI: no task, no body in between."""
 
-    def __init__(self, app: ASGIApp, *, settings: ServiceSettings) -> None:
+    def __init__(self, app: ASGIApp, *, settings: ServiceSettings, tracing: Tracing) -> None:
         self._app = app
+        self._tracing = tracing
         self._service = settings.service_name
         self._gateway_networks = settings.gateway_networks
 
@@ -128,6 +142,8 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         request = _request_context(scope)
+        if self._tracing.on and scope["path"] not in _UNLOGGED:
+            self._tracing.begin(request)
         answer = _Answer(send, request.request_id)
         started = time.perf_counter()
         token = context.enter(request)
@@ -141,6 +157,8 @@ class RequestMiddleware:
             # 499: the client went away before there was an answer (a number that NGINX uses, too).
             status = answer.status or 499
             metrics.observe_request(scope["method"], _route_template(scope), status, seconds)
+            if request.span is not None:
+                end_request(request.span, scope, getattr(scope.get("route"), "path", None), answer.status)
             if scope["path"] not in _UNLOGGED:
                 self._log(scope, request, status, seconds)
 
@@ -223,7 +241,7 @@ def _request_context(scope: Scope) -> context.RequestContext:
     headers = dict(scope["headers"])
     request_id = _identifier(headers.get(b"x-request-id")) or str(uuid7())
     traceparent = headers.get(b"traceparent", b"").decode("latin-1")
-    traced = _TRACEPARENT.fullmatch(traceparent) is not None
+    traced = trace_context.is_valid(traceparent)
     return context.RequestContext(
         request_id=request_id,
         correlation_id=_identifier(headers.get(b"x-correlation-id")) or request_id,

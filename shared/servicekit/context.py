@@ -6,6 +6,10 @@ The middleware of `servicekit.app` enters a context per request; logs, outgoing 
 import time
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from servicekit.tracing.spans import Span
 
 
 @dataclass(slots=True)
@@ -13,7 +17,8 @@ class RequestContext:
     """Identity of the request in progress.
 
     `deadline` is a `time.monotonic()` value in seconds, or None when the caller set none. `traceparent` and
-    `tracestate` are the W3C headers as they arrived; they go along with outgoing calls.
+    `tracestate` are the W3C headers that go along with outgoing calls: as they arrived, or below `span`, which is there
+    when this request is sampled.
     """
 
     request_id: str
@@ -23,6 +28,7 @@ class RequestContext:
     deadline: float | None = None
     user_id: str | None = None
     caller: str | None = None
+    span: "Span | None" = None
     # More fields for the access line of this request, put there by whoever knows them.
     log_fields: dict[str, str | int | float] = field(default_factory=dict)
 

@@ -31,7 +31,7 @@ ERRORS = Counter("service_errors_total", "Answers with a 5xx status.", ["route"]
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 # Methods are a label, so a client must not be able to invent new ones.
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 @functools.lru_cache(maxsize=4096)
@@ -42,7 +42,7 @@ def _request_seconds(method: str, route: str, status: int) -> Histogram:
 
 def observe_request(method: str, route: str, status: int, seconds: float) -> None:
     """Record one answered request under its route's template."""
-    _request_seconds(method if method in _METHODS else "OTHER", route, status).observe(seconds)
+    _request_seconds(method if method in METHODS else "OTHER", route, status).observe(seconds)
     if status >= 500:
         ERRORS.labels(route).inc()
 

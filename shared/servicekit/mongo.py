@@ -13,6 +13,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConnectionFailure, ExecutionTimeout, WaitQueueTimeoutError, WTimeoutError
 from pymongo.read_concern import ReadConcern
 
+from servicekit.tracing.commands import CommandSpans
+
 Document = dict[str, Any]
 
 # What the driver raises when no primary answers in time.
@@ -30,8 +32,11 @@ CONNECT_MILLISECONDS = 2_000
 CLOSE_SECONDS = 2.0
 
 
-def create_client(url: SecretStr, *, application: str) -> AsyncMongoClient[Document]:
-    """Return a client that acknowledges writes by majority and retries reads and writes once."""
+def create_client(url: SecretStr, *, application: str, traced: bool = False) -> AsyncMongoClient[Document]:
+    """Return a client that acknowledges writes by majority and retries reads and writes once.
+
+    With `traced`, commands of sampled requests have spans.
+    """
     return AsyncMongoClient(
         url.get_secret_value(),
         appname=application,
@@ -41,6 +46,7 @@ def create_client(url: SecretStr, *, application: str) -> AsyncMongoClient[Docum
         waitQueueTimeoutMS=SELECTION_MILLISECONDS,
         # A new primary is noticed within this time also when nothing failed yet.
         heartbeatFrequencyMS=1_000,
+        event_listeners=[CommandSpans()] if traced else [],
         retryReads=True,
         retryWrites=True,
     )

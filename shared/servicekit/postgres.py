@@ -9,6 +9,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from servicekit.tracing.statements import trace_statements
+
 # What a driver raises when the server is away, restarts or has no connection left. asyncpg refuses to connect
 # with a plain OSError, which SQLAlchemy hands on as it is.
 UNAVAILABLE: tuple[type[Exception], ...] = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
@@ -19,8 +21,11 @@ CONNECT_SECONDS = 3.0
 STATEMENT_MILLISECONDS = 10_000
 
 
-def create_engine(url: SecretStr, *, application: str, pool_size: int = POOL_SIZE) -> AsyncEngine:
-    """Return an engine with `pool_size` connections and no overflow: the budget is workers × replicas × this."""
+def create_engine(url: SecretStr, *, application: str, pool_size: int = POOL_SIZE, traced: bool = False) -> AsyncEngine:
+    """Return an engine with `pool_size` connections and no overflow: the budget is workers × replicas × this.
+
+    With `traced`, statements of sampled requests have spans.
+    """
     engine = create_async_engine(
         url.get_secret_value(),
         pool_size=pool_size,
@@ -39,6 +44,8 @@ def create_engine(url: SecretStr, *, application: str, pool_size: int = POOL_SIZ
         },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    if traced:
+        trace_statements(engine.sync_engine)
     return engine
 
 

@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -48,6 +48,11 @@ class ServiceSettings(BaseSettings):
     # `sqlalchemy=WARNING,aiohttp=ERROR`: levels of single libraries.
     log_levels: str = ""
 
+    # The base URL of an OpenTelemetry collector (OTLP over HTTP); without one there are no traces.
+    otel_exporter_otlp_endpoint: HttpUrl | None = None
+    # The share of the traces begun here that is recorded; in a trace begun elsewhere its beginning has decided.
+    otel_traces_sampler_arg: float = Field(default=1.0, ge=0, le=1)
+
     valkey_url: SecretStr
 
     service_keys_dir: Path
@@ -65,6 +70,11 @@ class ServiceSettings(BaseSettings):
 
     # Keys the HMAC by which a repeated request is recognised as the same one.
     fingerprint_secret: SecretStr = Field(min_length=32)
+
+    @property
+    def traced(self) -> bool:
+        """Whether this service exports traces."""
+        return self.otel_exporter_otlp_endpoint is not None
 
     @field_validator("gateway_networks", mode="before")
     @classmethod

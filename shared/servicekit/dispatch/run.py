@@ -27,6 +27,7 @@ from servicekit.dispatch.transport import (
     UnusableAnswer,
     WireRequest,
 )
+from servicekit.tracing.calls import send_traced
 
 # Answers by which a peer says that it, and not this one request, is in trouble. A 500 is not among them: one broken
 # route must not close the way to the others.
@@ -110,7 +111,8 @@ class Run:
             sealing = self._seal()
             self._tried = url = self._link.replicas.pick(self._tried)
             try:
-                answer = await self._transport.send(self._wire_request(url, timeout, sealing))
+                request = self._wire_request(url, timeout, sealing)
+                answer = await send_traced(self._transport, request, peer=self._link.name, attempt=number)
             except TransportError as error:
                 verdict = self._verdict(error, timeout)
                 if verdict is Verdict.FAILING:
