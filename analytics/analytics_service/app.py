@@ -29,7 +29,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     """Return the service's application. Nothing is connected before its lifespan begins."""
     settings = settings or Settings()
     kit = ServiceKit(settings)
-    mongo_client = mongo.create_client(settings.mongo_url, application=settings.service_name)
+    mongo_client = mongo.create_client(settings.mongo_url, application=settings.service_name, traced=settings.traced)
     database = mongo.database(mongo_client)
 
     events = EventStore(database)

@@ -32,7 +32,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     """Return the service's application. Nothing is connected before its lifespan begins."""
     settings = settings or Settings()
     kit = ServiceKit(settings)
-    client = mongo.create_client(settings.mongo_url, application=settings.service_name)
+    client = mongo.create_client(settings.mongo_url, application=settings.service_name, traced=settings.traced)
     database = mongo.database(client)
 
     outbox = Outbox(MongoFactStore(database), FACTS, SealedDelivery(kit.dispatcher))
