@@ -1,6 +1,6 @@
 """What Alembic runs for every command."""
 
-from servicekit.migrations import run_environment
 from assets_service.models import METADATA
+from servicekit.migrations import run_environment
 
 run_environment(METADATA)

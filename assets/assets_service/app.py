@@ -1,0 +1,95 @@
+"""The composition root of the assets service: the only module that knows everything."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+from fastapi import FastAPI
+
+from assets_service.content.routes import router as content_routes
+from assets_service.content.sending import ContentSender
+from assets_service.database import sessions_of
+from assets_service.erasure.actions import USER_DELETED, Erasure
+from assets_service.links.routes import router as link_routes
+from assets_service.links.signatures import LinkSigner
+from assets_service.models import IDEMPOTENCY_KEYS, OUTBOX
+from assets_service.ownership.routes import router as ownership_routes
+from assets_service.peers import FACTS
+from assets_service.records.actions import AssetActions
+from assets_service.records.queries import AssetQueries
+from assets_service.records.routes import router as record_routes
+from assets_service.records.store import PostgresRecords
+from assets_service.settings import Settings
+from assets_service.storage.opening import open_store
+from assets_service.sweeping.comparison import Comparison
+from assets_service.sweeping.leftovers import LeftoverRemoval
+from assets_service.sweeping.store import PostgresLeftovers
+from assets_service.sweeping.sweeper import Sweeper
+from assets_service.uploads.actions import Limits, UploadActions
+from assets_service.uploads.routes import router as upload_routes
+from assets_service.uploads.store import PostgresUploads
+from servicekit import postgres
+from servicekit.background import in_background
+from servicekit.clock import Clock, utc_now
+from servicekit.health import Check
+from servicekit.idempotency.postgres import PostgresIdempotency
+from servicekit.kit import ServiceKit
+from servicekit.outbox import Outbox, SealedDelivery, facts_router
+from servicekit.outbox.postgres import PostgresFactStore
+from servicekit.tokens import KeySource
+
+
+def create_app(settings: Settings | None = None, *, clock: Clock = utc_now, keys: KeySource | None = None) -> FastAPI:
+    """Return the service's application. Nothing is connected before its lifespan begins."""
+    settings = settings or Settings()
+    kit = ServiceKit(settings, keys=keys)
+    engine = postgres.create_engine(settings.database_url, application=settings.service_name, traced=settings.traced)
+    sessions = sessions_of(engine)
+    store = open_store(settings)
+
+    outbox = Outbox(PostgresFactStore(engine, OUTBOX), FACTS, SealedDelivery(kit.dispatcher))
+    records = PostgresRecords(sessions)
+    leftovers = PostgresLeftovers(sessions)
+    settled = timedelta(seconds=settings.leftover_seconds)
+    sweeper = Sweeper(
+        LeftoverRemoval(leftovers, store, kept=settled, clock=clock),
+        Comparison(leftovers, store, settled=settled, clock=clock),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        # What is entered last leaves first: the background work stops while what it needs is still there.
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(engine.dispose)
+            await stack.enter_async_context(kit.running())
+            await stack.enter_async_context(outbox.relaying())
+            await stack.enter_async_context(in_background(sweeper.run()))
+            yield
+
+    app = kit.build(
+        title="Assets service",
+        lifespan=lifespan,
+        routers=[
+            upload_routes,
+            record_routes,
+            content_routes,
+            link_routes,
+            ownership_routes,
+            facts_router({USER_DELETED: Erasure(records, clock=clock).user_deleted}, callers=("user",)),
+        ],
+        checks={"postgres": Check(lambda: postgres.ping(engine)), "store": Check(store.check)},
+        unavailable=postgres.UNAVAILABLE,
+    )
+    state = app.state
+    state.upload_actions = UploadActions(
+        PostgresUploads(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS), outbox),
+        store,
+        limits=Limits(file=settings.max_upload_bytes, user=settings.user_quota_bytes),
+        clock=clock,
+    )
+    state.asset_actions = AssetActions(records, store)
+    state.asset_queries = AssetQueries(engine)
+    state.content_sender = ContentSender(store, accelerated=settings.assets_x_accel)
+    state.link_signer = LinkSigner(settings.link_secret, clock=clock)
+    state.sweeper = sweeper
+    return app

@@ -1,0 +1,68 @@
+"""Which bytes of a file a request wants (RFC 9110, section 14). The gateway's NGINX decides in the same way."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from servicekit.errors import ServiceError
+
+# More pieces than this are wanted by nobody but an attacker: the whole file is the answer then (section 17.15).
+MOST_RANGES: Final = 16
+_SPEC: Final = re.compile(r"(\d{0,18})-(\d{0,18})", re.ASCII)
+
+
+class RangeNotSatisfiable(ServiceError):
+    status = 416
+    detail = "The file has no bytes in the range that was asked for."
+
+    def __init__(self, size: int) -> None:
+        super().__init__(headers={"Content-Range": f"bytes */{size}"})
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """From `start` up to but not including `stop`."""
+
+    start: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+    def content_range(self, size: int) -> str:
+        """Return the value of Content-Range for this part of a file of `size` bytes."""
+        return f"bytes {self.start}-{self.stop - 1}/{size}"
+
+
+def parse_ranges(header: str | None, size: int) -> Sequence[ByteRange]:
+    """Return the wanted parts of a file of `size` bytes; none means all of it.
+
+    Raises `RangeNotSatisfiable` where no part of the file is wanted, or where the header is malformed.
+    """
+    if header is None or not header.lower().startswith("bytes="):
+        return ()
+    specs = header[len("bytes=") :].split(",")
+    if len(specs) > MOST_RANGES:
+        return ()
+    ranges = [found for spec in specs if (found := _parse(spec.strip(" \t"), size))]
+    if not ranges:
+        raise RangeNotSatisfiable(size)
+    # Parts that overlap so much cost more than the file does.
+    return ranges if sum(found.length for found in ranges) <= size else ()
+
+
+def _parse(spec: str, size: int) -> ByteRange | None:
+    """Return the part that one spec means, None where it lies beyond the end. Raises `RangeNotSatisfiable`."""
+    match = _SPEC.fullmatch(spec)
+    if match is None or spec == "-":
+        raise RangeNotSatisfiable(size)
+    first, last = match.groups()
+    if not first:
+        start, stop = max(0, size - int(last)), size
+    else:
+        if last and int(last) < int(first):
+            raise RangeNotSatisfiable(size)
+        start, stop = int(first), min(size, int(last) + 1) if last else size
+    return ByteRange(start, stop) if start < stop else None

@@ -1,0 +1,109 @@
+"""How content goes out: by NGINX where it can, otherwise from the store in pieces."""
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from assets_service.content.conditions import check_match, is_unchanged, range_applies
+from assets_service.content.headers import content_headers, shared_headers
+from assets_service.content.ranges import ByteRange, parse_ranges
+from assets_service.records.schemas import AssetOut
+
+# By this header the gateway says that it can send files itself; it lets no client's header of this name through.
+CAPABILITY: Final = ("x-sendfile-type", "X-Accel-Redirect")
+# The gateway's internal location over the folder of published bytes.
+INTERNAL_LOCATION: Final = "/-/files"
+
+
+class Bytes(Protocol):
+    async def read(self, asset_id: UUID, start: int, stop: int) -> AsyncIterator[bytes]: ...
+
+    def location(self, asset_id: UUID) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    head: bytes
+    range: ByteRange
+
+
+class ContentSender:
+    """Answers requests for content. `accelerated`: the gateway has the folder and may be told to send a file."""
+
+    def __init__(self, bytes_: Bytes, *, accelerated: bool) -> None:
+        self._bytes = bytes_
+        self._accelerated = accelerated
+
+    async def respond(self, asset: AssetOut, request: Request) -> Response:
+        """Return the answer to a GET or HEAD.
+
+        Raises `PreconditionFailed`, `RangeNotSatisfiable`, and what the store raises.
+        """
+        headers = request.headers
+        check_match(headers, asset.etag)
+        if is_unchanged(headers, asset.etag):
+            return Response(status_code=304, headers=shared_headers(asset))
+        wanted = headers.get("range") if request.method == "GET" and range_applies(headers, asset.etag) else None
+        ranges = parse_ranges(wanted, asset.size)
+        location = self._location(asset, request)
+        if location is not None:
+            # NGINX cuts the ranges out by itself.
+            return Response(headers={**content_headers(asset), "X-Accel-Redirect": location})
+        return await self._stream(asset, ranges, head_only=request.method == "HEAD")
+
+    def _location(self, asset: AssetOut, request: Request) -> str | None:
+        name, value = CAPABILITY
+        if not self._accelerated or request.headers.get(name) != value:
+            return None
+        # NGINX would compare these with the file on disk, which has no tag of ours.
+        if "if-match" in request.headers or "if-unmodified-since" in request.headers:
+            return None
+        path = self._bytes.location(asset.id)
+        return None if path is None else f"{INTERNAL_LOCATION}/{path}"
+
+    async def _stream(self, asset: AssetOut, ranges: Sequence[ByteRange], *, head_only: bool) -> Response:
+        headers = content_headers(asset)
+        if head_only:
+            return Response(headers={**headers, "Content-Length": str(asset.size)})
+        if len(ranges) > 1:
+            return await self._multipart(asset, ranges, headers)
+        part = ranges[0] if ranges else ByteRange(0, asset.size)
+        headers["Content-Length"] = str(part.length)
+        if ranges:
+            headers["Content-Range"] = part.content_range(asset.size)
+        body = await self._bytes.read(asset.id, part.start, part.stop)
+        return StreamingResponse(body, 206 if ranges else 200, headers)
+
+    async def _multipart(self, asset: AssetOut, ranges: Sequence[ByteRange], headers: dict[str, str]) -> Response:
+        """Return several parts in one body (RFC 9110, section 14.6)."""
+        boundary = secrets.token_hex(16)
+        media_type = headers["Content-Type"]
+        parts = [
+            _Part(
+                f"\r\n--{boundary}\r\nContent-Type: {media_type}\r\n"
+                f"Content-Range: {part.content_range(asset.size)}\r\n\r\n".encode(),
+                part,
+            )
+            for part in ranges
+        ]
+        end = f"\r\n--{boundary}--\r\n".encode()
+        headers["Content-Type"] = f"multipart/byteranges; boundary={boundary}"
+        headers["Content-Length"] = str(sum(len(part.head) + part.range.length for part in parts) + len(end))
+        # Opened before the answer begins, so that missing bytes are a proper error.
+        first = await self._bytes.read(asset.id, ranges[0].start, ranges[0].stop)
+        return StreamingResponse(self._joined(asset.id, parts, first, end), 206, headers)
+
+    async def _joined(
+        self, asset_id: UUID, parts: Sequence[_Part], first: AsyncIterator[bytes], end: bytes
+    ) -> AsyncIterator[bytes]:
+        for number, part in enumerate(parts):
+            yield part.head
+            body = await self._bytes.read(asset_id, part.range.start, part.range.stop) if number else first
+            async for piece in body:
+                yield piece
+        yield end

@@ -1,0 +1,137 @@
+"""Bytes in a local folder: written and synced by threads, published by renaming.
+
+<root>/store.json           says that this is the store
+<root>/staging/<id>         an upload in progress
+<root>/objects/<xx>/<id>    published; `xx` is the last byte of the id, so that no directory grows without bound
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, ParamSpec
+from uuid import UUID
+
+from obstore.store import LocalStore
+
+from assets_service.storage.interface import SHARDS
+from assets_service.storage.objects import Objects, away_on_error, object_key
+
+Parameters = ParamSpec("Parameters")
+
+STAGING: Final = "staging"
+OBJECTS: Final = "objects"
+# The gateway, which sends the files, may run as another user; strangers do not get into the volume.
+_FILE_MODE: Final = 0o644
+_FOLDER_MODE: Final = 0o755
+# writev takes at most so many buffers at once (IOV_MAX on Linux).
+_BUFFERS: Final = 1024
+
+
+class FolderStore(Objects):
+    """Fulfils `interface.ByteStore`."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(LocalStore(root, mkdir=True))
+        self._root = root
+
+    async def stage(self, asset_id: UUID) -> "FolderStaging":
+        staging = FolderStaging(self._root / STAGING / str(asset_id), self._root / object_key(asset_id))
+        with away_on_error():
+            await staging.open()
+        return staging
+
+    async def remove(self, asset_id: UUID) -> None:
+        with away_on_error():
+            await asyncio.to_thread((self._root / STAGING / str(asset_id)).unlink, missing_ok=True)
+        await super().remove(asset_id)
+
+    def location(self, asset_id: UUID) -> str | None:
+        return object_key(asset_id).removeprefix(f"{OBJECTS}/")
+
+    async def prepare(self, *, in_use: bool) -> None:
+        await super().prepare(in_use=in_use)
+        with away_on_error():
+            await asyncio.to_thread(self._make_folders)
+
+    def _make_folders(self) -> None:
+        folders = [STAGING, OBJECTS, *(f"{OBJECTS}/{shard:02x}" for shard in range(SHARDS))]
+        for folder in folders:
+            (self._root / folder).mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        for folder in (".", OBJECTS):
+            _sync_folder(self._root / folder)
+
+
+class FolderStaging:
+    """One upload into a folder. Its steps run in threads, one after the other, and end before the cleaning up."""
+
+    def __init__(self, staged: Path, published: Path) -> None:
+        self._staged = staged
+        self._published = published
+        self._file = -1
+        self._step: asyncio.Future[None] | None = None
+
+    async def open(self) -> None:
+        """Create the file. Raises OSError."""
+        await self._run(self._create)
+
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        with away_on_error():
+            await self._run(self._append, pieces)
+
+    async def publish(self) -> None:
+        with away_on_error():
+            await self._run(self._move)
+
+    async def discard(self) -> None:
+        with away_on_error():
+            await self._run(self._remove)
+
+    async def _run(self, step: Callable[Parameters, None], *args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        # A cancelled request leaves its thread at work; the next step must not run beside it.
+        if self._step is not None:
+            await asyncio.wait([self._step])
+        self._step = asyncio.ensure_future(asyncio.to_thread(step, *args, **kwargs))
+        await asyncio.shield(self._step)
+
+    def _create(self) -> None:
+        self._file = os.open(self._staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+
+    def _append(self, pieces: Sequence[bytes]) -> None:
+        for first in range(0, len(pieces), _BUFFERS):
+            _write_all(self._file, pieces[first : first + _BUFFERS])
+
+    def _move(self) -> None:
+        os.fsync(self._file)
+        self._close()
+        self._staged.rename(self._published)
+        # The file's name is on disk once its directory is.
+        _sync_folder(self._published.parent)
+
+    def _remove(self) -> None:
+        self._close()
+        self._staged.unlink(missing_ok=True)
+        self._published.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def _write_all(file: int, pieces: Sequence[bytes]) -> None:
+    written = os.writev(file, pieces)
+    wanted = sum(map(len, pieces))
+    if written < wanted:
+        # The rest of a write that the disk took in part only: plain, for it is rare.
+        rest = memoryview(b"".join(pieces))[written:]
+        while rest:
+            rest = rest[os.write(file, rest) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

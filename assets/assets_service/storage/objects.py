@@ -1,0 +1,99 @@
+"""Reading, listing and removing by `obstore`, which is the same for a folder and a bucket."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import obstore
+from loguru import logger
+from obstore.exceptions import BaseError
+from obstore.store import ObjectStore
+
+from assets_service.storage.interface import BytesMissing, StoreAway, WrongStore, shard_of
+
+PIECE_BYTES: Final = 1024 * 1024
+# Tells a prepared store from an empty folder where a volume should be mounted, or from somebody else's bucket.
+MARKER: Final = "store.json"
+MARKER_CONTENT: Final = b'{"store": "assets", "version": 1}\n'
+CHECK_SECONDS: Final = 3.0
+
+
+def object_key(asset_id: UUID) -> str:
+    """Return the key of published bytes."""
+    return f"{_prefix(shard_of(asset_id))}/{asset_id}"
+
+
+def _prefix(shard: int) -> str:
+    return f"objects/{shard:02x}"
+
+
+@contextmanager
+def away_on_error() -> Iterator[None]:
+    """Raise `StoreAway` for what goes wrong between here and the store; the log has the reason."""
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        logger.error("the file store failed: {}: {}", type(error).__name__, error)
+        raise StoreAway from error
+
+
+class Objects:
+    """Published bytes in any store; see `interface.ByteStore`."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+
+    async def read(self, asset_id: UUID, start: int, stop: int) -> AsyncIterator[bytes]:
+        with away_on_error():
+            try:
+                found = await obstore.get_async(self.store, object_key(asset_id), options={"range": (start, stop)})
+            except FileNotFoundError:
+                logger.error("the bytes of asset {} are missing", asset_id)
+                raise BytesMissing from None
+        return _pieces(found)
+
+    async def exists(self, asset_id: UUID) -> bool:
+        with away_on_error():
+            try:
+                await obstore.head_async(self.store, object_key(asset_id))
+            except FileNotFoundError:
+                return False
+        return True
+
+    async def remove(self, asset_id: UUID) -> None:
+        with away_on_error():
+            try:
+                await obstore.delete_async(self.store, object_key(asset_id))
+            except FileNotFoundError:
+                return
+
+    async def published(self, shard: int) -> Mapping[UUID, datetime]:
+        with away_on_error():
+            found = await obstore.list(self.store, f"{_prefix(shard)}/").collect_async()
+        return {UUID(entry["path"].rpartition("/")[2]): entry["last_modified"] for entry in found}
+
+    async def prepare(self, *, in_use: bool) -> None:
+        with away_on_error():
+            try:
+                await obstore.head_async(self.store, MARKER)
+                return
+            except FileNotFoundError:
+                if in_use:
+                    raise WrongStore(
+                        f"the database knows of files, but this store has no {MARKER}: "
+                        "mount the right folder or name the right bucket"
+                    ) from None
+            await obstore.put_async(self.store, MARKER, MARKER_CONTENT)
+
+    async def check(self) -> None:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await obstore.head_async(self.store, MARKER)
+
+
+async def _pieces(found: obstore.GetResult) -> AsyncIterator[bytes]:
+    async for piece in found.stream(min_chunk_size=PIECE_BYTES):
+        # A Rust buffer, of which the server takes `bytes` only.
+        yield bytes(piece)

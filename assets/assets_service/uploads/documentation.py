@@ -1,0 +1,38 @@
+"""What FastAPI cannot find out about the upload, whose body it never sees: its two forms in the OpenAPI document."""
+
+from typing import Any, Final
+
+from assets_service.uploads.media_types import TAKEN
+
+_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+
+REQUEST_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": (
+            "A form with the field `file`, or the bytes themselves with their Content-Type and the header X-Filename. "
+            "`application/octet-stream` means: look what it is."
+        ),
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                    "additionalProperties": False,
+                }
+            },
+            "application/octet-stream": _BINARY,
+            **dict.fromkeys(sorted(TAKEN), _BINARY),
+        },
+    },
+    "parameters": [
+        {
+            "name": "X-Filename",
+            "in": "header",
+            "required": False,
+            "description": "The name of a file that is sent as it is: percent-encoded UTF-8.",
+            "schema": {"type": "string"},
+        }
+    ],
+}

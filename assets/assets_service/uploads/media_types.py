@@ -1,0 +1,130 @@
+"""Which types of files are taken, and how a file's own bytes say of which type it is.
+
+What a file is must be clear twice: its first bytes are those of the type, and libmagic's rules (in their Rust port,
+`pure_magic_rs`) find nothing else in them. So a file that looks like two things at once is taken for neither, unless
+it begins like the one – and then it is only ever served as that one.
+"""
+
+import codecs
+import re
+from email.message import Message
+from functools import cache
+from typing import Final
+
+from pure_magic_rs import MagicDb
+
+from servicekit.errors import UnsupportedMedia
+
+TEXT: Final = "text/plain"
+_MP3: Final = "audio/mpeg"
+_MP4: Final = "video/mp4"
+
+# How much of a file's beginning is looked at.
+HEAD_BYTES: Final = 64 * 1024
+
+# The first bytes of each type but text.
+_SIGNATURES: Final = {
+    "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
+    "image/gif": re.compile(rb"GIF8[79]a"),
+    "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "application/pdf": re.compile(rb"%PDF-"),
+    _MP4: re.compile(rb"....ftyp", re.DOTALL),
+    # A tag before the sound (ID3v2), or the header of a frame of MPEG layer III.
+    _MP3: re.compile(rb"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]"),
+    "application/zip": re.compile(rb"PK(?:\x03\x04|\x05\x06)"),
+}
+TAKEN: Final = frozenset({*_SIGNATURES, TEXT})
+# Other names of the same types: what clients declare, what libmagic says.
+_OTHER_NAMES: Final = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "audio/mp3": _MP3,
+    "video/x-m4v": _MP4,
+    "application/x-pdf": "application/pdf",
+    "application/x-zip-compressed": "application/zip",
+}
+# "Look for yourself": what clients say that do not know.
+_UNKNOWN: Final = frozenset({"", "application/octet-stream"})
+
+# Kinds of text that something might run or render. They are served so that nothing does; still nobody stores a page
+# or a program here under the name of text.
+_ACTIVE_TEXT: Final = re.compile(
+    r"text/(?:html|xml|javascript|x-php|x-shellscript|x-msdos-batch|x-perl|x-ruby|x-python|x-script\S*|x-\S*-?script\S*)"
+)
+_TEXT_LIKE: Final = frozenset({"application/json", "application/x-ndjson", "application/octet-stream"})
+_ALLOWED_IN_TEXT: Final = bytes(code for code in range(256) if (code >= 0x20 and code != 0x7F) or code in b"\t\n\f\r")
+
+
+class UnsupportedType(UnsupportedMedia):
+    type = "urn:baseplate:problem:unsupported-file-type"
+    detail = "Files may be PNG, JPEG, GIF, WebP, PDF, plain text (UTF-8), MP4, MP3 or ZIP."
+
+
+class LyingType(UnsupportedMedia):
+    type = "urn:baseplate:problem:file-type-mismatch"
+
+    def __init__(self, declared: str, found: str) -> None:
+        super().__init__(f"The file is declared as {declared}, but its content is {found}.")
+
+
+def declared_type(content_type: str | None) -> str | None:
+    """Return the type that a client declares, or None where it wants us to look. Raises `UnsupportedType`."""
+    header = Message()
+    header["Content-Type"] = content_type or ""
+    named = header.get_content_type() if content_type else ""
+    if named in _UNKNOWN:
+        return None
+    named = _OTHER_NAMES.get(named, named)
+    if named not in TAKEN:
+        raise UnsupportedType
+    return named
+
+
+def detect(head: bytes) -> str:
+    """Return the type of a file that begins so. Whether a text is one to its end is for `TextCheck`.
+
+    Raises `UnsupportedType`.
+    """
+    found = _libmagic(head)
+    for media_type, signature in _SIGNATURES.items():
+        if signature.match(head):
+            if found != media_type:
+                raise UnsupportedType
+            return media_type
+    active = _ACTIVE_TEXT.fullmatch(found)
+    if active or not (found.startswith("text/") or found in _TEXT_LIKE):
+        raise UnsupportedType
+    return TEXT
+
+
+def _libmagic(head: bytes) -> str:
+    try:
+        magic = _database().first_magic_buffer(head)
+    except ValueError:
+        return ""
+    # It names no type for a tagged MP3 whose sound begins beyond of what it is shown.
+    if magic.message.startswith("Audio file with ID3"):
+        return _MP3
+    return _OTHER_NAMES.get(magic.mime_type, magic.mime_type)
+
+
+@cache
+def _database() -> MagicDb:
+    return MagicDb()
+
+
+class TextCheck:
+    """Reads a file piece by piece and refuses it where it is no UTF-8 text or holds control characters."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def read(self, piece: bytes, *, last: bool = False) -> None:
+        """Look at the next piece. Raises `UnsupportedType`."""
+        if piece.translate(None, _ALLOWED_IN_TEXT):
+            raise UnsupportedType
+        try:
+            self._decoder.decode(piece, last)
+        except UnicodeDecodeError:
+            raise UnsupportedType from None

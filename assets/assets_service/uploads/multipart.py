@@ -1,0 +1,115 @@
+"""The one file of a multipart/form-data body, read as a stream (RFC 7578)."""
+
+from collections.abc import AsyncIterator
+from typing import Final, Self
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
+
+from servicekit.errors import BadRequest, UnprocessableContent
+
+FIELD: Final = b"file"
+
+
+class MalformedForm(BadRequest):
+    detail = "The body is not a multipart form."
+
+
+class UnexpectedForm(UnprocessableContent):
+    detail = "The form must have one field, `file`, with the file and its name."
+
+
+class FormFile:
+    """The file, once its part's header is read."""
+
+    def __init__(self, parser: "_Parser", chunks: AsyncIterator[bytes], filename: bytes, content_type: str) -> None:
+        self.filename = filename
+        self.content_type = content_type
+        self._parser = parser
+        self._chunks = chunks
+
+    @classmethod
+    async def open(cls, content_type: str, chunks: AsyncIterator[bytes]) -> Self:
+        """Read the body as far as the file's first byte. Raises `MalformedForm`, `UnexpectedForm`."""
+        boundary = parse_options_header(content_type)[1].get(b"boundary")
+        if not boundary:
+            raise MalformedForm("The Content-Type names no boundary.")
+        parser = _Parser(boundary)
+        async for chunk in chunks:
+            parser.feed(chunk)
+            if parser.filename is not None:
+                return cls(parser, chunks, parser.filename, parser.content_type)
+        raise UnexpectedForm if parser.complete else MalformedForm
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the file's bytes. Raises `MalformedForm`, also for a form that ends before its last line."""
+        for piece in self._parser.take():
+            yield piece
+        async for chunk in self._chunks:
+            self._parser.feed(chunk)
+            for piece in self._parser.take():
+                yield piece
+        if not self._parser.complete:
+            raise MalformedForm
+
+
+class _Parser:
+    """Collects what the parser's callbacks tell: nothing of the file stays here longer than until `take`."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.filename: bytes | None = None
+        self.content_type = ""
+        self.complete = False
+        self._pieces: list[bytes] = []
+        self._name = b""
+        self._value = b""
+        self._headers: dict[bytes, bytes] = {}
+        callbacks: MultipartCallbacks = {
+            "on_part_begin": self._headers.clear,
+            "on_header_field": self._on_name,
+            "on_header_value": self._on_value,
+            "on_header_end": self._on_header,
+            "on_headers_finished": self._on_headers,
+            "on_part_data": self._on_data,
+            "on_end": self._on_end,
+        }
+        try:
+            self._parser = MultipartParser(boundary, callbacks)
+        except FormParserError:
+            raise MalformedForm from None
+
+    def feed(self, chunk: bytes) -> None:
+        """Read on. Raises `MalformedForm`, `UnexpectedForm`."""
+        try:
+            self._parser.write(chunk)
+        except FormParserError:
+            raise MalformedForm from None
+
+    def take(self) -> list[bytes]:
+        """Return the file's bytes since the last call."""
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def _on_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _on_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header(self) -> None:
+        self._headers[self._name.lower()] = self._value
+        self._name = self._value = b""
+
+    def _on_headers(self) -> None:
+        kind, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        filename = options.get(b"filename")
+        if self.filename is not None or kind != b"form-data" or options.get(b"name") != FIELD or filename is None:
+            raise UnexpectedForm
+        self.filename = filename
+        self.content_type = self._headers.get(b"content-type", b"").decode("latin-1")
+
+    def _on_data(self, data: bytes, start: int, end: int) -> None:
+        self._pieces.append(data[start:end])
+
+    def _on_end(self) -> None:
+        self.complete = True

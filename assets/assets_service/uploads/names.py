@@ -1,0 +1,50 @@
+"""What a file may be called. A name is something to show and to offer at a download; it never becomes a path."""
+
+import re
+import unicodedata
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from assets_service.records.tables import FILENAME_LENGTH
+from servicekit.errors import UnprocessableContent
+
+# Controls, lone surrogates, line and paragraph separators.
+_UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+# Marks that turn the direction of the text around them (UAX #9): by them `exe.gpj` is shown as `jpg.exe`.
+_BIDI_CONTROLS: Final = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_NO_BIDI_CONTROLS: Final = str.maketrans("", "", _BIDI_CONTROLS)
+# What browsers write for these three characters in a form's file name, and for no others
+# (https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipart-form-data).
+_FORM_ESCAPES: Final = {b"%22": b'"', b"%0D": b"\r", b"%0A": b"\n"}
+
+
+class InvalidFilename(UnprocessableContent):
+    type = "urn:baseplate:problem:invalid-filename"
+    detail = f"A file name has 1 to {FILENAME_LENGTH} characters of UTF-8 text, none of them a control character."
+
+
+def name_of_header(value: str | None) -> str:
+    """Return the name in an X-Filename header: UTF-8, percent-encoded. Raises `InvalidFilename`."""
+    if value is None:
+        raise InvalidFilename("The header X-Filename is missing: the file's name, as percent-encoded UTF-8.")
+    return clean_name(unquote_to_bytes(value.encode("latin-1")))
+
+
+def name_of_form(value: bytes) -> str:
+    """Return the name that a multipart form gives its file. Raises `InvalidFilename`."""
+    return clean_name(re.sub(rb"%(?:22|0D|0A)", lambda found: _FORM_ESCAPES[found[0]], value))
+
+
+def clean_name(raw: bytes) -> str:
+    """Return the name in NFC, without folders and without marks that turn its direction. Raises `InvalidFilename`."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidFilename from None
+    # Some clients send the whole path that the file had with them; nobody else needs to know it.
+    name = re.split(r"[/\\]", unicodedata.normalize("NFC", text).translate(_NO_BIDI_CONTROLS))[-1].strip()
+    if name in ("", ".", "..") or len(name) > FILENAME_LENGTH or len(text) > 4 * FILENAME_LENGTH:
+        raise InvalidFilename
+    if any(unicodedata.category(character) in _UNPRINTABLE for character in text):
+        raise InvalidFilename
+    return name

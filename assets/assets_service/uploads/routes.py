@@ -1,0 +1,41 @@
+"""`POST /api/v1/assets`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+
+from assets_service.records.routes import PREFIX
+from assets_service.records.schemas import AssetOut
+from assets_service.uploads.actions import UploadActions
+from assets_service.uploads.documentation import REQUEST_BODY
+from assets_service.uploads.incoming import open_upload
+from servicekit.idempotency import Answer, Attempt, IdempotencyKey
+from servicekit.tokens import CurrentUser
+from servicekit.wiring import provided
+
+router = APIRouter(prefix=PREFIX, tags=["assets"])
+
+
+def _created(asset: AssetOut) -> Answer:
+    return Answer.json(asset, status=201, headers={"Location": f"{PREFIX}/{asset.id}", "ETag": asset.etag})
+
+
+@router.post("", status_code=201, response_model=AssetOut, openapi_extra=REQUEST_BODY)
+async def upload_asset(
+    request: Request,
+    user: CurrentUser,
+    key: IdempotencyKey,
+    actions: Annotated[UploadActions, provided("upload_actions")],
+) -> Response:
+    """Store a file: PNG, JPEG, GIF, WebP, PDF, plain text, MP4, MP3 or ZIP, as its own bytes say.
+
+    413 for one that is too large, or too much for your quota; 415 for another type, or for one that is declared as
+    something else than it is.
+    """
+
+    async def attempt_of(content: bytes) -> Attempt:
+        return await key.by(user.id, content=content)
+
+    file = await open_upload(request, actions.limits.file)
+    answer = await actions.upload(user.id, file, attempt_of, _created)
+    return answer.response()
