@@ -22,6 +22,7 @@ BATCH = 1_000
 # Entries outlive the longest access token; older ones are cut off when a new one is added.
 KEPT_MILLISECONDS = 20 * 60 * 1000
 START = "0"
+_NOBODY = UUID(int=0)
 
 DEAF = Gauge(
     "service_ended_sessions_unheard",
@@ -47,17 +48,37 @@ class EndedSessions:
         if expires_at > time.time():
             self._expiries[session_id] = expires_at
 
-    async def publish(self, ended: Mapping[UUID, float]) -> None:
-        """Tell all processes of these sessions and the expiry of their tokens. Raises `RedisError`."""
+    async def publish(self, ended: Mapping[UUID, float]) -> bool:
+        """Tell all processes of these sessions and the expiry of their tokens. Raises `RedisError`.
+
+        Returns False when Valkey does not hold the stream: then nothing but `refill` brings it back. A stream that
+        this call had created would look complete and hold these sessions only.
+        """
         async with self._valkey.pipeline(transaction=False) as pipeline:
-            oldest = int(time.time() * 1000) - KEPT_MILLISECONDS
             for session_id, expires_at in ended.items():
-                pipeline.xadd(STREAM, {"sid": str(session_id), "exp": str(expires_at)}, minid=oldest)
+                self._append(pipeline, session_id, expires_at, nomkstream=True)
+            return None not in await pipeline.execute()
+
+    async def refill(self, ended: Mapping[UUID, float]) -> None:
+        """Bring the stream back with all sessions that ended, at once or not at all. Raises `RedisError`.
+
+        Doing it twice does no harm, so that several processes may notice its absence.
+        """
+        async with self._valkey.pipeline(transaction=True) as pipeline:
+            # An entry that is forgotten at once makes the stream exist when no session has ended.
+            for session_id, expires_at in {_NOBODY: 0.0, **ended}.items():
+                self._append(pipeline, session_id, expires_at)
             await pipeline.execute()
 
     async def exists(self) -> bool:
         """Whether Valkey holds the stream; it does not after it came back empty."""
         return bool(await self._valkey.exists(STREAM))
+
+    @staticmethod
+    def _append(pipeline: Any, session_id: UUID, expires_at: float, *, nomkstream: bool = False) -> None:
+        oldest = int(time.time() * 1000) - KEPT_MILLISECONDS
+        fields = {"sid": str(session_id), "exp": str(expires_at)}
+        pipeline.xadd(STREAM, fields, minid=oldest, nomkstream=nomkstream)
 
     async def follow(self) -> None:
         """Read what is published, for ever. Run it as a task of the lifespan, after a first `refresh`."""
