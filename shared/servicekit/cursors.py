@@ -17,6 +17,7 @@ import binascii
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Generic, TypeVar
+from uuid import UUID
 
 import orjson
 from fastapi import Query
@@ -61,7 +62,14 @@ Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 def encode_cursor(values: Sequence[Any]) -> str:
     """Return the cursor of a position: the sort key's values of the last item on the page."""
-    return base64.urlsafe_b64encode(orjson.dumps(list(values))).decode().rstrip("=")
+    return base64.urlsafe_b64encode(orjson.dumps(list(values), default=_plain)).decode().rstrip("=")
+
+
+def _plain(value: Any) -> str:
+    # orjson writes no subclasses of UUID, and asyncpg's ids are of one.
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot stand in a cursor")
 
 
 def decode_cursor(text: str, position: TypeAdapter[Position]) -> Position:

@@ -22,6 +22,15 @@ def test_a_cursor_gives_back_the_very_position_to_the_microsecond() -> None:
     assert decode_cursor(encode_cursor(position), POSITION) == position
 
 
+def test_ids_of_a_drivers_own_class_can_stand_in_a_cursor() -> None:
+    class DriverId(UUID):
+        pass
+
+    position = (datetime.now(UTC), DriverId(int=7))
+
+    assert decode_cursor(encode_cursor(position), POSITION)[1] == UUID(int=7)
+
+
 def test_a_cursor_needs_no_escaping_in_a_url() -> None:
     cursor = encode_cursor([datetime.now(UTC), uuid4()])
 
