@@ -1,0 +1,85 @@
+"""The pure rules of account fields."""
+
+import pytest
+
+from user_service.accounts.rules import (
+    check_username,
+    email_key,
+    login_keys,
+    normalize_display_name,
+    normalize_email,
+    username_key,
+)
+
+
+@pytest.mark.parametrize("name", ["abc", "A" * 32, "a.b-c_9", "..."])
+def test_a_user_name_has_3_to_32_harmless_characters(name: str) -> None:
+    assert check_username(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "ab", "a" * 33, "a b", "ä__", "a\n\n", "abc\n", "a@b", "a/b", "١٢٣"])
+def test_other_user_names_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="3 to 32"):
+        check_username(name)
+
+
+def test_user_names_that_differ_in_case_only_are_one() -> None:
+    assert username_key("AdA") == username_key("aDa")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Ada@Example.COM", "ada@example.com"),
+        ("jo\u0301@example.com", "J\u00d3@example.com"),
+        ("a@ドメイン.jp", "a@xn--eckwd4c7c.jp"),
+    ],
+)
+def test_addresses_that_reach_one_mailbox_are_one(one: str, other: str) -> None:
+    assert email_key(normalize_email(one)) == email_key(normalize_email(other))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "@",
+        "a@",
+        "@b.example",
+        "a b@example.com",
+        "a@b",
+        "a@example..com",
+        "a@exam\x00ple.com",
+        "\ud800@example.com",
+    ],
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a valid email address"):
+        normalize_email(text)
+
+
+@pytest.mark.parametrize("name", ["Ada", "أَحْمَد", "李雷", "O'Neil <b>", "👩\u200d🚀", "x" * 100])
+def test_a_display_name_may_be_what_people_are_called(name: str) -> None:
+    assert normalize_display_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", " \t ", "x" * 101, "a\x00b", "a\x1bb", "a\x85b", "a\u2029b", "\u202eabc", "a\u2066b"]
+)
+def test_a_display_name_cannot_disturb_what_stands_around_it(name: str) -> None:
+    with pytest.raises(ValueError, match="characters"):
+        normalize_display_name(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("Ada", ("ada", None)),
+        ("ADA@Example.com", (None, "ada@example.com")),
+        ("no such name", (None, None)),
+        ("nul\x00", (None, None)),
+        ("@", (None, None)),
+    ],
+)
+def test_one_logs_in_by_name_or_by_address(text: str, keys: tuple[str | None, str | None]) -> None:
+    assert login_keys(text) == keys

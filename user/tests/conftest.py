@@ -1,0 +1,207 @@
+"""Replicas of the user service on real stores, entered with their lifespan, and clients of them."""
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from local_platform.stores import StoreSet
+from servicekit.keyring import Keyring
+from servicekit.migrations import migrate
+from servicekit.testing.sealed import make_keyrings
+from user_service.admin import promote
+from user_service.app import create_app
+from user_service.migrate import FOLDER
+from user_service.settings import Settings
+from user_service.tokens.signing_keys import ensure_signing_key
+
+API = "/api/v1/users"
+PASSWORD = "correct horse battery staple"
+GATEWAY = ("127.0.0.1", 4711)
+
+_numbers = itertools.count(1)
+
+
+class ManualClock:
+    """A clock that tests move."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def advance(self, **duration: float) -> None:
+        self.ahead += timedelta(**duration)
+
+
+@dataclass
+class SignedIn:
+    """An account, its password, and what its login returned."""
+
+    account: dict[str, Any]
+    tokens: dict[str, Any]
+    password: str = PASSWORD
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.tokens['access_token']}"}
+
+    @property
+    def id(self) -> str:
+        return str(self.account["id"])
+
+    @property
+    def username(self) -> str:
+        return str(self.account["username"])
+
+
+@dataclass
+class Replica:
+    """One process of the service, and a client that comes through the gateway from a given address."""
+
+    app: FastAPI
+    http: httpx2.AsyncClient
+
+    def at(self, address: str) -> dict[str, str]:
+        """Return the header by which the gateway tells the client's address."""
+        return {"X-Real-IP": address}
+
+    async def register(self, username: str | None = None, **fields: Any) -> httpx2.Response:
+        name = username or new_name()
+        body = {"username": name, "email": f"{name.lower()}@example.com", "password": PASSWORD, **fields}
+        return await self.http.post(f"{API}/register", json=body)
+
+    async def log_in(
+        self, name: str, password: str = PASSWORD, *, address: str = "192.0.2.1", agent: str = "tests"
+    ) -> httpx2.Response:
+        return await self.http.post(
+            f"{API}/login",
+            json={"username_or_email": name, "password": password},
+            headers={**self.at(address), "User-Agent": agent},
+        )
+
+    async def sign_in(self, username: str | None = None, **fields: Any) -> SignedIn:
+        """Register an account and log in."""
+        registered = await self.register(username, **fields)
+        assert registered.status_code == 201, registered.text
+        account = registered.json()
+        password = fields.get("password", PASSWORD)
+        login = await self.log_in(account["username"], password)
+        assert login.status_code == 200, login.text
+        return SignedIn(account, login.json(), password)
+
+    async def log_in_again(self, user: SignedIn, **where: Any) -> SignedIn:
+        login = await self.log_in(user.username, user.password, **where)
+        assert login.status_code == 200, login.text
+        return SignedIn(user.account, login.json(), user.password)
+
+    async def refresh(self, refresh_token: str) -> httpx2.Response:
+        return await self.http.post(f"{API}/refresh", json={"refresh_token": refresh_token})
+
+    async def profile(self, user: SignedIn) -> httpx2.Response:
+        return await self.http.get(f"{API}/profile", headers=user.headers)
+
+
+def new_name() -> str:
+    """Return a user name that no other test has."""
+    return f"user-{next(_numbers)}"
+
+
+@dataclass
+class Deployment:
+    """A database, keys, and the settings that all replicas share."""
+
+    settings: Settings
+    analytics_keyring: Keyring
+    clock: ManualClock = field(default_factory=ManualClock)
+
+    @asynccontextmanager
+    async def replica(self, **changes: Any) -> AsyncIterator[Replica]:
+        """Run one more process of the service while the context is open."""
+        app = create_app(self.settings.model_copy(update=changes), clock=self.clock)
+        transport = httpx2.ASGITransport(app, client=GATEWAY)
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, base_url="http://user") as http,
+        ):
+            yield Replica(app, http)
+
+
+@pytest.fixture(scope="session")
+async def database_url(stores: StoreSet) -> AsyncIterator[str]:
+    """The URL of a migrated database. All tests share it, so each has names of its own."""
+    url = await stores.create_postgres_database("user_service")
+    await migrate(FOLDER, SecretStr(url))
+    yield url
+    await stores.drop_postgres_database("user_service")
+
+
+@pytest.fixture
+async def deployment(database_url: str, valkey_url: str, tmp_path: Path) -> Deployment:
+    """A migrated database, an empty Valkey, keys of its own, and no replica yet."""
+    ensure_signing_key(tmp_path / "jwt")
+    keyrings = make_keyrings(tmp_path / "keys", {"analytics": ["user"], "user": ["analytics"]})
+    settings = Settings(
+        service_name="user",
+        environment="development",
+        database_url=SecretStr(database_url),
+        valkey_url=SecretStr(valkey_url),
+        service_keys_dir=tmp_path / "keys" / "user",
+        jwt_keys_dir=tmp_path / "jwt",
+        fingerprint_secret=SecretStr("f" * 32),
+        gateway_networks="127.0.0.1/32",
+        user_rate=0,
+    )
+    return Deployment(settings, keyrings["analytics"])
+
+
+@pytest.fixture
+def clock(deployment: Deployment) -> ManualClock:
+    """The clock of all replicas."""
+    return deployment.clock
+
+
+@pytest.fixture
+async def replicas(deployment: Deployment) -> AsyncIterator[tuple[Replica, Replica]]:
+    """Two processes of the service on one database."""
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(deployment.replica())
+        second = await stack.enter_async_context(deployment.replica())
+        yield first, second
+
+
+@pytest.fixture
+async def user(deployment: Deployment) -> AsyncIterator[Replica]:
+    """One process of the service."""
+    async with deployment.replica() as replica:
+        yield replica
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """A way around the service, into its database."""
+    engine = create_async_engine(database_url)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def sign_in_admin(database_url: str) -> Callable[[Replica], Awaitable[SignedIn]]:
+    """Register an account, make it an administrator as `make admin` does, and log in."""
+
+    async def register_and_promote(replica: Replica) -> SignedIn:
+        user = await replica.sign_in()
+        await promote(user.username, SecretStr(database_url))
+        return await replica.log_in_again(user)
+
+    return register_and_promote

@@ -1,0 +1,78 @@
+"""What an account's fields may be, and by which form a name or an address is unique."""
+
+import re
+import unicodedata
+from enum import StrEnum
+from typing import Final
+
+from email_validator import EmailNotValidError, validate_email
+
+USERNAME_LENGTH: Final = 32
+EMAIL_LENGTH: Final = 254
+DISPLAY_NAME_LENGTH: Final = 100
+
+_USERNAME = re.compile(r"[A-Za-z0-9_.-]{3,32}")
+# Controls, lone surrogates, line and paragraph separators.
+_UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+# Marks that turn the direction of the text around them, also of text that belongs to somebody else (UAX #9).
+_BIDI_CONTROLS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class Role(StrEnum):
+    """What an account may do."""
+
+    USER = "user"
+    ADMIN = "admin"
+
+
+def check_username(text: str) -> str:
+    """Return the name. Raises ValueError unless it is 3 to 32 of `A-Z a-z 0-9 _ . -`."""
+    if not _USERNAME.fullmatch(text):
+        raise ValueError("3 to 32 characters of A-Z a-z 0-9 _ . -")
+    return text
+
+
+def normalize_email(text: str) -> str:
+    """Return the address as RFC 5321 and 6531 have it, its domain in lower case. Raises ValueError for no address."""
+    try:
+        # Whether mail arrives there is not asked: that would let a stranger make this service send DNS queries.
+        # `.test` is reserved for trying things out (RFC 2606), which is what it is used for here.
+        found = validate_email(text, check_deliverability=False, test_environment=True)
+    except EmailNotValidError:
+        raise ValueError("not a valid email address") from None
+    if len(found.normalized) > EMAIL_LENGTH:
+        raise ValueError(f"at most {EMAIL_LENGTH} characters")
+    return found.normalized
+
+
+def normalize_display_name(text: str) -> str:
+    """Return the name in NFC without surrounding space. Raises ValueError for one that cannot be shown."""
+    name = unicodedata.normalize("NFC", text).strip()
+    if any(unicodedata.category(character) in _UNPRINTABLE or character in _BIDI_CONTROLS for character in name):
+        raise ValueError("control characters are not allowed")
+    if not 1 <= len(name) <= DISPLAY_NAME_LENGTH:
+        raise ValueError(f"1 to {DISPLAY_NAME_LENGTH} characters")
+    return name
+
+
+def username_key(username: str) -> str:
+    """Return the form by which a user name is unique; `Ada` and `ada` are one name."""
+    return username.lower()
+
+
+def email_key(email: str) -> str:
+    """Return the form by which a normalized address is unique.
+
+    The part before the @ may be case-sensitive in theory (RFC 5321, section 2.4); no provider treats it so.
+    """
+    return email.casefold()
+
+
+def login_keys(username_or_email: str) -> tuple[str | None, str | None]:
+    """Return `(username_key, email_key)` of what somebody logs in with; at most one of them is set."""
+    try:
+        if "@" in username_or_email:
+            return None, email_key(normalize_email(username_or_email))
+        return username_key(check_username(username_or_email)), None
+    except ValueError:
+        return None, None

@@ -1,0 +1,139 @@
+"""Accounts in PostgreSQL: every change of `users` changes the query model in the same transaction."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from typing import Final, Literal
+from uuid import UUID
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from servicekit.idempotency import Answer, Attempt
+from servicekit.idempotency.postgres import PostgresIdempotency
+from user_service.accounts.actions import AccountTaken, AccountTransaction, NewAccount
+from user_service.accounts.rules import Role, email_key, username_key
+from user_service.accounts.schemas import Account, ProfileChange
+from user_service.accounts.tables import User, users_read, users_read_totals
+from user_service.database import Sessions
+from user_service.sessions.store import end_sessions
+from user_service.sessions.tables import UserSession
+
+SHARDS: Final = 16
+_UNIQUE: Final[dict[str, Literal["username", "email"]]] = {
+    "uq_users_username_key": "username",
+    "uq_users_email_key": "email",
+}
+
+
+class PostgresAccounts:
+    """Opens transactions; fulfils `actions.Accounts`."""
+
+    def __init__(self, sessions: Sessions, keys: PostgresIdempotency) -> None:
+        self._sessions = sessions
+        self._keys = keys
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AccountTransaction]:
+        async with self._sessions.begin() as session:
+            yield PostgresAccountTransaction(session)
+
+    async def peek(self, attempt: Attempt) -> Answer | None:
+        return await self._keys.peek(attempt)
+
+    async def once(self, attempt: Attempt, effect: Callable[[AccountTransaction], Awaitable[Answer]]) -> Answer:
+        return await self._keys.run(attempt, lambda session: effect(PostgresAccountTransaction(session)))
+
+
+class PostgresAccountTransaction:
+    """Fulfils `actions.AccountTransaction`."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add(self, account: NewAccount) -> Account:
+        user = User(
+            id=account.id,
+            username=account.username,
+            username_key=username_key(account.username),
+            email=account.email,
+            email_key=email_key(account.email),
+            display_name=account.display_name,
+            password_hash=account.password_hash,
+            role=Role.USER,
+            created_at=account.created_at,
+        )
+        with _taken():
+            self._session.add(user)
+            await self._session.flush()
+        await self._count(user.id, 1)
+        return await self._project(user)
+
+    async def change(self, user_id: UUID, change: ProfileChange) -> Account | None:
+        user = await self._locked(user_id)
+        if user is None:
+            return None
+        for name, value in change.model_dump(exclude_unset=True).items():
+            setattr(user, name, value)
+        user.email_key = email_key(user.email)
+        with _taken():
+            await self._session.flush()
+        return await self._project(user)
+
+    async def set_role(self, user_id: UUID, role: Role) -> tuple[Account, bool] | None:
+        user = await self._locked(user_id)
+        if user is None:
+            return None
+        changed = user.role != role
+        user.role = role
+        await self._session.flush()
+        return await self._project(user), changed
+
+    async def find_id(self, username: str) -> UUID | None:
+        return await self._session.scalar(select(User.id).where(User.username_key == username_key(username)))
+
+    async def end_sessions(self, user_id: UUID, now: datetime) -> Mapping[UUID, float]:
+        # Whoever logs in holds the account's row until his session is there, so that no session is missed.
+        await self._locked(user_id)
+        return await end_sessions(self._session, UserSession.user_id == user_id, now=now)
+
+    async def remove(self, user_id: UUID) -> bool:
+        user = await self._locked(user_id)
+        if user is None:
+            return False
+        await self._session.delete(user)
+        await self._session.flush()
+        await self._session.execute(delete(users_read).where(users_read.c.id == user_id))
+        await self._count(user_id, -1)
+        return True
+
+    async def _locked(self, user_id: UUID) -> User | None:
+        return await self._session.get(User, user_id, with_for_update={"key_share": True})
+
+    async def _project(self, user: User) -> Account:
+        """Write what queries see of the account."""
+        account = Account.model_validate(user)
+        values = account.model_dump(exclude={"id"})
+        statement = insert(users_read).values(id=account.id, **values)
+        await self._session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+        return account
+
+    async def _count(self, user_id: UUID, difference: int) -> None:
+        # The same shard when the account goes as when it came, so that no shard goes below zero.
+        statement = insert(users_read_totals).values(shard=user_id.int % SHARDS, accounts=difference)
+        total = users_read_totals.c.accounts + statement.excluded.accounts
+        await self._session.execute(statement.on_conflict_do_update(index_elements=["shard"], set_={"accounts": total}))
+
+
+@contextmanager
+def _taken() -> Iterator[None]:
+    """Raise `AccountTaken` for a violated unique constraint; the constraint tells which field it is."""
+    try:
+        yield
+    except IntegrityError as error:
+        violated = getattr(getattr(error.orig, "driver_exception", None), "constraint_name", None)
+        if violated not in _UNIQUE:
+            raise
+        raise AccountTaken(_UNIQUE[violated]) from None

@@ -1,0 +1,57 @@
+"""Gives an account the role admin.
+
+    DATABASE_URL=… python -m user_service.admin USERNAME
+
+It needs the database only: the running service notices the sessions that end with the change, and tells everybody.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from pydantic import SecretStr
+
+from servicekit.clock import utc_now
+from servicekit.idempotency.postgres import PostgresIdempotency
+from servicekit.migrations import DatabaseSettings
+from servicekit.postgres import create_engine
+from user_service.accounts.actions import AccountNotFound, RoleActions
+from user_service.accounts.rules import Role
+from user_service.accounts.store import PostgresAccounts
+from user_service.database import sessions_of
+from user_service.models import IDEMPOTENCY_KEYS
+
+
+async def promote(username: str, database_url: SecretStr) -> None:
+    """Make the account an administrator; its sessions end. Raises `AccountNotFound`."""
+    engine = create_engine(database_url, application="user-admin", pool_size=1)
+    sessions = sessions_of(engine)
+    accounts = PostgresAccounts(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS))
+    try:
+        await RoleActions(accounts, announce=_left_to_the_service, clock=utc_now).set_role_by_name(username, Role.ADMIN)
+    finally:
+        await engine.dispose()
+
+
+def _left_to_the_service(ended: Mapping[UUID, float]) -> None:
+    """Do nothing: every worker looks for ended sessions that were not announced yet."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m user_service.admin", description="Give an account the role admin.")
+    parser.add_argument("username")
+    username = parser.parse_args(arguments).username
+    try:
+        asyncio.run(promote(username, DatabaseSettings().database_url))
+    except AccountNotFound:
+        print(f"there is no account with the user name {username!r}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(f"{username} is an administrator now; log in again to use it")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The composition root of the user service: the only module that knows everything."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI
+
+from servicekit import postgres
+from servicekit.background import in_background
+from servicekit.cache import Cache
+from servicekit.clock import Clock, utc_now
+from servicekit.failure_limits import FailureLimits
+from servicekit.health import Check
+from servicekit.idempotency.postgres import PostgresIdempotency
+from servicekit.kit import ServiceKit
+from user_service.accounts.actions import AccountActions, RoleActions
+from user_service.accounts.queries import AccountQueries
+from user_service.accounts.routes import router as account_routes
+from user_service.accounts.store import PostgresAccounts
+from user_service.database import sessions_of
+from user_service.logins.actions import LoginActions
+from user_service.logins.routes import router as login_routes
+from user_service.logins.store import PostgresLogins
+from user_service.models import IDEMPOTENCY_KEYS
+from user_service.passwords.actions import PasswordActions
+from user_service.passwords.guard import PasswordGuard
+from user_service.passwords.hashing import PasswordHasher, hashing_threads
+from user_service.passwords.routes import router as password_routes
+from user_service.passwords.store import PostgresPasswords
+from user_service.sessions.actions import SessionActions
+from user_service.sessions.announcements import Announcements
+from user_service.sessions.queries import SessionQueries
+from user_service.sessions.routes import router as session_routes
+from user_service.sessions.store import EndedSessionRecords, PostgresSessions
+from user_service.sessions.upkeep import Upkeep
+from user_service.settings import Settings
+from user_service.tokens.issuer import TokenIssuer
+from user_service.tokens.routes import router as token_routes
+from user_service.tokens.signing_keys import SigningKeys
+
+# A copy that an invalidation missed, because Valkey was away just then, is gone after this time.
+PUBLIC_VIEW_SECONDS = 30.0
+
+
+def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> FastAPI:
+    """Return the service's application. Nothing is connected before its lifespan begins."""
+    settings = settings or Settings()
+    service = settings.service_name
+
+    engine = postgres.create_engine(settings.database_url, application=service, traced=settings.traced)
+    sessions = sessions_of(engine)
+
+    signing_keys = SigningKeys(settings.jwt_keys_dir)
+    kit = ServiceKit(settings, keys=signing_keys)
+    issuer = TokenIssuer(signing_keys, settings.token_issuer, settings.token_audience)
+    announcements = Announcements(kit.ended_sessions, EndedSessionRecords(sessions), clock=clock)
+    announce = announcements.announce
+
+    hasher = PasswordHasher(hashing_threads())
+    guard = PasswordGuard(FailureLimits(kit.valkey, service=service), hasher)
+    views = Cache(kit.valkey, service=service, name="public_accounts", ttl=PUBLIC_VIEW_SECONDS)
+    accounts = PostgresAccounts(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS))
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        # What is entered last leaves first: the background work stops while its stores are still open, and the last
+        # ended sessions are announced before Valkey is let go.
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(engine.dispose)
+            stack.callback(hasher.close)
+            await stack.enter_async_context(in_background(signing_keys.watch()))
+            await stack.enter_async_context(kit.running())
+            await stack.enter_async_context(announcements.running())
+            await stack.enter_async_context(in_background(Upkeep(sessions, clock=clock).run()))
+            yield
+
+    app = kit.build(
+        title="User service",
+        lifespan=lifespan,
+        # `/users/{user_id}` matches every word, so its router comes last.
+        routers=[token_routes, login_routes, password_routes, session_routes, account_routes],
+        checks={"postgres": Check(lambda: postgres.ping(engine))},
+        unavailable=postgres.UNAVAILABLE,
+    )
+
+    state = app.state
+    state.signing_keys = signing_keys
+    state.account_actions = AccountActions(accounts, hasher=hasher, views=views, announce=announce, clock=clock)
+    state.account_queries = AccountQueries(engine, views)
+    state.role_actions = RoleActions(accounts, announce=announce, clock=clock)
+    state.login_actions = LoginActions(PostgresLogins(sessions), guard=guard, hasher=hasher, issuer=issuer, clock=clock)
+    state.password_actions = PasswordActions(
+        PostgresPasswords(sessions), guard=guard, hasher=hasher, announce=announce, clock=clock
+    )
+    state.session_actions = SessionActions(
+        PostgresSessions(sessions).begin, issuer=issuer, announce=announce, clock=clock
+    )
+    state.session_queries = SessionQueries(engine, clock=clock)
+    return app

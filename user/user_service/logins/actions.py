@@ -1,0 +1,122 @@
+"""Logging in: a password becomes a session."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from servicekit.clock import Clock
+from servicekit.errors import Unauthorized
+from user_service.accounts.rules import login_keys
+from user_service.logins.client import Client
+from user_service.passwords.rules import normalize_password
+from user_service.sessions.actions import Issuer
+from user_service.sessions.refresh_tokens import digest, new_token
+from user_service.sessions.rules import IDLE
+from user_service.sessions.schemas import TokenPair
+
+
+class InvalidCredentials(Unauthorized):
+    """One text, whether there is such an account or not. `error` is what RFC 6749, section 5.2, calls it."""
+
+    type = "urn:baseplate:problem:invalid-credentials"
+    detail = "The name or the password is wrong."
+
+    def __init__(self) -> None:
+        super().__init__(error="invalid_grant")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    username_or_email: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The account that somebody wants to log in to. `network_known` tells whether somebody did from there before."""
+
+    user_id: UUID
+    password_hash: str
+    network_known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    id: UUID
+    user_id: UUID
+    client: Client
+    token_digest: bytes
+    created_at: datetime
+    expires_at: datetime
+
+
+class LoginStore(Protocol):
+    async def find(self, *, username_key: str | None, email_key: str | None, network: str) -> Candidate | None:
+        """Return the account of this name or address."""
+
+    async def start(self, session: NewSession, *, password_hash: str, new_hash: str | None) -> str | None:
+        """Add the session and return the account's role; None when its password is another one meanwhile.
+
+        `new_hash`, if there is one, replaces `password_hash`.
+        """
+
+
+class Guard(Protocol):
+    async def passes(
+        self, encoded: str | None, password: str, *, subject: str, network: str, network_known: bool
+    ) -> bool: ...
+
+
+class Hasher(Protocol):
+    async def hash(self, password: str) -> str: ...
+
+    def is_outdated(self, encoded: str) -> bool: ...
+
+
+class LoginActions:
+    """Logs in."""
+
+    def __init__(self, store: LoginStore, *, guard: Guard, hasher: Hasher, issuer: Issuer, clock: Clock) -> None:
+        self._store = store
+        self._guard = guard
+        self._hasher = hasher
+        self._issuer = issuer
+        self._clock = clock
+
+    async def log_in(self, credentials: Credentials, client: Client) -> TokenPair:
+        """Start a session. Raises `InvalidCredentials` or `TooManyRequests`."""
+        username_key, email_key = login_keys(credentials.username_or_email)
+        candidate = await self._store.find(username_key=username_key, email_key=email_key, network=client.network)
+        passed = await self._guard.passes(
+            candidate.password_hash if candidate else None,
+            credentials.password,
+            # An account has one limit for its name and its address. Guesses at an unknown name are counted alike.
+            subject=str(candidate.user_id) if candidate else f"unknown {credentials.username_or_email.casefold()}",
+            network=client.network,
+            network_known=candidate is not None and candidate.network_known,
+        )
+        if not passed or candidate is None:
+            raise InvalidCredentials
+        return await self._start(candidate, credentials.password, client)
+
+    async def _start(self, candidate: Candidate, password: str, client: Client) -> TokenPair:
+        new_hash = None
+        if self._hasher.is_outdated(candidate.password_hash):
+            new_hash = await self._hasher.hash(normalize_password(password))
+        now, refresh_token = self._clock(), new_token()
+        session = NewSession(
+            id=uuid7(),
+            user_id=candidate.user_id,
+            client=client,
+            token_digest=digest(refresh_token),
+            created_at=now,
+            expires_at=now + IDLE,
+        )
+        role = await self._store.start(session, password_hash=candidate.password_hash, new_hash=new_hash)
+        if role is None:
+            raise InvalidCredentials
+        access = self._issuer.issue(user_id=session.user_id, session_id=session.id, role=role, now=now)
+        return TokenPair(access_token=access, refresh_token=refresh_token)

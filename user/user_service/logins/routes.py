@@ -1,0 +1,58 @@
+"""Login, as JSON and as the password form of OAuth 2."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form
+from pydantic import BaseModel, ConfigDict, Field
+
+from servicekit.errors import BadRequest
+from servicekit.wiring import provided
+from user_service.caching import no_store
+from user_service.logins.actions import Credentials, LoginActions
+from user_service.logins.client import RequestClient
+from user_service.passwords.rules import MAX_INPUT_LENGTH
+from user_service.sessions.schemas import TokenPair
+
+router = APIRouter(prefix="/api/v1/users", tags=["login"])
+
+Actions = Annotated[LoginActions, provided("login_actions")]
+Name = Annotated[str, Field(min_length=1, max_length=512)]
+Password = Annotated[str, Field(min_length=1, max_length=MAX_INPUT_LENGTH, repr=False)]
+
+
+class LoginBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    username_or_email: Name
+    password: Password
+
+
+class PasswordForm(BaseModel):
+    """RFC 6749, section 4.3.2. Fields that are not listed are ignored, as the RFC demands."""
+
+    username: Name
+    password: Password
+    grant_type: str = "password"
+
+
+class UnsupportedGrant(BadRequest):
+    """The type of grant is another one; `error` is what RFC 6749, section 5.2, calls it."""
+
+    detail = "The only grant type is `password`; refresh at /api/v1/users/refresh."
+
+    def __init__(self) -> None:
+        super().__init__(error="unsupported_grant_type")
+
+
+@router.post("/login", dependencies=[no_store])
+async def log_in(body: LoginBody, client: RequestClient, actions: Actions) -> TokenPair:
+    """Exchange a name or an email address and a password for tokens."""
+    return await actions.log_in(Credentials(body.username_or_email, body.password), client)
+
+
+@router.post("/token", dependencies=[no_store])
+async def issue_token(form: Annotated[PasswordForm, Form()], client: RequestClient, actions: Actions) -> TokenPair:
+    """Log in by the password form of OAuth 2."""
+    if form.grant_type != "password":
+        raise UnsupportedGrant
+    return await actions.log_in(Credentials(form.username, form.password), client)

@@ -1,0 +1,58 @@
+"""Logins in PostgreSQL."""
+
+from sqlalchemy import exists, select
+from sqlalchemy.dialects.postgresql import insert
+
+from user_service.accounts.tables import User
+from user_service.database import Sessions
+from user_service.logins.actions import Candidate, NewSession
+from user_service.logins.tables import LoginAddress
+from user_service.sessions.tables import RefreshToken, UserSession
+
+
+class PostgresLogins:
+    """Fulfils `actions.LoginStore`."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def find(self, *, username_key: str | None, email_key: str | None, network: str) -> Candidate | None:
+        known = exists().where(LoginAddress.user_id == User.id, LoginAddress.address == network)
+        statement = select(User.id, User.password_hash, known)
+        # A text that can be no name is looked up all the same: an empty one belongs to nobody.
+        named = User.email_key == email_key if email_key else User.username_key == (username_key or "")
+        async with self._sessions() as session:
+            found = (await session.execute(statement.where(named))).one_or_none()
+        return Candidate(*found) if found else None
+
+    async def start(self, session: NewSession, *, password_hash: str, new_hash: str | None) -> str | None:
+        async with self._sessions.begin() as transaction:
+            # A change of password or role, or a deletion, either waits for this session and ends it, or is seen here.
+            user = await transaction.get(User, session.user_id, with_for_update={"key_share": True})
+            if user is None or user.password_hash != password_hash:
+                return None
+            if new_hash is not None:
+                user.password_hash = new_hash
+            transaction.add(
+                UserSession(
+                    id=session.id,
+                    user_id=session.user_id,
+                    created_at=session.created_at,
+                    last_used_at=session.created_at,
+                    expires_at=session.expires_at,
+                    user_agent=session.client.user_agent,
+                    address=session.client.address,
+                    generation=0,
+                )
+            )
+            await transaction.flush()
+            transaction.add(RefreshToken(digest=session.token_digest, session_id=session.id, generation=0))
+            seen = insert(LoginAddress).values(
+                user_id=session.user_id, address=session.client.network, last_login_at=session.created_at
+            )
+            await transaction.execute(
+                seen.on_conflict_do_update(
+                    index_elements=["user_id", "address"], set_={"last_login_at": seen.excluded.last_login_at}
+                )
+            )
+            return user.role

@@ -1,0 +1,32 @@
+"""Changing one's password."""
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from servicekit.tokens import CurrentUser
+from servicekit.wiring import provided
+from user_service.logins.client import RequestClient
+from user_service.passwords.actions import PasswordActions
+from user_service.passwords.rules import MAX_INPUT_LENGTH, check_new_password
+
+router = APIRouter(prefix="/api/v1/users", tags=["profile"])
+
+
+class PasswordChange(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    current_password: Annotated[str, Field(min_length=1, max_length=MAX_INPUT_LENGTH, repr=False)]
+    new_password: Annotated[str, Field(max_length=MAX_INPUT_LENGTH, repr=False), AfterValidator(check_new_password)]
+
+
+@router.post("/password", status_code=204)
+async def change_password(
+    body: PasswordChange,
+    user: CurrentUser,
+    client: RequestClient,
+    actions: Annotated[PasswordActions, provided("password_actions")],
+) -> None:
+    """Change the password; all other sessions end. 403 when the current password is wrong."""
+    await actions.change(user.id, user.session_id, client.network, current=body.current_password, new=body.new_password)

@@ -1,0 +1,40 @@
+"""Password hashes in PostgreSQL."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import and_, exists, select
+
+from user_service.accounts.tables import User
+from user_service.database import Sessions
+from user_service.logins.tables import LoginAddress
+from user_service.passwords.actions import CurrentPassword
+from user_service.sessions.actions import Ended
+from user_service.sessions.store import end_sessions
+from user_service.sessions.tables import UserSession
+
+
+class PostgresPasswords:
+    """Fulfils `actions.PasswordStore`."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def current(self, user_id: UUID, network: str) -> CurrentPassword | None:
+        known = exists().where(LoginAddress.user_id == User.id, LoginAddress.address == network)
+        async with self._sessions() as session:
+            row = await session.execute(select(User.password_hash, known).where(User.id == user_id))
+            found = row.one_or_none()
+        return CurrentPassword(*found) if found else None
+
+    async def replace(
+        self, user_id: UUID, *, old_hash: str, new_hash: str, keep_session: UUID, now: datetime
+    ) -> Ended | None:
+        async with self._sessions.begin() as session:
+            user = await session.get(User, user_id, with_for_update={"key_share": True})
+            if user is None or user.password_hash != old_hash:
+                return None
+            user.password_hash = new_hash
+            await session.flush()
+            others = and_(UserSession.user_id == user_id, UserSession.id != keep_session)
+            return await end_sessions(session, others, now=now)

@@ -1,0 +1,49 @@
+"""Replaces the key that signs access tokens while the platform runs.
+
+    JWT_KEYS_DIR=… python -m user_service.rotate_signing_key --run-file .data/run.json
+
+Run again after an interruption, it goes on where it stopped. Nobody is signed out: tokens of the old key are valid until
+they expire.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic_settings import BaseSettings
+
+from servicekit.kit import USER
+from servicekit.rotation.command import add_fleet_options, fleet_of, reporting, say
+from user_service.tokens.rotation import GATEWAY_SECONDS, rotate_signing_key
+from user_service.tokens.signing_keys import SigningKeyError
+
+
+class _Settings(BaseSettings):
+    jwt_keys_dir: Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return the exit code: 0, or 1 after a message on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m user_service.rotate_signing_key", description=__doc__)
+    parser.add_argument(
+        "--gateway-seconds",
+        type=float,
+        default=GATEWAY_SECONDS,
+        help=f"within which gateways fetch a new key (default {GATEWAY_SECONDS:.0f}; less is for tests)",
+    )
+    add_fleet_options(parser)
+    options = parser.parse_args(arguments)
+    work = rotate_signing_key(
+        _Settings().jwt_keys_dir,
+        fleet_of(options),
+        service=USER,
+        timeout=options.timeout,
+        gateway_seconds=options.gateway_seconds,
+        say=say,
+    )
+    return reporting(work, expected=(SigningKeyError,))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

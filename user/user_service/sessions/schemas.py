@@ -1,0 +1,45 @@
+"""Bodies and answers of the session routes."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from user_service.tokens.issuer import LIFETIME
+
+RefreshTokenText = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class RefreshBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    refresh_token: RefreshTokenText = Field(repr=False)
+
+
+class LogoutBody(BaseModel):
+    """The refresh token of a session to end, for a client whose access token has expired."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    refresh_token: RefreshTokenText | None = Field(default=None, repr=False)
+
+
+class TokenPair(BaseModel):
+    """What a login and a refresh return (RFC 6749, section 5.1). `expires_in` is in seconds."""
+
+    access_token: str = Field(repr=False)
+    refresh_token: str = Field(repr=False)
+    token_type: Literal["bearer"] = "bearer"
+    expires_in: int = int(LIFETIME.total_seconds())
+
+
+class SessionView(BaseModel):
+    """A session as its owner sees it; `current` is the one of the request's own token."""
+
+    id: UUID
+    created_at: datetime
+    last_used_at: datetime
+    user_agent: str
+    address: str
+    current: bool

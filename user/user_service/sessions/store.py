@@ -1,0 +1,117 @@
+"""Sessions in PostgreSQL."""
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, delete, insert, literal, select, true, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from user_service.accounts.tables import User
+from user_service.database import Sessions
+from user_service.sessions.actions import Ended, Presented, SessionTransaction
+from user_service.sessions.rules import ENDED_KEPT, TokenState
+from user_service.sessions.tables import EndedSession, RefreshToken, UserSession
+
+
+async def end_sessions(session: AsyncSession, which: ColumnElement[bool], *, now: datetime) -> Ended:
+    """End the sessions, in one statement: they go, and the fact that they ended stays until their tokens expire."""
+    expires_at = now + ENDED_KEPT
+    gone = delete(UserSession).where(which).returning(UserSession.id).cte("gone")
+    ended = insert(EndedSession).from_select(
+        ["session_id", "expires_at"], select(gone.c.id, literal(expires_at, EndedSession.expires_at.type))
+    )
+    ids = await session.scalars(ended.returning(EndedSession.session_id))
+    return dict.fromkeys(ids, expires_at.timestamp())
+
+
+class PostgresSessions:
+    """Opens transactions; `begin` is what `actions.SessionActions` needs."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[SessionTransaction]:
+        async with self._sessions.begin() as session:
+            yield PostgresSessionTransaction(session)
+
+
+class PostgresSessionTransaction:
+    """Fulfils `actions.SessionTransaction`."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def present(self, token_digest: bytes) -> Presented | None:
+        # The session is locked before the token is read: of two requests with one token, the second one sees what the
+        # first one did. Everybody locks in this order, so that nobody deadlocks.
+        owner = select(RefreshToken.session_id).where(RefreshToken.digest == token_digest).scalar_subquery()
+        locked = await self._session.execute(
+            select(UserSession, User.role)
+            .join(User, User.id == UserSession.user_id)
+            .where(UserSession.id == owner)
+            .with_for_update(of=UserSession)
+        )
+        found = locked.one_or_none()
+        if found is None:
+            return None
+        owned, role = found
+        token = await self._session.get_one(RefreshToken, token_digest)
+        return Presented(
+            digest=token_digest,
+            session_id=owned.id,
+            user_id=owned.user_id,
+            role=role,
+            state=TokenState(owned.expires_at, behind=owned.generation - token.generation, used_at=token.used_at),
+            sealed_successor=token.successor,
+        )
+
+    async def rotate(
+        self, token: Presented, *, successor: bytes, sealed: bytes, now: datetime, expires_at: datetime
+    ) -> None:
+        # Both are what `present` has read and locked.
+        used = await self._session.get_one(RefreshToken, token.digest)
+        owned = await self._session.get_one(UserSession, token.session_id)
+        used.used_at, used.successor = now, sealed
+        owned.last_used_at, owned.expires_at, owned.generation = now, expires_at, used.generation + 1
+        self._session.add(RefreshToken(digest=successor, session_id=owned.id, generation=owned.generation))
+        await self._session.flush()
+
+    async def end(self, session_id: UUID, *, now: datetime, user_id: UUID | None = None) -> Ended:
+        mine = true() if user_id is None else UserSession.user_id == user_id
+        return await end_sessions(self._session, and_(UserSession.id == session_id, mine), now=now)
+
+    async def end_of_user(self, user_id: UUID, *, now: datetime) -> Ended | None:
+        # Whoever logs in holds this lock until his session is there, so that no session is missed.
+        account = await self._session.get(User, user_id, with_for_update={"key_share": True})
+        if account is None:
+            return None
+        return await end_sessions(self._session, UserSession.user_id == user_id, now=now)
+
+
+class EndedSessionRecords:
+    """The sessions that have ended, as PostgreSQL knows them; `announcements` tells the other processes."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def unpublished(self) -> Ended:
+        """Return those of which Valkey was not told yet."""
+        return await self._read(~EndedSession.published)
+
+    async def unexpired(self, now: datetime) -> Ended:
+        """Return all that still have to be known as ended."""
+        return await self._read(EndedSession.expires_at > now)
+
+    async def mark_published(self, ids: Collection[UUID]) -> None:
+        # One array instead of one parameter for each id, of which a statement can have 32,767.
+        told = EndedSession.session_id == any_(literal(list(ids), ARRAY(Uuid)))
+        async with self._sessions.begin() as session:
+            await session.execute(update(EndedSession).where(told, ~EndedSession.published).values(published=True))
+
+    async def _read(self, which: ColumnElement[bool]) -> Ended:
+        async with self._sessions() as session:
+            rows = await session.execute(select(EndedSession.session_id, EndedSession.expires_at).where(which))
+            return {session_id: expires_at.timestamp() for session_id, expires_at in rows}

@@ -1,0 +1,22 @@
+"""What the user service reads from its environment, besides what all services read."""
+
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from servicekit.migrations import DatabaseSettings
+from servicekit.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Of the service itself."""
+
+    database_url: SecretStr
+    # Holds the keys that sign access tokens; the migration job makes the first one.
+    jwt_keys_dir: Path
+
+
+class MigrationSettings(DatabaseSettings):
+    """Of the migration job."""
+
+    jwt_keys_dir: Path
