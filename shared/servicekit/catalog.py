@@ -25,6 +25,7 @@ class ServiceEntry:
     store: Store
     calls: tuple[str, ...] = ()
     well_known: tuple[str, ...] = ()
+    keeps_files: bool = False
 
     @property
     def package(self) -> str:
@@ -69,6 +70,7 @@ def _entry(path: Path, name: str, table: Mapping[str, Any]) -> ServiceEntry:
             store=table["store"],
             calls=tuple(table.get("calls", ())),
             well_known=tuple(table.get("well_known", ())),
+            keeps_files=bool(table.get("keeps_files", False)),
         )
     except KeyError as error:
         raise CatalogError(f"{path}: [{name}] lacks {error.args[0]}") from error

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import obstore
@@ -13,6 +13,10 @@ from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
 from assets_service.storage.interface import BytesMissing, StoreAway, WrongStore, shard_of
+
+if TYPE_CHECKING:
+    # Known to type checkers only.
+    from obstore import GetResult
 
 PIECE_BYTES: Final = 1024 * 1024
 # Tells a prepared store from an empty folder where a volume should be mounted, or from somebody else's bucket.
@@ -93,7 +97,7 @@ class Objects:
             await obstore.head_async(self.store, MARKER)
 
 
-async def _pieces(found: obstore.GetResult) -> AsyncIterator[bytes]:
+async def _pieces(found: "GetResult") -> AsyncIterator[bytes]:
     async for piece in found.stream(min_chunk_size=PIECE_BYTES):
         # A Rust buffer, of which the server takes `bytes` only.
         yield bytes(piece)

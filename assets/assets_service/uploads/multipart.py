@@ -1,12 +1,16 @@
 """The one file of a multipart/form-data body, read as a stream (RFC 7578)."""
 
 from collections.abc import AsyncIterator
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from servicekit.errors import BadRequest, UnprocessableContent
+
+if TYPE_CHECKING:
+    # Known to type checkers only.
+    from python_multipart.multipart import MultipartCallbacks
 
 FIELD: Final = b"file"
 

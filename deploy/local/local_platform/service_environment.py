@@ -14,7 +14,7 @@ JWKS_PATH = "/.well-known/jwks.json"
 
 _STORE_VARIABLES = {"postgres": "DATABASE_URL", "mongo": "MONGO_URL"}
 # The launcher decides these. A value in our own environment would win over the file, or mix up the replicas.
-_OURS = ("DATABASE_URL", "MONGO_URL", "VALKEY_URL", "FINGERPRINT_SECRET")
+_OURS = ("DATABASE_URL", "MONGO_URL", "VALKEY_URL", "FINGERPRINT_SECRET", "LINK_SECRET")
 _NOT_INHERITED = {*_OURS, *(f"{name}_FILE" for name in _OURS), "LOG_DIR", "PROMETHEUS_MULTIPROC_DIR"}
 
 
@@ -28,11 +28,17 @@ def keys_directory(secrets: SecretFiles) -> Path:
     return secrets.path("keys")
 
 
+def files_directory(secrets: SecretFiles, entry: ServiceEntry) -> Path:
+    """Return the folder of a service that keeps files: below DATA_DIR, beside the secrets."""
+    return secrets.directory.parent / entry.name
+
+
 def write_secrets(secrets: SecretFiles, entry: ServiceEntry, *, store_url: str, valkey_url: str) -> None:
     """Write what the service's `…_FILE` variables name; the URLs change with the stores' ports."""
     secrets.store(_file(entry, _STORE_VARIABLES[entry.store]), store_url)
     secrets.store(_file(entry, "VALKEY_URL"), valkey_url)
-    secrets.value(_file(entry, "FINGERPRINT_SECRET"))
+    for variable in _random_secrets(entry):
+        secrets.value(_file(entry, variable))
 
 
 def service_environment(
@@ -51,7 +57,7 @@ def service_environment(
     environment |= settings or {}
     environment |= {
         f"{variable}_FILE": str(secrets.path(_file(entry, variable)))
-        for variable in (_STORE_VARIABLES[entry.store], "VALKEY_URL", "FINGERPRINT_SECRET")
+        for variable in (_STORE_VARIABLES[entry.store], "VALKEY_URL", *_random_secrets(entry))
     }
     environment |= {
         "SERVICE_NAME": entry.name,
@@ -61,7 +67,18 @@ def service_environment(
     }
     if issues_tokens(entry):
         environment["JWT_KEYS_DIR"] = str(secrets.path("jwt"))
+    if entry.keeps_files:
+        environment |= {
+            f"{entry.name.upper()}_DIR": str(files_directory(secrets, entry)),
+            # The gateway reads the same folder.
+            f"{entry.name.upper()}_X_ACCEL": "1",
+        }
     return environment
+
+
+def _random_secrets(entry: ServiceEntry) -> tuple[str, ...]:
+    """Return the variables that hold a secret of the service's own; links to files are signed."""
+    return ("FINGERPRINT_SECRET", "LINK_SECRET") if entry.keeps_files else ("FINGERPRINT_SECRET",)
 
 
 def _file(entry: ServiceEntry, variable: str) -> str:
