@@ -74,6 +74,14 @@ def tokens(settings: GatewaySettings, catalog: Catalog, servers: Servers) -> str
     return "".join(_map("", variable, value) for variable, value in constants.items())
 
 
+def tracing(settings: GatewaySettings) -> str:
+    """Which requests are recorded. An id of NGINX's own decides, because a client could choose one that always wins."""
+    percent = round(settings.traced_share * 100, 2)
+    if percent in (0, 100):
+        return _map("", "$trace_flags", "01" if percent else "00")
+    return _file(['split_clients "$request_id" $trace_flags {', f"    {percent:g}% 01;", "    * 00;", "}"])
+
+
 def limit_zones(settings: GatewaySettings) -> str:
     """Shared memory of the limits. A limit that is off counts nobody: requests with an empty key are not limited."""
     rates = {"general": settings.rate_general, "auth": settings.rate_auth, "upload": settings.rate_upload}

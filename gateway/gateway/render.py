@@ -64,6 +64,7 @@ def rendered_files(settings: GatewaySettings, catalog: Catalog, servers: Servers
         "http/cors.conf": blocks.cors(settings),
         "http/limit_zones.conf": blocks.limit_zones(settings),
         "http/tokens.conf": blocks.tokens(settings, catalog, servers),
+        "http/tracing.conf": blocks.tracing(settings),
         "http/upstreams.conf": blocks.upstreams(settings, catalog, servers),
         "limits/general.conf": blocks.limit("general", settings.rate_general),
         "limits/auth.conf": blocks.limit("auth", settings.rate_auth),

@@ -33,7 +33,8 @@ class GatewaySettings:
     """What may differ between two gateways, apart from the servers that they lead to.
 
     Rates are requests per second and client address; 0 switches a limit off. Paths that are not absolute are relative
-    to the directory that NGINX runs in.
+    to the directory that NGINX runs in. `traced_share` of all requests are recorded by the services: none unless
+    OTEL_EXPORTER_OTLP_ENDPOINT is set, and all by default where it is, as with the services themselves.
     """
 
     bind: str = "127.0.0.1"
@@ -52,6 +53,7 @@ class GatewaySettings:
     modules: tuple[str, ...] = ()
     worker_user: str = ""
     access_log: str = "access.log"
+    traced_share: float = 0.0
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "GatewaySettings":
@@ -82,6 +84,9 @@ class GatewaySettings:
             modules=read("GATEWAY_MODULES", defaults.modules, _paths),
             worker_user=read("GATEWAY_WORKER_USER", defaults.worker_user, _user),
             access_log=read("GATEWAY_ACCESS_LOG", defaults.access_log, _path),
+            traced_share=read("OTEL_TRACES_SAMPLER_ARG", 1.0, _share)
+            if environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
+            else defaults.traced_share,
         )
         if settings.tls_certificate and not settings.tls_certificate_key:
             raise SettingError("GATEWAY_TLS_CERTIFICATE_KEY", "", "set when GATEWAY_TLS_CERTIFICATE is")
@@ -110,6 +115,14 @@ def _rate(variable: str, text: str) -> int:
 
 def _size(variable: str, text: str) -> int:
     return _whole(variable, text, 1, 2**50, "a number of bytes")
+
+
+def _share(variable: str, text: str) -> float:
+    share = float(text) if re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,9}", text, re.ASCII) else -1.0
+    # NGINX draws in steps of a hundredth of a percent.
+    if share and not 0.0001 <= share <= 1:
+        raise SettingError(variable, text, "0, or a share from 0.0001 to 1")
+    return share
 
 
 def _address(variable: str, text: str) -> str:

@@ -79,8 +79,6 @@ async def test_headers_that_services_use_pass(platform: Any) -> None:
         "Range": "bytes=0-1",
         "X-Filename": "a%20file",
         "X-Correlation-Id": "correlated",
-        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        "tracestate": "a=b",
     }
 
     await platform.gateway.post("/api/v1/notes", headers=sent, body=b"{}")
