@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from servicekit.clock import utc_now
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.migrations import DatabaseSettings
+from servicekit.outbox import Fact
 from servicekit.postgres import create_engine
 from user_service.accounts.actions import AccountNotFound, RoleActions
 from user_service.accounts.rules import Role
@@ -28,11 +30,16 @@ async def promote(username: str, database_url: SecretStr) -> None:
     """Make the account an administrator; its sessions end. Raises `AccountNotFound`."""
     engine = create_engine(database_url, application="user-admin", pool_size=1)
     sessions = sessions_of(engine)
-    accounts = PostgresAccounts(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS))
+    accounts = PostgresAccounts(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS), _no_facts)
     try:
         await RoleActions(accounts, announce=_left_to_the_service, clock=utc_now).set_role_by_name(username, Role.ADMIN)
     finally:
         await engine.dispose()
+
+
+async def _no_facts(_session: AsyncSession, fact: Fact) -> None:
+    """Refuse: a change of role is told to no other service."""
+    raise NotImplementedError(fact.type)
 
 
 def _left_to_the_service(ended: Mapping[UUID, float]) -> None:

@@ -13,6 +13,8 @@ from servicekit.failure_limits import FailureLimits
 from servicekit.health import Check
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.kit import ServiceKit
+from servicekit.outbox import Outbox, SealedDelivery
+from servicekit.outbox.postgres import PostgresFactStore
 from user_service.accounts.actions import AccountActions, RoleActions
 from user_service.accounts.queries import AccountQueries
 from user_service.accounts.routes import router as account_routes
@@ -21,12 +23,13 @@ from user_service.database import sessions_of
 from user_service.logins.actions import LoginActions
 from user_service.logins.routes import router as login_routes
 from user_service.logins.store import PostgresLogins
-from user_service.models import IDEMPOTENCY_KEYS
+from user_service.models import IDEMPOTENCY_KEYS, OUTBOX
 from user_service.passwords.actions import PasswordActions
 from user_service.passwords.guard import PasswordGuard
 from user_service.passwords.hashing import PasswordHasher, hashing_threads
 from user_service.passwords.routes import router as password_routes
 from user_service.passwords.store import PostgresPasswords
+from user_service.peers import FACTS
 from user_service.sessions.actions import SessionActions
 from user_service.sessions.announcements import Announcements
 from user_service.sessions.queries import SessionQueries
@@ -59,7 +62,8 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     hasher = PasswordHasher(hashing_threads())
     guard = PasswordGuard(FailureLimits(kit.valkey, service=service), hasher)
     views = Cache(kit.valkey, service=service, name="public_accounts", ttl=PUBLIC_VIEW_SECONDS)
-    accounts = PostgresAccounts(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS))
+    outbox = Outbox(PostgresFactStore(engine, OUTBOX), FACTS, SealedDelivery(kit.dispatcher))
+    accounts = PostgresAccounts(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS), outbox.record)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -70,6 +74,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
             stack.callback(hasher.close)
             await stack.enter_async_context(in_background(signing_keys.watch()))
             await stack.enter_async_context(kit.running())
+            await stack.enter_async_context(outbox.relaying())
             await stack.enter_async_context(announcements.running())
             await stack.enter_async_context(in_background(Upkeep(sessions, clock=clock).run()))
             yield

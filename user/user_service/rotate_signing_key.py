@@ -2,8 +2,8 @@
 
     JWT_KEYS_DIR=… python -m user_service.rotate_signing_key --run-file .data/run.json
 
-Run again after an interruption, it goes on where it stopped. Nobody is signed out: tokens of the old key are valid until
-they expire.
+Run again after an interruption, it goes on where it stopped. Nobody is signed out: tokens of the old key are valid
+until they expire.
 """
 
 import argparse
@@ -14,8 +14,8 @@ from pathlib import Path
 from pydantic_settings import BaseSettings
 
 from servicekit.kit import USER
-from servicekit.rotation.command import add_fleet_options, fleet_of, reporting, say
-from user_service.tokens.rotation import GATEWAY_SECONDS, rotate_signing_key
+from servicekit.rotation.command import add_fleet_options, reporting, say, workers_of
+from user_service.tokens.rotation import GATEWAY_SECONDS, SigningKeyRotation
 from user_service.tokens.signing_keys import SigningKeyError
 
 
@@ -34,15 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_fleet_options(parser)
     options = parser.parse_args(arguments)
-    work = rotate_signing_key(
+    rotation = SigningKeyRotation(
         _Settings().jwt_keys_dir,
-        fleet_of(options),
+        workers_of(options),
         service=USER,
-        timeout=options.timeout,
-        gateway_seconds=options.gateway_seconds,
         say=say,
+        gateway_seconds=options.gateway_seconds,
     )
-    return reporting(work, expected=(SigningKeyError,))
+    return reporting(rotation.rotate(), expected=(SigningKeyError,))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 from uuid import UUID
 
 from prometheus_client import Counter
@@ -13,8 +13,12 @@ from uuid_utils.compat import uuid7
 from servicekit.clock import Clock
 from servicekit.errors import Conflict, NotFound
 from servicekit.idempotency import Answer, Attempt
+from servicekit.outbox import Fact
 from user_service.accounts.rules import Role
 from user_service.accounts.schemas import Account, ProfileChange, Registration
+
+USER_REGISTERED: Final = "user.registered"
+USER_DELETED: Final = "user.deleted"
 
 DUPLICATES = Counter(
     "service_duplicate_registrations_total", "Registrations refused because the name or the address is taken."
@@ -67,6 +71,9 @@ class AccountTransaction(Protocol):
 
     async def remove(self, user_id: UUID) -> bool:
         """Delete the account and all that belongs to it; return whether there was one."""
+
+    async def record(self, fact: Fact) -> None:
+        """Tell other services of it, if and only if the transaction commits."""
 
 
 class Accounts(Protocol):
@@ -125,7 +132,9 @@ class AccountActions:
         )
 
         async def effect(transaction: AccountTransaction) -> Answer:
-            return answer(await transaction.add(new))
+            account = await transaction.add(new)
+            await transaction.record(Fact(type=USER_REGISTERED, subject=str(new.id)))
+            return answer(account)
 
         try:
             return await self._accounts.once(attempt, effect)
@@ -148,6 +157,7 @@ class AccountActions:
             ended = await transaction.end_sessions(user_id, self._clock())
             if not await transaction.remove(user_id):
                 raise AccountNotFound
+            await transaction.record(Fact(type=USER_DELETED, subject=str(user_id)))
         self._announce(ended)
         await self._views.invalidate(str(user_id))
 

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from servicekit.idempotency import Answer, Attempt
 from servicekit.idempotency.postgres import PostgresIdempotency
+from servicekit.outbox import Fact
 from user_service.accounts.actions import AccountTaken, AccountTransaction, NewAccount
 from user_service.accounts.rules import Role, email_key, username_key
 from user_service.accounts.schemas import Account, ProfileChange
@@ -22,6 +23,9 @@ from user_service.sessions.store import end_sessions
 from user_service.sessions.tables import UserSession
 
 SHARDS: Final = 16
+# Adds a fact to a transaction.
+Record = Callable[[AsyncSession, Fact], Awaitable[None]]
+
 _UNIQUE: Final[dict[str, Literal["username", "email"]]] = {
     "uq_users_username_key": "username",
     "uq_users_email_key": "email",
@@ -31,27 +35,29 @@ _UNIQUE: Final[dict[str, Literal["username", "email"]]] = {
 class PostgresAccounts:
     """Opens transactions; fulfils `actions.Accounts`."""
 
-    def __init__(self, sessions: Sessions, keys: PostgresIdempotency) -> None:
+    def __init__(self, sessions: Sessions, keys: PostgresIdempotency, record: Record) -> None:
         self._sessions = sessions
         self._keys = keys
+        self._record = record
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AccountTransaction]:
         async with self._sessions.begin() as session:
-            yield PostgresAccountTransaction(session)
+            yield PostgresAccountTransaction(session, self._record)
 
     async def peek(self, attempt: Attempt) -> Answer | None:
         return await self._keys.peek(attempt)
 
     async def once(self, attempt: Attempt, effect: Callable[[AccountTransaction], Awaitable[Answer]]) -> Answer:
-        return await self._keys.run(attempt, lambda session: effect(PostgresAccountTransaction(session)))
+        return await self._keys.run(attempt, lambda session: effect(PostgresAccountTransaction(session, self._record)))
 
 
 class PostgresAccountTransaction:
     """Fulfils `actions.AccountTransaction`."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: AsyncSession, record: Record) -> None:
         self._session = session
+        self._record = record
 
     async def add(self, account: NewAccount) -> Account:
         user = User(
@@ -108,6 +114,9 @@ class PostgresAccountTransaction:
         await self._session.execute(delete(users_read).where(users_read.c.id == user_id))
         await self._count(user_id, -1)
         return True
+
+    async def record(self, fact: Fact) -> None:
+        await self._record(self._session, fact)
 
     async def _locked(self, user_id: UUID) -> User | None:
         return await self._session.get(User, user_id, with_for_update={"key_share": True})
