@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,9 +56,14 @@ class PairKeys:
     keys: tuple[Key, ...]
 
 
+def pair_name(caller: str, callee: str) -> str:
+    """Return what people, metrics and the pair's file call it."""
+    return f"{caller}--{callee}"
+
+
 def file_name(caller: str, callee: str) -> str:
     """Return the name of the pair's file."""
-    return f"{caller}--{callee}.json"
+    return f"{pair_name(caller, callee)}.json"
 
 
 def read_key_file(path: Path) -> PairKeys:
@@ -84,40 +89,68 @@ def read_key_file(path: Path) -> PairKeys:
     return PairKeys(caller, callee, keys)
 
 
-def ensure_keys(root: Path, catalog: Mapping[str, CatalogEntry]) -> None:
+def ensure_keys(root: Path, catalog: Mapping[str, CatalogEntry]) -> list[Path]:
     """Make the keys that are missing: `root/<service>/<caller>--<callee>.json` for both sides of every call.
 
     What exists stays as it is, and what one side has is copied to the other. Several processes at once make one key.
-    Raises `KeyFileError` for an existing file that cannot be used.
+    Returns the files that it wrote. Raises `KeyFileError` for an existing file that cannot be used.
     """
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(root / ".lock"):
+    with writing(root):
         for entry in catalog.values():
             (root / entry.name).mkdir(mode=0o700, exist_ok=True)
-        for entry in catalog.values():
-            for callee in entry.calls:
-                _ensure_pair(root, entry.name, callee)
+        return [
+            path
+            for entry in catalog.values()
+            for callee in entry.calls
+            for path in _ensure_pair(root, entry.name, callee)
+        ]
 
 
-def _ensure_pair(root: Path, caller: str, callee: str) -> None:
+def sides(root: Path, caller: str, callee: str) -> tuple[Path, Path]:
+    """Return the pair's file as its caller has it and as its callee has it."""
     name = file_name(caller, callee)
-    paths = [root / side / name for side in (caller, callee)]
+    return root / caller / name, root / callee / name
+
+
+def _ensure_pair(root: Path, caller: str, callee: str) -> list[Path]:
+    paths = sides(root, caller, callee)
     present = [path for path in paths if path.exists()]
     for path in present:
         read_key_file(path)
-    content = present[0].read_bytes() if present else _new_pair(caller, callee)
-    for path in paths:
-        if path not in present:
-            write_key_file(path, content)
+    missing = [path for path in paths if path not in present]
+    content = present[0].read_bytes() if present else pair_document(caller, callee, [new_key(datetime.now(UTC))])
+    for path in missing:
+        write_key_file(path, content)
+    return missing
+
+
+def read_entries(path: Path) -> list[dict[str, str]]:
+    """Return the keys of a file as they stand there, the sealing one first. Raises as `read_key_file` does."""
+    read_key_file(path)
+    entries: list[dict[str, str]] = orjson.loads(path.read_bytes())["keys"]
+    return entries
+
+
+def pair_document(caller: str, callee: str, entries: Sequence[Mapping[str, str]]) -> bytes:
+    """Return the content of a pair's file. Raises `KeyFileError` for more keys than a file may hold."""
+    if len(entries) > MAX_KEYS:
+        raise KeyFileError(f"{pair_name(caller, callee)}: {len(entries)} keys; there may be at most {MAX_KEYS}")
+    document = {"caller": caller, "callee": callee, "keys": entries}
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def write_key_file(path: Path, content: bytes) -> None:
-    """Put the file there whole or not at all, readable by its owner only, and on the disk when this returns."""
+    """Put the file there whole or not at all, readable by its owner only, and on the disk when this returns.
+
+    A file that is replaced keeps its owner, so that root may rotate the keys of another user's services.
+    """
     path.parent.mkdir(mode=0o700, exist_ok=True)
     # The leading dot and the other suffix keep a reader of the directory from taking it for a key file.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            _keep_owner(path, file.fileno())
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -128,26 +161,33 @@ def write_key_file(path: Path, content: bytes) -> None:
     _sync_directory(path.parent)
 
 
-def new_key(now: datetime) -> dict[str, str]:
-    """Return the entry of a new random key. Its id begins with the day, for people."""
+def new_key_id(now: datetime) -> str:
+    """Return the id of a new key. It begins with the day, for people."""
+    return f"{now:%Y%m%d}-{secrets.token_hex(4)}"
+
+
+def new_key(now: datetime, key_id: str | None = None) -> dict[str, str]:
+    """Return the entry of a new random key."""
     secret = base64.urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
-    return {"id": f"{now:%Y%m%d}-{secrets.token_hex(4)}", "secret": secret}
-
-
-def _new_pair(caller: str, callee: str) -> bytes:
-    document = {"caller": caller, "callee": callee, "keys": [new_key(datetime.now(UTC))]}
-    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return {"id": key_id or new_key_id(now), "secret": secret}
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file's lock. The kernel frees it when the process ends, however it ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+def writing(root: Path) -> Iterator[None]:
+    """Keep other writers away from the files below `root`. The kernel frees the lock with the process."""
+    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def _keep_owner(path: Path, descriptor: int) -> None:
+    with suppress(FileNotFoundError):
+        before = path.stat()
+        if os.geteuid() == 0 and before.st_uid != 0:
+            os.fchown(descriptor, before.st_uid, before.st_gid)
 
 
 def _sync_directory(path: Path) -> None:

@@ -15,7 +15,8 @@ from loguru import logger
 from prometheus_client import Counter
 
 from servicekit.ciphers import Key
-from servicekit.key_files import KeyFileError, PairKeys, read_key_file
+from servicekit.held_keys import HeldKeys, announce_worker
+from servicekit.key_files import KeyFileError, PairKeys, pair_name, read_key_file
 
 CHECK_SECONDS: Final = 0.5
 
@@ -35,8 +36,10 @@ class Keyring:
 
     def __init__(self, service: str, directory: Path) -> None:
         """Read all keys. Raises `KeyFileError` for an unsafe file, OSError for a directory that cannot be read."""
+        announce_worker()
         self._service = service
         self._directory = directory
+        self._reports: dict[_Pair, HeldKeys] = {}
         self._versions = _versions(directory)
         self._files = {name: self._read(name) for name in self._versions}
         self._pairs: Mapping[_Pair, Mapping[str, Key]] = {}
@@ -112,7 +115,17 @@ class Keyring:
 
     def _publish(self) -> None:
         # One assignment replaces everything, so that a lookup sees either the old keys or the new ones.
+        gone = self._pairs.keys()
         self._pairs = {(file.caller, file.callee): {key.id: key for key in file.keys} for file in self._files.values()}
+        # Reported when it is true already: rotation goes on because of it.
+        for pair, ids in self.key_ids().items():
+            self._report(pair, ids)
+        for pair in gone - self._pairs.keys():
+            self._report(pair, ())
+
+    def _report(self, pair: _Pair, ids: tuple[str, ...]) -> None:
+        report = self._reports.setdefault(pair, HeldKeys(pair_name(*pair)))
+        report.report(ids, in_use=next(iter(ids), None))
 
     @staticmethod
     def _complain(what: str) -> None:

@@ -21,13 +21,14 @@ from loguru import logger
 
 from servicekit import context
 from servicekit.errors import Forbidden, ServiceUnavailable, Unauthorized
+from servicekit.held_keys import ACCESS_TOKENS, HeldKeys, announce_worker
 
 ALGORITHM = "ES256"
 TYPE = "at+jwt"
 CLAIMS = ("iss", "aud", "sub", "sid", "roles", "jti", "iat", "exp")
 CACHE_SIZE = 10_000
-# How soon a key that the user service no longer publishes is forgotten.
-KEYS_REFRESH_SECONDS = 60.0
+# How soon a new key is known, and one that the user service no longer publishes forgotten.
+KEYS_REFRESH_SECONDS = 10.0
 # While nothing can be verified yet, keys are asked for this often.
 FIRST_KEYS_SECONDS = 0.2
 # An unknown key id may be new; asking again is bounded, because a stranger chooses the key id.
@@ -74,7 +75,9 @@ class RemoteKeys:
     """The user service's JWKS (RFC 7517): fetched ahead of need, and kept while the user service is away."""
 
     def __init__(self, fetch: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
+        announce_worker()
         self._fetch = fetch
+        self._held = HeldKeys(ACCESS_TOKENS)
         self._keys: dict[str, EllipticCurvePublicKey] | None = None
         self._asked_at = -KEYS_REFRESH_SECONDS
         self._lock = asyncio.Lock()
@@ -102,6 +105,8 @@ class RemoteKeys:
             self._keys = parse_jwks(await self._fetch())
         except Exception as error:  # Whatever went wrong, the keys that we have stay in use.
             logger.warning("the user service's keys could not be fetched: {}", type(error).__name__)
+        else:
+            self._held.report(self._keys)
 
     def _asked_recently(self) -> bool:
         pause = FIRST_KEYS_SECONDS if self._keys is None else UNKNOWN_KEY_SECONDS

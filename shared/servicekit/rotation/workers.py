@@ -1,0 +1,157 @@
+"""What every worker says about its keys (`servicekit.held_keys`), and waiting until all say what a rotation needs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from servicekit.held_keys import HOLDERS_METRIC, STATE_METRIC, KeyState
+from servicekit.rotation.errors import FleetUnknown, WorkersDisagree
+from servicekit.rotation.fleet import Fleet
+
+POLL_SECONDS: Final = 0.25
+ANSWER_SECONDS: Final = 5.0
+# A long wait is reported this often although nothing has changed.
+REMIND_SECONDS: Final = 10.0
+
+Say = Callable[[str], None]
+# Returns what a replica's /metrics answers; raises OSError or TimeoutError without an answer.
+Scrape = Callable[[str], Awaitable[str]]
+# What one worker does with the keys of each set.
+WorkerKeys = Mapping[str, Mapping[str, int]]
+
+
+class Need(StrEnum):
+    """What a worker has to say about a key."""
+
+    HELD = "hold"
+    IN_USE = "use"
+    ALONE = "hold nothing but"
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What every worker of these services, None: of all, has to say before a rotation goes on."""
+
+    services: frozenset[str] | None
+    set: str
+    key: str
+    need: Need
+
+    def concerns(self, service: str) -> bool:
+        """Whether this service's workers are meant."""
+        return self.services is None or service in self.services
+
+    def is_met_by(self, worker: WorkerKeys) -> bool:
+        """Whether this worker's report suffices."""
+        states = worker.get(self.set, {})
+        state = states.get(self.key, KeyState.DROPPED)
+        if self.need is Need.HELD:
+            return state >= KeyState.HELD
+        if self.need is Need.IN_USE:
+            return state == KeyState.IN_USE
+        others = (other for key, other in states.items() if key != self.key)
+        return state >= KeyState.HELD and not any(others)
+
+
+class Agreement(Protocol):
+    """Waits for workers."""
+
+    async def require(self, services: Collection[str]) -> None:
+        """Raise RotationError unless it can be known who the workers of these services are."""
+
+    async def reach(self, demands: Sequence[Demand]) -> None:
+        """Return once every worker meets every demand. Raises RotationError when that takes too long."""
+
+
+def worker_reports(text: str) -> dict[str, WorkerKeys]:
+    """Return the report of each worker that has announced itself, by process id, from a replica's metrics."""
+    announced: set[str] = set()
+    states: dict[str, dict[str, dict[str, int]]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            pid = sample.labels.get("pid", "")
+            if sample.name == HOLDERS_METRIC and sample.value == 1:
+                announced.add(pid)
+            elif sample.name == STATE_METRIC:
+                keys = states.setdefault(pid, {}).setdefault(sample.labels["set"], {})
+                keys[sample.labels["key"]] = int(sample.value)
+    return {pid: states.get(pid, {}) for pid in announced}
+
+
+class Workers:
+    """All workers of the fleet, seen through the metrics of their replicas."""
+
+    def __init__(self, fleet: Fleet, *, timeout: float, say: Say, scrape: Scrape | None = None) -> None:
+        """`timeout` in seconds is what one wait may take."""
+        self._fleet = fleet
+        self._timeout = timeout
+        self._say = say
+        self._scrape = scrape or scrape_metrics
+
+    async def require(self, services: Collection[str]) -> None:
+        await self._fleet.require(services)
+
+    async def reach(self, demands: Sequence[Demand]) -> None:
+        """Ask until every worker meets every demand. Raises `WorkersDisagree` with what is still missing."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._timeout
+        said: list[str] = []
+        remind_at = 0.0
+        while missing := await self._missing(demands):
+            if clock() >= end:
+                raise WorkersDisagree(
+                    f"after {self._timeout:.0f} s {'; '.join(missing)}. Every key in use is still held by everybody: "
+                    "nothing is lost. Put this right and run the command again, it goes on from here"
+                )
+            if missing != said or clock() >= remind_at:
+                self._say("  waiting: " + "; ".join(missing))
+                said, remind_at = missing, clock() + REMIND_SECONDS
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _missing(self, demands: Sequence[Demand]) -> list[str]:
+        """Return what keeps the rotation from going on, for the user."""
+        try:
+            replicas = await self._fleet.replicas()
+        except FleetUnknown as error:
+            return [str(error)]
+        wanted = {service: [demand for demand in demands if demand.concerns(service)] for service in replicas}
+        asked = [(service, url) for service, urls in replicas.items() if wanted[service] for url in urls]
+        return [
+            reason
+            for reasons in await asyncio.gather(*(self._ask(service, url, wanted[service]) for service, url in asked))
+            for reason in reasons
+        ]
+
+    async def _ask(self, service: str, url: str, demands: Iterable[Demand]) -> list[str]:
+        try:
+            workers = worker_reports(await self._scrape(url))
+        except (OSError, TimeoutError, ValueError):
+            return [f"{service} at {url} does not answer"]
+        if not workers:
+            return [f"{service} at {url} does not say which keys its workers hold"]
+        lagging = {
+            (demand.need, demand.set): sum(not demand.is_met_by(worker) for worker in workers.values())
+            for demand in demands
+        }
+        return [
+            f"{count} of {len(workers)} workers of {service} at {url} do not {need} the new key of {name} yet"
+            for (need, name), count in lagging.items()
+            if count
+        ]
+
+
+async def scrape_metrics(url: str) -> str:
+    """Return what the replica at this base URL exposes. Raises OSError or TimeoutError."""
+    # A connection of its own each time: a kept one would ask the same worker for ever, even one that is leaving.
+    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+    async with aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as session:
+        try:
+            async with session.get(f"{url}/metrics") as answer:
+                return await answer.text()
+        except aiohttp.ClientError as error:
+            raise OSError(str(error)) from error
