@@ -6,7 +6,7 @@
 
 const PUBLIC_KEYS = 'jwks';
 const FETCHED_AT = 'fetched_at';
-const FRESH_MILLISECONDS = 30000;
+const FRESH_MILLISECONDS = 10000;
 const FORCED_FETCH = 'forced';
 const RUNNING = 'running';
 const DONE = 'done';
