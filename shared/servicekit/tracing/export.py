@@ -81,12 +81,14 @@ class SpanQueue:
             _STOPPED.inc(left)
 
     def _run(self, exporter: Exporter) -> None:
-        while not self._stopping.is_set():
+        stopping = False
+        while not stopping:
             self._wake.wait(FLUSH_SECONDS)
             self._wake.clear()
+            # Asked before the spans are sent: those that came before the stop are all sent.
+            stopping = self._stopping.is_set()
             if not self._flush(exporter):
                 self._stopping.wait(PAUSE_SECONDS)
-        self._flush(exporter)
 
     def _flush(self, exporter: Exporter) -> bool:
         """Export all that waits, and return false at the first failure."""
