@@ -20,6 +20,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from loguru import logger
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -285,7 +286,16 @@ async def _validation_error(request: Request, error: Any) -> Any:
 async def _http_exception(request: Request, error: Any) -> Any:
     """Render what the framework itself raises: 404 and 405 of the router, 400 of the body parser."""
     kind = type("FrameworkError", (errors.ServiceError,), {"status": error.status_code})
-    return errors.ProblemResponse(kind(str(error.detail), headers=error.headers), instance=request.url.path)
+    headers = {"Allow": _allowed_methods(request)} if error.status_code == 405 else error.headers
+    return errors.ProblemResponse(kind(str(error.detail), headers=headers), instance=request.url.path)
+
+
+def _allowed_methods(request: Request) -> str:
+    """Return all methods of a path (RFC 9110, section 10.2.1); the framework names those of its first route only."""
+    contexts = [route for route in iter_route_contexts(request.app.routes) if route.methods]
+    first = next((route for route in contexts if route.path_regex.match(request.scope["path"])), None)
+    methods = {method for route in contexts if first and route.path == first.path for method in route.methods or ()}
+    return ", ".join(sorted(methods))
 
 
 async def _store_away(request: Request, error: Exception) -> Any:

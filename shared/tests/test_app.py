@@ -64,6 +64,10 @@ def _routes() -> APIRouter:
     async def read(parcel_id: int) -> None:
         raise errors.NotFound(shelf="B 12")
 
+    @router.delete("/{parcel_id}")
+    async def delete(parcel_id: int) -> None:
+        raise errors.NotFound
+
     return router
 
 
@@ -151,8 +155,10 @@ async def test_validation_names_the_fields_and_never_repeats_the_value(client: h
     assert "hunter2" not in answer.text
 
 
-async def test_a_method_that_is_not_allowed_names_those_that_are(client: httpx2.AsyncClient) -> None:
-    assert (await client.put("/api/v1/parcels/7")).headers["allow"] == "GET"
+async def test_a_method_that_is_not_allowed_names_those_of_all_routes_of_the_path(client: httpx2.AsyncClient) -> None:
+    assert (await client.put("/api/v1/parcels/7")).headers["allow"] == "DELETE, GET"
+    assert (await client.put("/api/v1/parcels/")).headers["allow"] == "POST"
+    assert (await client.delete("/health")).headers["allow"] == "GET"
 
 
 async def test_an_error_keeps_its_extension_members(client: httpx2.AsyncClient) -> None:
