@@ -25,7 +25,7 @@ export MAX_UPLOAD_BYTES GATEWAY_RATE_GENERAL GATEWAY_RATE_AUTH GATEWAY_RATE_UPLO
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z_-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z_-]+:.*## / {printf "  \033[36m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(UV):
 	@echo "fetching uv $(UV_VERSION)"
@@ -77,6 +77,18 @@ lock: | $(UV) ## Resolve the dependencies anew into requirements.lock
 admin: .venv/.complete ## Give an account the role admin: USERNAME=…
 	@test -n "$(USERNAME)" || { echo "say whom: make admin USERNAME=name" >&2; exit 2; }
 	@$(BIN)/python -m local_platform.admin --data-dir "$(DATA_DIR)" "$(USERNAME)"
+
+.PHONY: keys
+keys: .venv/.complete ## Write the service keys that are missing: DATA_DIR, or any directory as KEYS_DIR=…
+	@$(BIN)/python -m local_platform.keys $(if $(KEYS_DIR),--keys-dir "$(KEYS_DIR)",--data-dir "$(DATA_DIR)")
+
+.PHONY: rotate-keys
+rotate-keys: .venv/.complete ## Replace the service keys of a running platform (about 40 s): PAIR=analytics--user for one pair
+	@$(BIN)/python -m local_platform.rotate_keys --data-dir "$(DATA_DIR)" $(if $(PAIR),--pair "$(PAIR)")
+
+.PHONY: rotate-jwt-key
+rotate-jwt-key: .venv/.complete ## Replace the key that signs access tokens on a running platform (about 20 s)
+	@$(BIN)/python -m local_platform.rotate_jwt_key --data-dir "$(DATA_DIR)"
 
 .PHONY: migration
 migration: .venv/.complete ## Write a migration for a PostgreSQL service: SERVICE=user MESSAGE="add a column"

@@ -16,11 +16,17 @@ from local_platform.service_environment import service_environment
 from servicekit.catalog import ServiceEntry, read_catalog
 
 
-def run_module(data_dir: Path, entry: ServiceEntry, module: str, arguments: Sequence[str]) -> int:
-    """Run `python -m module` as this service; return its exit status. Raises InvalidOption when nothing runs there."""
+def running_layout(data_dir: Path) -> Layout:
+    """Return the folders of a running platform. Raises InvalidOption when nothing runs there."""
     layout = Layout(data_dir.expanduser().absolute())
     if not layout.run_file.exists():
         raise InvalidOption(f"no platform runs on {layout.root}; start it with: make run DATA_DIR={data_dir}")
+    return layout
+
+
+def run_module(data_dir: Path, entry: ServiceEntry, module: str, arguments: Sequence[str]) -> int:
+    """Run `python -m module` as this service; return its exit status. Raises InvalidOption when nothing runs there."""
+    layout = running_layout(data_dir)
     environment = service_environment(SecretFiles(layout.secrets), entry)
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, env=environment, check=False).returncode  # nosec B603
