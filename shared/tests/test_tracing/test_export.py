@@ -28,12 +28,11 @@ from servicekit.tracing.export import SpanQueue
 from servicekit.tracing.spans import Kind, Span
 
 PATIENCE_SECONDS = 15.0
-GUNICORN_CONF = Path(__file__).parents[2] / "deploy" / "gunicorn.conf.py"
+GUNICORN_CONF = Path(__file__).parents[3] / "deploy" / "gunicorn.conf.py"
 
 
 @pytest.fixture(autouse=True)
-def _export_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "FLUSH_SECONDS", 0.02)
+def _try_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "PAUSE_SECONDS", 0.02)
 
 
@@ -44,12 +43,6 @@ def _kept_lines() -> Iterator[list[str]]:
     sink = logger.add(lambda message: kept.append(message.record["message"]), level="INFO")
     yield kept
     logger.remove(sink)
-
-
-@pytest.fixture
-async def collector() -> AsyncIterator[TraceCollector]:
-    async with TraceCollector() as collector:
-        yield collector
 
 
 def _settings(url: str) -> ServiceSettings:

@@ -1,199 +1,24 @@
 """Traces: one tree across services and stores, nothing built for what is not sampled, and nothing secret in it."""
 
-import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import httpx2
 import pytest
-import uvicorn
-from fastapi import APIRouter, FastAPI
-from pydantic import HttpUrl, SecretStr
-from sqlalchemy import Column, Integer, MetaData, Table, Text, insert, select, text
+from pydantic import SecretStr
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from starlette.middleware import Middleware
 
-from servicekit import context, errors, mongo, postgres
-from servicekit.app import build_app
-from servicekit.dispatcher import AiohttpTransport, Dispatcher, Peer, PeerRefused
-from servicekit.keyring import Keyring
-from servicekit.policy import install_policies, sealed
-from servicekit.receiver import SealedReceiver
-from servicekit.replay import ReplayGuard
-from servicekit.sealer import MessageSealer
-from servicekit.settings import ServiceSettings
-from servicekit.testing.collector import TakenSpan, TraceCollector
-from servicekit.testing.sealed import MemoryNonces
+from servicekit import postgres
+from servicekit.testing.collector import TakenSpan
+
+MakeWorld = Callable[..., Awaitable[Any]]
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 GATEWAY_SPAN = "00f067aa0ba902b7"
 SAMPLED = f"00-{TRACE}-{GATEWAY_SPAN}-01"
 UNSAMPLED = f"00-{TRACE}-{GATEWAY_SPAN}-00"
 SECRET = "hunter2"
-
-ORDERS = Table("orders", MetaData(), Column("id", Integer, primary_key=True), Column("note", Text))
-
-
-@dataclass
-class World:
-    """`user` with its PostgreSQL calls `analytics` with its MongoDB, both over real sockets."""
-
-    http: httpx2.AsyncClient
-    collector: TraceCollector
-    # The trace contexts of the requests that reached a route, by service.
-    seen: dict[str, str | None] = field(default_factory=dict)
-
-    async def order(self, *, traceparent: str | None = None, path: str = "/orders/7") -> httpx2.Response:
-        headers = {"traceparent": traceparent} if traceparent else {}
-        return await self.http.post(f"/api/v1{path}?token={SECRET}", json={"note": SECRET}, headers=headers)
-
-
-MakeWorld = Callable[..., Awaitable[World]]
-
-
-@pytest.fixture(autouse=True)
-def _export_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("servicekit.tracing.export.FLUSH_SECONDS", 0.02)
-
-
-@pytest.fixture
-async def collector() -> AsyncIterator[TraceCollector]:
-    async with TraceCollector() as collector:
-        yield collector
-
-
-@pytest.fixture
-async def make_world(
-    collector: TraceCollector, keyrings: dict[str, Keyring], postgres_url: str, mongo_url: str
-) -> AsyncIterator[MakeWorld]:
-    """Return what starts both services; `sampler` is their OTEL_TRACES_SAMPLER_ARG."""
-    async with AsyncExitStack() as stack:
-
-        async def make(*, sampler: float = 1.0) -> World:
-            world = World(httpx2.AsyncClient(), collector)
-            stack.push_async_callback(world.http.aclose)
-            settings = {
-                name: ServiceSettings(
-                    service_name=name,
-                    valkey_url=SecretStr("redis://127.0.0.1:1/0"),
-                    service_keys_dir=Path(),
-                    fingerprint_secret=SecretStr("f" * 32),
-                    otel_exporter_otlp_endpoint=HttpUrl(collector.url),
-                    otel_traces_sampler_arg=sampler,
-                )
-                for name in ("user", "analytics")
-            }
-            analytics = await stack.enter_async_context(
-                _serving(_analytics(settings["analytics"], keyrings, SecretStr(mongo_url), world))
-            )
-            dispatcher = await stack.enter_async_context(
-                Dispatcher(
-                    [Peer("analytics", (analytics,))],
-                    transport=AiohttpTransport(),
-                    sealer=MessageSealer("user", keyrings["user"], "fernet"),
-                )
-            )
-            user = _user(settings["user"], SecretStr(postgres_url), dispatcher, world)
-            world.http.base_url = await stack.enter_async_context(_serving(user))
-            return world
-
-        yield make
-
-
-@asynccontextmanager
-async def _serving(app: FastAPI) -> AsyncIterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_config=None))
-        serving = asyncio.create_task(server.serve([listener]))
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await serving
-
-
-def _traceparent() -> str | None:
-    request = context.current()
-    assert request is not None
-    return request.traceparent
-
-
-def _user(settings: ServiceSettings, url: SecretStr, dispatcher: Dispatcher, world: World) -> FastAPI:
-    engine = postgres.create_engine(url, application="user", traced=settings.traced)
-    router = APIRouter(prefix="/api/v1")
-    facts: asyncio.Queue[str] = asyncio.Queue()
-
-    @router.post("/orders/{order}")
-    async def order(order: int, body: dict[str, str]) -> dict[str, str | None]:
-        world.seen["user"] = _traceparent()
-        async with engine.begin() as connection:
-            await connection.execute(insert(ORDERS).values(id=order, note=body["note"]))
-        await dispatcher.call("analytics", "/api/v1/events/abc", method="POST", json=body, encrypted=True)
-        current = context.current()
-        return {"trace_id": current.trace_id if current else None}
-
-    @router.post("/failing")
-    async def failing() -> None:
-        async with engine.connect() as connection:
-            await connection.execute(select(ORDERS).where(text(f"note = '{SECRET}' AND no_such_column")))
-
-    @router.post("/refused")
-    async def refused() -> None:
-        try:
-            await dispatcher.call("analytics", "/api/v1/nowhere", encrypted=True)
-        except PeerRefused as error:
-            raise errors.Conflict(SECRET) from error
-
-    @router.post("/later")
-    async def later() -> None:
-        await facts.put(_traceparent() or "")
-
-    async def relay() -> None:
-        """Call on behalf of a request that is long over, as the outbox does."""
-        while True:
-            context.enter(context.RequestContext("r", "c", traceparent=await facts.get()))
-            await dispatcher.call("analytics", "/api/v1/events/abc", method="POST", json={}, encrypted=True)
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with engine.begin() as connection:
-            await connection.run_sync(ORDERS.metadata.create_all)
-        relaying = asyncio.create_task(relay())
-        yield
-        relaying.cancel()
-        await engine.dispose()
-
-    return build_app(settings, title="User", lifespan=lifespan, routers=[router], checks={})
-
-
-def _analytics(settings: ServiceSettings, keyrings: dict[str, Keyring], url: SecretStr, world: World) -> FastAPI:
-    client = mongo.create_client(url, application="analytics", traced=settings.traced)
-    database = mongo.database(client)
-    guard = ReplayGuard(MemoryNonces())
-    router = APIRouter(prefix="/api/v1")
-
-    @router.post("/events/{event}", dependencies=[sealed("user")])
-    async def record(event: str, body: dict[str, str]) -> None:
-        world.seen["analytics"] = _traceparent()
-        await database["events"].insert_one({"name": event, **body})
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        yield
-        await guard.aclose()
-        await mongo.close(client)
-
-    receiver = Middleware(
-        SealedReceiver, service="analytics", keyring=keyrings["analytics"], cipher="fernet", replays=guard
-    )
-    app = build_app(settings, title="Analytics", lifespan=lifespan, routers=[router], checks={}, receiver=receiver)
-    install_policies(app)
-    return app
 
 
 def _by_name(spans: list[TakenSpan]) -> dict[tuple[str, str], TakenSpan]:
