@@ -6,7 +6,7 @@ import sys
 
 from local_platform.board import Board
 from local_platform.diagnosis import explain_os_error
-from local_platform.display import Display
+from local_platform.display import Audience, Display
 from local_platform.errors import LaunchError
 from local_platform.launcher import Platform, prepared
 from local_platform.options import Options, parse
@@ -27,7 +27,9 @@ class StopRequest:
     def listen(self) -> None:
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, self.ask)
+            # Whoever starts us with nohup wants us to outlive the terminal.
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self.ask)
 
     def ask(self) -> None:
         """Take one signal: the first stops, a later one hurries."""
@@ -50,7 +52,7 @@ async def run(options: Options) -> None:
             with display.working():
                 came_up = await _start_unless_stopped(platform, request)
             if came_up:
-                print(f"ready {platform.gateway_url}", flush=True)
+                print(f"ready {platform.gateway_url}", file=Audience(sys.stdout), flush=True)
                 await request.wanted.wait()
         finally:
             display.say("stopping; once more to hurry")
@@ -85,7 +87,7 @@ def main() -> int:
 
 
 def _fail(error: LaunchError) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {error}", file=Audience(sys.stderr))
     return 1
 
 

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import io
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from pathlib import Path
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -27,12 +30,43 @@ _STYLES = {
 }
 
 
+class Audience(io.TextIOBase):
+    """A stream whose reader may go away, or whose disk may be full: the platform runs on, unheard."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with self._gone():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._gone():
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @contextmanager
+    def _gone(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            # What is buffered would otherwise fail again at exit, and change the exit status.
+            with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+
+
 class Display:
     """Progress goes to standard error, so that standard output carries the line `ready …` alone."""
 
     def __init__(self, board: Board, stream: TextIO = sys.stderr) -> None:
         self._board = board
-        self._console = Console(file=stream, highlight=False)
+        self._console = Console(file=cast(TextIO, Audience(stream)), highlight=False)
         self._began = time.monotonic()
         self._live: Live | None = None
         board.draw = self._draw

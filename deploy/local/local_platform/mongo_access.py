@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
@@ -26,6 +26,7 @@ class MongoAccess:
     user: str
     password: str = field(repr=False)
     options: str = "replicaSet=rs0"
+    source: str = "admin"
 
     @classmethod
     def parse(cls, url: str) -> "MongoAccess":
@@ -35,11 +36,13 @@ class MongoAccess:
         user, _, password = credentials.partition(":")
         if not hosts or not user:
             raise ServerMissing("MONGO_URL has to look like mongodb://user:password@host:port/?replicaSet=rs0")
-        return cls(hosts, unquote(user), unquote(password), parts.query or "replicaSet=rs0")
+        options = dict(parse_qsl(parts.query))
+        source = options.pop("authSource", "admin")
+        return cls(hosts, unquote(user), unquote(password), urlencode(options) or "replicaSet=rs0", source)
 
     def url(self, database: str, *, user: str = "", password: str = "") -> str:
         """Return the URL of a database: the administrator's, or that of a user who is known in this database only."""
-        name, secret, source = (user, password, database) if user else (self.user, self.password, "admin")
+        name, secret, source = (user, password, database) if user else (self.user, self.password, self.source)
         return f"mongodb://{quote(name)}:{quote(secret)}@{self.hosts}/{database}?authSource={source}&{self.options}"
 
     def client(self) -> Client:
@@ -53,11 +56,11 @@ class MongoAccess:
         try:
             async with self.client() as client:
                 for name, password in passwords.items():
+                    # An existing user may have another password: of lost secrets, or of another DATA_DIR on this set.
                     known = await client[name].command("usersInfo", name)
-                    if known["users"]:
-                        continue
+                    command = "updateUser" if known["users"] else "createUser"
                     roles = [{"role": role, "db": name} for role in ("readWrite", "dbAdmin")]
-                    await client[name].command("createUser", name, pwd=password, roles=roles)
+                    await client[name].command(command, name, pwd=password, roles=roles)
         except PyMongoError as error:
             raise NotReady(f"MongoDB does not answer yet ({type(error).__name__}: {error})") from error
 

@@ -75,8 +75,9 @@ class PostgresAccess:
         roles = {row["rolname"] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
         databases = {row["datname"] for row in await connection.fetch("SELECT datname FROM pg_database")}
         for name, password in passwords.items():
-            if name not in roles:
-                await connection.execute(f"CREATE ROLE {_name(name)} LOGIN PASSWORD {_text(password)}")
+            # An existing role may have another password: from lost secrets, or from another DATA_DIR on this server.
+            verb = "ALTER" if name in roles else "CREATE"
+            await connection.execute(f"{verb} ROLE {_name(name)} LOGIN PASSWORD {_text(password)}")
             if name not in databases:
                 await connection.execute(f"CREATE DATABASE {_name(name)} OWNER {_name(name)}")
             await connection.execute(f"REVOKE ALL ON DATABASE {_name(name)} FROM PUBLIC")

@@ -1,6 +1,7 @@
 """What the user sees, and what a second Ctrl-C means."""
 
 import io
+import os
 
 import pytest
 
@@ -38,6 +39,16 @@ def test_a_restart_is_told_with_its_reason():
     assert "notes-1" in stream.getvalue()
     assert "restarting" in stream.getvalue()
     assert "killed by SIGKILL" in stream.getvalue()
+
+
+def test_a_reader_who_goes_away_does_not_disturb_the_platform():
+    reading, writing = os.pipe()
+    board = Board()
+    with os.fdopen(writing, "w") as stream:
+        Display(board, stream)
+        os.close(reading)
+        for state in (State.STARTING, State.READY):
+            board.set("postgres", state)
 
 
 async def test_a_terminal_gets_one_table_of_all_parts_also_of_those_that_still_wait(monkeypatch):

@@ -17,7 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from local_platform.errors import DataDirectoryUnusable, InvalidOption
+from local_platform.errors import DataDirectoryUnusable, InvalidOption, ServerMissing
 from local_platform.layout import Layout
 from local_platform.mongo_access import SELECTION_MS
 from local_platform.ports import PortBook
@@ -249,3 +249,37 @@ async def test_every_child_may_be_killed_once_while_the_stores_start(tmp_path, m
         finally:
             await stores.stop_all()
     assert sorted(killed) == sorted(stores.names())
+
+
+async def test_where_a_platform_has_no_wheels_the_users_own_servers_are_used(stores, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("POSTGRES_URL", stores.postgres_url(driver="postgresql"))
+    monkeypatch.setenv("MONGO_URL", stores.mongo_url("admin"))
+    monkeypatch.setenv("VALKEY_URL", stores.valkey_url())
+    # Two directories on one server have different passwords: the later start sets its own.
+    for directory in ("first", "second"):
+        async with running_stores(tmp_path / directory, services={"billing": "postgres", "audit": "mongo"}) as external:
+            assert external.supervisor.children == {}
+            async with postgres(external.service_url("billing")) as connection:
+                assert await connection.fetchval("SELECT current_user") == "billing"
+            async with AsyncMongoClient(external.service_url("audit")) as client:
+                await client["audit"]["x"].insert_one({})
+            async with Redis.from_url(external.service_valkey_url("audit")) as valkey:
+                assert await valkey.ping()
+    async with stores.postgres.connect() as connection:
+        await connection.execute("DROP DATABASE billing WITH (FORCE)")
+        await connection.execute("DROP ROLE billing")
+    async with stores.mongo.client() as client:
+        await client["audit"].command("dropUser", "audit")
+        await client.drop_database("audit")
+
+
+async def test_where_there_is_no_server_at_all_the_package_to_install_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setenv("PATH", "")
+    for engine, package in (("POSTGRES", "PostgreSQL"), ("MONGO", "MongoDB"), ("VALKEY", "Valkey")):
+        with pytest.raises(ServerMissing, match=f"install {package}, or set {engine}_URL"):
+            async with running_stores(tmp_path):
+                pass
+        monkeypatch.setenv(f"{engine}_URL", "x://user:password@127.0.0.1:1")
