@@ -101,9 +101,10 @@ class Exchange(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """The content of a message that passed every check; `key` is the one that opened it."""
+    """The content of a message that passed every check; `key` and `cipher` are what opened it."""
 
     key: Key
+    cipher: CipherName
     nonce: str
     status: int | None
     headers: list[tuple[bytes, bytes]]
@@ -267,4 +268,4 @@ def _opened(key: Key, header: Mapping[str, Any], body: bytes) -> Opened:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in header["headers"]]
     except (KeyError, TypeError, ValueError, AttributeError):
         raise EnvelopeRefused(Refusal.MALFORMED) from None
-    return Opened(key, nonce, header.get("status"), headers, body)
+    return Opened(key, header["alg"], nonce, header.get("status"), headers, body)

@@ -40,7 +40,9 @@ from servicekit.sealed_request import (
 )
 from servicekit.sealed_wire import CALLER, COMMUNICATION, ENCRYPT_RESPONSE, ENCRYPTED, MAX_SEALED_BYTES, NONCE
 
-OPENED: Final = Counter("service_sealed_requests_opened_total", "Sealed requests that passed every check.", ["caller"])
+OPENED: Final = Counter(
+    "service_sealed_requests_opened_total", "Sealed requests that passed every check.", ["caller", "cipher"]
+)
 REFUSED: Final = Counter("service_sealed_requests_refused_total", "Sealed requests that were refused.", ["reason"])
 
 
@@ -114,7 +116,7 @@ class SealedReceiver:
         )
         # Not before: strangers must not be able to fill the memory of nonces.
         await self._replays.claim(f"{caller}:{opened.nonce}")
-        _opened_from(caller).inc()
+        _opened_from(caller, opened.cipher).inc()
         scope["headers"] = restored_headers(scope["headers"], opened)
         scope[CALLER_KEY] = caller
         if request := context.current():
@@ -141,9 +143,9 @@ class SealedReceiver:
 
 
 @functools.lru_cache(maxsize=256)
-def _opened_from(caller: str) -> Counter:
+def _opened_from(caller: str, cipher: CipherName) -> Counter:
     # Looking up a labelled child costs more than counting, so the children are kept.
-    return OPENED.labels(caller)
+    return OPENED.labels(caller, cipher)
 
 
 def _problem(error: ServiceError, scope: Scope) -> ProblemResponse:
