@@ -36,13 +36,12 @@ from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.kit import ServiceKit
 from servicekit.outbox import Outbox, SealedDelivery, facts_router
 from servicekit.outbox.postgres import PostgresFactStore
-from servicekit.tokens import KeySource
 
 
-def create_app(settings: Settings | None = None, *, clock: Clock = utc_now, keys: KeySource | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> FastAPI:
     """Return the service's application. Nothing is connected before its lifespan begins."""
     settings = settings or Settings()
-    kit = ServiceKit(settings, keys=keys)
+    kit = ServiceKit(settings)
     engine = postgres.create_engine(settings.database_url, application=settings.service_name, traced=settings.traced)
     sessions = sessions_of(engine)
     store = open_store(settings)

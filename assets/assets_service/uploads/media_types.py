@@ -7,7 +7,6 @@ it begins like the one – and then it is only ever served as that one.
 
 import codecs
 import re
-from email.message import Message
 from functools import cache
 from typing import Final
 
@@ -70,9 +69,7 @@ class LyingType(UnsupportedMedia):
 
 def declared_type(content_type: str | None) -> str | None:
     """Return the type that a client declares, or None where it wants us to look. Raises `UnsupportedType`."""
-    header = Message()
-    header["Content-Type"] = content_type or ""
-    named = header.get_content_type() if content_type else ""
+    named = (content_type or "").partition(";")[0].strip().lower()
     if named in _UNKNOWN:
         return None
     named = _OTHER_NAMES.get(named, named)

@@ -1,0 +1,115 @@
+"""A file's name is something to show; whatever it holds, it does no harm."""
+
+import random
+from urllib.parse import quote
+
+import pytest
+
+from assets_service.content.headers import disposition
+from assets_service.uploads.names import InvalidFilename, clean_name, name_of_form, name_of_header
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        ("report.pdf", "report.pdf"),
+        ("Grüße, Jürgen 🎉.txt", "Grüße, Jürgen 🎉.txt"),
+        # Decomposed and composed are one name.
+        ("e\u0301.txt", "é.txt"),
+        ("../../etc/passwd", "passwd"),
+        ("/etc/passwd", "passwd"),
+        ("C:\\Users\\ada\\photo.png", "photo.png"),
+        ("..\\..\\boot.ini", "boot.ini"),
+        ("a..b.txt", "a..b.txt"),
+        ('say "hi".txt', 'say "hi".txt'),
+        ("50%22.txt", "50%22.txt"),
+        # Shown with its last letters turned, this would end in .png.
+        ("gnp.\u202eexe", "gnp.exe"),
+        ("\u2067\u200fmirrored\u2069.txt", "mirrored.txt"),
+        ("  spaces around.txt ", "spaces around.txt"),
+        ("x" * 255, "x" * 255),
+    ],
+)
+def test_a_name_is_kept_without_folders_and_direction_marks(raw: str, name: str) -> None:
+    assert clean_name(raw.encode()) == name
+    assert name_of_header(quote(raw)) == name
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"   ",
+        b".",
+        b"..",
+        b"../",
+        b"folder/",
+        b"nul\x00.txt",
+        b"line\r\nSet-Cookie: a=b",
+        b"line\nbreak",
+        b"tab\t.txt",
+        b"\x1b[31mred",
+        b"delete\x7f",
+        "next\u0085line".encode(),
+        "paragraph\u2029separator".encode(),
+        b"\xff\xfe not UTF-8",
+        b"\xed\xa0\x80 half a character",
+        b"x" * 256,
+        b"x" * 5000,
+        b"/" * 5000 + b"x",
+        # Control characters in the folders do not pass either.
+        b"a\x00b/c.txt",
+    ],
+)
+def test_names_that_cannot_be_shown_are_refused(raw: bytes) -> None:
+    with pytest.raises(InvalidFilename):
+        clean_name(raw)
+
+
+def test_the_header_is_needed_and_percent_encoded() -> None:
+    with pytest.raises(InvalidFilename):
+        name_of_header(None)
+    with pytest.raises(InvalidFilename):
+        name_of_header("not%FFutf8")
+    with pytest.raises(InvalidFilename):
+        name_of_header("evil%0d%0aX-Injected:%201")
+    assert name_of_header("50%.txt") == "50%.txt"
+
+
+def test_a_forms_name_is_read_as_browsers_write_it() -> None:
+    assert name_of_form(b"say %22hi%22.txt") == 'say "hi".txt'
+    assert name_of_form("grün.txt".encode()) == "grün.txt"
+    assert name_of_form(b"100%25.txt") == "100%25.txt"
+    with pytest.raises(InvalidFilename):
+        name_of_form(b"line%0D%0Abreak.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("report.pdf", 'attachment; filename="report.pdf"'),
+        ("Grüße.txt", "attachment; filename=\"Grue.txt\"; filename*=UTF-8''Gr%C3%BC%C3%9Fe.txt"),
+        ('a"b\\c.txt', "attachment; filename=\"a_b_c.txt\"; filename*=UTF-8''a%22b%5Cc.txt"),
+        ("世界", "attachment; filename=\"download\"; filename*=UTF-8''%E4%B8%96%E7%95%8C"),
+        ("50%.txt", "attachment; filename=\"50_.txt\"; filename*=UTF-8''50%25.txt"),
+        ("a;b=c.txt", 'attachment; filename="a;b=c.txt"'),
+    ],
+)
+def test_a_download_offers_the_name(name: str, header: str) -> None:
+    assert disposition(name) == header
+
+
+def test_no_name_breaks_out_of_its_header() -> None:
+    generator = random.Random(7)
+    alphabet = "ab.\"'\\;=%\r\n\0\t/*üé世🎉\u202e\u0085 "
+    for _ in range(2000):
+        raw = "".join(generator.choices(alphabet, k=generator.randrange(0, 40)))
+        try:
+            name = clean_name(raw.encode())
+        except InvalidFilename:
+            continue
+        header = disposition(name)
+        assert header.isascii()
+        assert header.isprintable()
+        assert header.count('"') == 2
+        assert not set("\r\n\0/") & set(name)

@@ -1,0 +1,73 @@
+"""Which bytes a Range header means (RFC 9110, section 14)."""
+
+import random
+
+import pytest
+
+from assets_service.content.ranges import MOST_RANGES, ByteRange, RangeNotSatisfiable, parse_ranges
+
+SIZE = 1000
+
+
+@pytest.mark.parametrize(
+    ("header", "ranges"),
+    [
+        (None, []),
+        ("bytes=0-0", [(0, 1)]),
+        ("bytes=0-499", [(0, 500)]),
+        ("bytes=500-", [(500, 1000)]),
+        ("bytes=-1", [(999, 1000)]),
+        ("bytes=-500", [(500, 1000)]),
+        ("bytes=-5000", [(0, 1000)]),
+        ("bytes=990-99999", [(990, 1000)]),
+        ("Bytes=0-1", [(0, 2)]),
+        ("bytes=0-0, -1", [(0, 1), (999, 1000)]),
+        ("bytes=0-0,2000-3000", [(0, 1)]),
+        ("bytes=5-9,\t0-1", [(5, 10), (0, 2)]),
+        # Another unit is none of ours, and so there is no Range.
+        ("items=0-1", []),
+        # Together more than the file.
+        ("bytes=0-,0-,0-", []),
+        ("bytes=" + ",".join(["0-0"] * (MOST_RANGES + 1)), []),
+    ],
+)
+def test_wanted_parts(header: str | None, ranges: list[tuple[int, int]]) -> None:
+    assert list(parse_ranges(header, SIZE)) == [ByteRange(*found) for found in ranges]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "bytes=1000-",
+        "bytes=1000-2000",
+        "bytes=-0",
+        "bytes=",
+        "bytes=-",
+        "bytes=a-b",
+        "bytes=5-2",
+        "bytes=1",
+        "bytes=0-1;2-3",
+        "bytes=0-0,x",
+        "bytes=--1",
+        "bytes=+1-2",
+        "bytes=٣-٤",
+        "bytes=0x1-2",
+        "bytes=99999999999999999999-",
+        "bytes= 0 - 1",
+    ],
+)
+def test_parts_that_there_are_not_are_refused_with_the_size(header: str) -> None:
+    with pytest.raises(RangeNotSatisfiable) as refused:
+        parse_ranges(header, SIZE)
+    assert refused.value.headers["Content-Range"] == f"bytes */{SIZE}"
+
+
+def test_no_header_leads_out_of_the_file() -> None:
+    generator = random.Random(11)
+    for _ in range(3000):
+        spec = "".join(generator.choices("0123456789-, ", k=generator.randrange(0, 20)))
+        try:
+            ranges = parse_ranges(f"bytes={spec}", SIZE)
+        except RangeNotSatisfiable:
+            continue
+        assert all(0 <= found.start < found.stop <= SIZE for found in ranges)
