@@ -1,11 +1,13 @@
 """What changes notes."""
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 from uuid import UUID
 
 from notes_service.notes.rules import Note, changed, new_note
 from notes_service.notes.schemas import NoteIn, NoteOut
+from notes_service.notes.words import words_of
 from notes_service.preconditions import IfMatch, required
 from servicekit.clock import Clock
 from servicekit.errors import NotFound, ServiceUnavailable, UnprocessableContent
@@ -13,6 +15,8 @@ from servicekit.idempotency import Answer, Attempt
 
 # Only `If-Match: *` gets beyond the first: it stands for whichever version the others leave behind.
 MAX_TRIES: Final = 10
+# Characters from which on a text is not taken apart between other requests, but beside them.
+LONG_TEXT: Final = 32 * 1024
 
 
 class NoteNotFound(NotFound):
@@ -39,7 +43,7 @@ class CreatesNotes(Protocol):
     async def stored(self, attempt: Attempt) -> Answer | None:
         """Return the answer that this attempt got before. Raises `KeyReused`."""
 
-    async def create(self, attempt: Attempt, note: Note, answer: Answer) -> Answer:
+    async def create(self, attempt: Attempt, note: Note, words: Sequence[str], answer: Answer) -> Answer:
         """Add the note and tell others of it, once per attempt; return the answer, or the stored one."""
 
 
@@ -50,7 +54,7 @@ class ChangesNotes(Protocol):
     async def find_version(self, owner_id: UUID, note_id: UUID) -> int | None:
         """Return the note's version if it is this owner's."""
 
-    async def save(self, note: Note) -> Note | None:
+    async def save(self, note: Note, words: Sequence[str]) -> Note | None:
         """Store the note in place of the version before; return it as stored, or None when that is not there."""
 
     async def remove(self, owner_id: UUID, note_id: UUID, version: int) -> bool:
@@ -77,7 +81,9 @@ class NoteActions:
             return stored
         await self._check_attachments(owner_id, content.attachments)
         note = new_note(owner_id, content, self._clock())
-        return await self._ledger.create(attempt, note, created(note))
+        # Before the transaction, like everything that takes its time.
+        words = await words_by_which(note)
+        return await self._ledger.create(attempt, note, words, created(note))
 
     async def change(self, owner_id: UUID, note_id: UUID, condition: IfMatch | None, fields: Mapping[str, Any]) -> Note:
         """Give fields new values and return the note.
@@ -95,7 +101,7 @@ class NoteActions:
             known.update(note.attachments)
             await self._check_attachments(owner_id, [item for item in new.attachments if item not in known])
             known.update(new.attachments)
-            if saved := await self._notes.save(new):
+            if saved := await self._notes.save(new, await words_by_which(new)):
                 return saved
             # Somebody was faster: look again, which ends in 404 or 412, or for `*` in another try.
         raise NoteContended
@@ -121,6 +127,14 @@ class NoteActions:
                     {"field": "body.attachments", "message": f"no asset of yours: {asset_id}"} for asset_id in missing
                 ]
             )
+
+
+async def words_by_which(note: Note) -> list[str]:
+    """Return the words by which a note is found."""
+    if len(note.body) < LONG_TEXT:
+        return words_of(note.title, note.body)
+    # Up to 50 ms: other requests go on meanwhile.
+    return await asyncio.to_thread(words_of, note.title, note.body)
 
 
 def created(note: Note) -> Answer:

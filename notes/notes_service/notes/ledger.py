@@ -1,5 +1,6 @@
 """Creates notes: the key's claim, the note, the fact and the stored answer commit together, or not at all."""
 
+from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -40,7 +41,7 @@ class Ledger:
         """Return the answer that this attempt got before. Raises `KeyReused`."""
         return await self._keys.peek(attempt)
 
-    async def create(self, attempt: Attempt, note: Note, answer: Answer) -> Answer:
+    async def create(self, attempt: Attempt, note: Note, words: Sequence[str], answer: Answer) -> Answer:
         """Add the note and tell others of it, once per attempt; return the answer, or the stored one.
 
         Raises `KeyInUse` and `KeyReused` for the attempt, and what `AdmitsOwners` raises.
@@ -49,7 +50,7 @@ class Ledger:
 
         async def effect(session: AsyncClientSession) -> Answer:
             await self._owners.admit(session, note.owner_id)
-            await self._notes.add(session, note)
+            await self._notes.add(session, note, words)
             await self._outbox.record(session, fact)
             return answer
 

@@ -10,7 +10,6 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from notes_service.notes.queries import NoteFilter
 from notes_service.notes.rules import Note
-from notes_service.notes.words import words_of
 from servicekit.mongo import Document
 
 COLLECTION_NAME: Final = "notes"
@@ -35,7 +34,7 @@ class NoteStore:
     def __init__(self, database: AsyncDatabase[Document]) -> None:
         self._notes = database[COLLECTION_NAME]
 
-    async def add(self, session: AsyncClientSession, note: Note) -> None:
+    async def add(self, session: AsyncClientSession, note: Note, words: Sequence[str]) -> None:
         """Add a note within the caller's transaction."""
         fixed = {
             "_id": note.id,
@@ -44,7 +43,7 @@ class NoteStore:
             "version": note.version,
             "publication": note.publication,
         }
-        await self._notes.insert_one({**fixed, **_content(note)}, session=session)
+        await self._notes.insert_one({**fixed, **_content(note, words)}, session=session)
 
     async def find(self, owner_id: UUID, note_id: UUID) -> Note | None:
         """Return the note if it is this owner's."""
@@ -56,11 +55,11 @@ class NoteStore:
         document = await self._notes.find_one({"_id": note_id, "owner_id": owner_id}, {"version": True})
         return None if document is None else document["version"]
 
-    async def save(self, note: Note) -> Note | None:
+    async def save(self, note: Note, words: Sequence[str]) -> Note | None:
         """Store the note in place of the version before; return it as stored, or None when that is not there."""
         document = await self._notes.find_one_and_update(
             {"_id": note.id, "owner_id": note.owner_id, "version": note.version - 1},
-            {"$set": {**_content(note), "version": note.version}},
+            {"$set": {**_content(note, words), "version": note.version}},
             projection=_SHOWN,
             return_document=ReturnDocument.AFTER,
         )
@@ -79,7 +78,8 @@ class NoteStore:
         self, owner_id: UUID, wanted: NoteFilter, after: UUID | None, limit: int
     ) -> Sequence[tuple[UUID, int]]:
         """Return ids of notes and the sizes of their bodies from the newest on, those after a position."""
-        found = self._notes.find(query_of(owner_id, wanted, after), {"size": True})
+        query, index = query_of(owner_id, wanted, after)
+        found = self._notes.find(query, {"size": True}).hint(index)
         page = found.sort("_id", DESCENDING).limit(limit).max_time_ms(LIST_MILLISECONDS)
         return [(document["_id"], document["size"]) async for document in page]
 
@@ -89,16 +89,23 @@ class NoteStore:
         return [note_of(document) async for document in found.sort("_id", DESCENDING)]
 
 
-def query_of(owner_id: UUID, wanted: NoteFilter, after: UUID | None) -> Document:
-    """Return the query for notes after a position in the list."""
+def query_of(owner_id: UUID, wanted: NoteFilter, after: UUID | None) -> tuple[Document, str]:
+    """Return the query for notes after a position in the list, and the index that it reads.
+
+    The server would choose by what it met before: for somebody with few notes it may read everybody's.
+    """
     query: Document = {"owner_id": owner_id}
+    index = "by_owner"
     if wanted.tag is not None:
         query["tags"] = wanted.tag
+        index = "by_tag"
     if wanted.words is not None:
-        query["words"] = {"$all": list(wanted.words)}
+        # It looks up the first word and reads the rest of those notes: long words are the rarer ones.
+        query["words"] = {"$all": sorted(wanted.words, key=len, reverse=True)}
+        index = "by_word"
     if after is not None:
         query["_id"] = {"$lt": after}
-    return query
+    return query, index
 
 
 def note_of(document: Document) -> Note:
@@ -107,13 +114,13 @@ def note_of(document: Document) -> Note:
     return Note(id=document["_id"], **fields)
 
 
-def _content(note: Note) -> Document:
+def _content(note: Note, words: Sequence[str]) -> Document:
     return {
         "title": note.title,
         "body": note.body,
         "tags": list(note.tags),
         "attachments": list(note.attachments),
         "updated_at": note.updated_at,
-        "words": words_of(note.title, note.body),
+        "words": list(words),
         "size": len(note.body.encode()),
     }

@@ -1,0 +1,187 @@
+"""Measure one owner's lists and searches at 10³ and 10⁵ notes, and the word index against MongoDB's text index.
+
+    .venv/bin/python load/bench_notes.py [--notes 100000] [--rounds 200]
+
+The notes lie in a MongoDB of the script's own. Printed are medians of one query each, run in turn, and the ratio of the
+large collection to the small one. Differences below 15 % are ties. Most of the minute or two is the filling.
+"""
+
+import argparse
+import asyncio
+import random
+import statistics
+import string
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice, product
+from pathlib import Path
+from uuid import UUID
+
+from pydantic import SecretStr
+from pymongo import TEXT, IndexModel
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import PyMongoError
+from uuid_utils.compat import uuid7
+
+from local_platform.stores import running_stores
+from notes_service.database import migrate
+from notes_service.notes import store
+from notes_service.notes.queries import NoteFilter, NoteQueries
+from notes_service.notes.store import NoteStore
+from notes_service.notes.words import words_of
+from servicekit import mongo
+from servicekit.clock import utc_now
+from servicekit.mongo import Document
+
+SMALL = 1_000
+BATCH = 1_000
+VOCABULARY = ["".join(letters) for letters in islice(product(string.ascii_lowercase, repeat=4), 3_000)]
+# In every note; in one of fifty; in one of 3,000 or so.
+COMMON, USUAL, RARE = "the", "often", VOCABULARY[-1]
+TEXT_INDEX = IndexModel([("owner_id", 1), ("title", TEXT), ("body", TEXT)], name="text", default_language="none")
+
+Query = Callable[[], Awaitable[object]]
+
+
+def text_of(number: int, rng: random.Random) -> str:
+    """Return the body of a note: some twenty words, the rare ones rarely."""
+    words = rng.choices(VOCABULARY, k=16)
+    return " ".join([COMMON, *words, *([USUAL] if number % 50 == 0 else [])])
+
+
+async def fill(database: AsyncDatabase[Document], owner: UUID, number: int) -> None:
+    """Add notes of one owner."""
+    rng = random.Random(number)
+    for start in range(0, number, BATCH):
+        documents = []
+        for index in range(start, min(start + BATCH, number)):
+            body, now = text_of(index, rng), utc_now()
+            documents.append(
+                {
+                    "_id": uuid7(),
+                    "owner_id": owner,
+                    "title": f"note {index}",
+                    "body": body,
+                    "tags": [f"tag{index % 10}"],
+                    "attachments": [],
+                    "created_at": now,
+                    "updated_at": now,
+                    "version": 1,
+                    "publication": 0,
+                    "words": words_of(f"note {index}", body),
+                    "size": len(body),
+                }
+            )
+        await database[store.COLLECTION_NAME].insert_many(documents, ordered=False)
+
+
+async def middle(notes: NoteStore, owner: UUID, number: int) -> UUID:
+    """Return the id of the note in the middle of the owner's list."""
+    found = await notes.newest(owner, NoteFilter(), None, number // 2)
+    return found[-1][0]
+
+
+def pages(notes: NoteStore, owner: UUID, after: UUID) -> dict[str, Query]:
+    """Return the service's own queries."""
+    queries = NoteQueries(notes)
+
+    def page(tag: str | None = None, text: str | None = None) -> Query:
+        return lambda: queries.page(owner, NoteFilter.of(tag, text), None, 20)
+
+    async def deep() -> object:
+        return await notes.several(owner, [key for key, _ in await notes.newest(owner, NoteFilter(), after, 20)])
+
+    return {
+        "first page": page(),
+        "page in the middle": deep,
+        "page of a tag": page(tag="tag3"),
+        "word in every note": page(text=COMMON),
+        "word in 1 of 50": page(text=USUAL),
+        "rare word": page(text=RARE),
+        "common and rare word": page(text=f"{COMMON} {RARE}"),
+    }
+
+
+def text_searches(database: AsyncDatabase[Document], owner: UUID) -> dict[str, Query]:
+    """Return the same searches over a text index, in the same order of results."""
+
+    def search(text: str) -> Query:
+        wanted = {"owner_id": owner, "$text": {"$search": text}}
+        return lambda: database[store.COLLECTION_NAME].find(wanted).sort("_id", -1).limit(20).to_list()
+
+    return {
+        "word in every note": search(COMMON),
+        "word in 1 of 50": search(USUAL),
+        "rare word": search(RARE),
+        "common and rare word": search(f'"{COMMON}" "{RARE}"'),
+    }
+
+
+async def medians(queries: dict[str, Query], rounds: int) -> dict[str, float]:
+    """Return the median milliseconds of each query; each round runs all of them."""
+    times: dict[str, list[float]] = {name: [] for name in queries}
+    for _ in range(rounds):
+        for name, query in queries.items():
+            started = time.perf_counter()
+            await query()
+            times[name].append((time.perf_counter() - started) * 1000)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def show(title: str, small: dict[str, float], large: dict[str, float], number: int) -> None:
+    """Print one table."""
+    print(f"\n{title}\n{'ms, median':24}{SMALL:>10,}{number:>12,}{'ratio':>9}")
+    for name, milliseconds in small.items():
+        print(f"{name:24}{milliseconds:10.2f}{large[name]:12.2f}{large[name] / milliseconds:9.2f}")
+
+
+async def largest_note(database: AsyncDatabase[Document], words: Sequence[str]) -> str:
+    """Insert a note of 1 MiB that consists of different words; return how that went."""
+    document = {"_id": uuid7(), "owner_id": uuid7(), "title": "", "body": " ".join(words)[: 1024 * 1024], "size": 0}
+    started = time.perf_counter()
+    document["words"] = words_of(document["body"])
+    extracted = time.perf_counter()
+    try:
+        await database[store.COLLECTION_NAME].insert_one(document)
+    except PyMongoError as error:
+        return f"refused by the server: {str(error).partition(', full error')[0][:110]}"
+    finally:
+        inserted = time.perf_counter()
+    return f"{(extracted - started) * 1000:.0f} ms for its words, {(inserted - extracted) * 1000:.0f} ms to insert"
+
+
+async def main(number: int, rounds: int) -> None:
+    """Fill, measure, replace the word index by a text index, measure again."""
+    owners = {SMALL: uuid7(), number: uuid7()}
+    many_words = ["".join(letters) for letters in islice(product(string.ascii_lowercase, repeat=4), 210_000)]
+    with tempfile.TemporaryDirectory() as folder:
+        async with running_stores(Path(folder), engines=["mongo"]) as stores:
+            client = mongo.create_client(SecretStr(stores.mongo_url("bench")), application="bench")
+            database = mongo.database(client)
+            collection = database[store.COLLECTION_NAME]
+            await migrate(database)
+            for size, owner in owners.items():
+                await fill(database, owner, size)
+            notes = NoteStore(database)
+            own = [
+                await medians(pages(notes, owner, await middle(notes, owner, size)), rounds)
+                for size, owner in owners.items()
+            ]
+            show("this service", own[0], own[1], number)
+            print("1 MiB of different words:", await largest_note(database, many_words))
+
+            await collection.drop_index("by_word")
+            await collection.create_indexes([TEXT_INDEX])
+            text = [await medians(text_searches(database, owner), max(3, rounds // 10)) for owner in owners.values()]
+            show("the same with a text index", text[0], text[1], number)
+            print("1 MiB of different words:", await largest_note(database, many_words))
+            await mongo.close(client)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--notes", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=200)
+    arguments = parser.parse_args()
+    asyncio.run(main(arguments.notes, arguments.rounds))

@@ -1,0 +1,239 @@
+"""Lists: pages by keyset, tags, search, and whatever else a client may put into a query."""
+
+from typing import Any
+
+import pytest
+from uuid_utils.compat import uuid7
+
+from notes_service.notes.queries import NoteFilter
+from notes_service.notes.store import query_of
+from servicekit.cursors import encode_cursor
+
+MEBIBYTE = 1024 * 1024
+
+
+async def pages_of(user: Any, **params: Any) -> list[list[str]]:
+    """Follow the cursors to the end; return the titles of each page."""
+    pages, cursor = [], {}
+    while True:
+        answer = await user.get(params={**params, **cursor})
+        assert answer.status_code == 200, answer.text
+        assert list(answer.json()) == ["items", "next_cursor"]
+        pages.append([item["title"] for item in answer.json()["items"]])
+        if answer.json()["next_cursor"] is None:
+            return pages
+        cursor = {"cursor": answer.json()["next_cursor"]}
+
+
+async def test_pages_show_each_note_once_the_newest_first(user: Any, stranger: Any) -> None:
+    for number in range(7):
+        await user.created(title=str(number))
+        await stranger.created(title="not yours")
+
+    assert await pages_of(user, limit=3) == [["6", "5", "4"], ["3", "2", "1"], ["0"]]
+    assert await pages_of(user, limit=7) == [["6", "5", "4", "3", "2", "1", "0"]]
+    assert await pages_of(user) == [["6", "5", "4", "3", "2", "1", "0"]]
+
+
+async def test_items_are_whole_notes(user: Any) -> None:
+    note = await user.created(body="text", tags=["t"])
+
+    assert (await user.get()).json() == {"items": [note], "next_cursor": None}
+
+
+async def test_what_changes_between_two_pages_neither_repeats_nor_hides_the_rest(user: Any) -> None:
+    notes = [await user.created(title=str(number)) for number in range(6)]
+    first = (await user.get(params={"limit": 2})).json()
+    await user.created(title="new")
+    await user.edit(notes[3]["id"], "*", title="edited")
+    # The very note that the cursor names.
+    await user.delete(notes[4]["id"])
+
+    second = (await user.get(params={"limit": 9, "cursor": first["next_cursor"]})).json()
+
+    assert [item["title"] for item in second["items"]] == ["edited", "2", "1", "0"]
+
+
+async def test_a_tag_selects_the_notes_that_have_exactly_it(user: Any, stranger: Any) -> None:
+    for title, tags in {"1": ["a"], "2": ["a", "b"], "3": ["ab"], "4": ["A"], "5": []}.items():
+        await user.created(title=title, tags=tags)
+    await stranger.created(title="not yours", tags=["a"])
+
+    assert await user.titles(tag="a") == ["2", "1"]
+    assert await user.titles(tag="c") == []
+    assert await pages_of(user, tag="a", limit=1) == [["2"], ["1"]]
+    assert len(await user.titles(tag="")) == 5
+
+
+async def test_a_search_finds_notes_with_all_words(user: Any, stranger: Any) -> None:
+    for title, body in {"Blue moon": "rises", "moon": "is blue, and full", "blues": "moonlight", "Mönd": "été"}.items():
+        await user.created(title=title, body=body)
+    await stranger.created(title="blue moon")
+
+    assert await user.titles(q="moon") == ["moon", "Blue moon"]
+    assert await user.titles(q="BLUE moon") == ["moon", "Blue moon"]
+    assert await user.titles(q="moon full") == ["moon"]
+    assert await user.titles(q="mond ete") == ["Mönd"]
+    assert await user.titles(q="moo") == []
+    assert await user.titles(q="moon nothing") == []
+    assert await pages_of(user, q="moon", limit=1) == [["moon"], ["Blue moon"]]
+
+
+async def test_a_search_follows_edits_at_once(user: Any) -> None:
+    note = await user.created(title="t", body="before")
+    await user.edit(note["id"], "*", "PATCH", body="after")
+    assert (await user.titles(q="before"), await user.titles(q="after t")) == ([], ["t"])
+
+    await user.edit(note["id"], "*", "PATCH", title="other")
+    assert (await user.titles(q="t"), await user.titles(q="other after")) == ([], ["other"])
+
+    await user.delete(note["id"])
+    assert await user.titles(q="after") == []
+
+
+async def test_tag_and_search_select_together(user: Any) -> None:
+    await user.created(title="1", body="word", tags=["a"])
+    await user.created(title="2", body="word", tags=["b"])
+
+    assert await user.titles(q="word", tag="a") == ["1"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-word",
+        '"word"',
+        '"word',
+        "word\x00",
+        "\x00word",
+        "$where word",
+        '{"$ne": word}',
+        "\\word",
+        "word;",
+        ".*word.*",
+        "word" + " " * 150,
+    ],
+)
+async def test_a_search_knows_words_and_nothing_else(user: Any, text: str) -> None:
+    """No sign means anything: what is left are words, all of which have to be there."""
+    await user.created(title="1", body="word")
+    await user.created(title="2", body="word where ne")
+
+    found = await user.titles(q=text)
+
+    assert found == (["2"] if "$" in text else ["2", "1"])
+
+
+@pytest.mark.parametrize("text", ["!", '"', "-", "\x00", "$", "_", ". * ?"])
+async def test_a_search_for_no_word_finds_nothing(user: Any, text: str) -> None:
+    await user.created(body='! " - $ _ . * ?')
+
+    assert (await user.get(params={"q": text})).json() == {"items": [], "next_cursor": None}
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t"])
+async def test_a_blank_search_is_none(user: Any, text: str) -> None:
+    await user.created(title="1")
+
+    assert await user.titles(q=text) == ["1"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "tag[$ne]=x",
+        "q[$gt]=",
+        "limit[$gt]=1",
+        "owner_id=x",
+        "$where=1",
+        "tag=%7B%22%24ne%22%3A1%7D",
+        "tag=%00",
+        "tag=%ff",
+        "q=%ed%a0%80",
+    ],
+)
+async def test_operators_in_a_query_are_inert(user: Any, stranger: Any, query: str) -> None:
+    await stranger.created(title="not yours", tags=["x"])
+    await user.created(title="yours")
+
+    answer = await user.get(f"?{query}")
+
+    assert answer.status_code == 200
+    assert {item["title"] for item in answer.json()["items"]} <= {"yours"}
+
+
+@pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 101}, {"limit": "x"}, {"tag": "x" * 51}, {"q": "x" * 201}])
+async def test_a_query_beyond_its_bounds_is_refused(user: Any, params: dict[str, Any]) -> None:
+    assert (await user.get(params=params)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "x",
+        "%00",
+        "WyJ4Il0",
+        encode_cursor(["x"]),
+        encode_cursor([{"$gt": ""}]),
+        encode_cursor([None]),
+        encode_cursor([]),
+        encode_cursor([str(uuid7()), 1]),
+        encode_cursor([{"$where": "1"}]),
+        "e30",
+        "x" * 513,
+    ],
+)
+async def test_a_forged_cursor_is_refused(user: Any, cursor: str) -> None:
+    assert (await user.get(f"?cursor={cursor}")).status_code == 422
+
+
+async def test_anothers_cursor_shows_nothing_of_theirs(user: Any, stranger: Any) -> None:
+    for number in range(3):
+        await stranger.created(title=f"not yours {number}")
+        await user.created(title=str(number))
+    theirs = (await stranger.get(params={"limit": 1})).json()["next_cursor"]
+
+    assert await user.titles(cursor=theirs) == ["1", "0"]
+
+
+async def test_a_page_of_long_notes_ends_early_and_leads_on(user: Any) -> None:
+    for number in range(6):
+        await user.created(title=str(number), body="x" * MEBIBYTE)
+
+    assert await pages_of(user, limit=100) == [["5", "4", "3", "2"], ["1", "0"]]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (NoteFilter(), "by_owner"),
+        (NoteFilter(tag="a"), "by_tag"),
+        (NoteFilter(words=["b", "a"]), "by_word"),
+        (NoteFilter(tag="a", words=["b"]), "by_word"),
+    ],
+)
+async def test_every_list_reads_one_index_in_order(database: Any, wanted: NoteFilter, index: str) -> None:
+    """No sorting, and no reading over what the page does not show."""
+    owner = uuid7()
+    await database["notes"].insert_many(
+        [{"_id": uuid7(), "owner_id": owner, "tags": ["a"], "words": ["a", "b"], "size": 1} for _ in range(500)]
+    )
+    query, hint = query_of(owner, wanted, uuid7())
+
+    plan = await database.command(
+        "explain",
+        {"find": "notes", "filter": query, "hint": hint, "projection": {"size": 1}, "sort": {"_id": -1}, "limit": 21},
+        verbosity="executionStats",
+        codec_options=database.codec_options,
+    )
+
+    stages = str(plan["queryPlanner"]["winningPlan"])
+    assert f"'indexName': '{index}'" in stages
+    assert "'SORT'" not in stages
+    assert plan["executionStats"]["totalKeysExamined"] <= 25
+
+
+async def test_a_long_word_is_looked_up_before_a_short_one(database: Any) -> None:
+    query, _ = query_of(uuid7(), NoteFilter.of(None, "of the platform"), None)
+
+    assert query["words"] == {"$all": ["platform", "the", "of"]}
