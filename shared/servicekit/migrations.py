@@ -119,15 +119,10 @@ def _run(connection: "Connection", metadata: "MetaData") -> None:
     def include(_object: Any, name: str | None, type_: str, _reflected: bool, _compare_to: Any) -> bool:
         return not (type_ == "table" and name in skipped)
 
-    def drop_empty(_context: Any, _revision: Any, directives: list[Any]) -> None:
-        if directives and directives[0].upgrade_ops.is_empty():
-            directives.clear()
-
     context.configure(
         connection=connection,
         target_metadata=metadata,
         include_object=include,
-        process_revision_directives=drop_empty,
         compare_server_default=True,
     )
     with context.begin_transaction():
@@ -143,7 +138,17 @@ def _upgrade(connection: "Connection", folder: Path) -> None:
 def _write_revision(connection: "Connection", folder: Path, message: str, revision: str) -> Path | None:
     from alembic import command
 
-    script = command.revision(_config(folder, connection), message, autogenerate=True, rev_id=revision)
+    def drop_empty(_context: Any, _revision: Any, directives: list[Any]) -> None:
+        if directives[0].upgrade_ops.is_empty():
+            directives.clear()
+
+    script = command.revision(
+        _config(folder, connection),
+        message,
+        autogenerate=True,
+        rev_id=revision,
+        process_revision_directives=drop_empty,
+    )
     return None if script is None or isinstance(script, list) else Path(script.path)
 
 
