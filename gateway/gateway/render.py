@@ -2,6 +2,7 @@
 
 <target>/nginx.conf      link to the static entry point
 <target>/static          link to the static files
+<target>/swagger-ui      link to Swagger UI's files, which /docs loads
 <target>/rendered/       what depends on settings and servers
 <target>/temp/           buffered bodies
 <target>/nginx.pid, access.log   written by NGINX
@@ -11,6 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from gateway import blocks
@@ -36,11 +38,13 @@ def render(
     target: Path,
     *,
     static_files: Path = STATIC_FILES,
+    swagger_ui: Path | None = None,
 ) -> None:
     """Write the configuration into `target`, which is created if it is missing.
 
     `servers` maps each service of the catalog to its `host:port` list; a DNS name stands for all its addresses and
-    needs `settings.resolver`. Each file is replaced whole, so a gateway that runs on `target` may reload afterwards.
+    needs `settings.resolver`. `swagger_ui` is the folder of Swagger UI's files, by default the installed package's.
+    Each file is replaced whole, so a gateway that runs on `target` may reload afterwards.
 
     Raises `RenderError` for a service without servers, servers of an unknown service, or a name that is none.
     """
@@ -50,6 +54,7 @@ def render(
     for name, text in files.items():
         _replace(target / "rendered" / name, text)
     _link(target / "static", static_files)
+    _link(target / "swagger-ui", swagger_ui or _installed_swagger_ui())
     _link(target / "nginx.conf", Path("static") / "nginx.conf")
 
 
@@ -62,6 +67,8 @@ def rendered_files(settings: GatewaySettings, catalog: Catalog, servers: Servers
         "trusted_proxies.conf": blocks.trusted_proxies(settings),
         "http/access_log.conf": blocks.access_log(settings),
         "http/cors.conf": blocks.cors(settings),
+        "files.conf": blocks.files(settings),
+        "http/file_sending.conf": blocks.file_sending(settings),
         "http/limit_zones.conf": blocks.limit_zones(settings),
         "http/tokens.conf": blocks.tokens(settings, catalog, servers),
         "http/tracing.conf": blocks.tracing(settings),
@@ -71,6 +78,14 @@ def rendered_files(settings: GatewaySettings, catalog: Catalog, servers: Servers
         "limits/upload.conf": blocks.limit("upload", settings.rate_upload),
         "limits/upload_size.conf": blocks.upload_size(settings),
     }
+
+
+def _installed_swagger_ui() -> Path:
+    # Found and not imported: the package would bring FastAPI along, and only its files are wanted.
+    package = find_spec("fastapi_swagger")
+    if package is None or package.origin is None:
+        raise RenderError("Swagger UI's files are missing: install fastapi-swagger, or say where they are")
+    return Path(package.origin).parent / "resources"
 
 
 def _check(settings: GatewaySettings, catalog: Catalog, servers: Servers) -> None:

@@ -68,8 +68,6 @@ UNREACHABLE = [
     "/metrics",
     "/ready",
     "/health",
-    "/docs",
-    "/openapi.json",
     "/internal/anything",
     "/api",
     "/api/",

@@ -1,0 +1,57 @@
+/*
+ * GET /openapi.json: the API documents of all services as one, as far as clients can reach it.
+ */
+
+// What the gateway routes; probes, metrics and internal routes of services are no part of the public API.
+const ROUTED = /^\/(?:api\/v1|\.well-known)\//;
+const SCHEMAS = '"#/components/schemas/';
+
+async function merged(r) {
+    const pools = r.variables.service_pools.split(' ').filter(pool => pool !== '');
+    const answers = await Promise.all(pools.map(pool => r.subrequest('/-/openapi/' + pool)));
+    const document = {
+        openapi: '3.1.0',
+        info: { title: 'Baseplate', version: '1' },
+        servers: [{ url: '/' }],
+        paths: {},
+        components: { schemas: {}, securitySchemes: {} },
+        tags: [],
+    };
+    const missing = [];
+    pools.forEach((pool, index) => {
+        const service = pool.replace(/_v[0-9]+$/, '');
+        const answer = answers[index];
+        if (answer.status !== 200) {
+            missing.push(service);
+            return;
+        }
+        add(document, service, answer.responseText);
+    });
+    if (missing.length > 0) {
+        document.info.description = 'Away at the moment, so not listed here: ' + missing.join(', ') + '.';
+    }
+    r.headersOut['Content-Type'] = 'application/json';
+    // A release may bring new routes.
+    r.headersOut['Cache-Control'] = 'no-cache';
+    r.return(missing.length < pools.length ? 200 : 503, JSON.stringify(document));
+}
+
+function add(document, service, text) {
+    // Two services may give the same name to different schemas.
+    const theirs = JSON.parse(text.split(SCHEMAS).join(SCHEMAS + service + '.'));
+    Object.keys(theirs.paths).filter(path => ROUTED.test(path)).forEach(path => {
+        const operations = theirs.paths[path];
+        Object.keys(operations).forEach(method => {
+            operations[method].tags = [service];
+        });
+        document.paths[path] = operations;
+    });
+    const components = theirs.components || {};
+    Object.keys(components.schemas || {}).forEach(name => {
+        document.components.schemas[service + '.' + name] = components.schemas[name];
+    });
+    Object.assign(document.components.securitySchemes, components.securitySchemes);
+    document.tags.push({ name: service, description: theirs.info.title });
+}
+
+export default { merged };
