@@ -1,0 +1,191 @@
+"""Notes as a frontend uses them: through the gateway, over two replicas, with the other services behind."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+
+SignIn = Callable[[], Awaitable[Any]]
+NOTES = "/api/v1/notes"
+# What the page promises: a change shows within five seconds.
+SHOWN_WITHIN = 5.0
+
+
+async def create(gateway: httpx2.AsyncClient, user: Any, **fields: Any) -> httpx2.Response:
+    answer = await gateway.post(NOTES, headers=user.headers, json={"title": "a title", **fields})
+    assert answer.status_code == 201, answer.text
+    return answer
+
+
+async def publish(gateway: httpx2.AsyncClient, user: Any, note: httpx2.Response) -> str:
+    answer = await gateway.post(f"{note.headers['Location']}/publish", headers=user.headers)
+    assert answer.status_code == 200, answer.text
+    url: str = answer.json()["url"]
+    return url
+
+
+async def test_a_compressed_note_is_edited_by_the_tag_that_came_with_it(
+    gateway: httpx2.AsyncClient, sign_in: SignIn
+) -> None:
+    user = await sign_in()
+    path = (await create(gateway, user, body="a long text " * 100)).headers["Location"]
+
+    read = await gateway.get(path, headers=user.headers)
+    assert read.headers["Content-Encoding"] == "gzip"
+    assert read.headers["ETag"].startswith("W/")
+
+    unchanged = await gateway.get(path, headers={**user.headers, "If-None-Match": read.headers["ETag"]})
+    assert unchanged.status_code == 304
+    edited = await gateway.patch(path, headers={**user.headers, "If-Match": read.headers["ETag"]}, json={"title": "b"})
+    assert (edited.status_code, edited.json()["title"]) == (200, "b")
+    stale = await gateway.delete(path, headers={**user.headers, "If-Match": read.headers["ETag"]})
+    assert stale.status_code == 412
+    assert (await gateway.delete(path, headers=user.headers)).status_code == 428
+    assert (await gateway.delete(path, headers={**user.headers, "If-Match": "*"})).status_code == 204
+
+
+async def test_the_owner_alone_sees_and_changes_a_note(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
+    owner, stranger = await sign_in(), await sign_in()
+    path = (await create(gateway, owner)).headers["Location"]
+
+    for method in ("GET", "PUT", "PATCH", "DELETE"):
+        body = {"json": {"title": "mine"}} if method in ("PUT", "PATCH") else {}
+        assert (await gateway.request(method, path, headers=stranger.headers, **body)).status_code == 404
+        assert (await gateway.request(method, path, **body)).status_code == 401
+    for action in ("POST", "DELETE"):
+        assert (await gateway.request(action, f"{path}/publish", headers=stranger.headers)).status_code == 404
+    assert (await gateway.get(NOTES, headers=stranger.headers)).json()["items"] == []
+    assert (await gateway.get(path, headers=owner.headers)).json()["title"] == "a title"
+
+
+async def test_of_eight_edits_at_once_one_wins(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
+    user = await sign_in()
+    note = await create(gateway, user)
+    headers = {**user.headers, "If-Match": note.headers["ETag"]}
+
+    answers = await asyncio.gather(
+        *(gateway.put(note.headers["Location"], headers=headers, json={"title": str(number)}) for number in range(8))
+    )
+
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 412: 7}
+
+
+async def test_ten_posts_with_one_key_make_one_note(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
+    user, key = await sign_in(), str(uuid4())
+
+    async def post() -> httpx2.Response:
+        return await gateway.post(NOTES, headers={**user.headers, "Idempotency-Key": key}, json={"title": "one"})
+
+    answers = await asyncio.gather(*(post() for _ in range(10)))
+
+    assert {answer.status_code for answer in answers} <= {201, 409}
+    created = [answer for answer in answers if answer.status_code == 201]
+    assert len({answer.json()["id"] for answer in created}) == 1
+    assert sum("Idempotency-Replayed" not in answer.headers for answer in created) == 1
+    assert len((await gateway.get(NOTES, headers=user.headers)).json()["items"]) == 1
+
+
+async def test_a_published_note_comes_from_the_cache_and_follows_every_change_within_five_seconds(
+    gateway: httpx2.AsyncClient, sign_in: SignIn
+) -> None:
+    user = await sign_in()
+    note = await create(gateway, user, title="first")
+    url = await publish(gateway, user, note)
+
+    pages = [await gateway.get(url) for _ in range(3)]
+    assert [page.headers["X-Cache"] for page in pages] == ["MISS", "HIT", "HIT"]
+    assert {page.json()["title"] for page in pages} == {"first"}
+
+    headers = {**user.headers, "If-Match": note.headers["ETag"]}
+    assert (await gateway.put(note.headers["Location"], headers=headers, json={"title": "second"})).status_code == 200
+    async with asyncio.timeout(SHOWN_WITHIN):
+        while (await gateway.get(url)).json()["title"] != "second":
+            await asyncio.sleep(0.1)
+
+    assert (await gateway.delete(f"{note.headers['Location']}/publish", headers=user.headers)).status_code == 204
+    async with asyncio.timeout(SHOWN_WITHIN):
+        while (await gateway.get(url)).status_code != 404:
+            await asyncio.sleep(0.1)
+    again = await publish(gateway, user, note)
+    assert again != url
+    assert (await gateway.get(again)).json()["title"] == "second"
+    assert (await gateway.get(url)).status_code == 404
+
+
+async def test_a_page_that_nobody_asked_for_meanwhile_is_not_older_than_five_seconds(
+    gateway: httpx2.AsyncClient, sign_in: SignIn
+) -> None:
+    """The first request after the promised time sees the change, whatever the cache held before."""
+    user = await sign_in()
+    note = await create(gateway, user, title="first")
+    url = await publish(gateway, user, note)
+    assert (await gateway.get(url)).json()["title"] == "first"
+
+    assert (
+        await gateway.delete(note.headers["Location"], headers={**user.headers, "If-Match": "*"})
+    ).status_code == 204
+    await asyncio.sleep(SHOWN_WITHIN)
+
+    assert (await gateway.get(url)).status_code == 404
+
+
+async def test_no_answer_of_one_user_reaches_another_or_nobody(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
+    users = [await sign_in(), await sign_in()]
+    paths = [(await create(gateway, user, title=user.username)).headers["Location"] for user in users]
+
+    for _ in range(3):
+        for user, path in zip(users, paths, strict=True):
+            own = await gateway.get(path, headers=user.headers)
+            assert (own.status_code, own.json()["title"]) == (200, user.username)
+            assert "X-Cache" not in own.headers
+            items = (await gateway.get(NOTES, headers=user.headers)).json()["items"]
+            assert [item["title"] for item in items] == [user.username]
+            assert (await gateway.get(path)).status_code == 401
+        assert (await gateway.get(paths[0], headers=users[1].headers)).status_code == 404
+
+
+async def test_a_public_page_with_a_token_is_no_copy_and_leaves_none(
+    gateway: httpx2.AsyncClient, sign_in: SignIn
+) -> None:
+    user = await sign_in()
+    url = await publish(gateway, user, await create(gateway, user))
+
+    answers = [await gateway.get(url, headers=user.headers), await gateway.get(url)]
+
+    assert [answer.headers["X-Cache"] for answer in answers] == ["BYPASS", "MISS"]
+
+
+async def test_lists_search_and_tags_work_through_the_gateway(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
+    user = await sign_in()
+    for number in range(5):
+        await create(
+            gateway, user, title=f"Nr. {number}", body="Grün wie Gras", tags=["even" if number % 2 == 0 else "odd"]
+        )
+
+    async def titles(**params: Any) -> list[str]:
+        answer = await gateway.get(NOTES, headers=user.headers, params=params)
+        assert answer.status_code == 200, answer.text
+        return [item["title"] for item in answer.json()["items"]]
+
+    assert await titles(q="GRUN gras") == [f"Nr. {number}" for number in (4, 3, 2, 1, 0)]
+    assert await titles(tag="odd") == ["Nr. 3", "Nr. 1"]
+    first = (await gateway.get(NOTES, headers=user.headers, params={"limit": 2})).json()
+    assert await titles(limit=2, cursor=first["next_cursor"]) == ["Nr. 2", "Nr. 1"]
+
+
+async def test_a_new_note_is_counted_by_analytics(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
+    user = await sign_in()
+    note = await create(gateway, user)
+
+    async def events() -> list[dict[str, Any]]:
+        answer = await gateway.get("/api/v1/analytics/events", headers=user.headers, params={"type": "note.created"})
+        items: list[dict[str, Any]] = answer.json()["items"]
+        return items
+
+    async with asyncio.timeout(20):
+        while not (found := await events()):
+            await asyncio.sleep(0.1)
+    assert [event["properties"] for event in found] == [{"note_id": note.json()["id"]}]
