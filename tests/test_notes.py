@@ -189,3 +189,25 @@ async def test_a_new_note_is_counted_by_analytics(gateway: httpx2.AsyncClient, s
         while not (found := await events()):
             await asyncio.sleep(0.1)
     assert [event["properties"] for event in found] == [{"note_id": note.json()["id"]}]
+
+
+async def test_own_files_are_attached_and_others_are_refused(
+    gateway: httpx2.AsyncClient, sign_in: SignIn, running: Any
+) -> None:
+    owner, other = await sign_in(), await sign_in()
+    files = []
+    for user in (owner, other):
+        headers = {**user.headers, "Content-Type": "text/plain", "X-Filename": "a.txt"}
+        upload = await gateway.post("/api/v1/assets", headers=headers, content=b"some text")
+        assert upload.status_code == 201, upload.text
+        files.append(upload.json()["id"])
+
+    note = await create(gateway, owner, attachments=files[:1])
+    assert note.json()["attachments"] == files[:1]
+    for wrong in (files[1], str(uuid4())):
+        refused = await gateway.post(
+            NOTES, headers=owner.headers, json={"title": "x", "attachments": [files[0], wrong]}
+        )
+        assert refused.status_code == 422
+        assert [error["message"] for error in refused.json()["errors"]] == [f"no asset of yours: {wrong}"]
+    assert len((await gateway.get(NOTES, headers=owner.headers)).json()["items"]) == 1
