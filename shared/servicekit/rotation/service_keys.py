@@ -69,9 +69,9 @@ class ServiceKeys:
             self._say(f"done: {pair.name} has the key {pair.target}")
 
     async def _add(self, pairs: Sequence[Pair]) -> None:
-        for pair in _in_phase(pairs, Phase.BEGUN):
+        for pair in (beginning := _in_phase(pairs, Phase.BEGUN)):
             pair.add()
-            self._say(f"added: {pair.target} to {pair.name}")
+        self._tell("added", beginning)
         added = _in_phase(pairs, Phase.ADDED)
         await self._agreement.reach([pair.demand(Need.HELD) for pair in added])
 
@@ -80,16 +80,20 @@ class ServiceKeys:
         promoted = _in_phase(pairs, Phase.ADDED, Phase.PROMOTED)
         for pair in promoted:
             pair.promote()
-            self._say(f"promoted: {pair.target} seals the calls of {pair.name}")
+        self._tell("promoted", promoted)
         await self._agreement.reach([pair.demand(Need.IN_USE) for pair in promoted])
         if promoted:
             await self._let_messages_expire()
 
     async def _retire(self, pairs: Sequence[Pair]) -> None:
-        for pair in _in_phase(pairs, Phase.PROMOTED, Phase.RETIRING):
+        for pair in (retiring := _in_phase(pairs, Phase.PROMOTED, Phase.RETIRING)):
             pair.retire()
-            self._say(f"retired: the old keys of {pair.name}")
+        self._tell("retired", retiring)
         await self._agreement.reach([pair.demand(Need.ALONE) for pair in pairs])
+
+    def _tell(self, step: str, pairs: Sequence[Pair]) -> None:
+        if pairs:
+            self._say(f"{step}: {', '.join(pair.name for pair in pairs)}")
 
     async def _let_messages_expire(self) -> None:
         clock = asyncio.get_running_loop().time

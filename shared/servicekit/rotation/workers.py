@@ -15,8 +15,11 @@ from servicekit.rotation.fleet import Fleet
 
 POLL_SECONDS: Final = 0.25
 ANSWER_SECONDS: Final = 5.0
-# A long wait is reported this often although nothing has changed.
-REMIND_SECONDS: Final = 10.0
+# A wait is mentioned when it takes longer than usual, and again from time to time.
+USUAL_SECONDS: Final = 1.5
+REMIND_SECONDS: Final = 5.0
+# More would bury the rest of the output.
+MENTIONED: Final = 3
 
 Say = Callable[[str], None]
 # Returns what a replica's /metrics answers; raises OSError or TimeoutError without an answer.
@@ -28,9 +31,16 @@ WorkerKeys = Mapping[str, Mapping[str, int]]
 class Need(StrEnum):
     """What a worker has to say about a key."""
 
-    HELD = "hold"
-    IN_USE = "use"
-    ALONE = "hold nothing but"
+    HELD = "held"
+    IN_USE = "in use"
+    ALONE = "alone"
+
+
+_LACKS: Final = {
+    Need.HELD: "lacks the new key of",
+    Need.IN_USE: "does not use the new key yet of",
+    Need.ALONE: "still holds an old key of",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,50 +109,45 @@ class Workers:
     async def reach(self, demands: Sequence[Demand]) -> None:
         """Ask until every worker meets every demand. Raises `WorkersDisagree` with what is still missing."""
         clock = asyncio.get_running_loop().time
-        end = clock() + self._timeout
-        said: list[str] = []
-        remind_at = 0.0
+        end, mention_at = clock() + self._timeout, clock() + USUAL_SECONDS
         while missing := await self._missing(demands):
             if clock() >= end:
                 raise WorkersDisagree(
                     f"after {self._timeout:.0f} s {'; '.join(missing)}. Every key in use is still held by everybody: "
                     "nothing is lost. Put this right and run the command again, it goes on from here"
                 )
-            if missing != said or clock() >= remind_at:
-                self._say("  waiting: " + "; ".join(missing))
-                said, remind_at = missing, clock() + REMIND_SECONDS
+            if clock() >= mention_at:
+                more = f"; {len(missing) - MENTIONED} more" if len(missing) > MENTIONED else ""
+                self._say(f"  waiting: {'; '.join(missing[:MENTIONED])}{more}")
+                mention_at = clock() + REMIND_SECONDS
             await asyncio.sleep(POLL_SECONDS)
 
     async def _missing(self, demands: Sequence[Demand]) -> list[str]:
-        """Return what keeps the rotation from going on, for the user."""
+        """Return what keeps the rotation from going on, for the user: at most one reason for each replica."""
         try:
             replicas = await self._fleet.replicas()
         except FleetUnknown as error:
             return [str(error)]
         wanted = {service: [demand for demand in demands if demand.concerns(service)] for service in replicas}
         asked = [(service, url) for service, urls in replicas.items() if wanted[service] for url in urls]
-        return [
-            reason
-            for reasons in await asyncio.gather(*(self._ask(service, url, wanted[service]) for service, url in asked))
-            for reason in reasons
-        ]
+        answers = await asyncio.gather(*(self._ask(f"{name} at {url}", url, wanted[name]) for name, url in asked))
+        return [reason for reason in answers if reason]
 
-    async def _ask(self, service: str, url: str, demands: Iterable[Demand]) -> list[str]:
+    async def _ask(self, replica: str, url: str, demands: Iterable[Demand]) -> str:
+        """Return what a replica lacks, nothing when all of its workers meet the demands."""
         try:
             workers = worker_reports(await self._scrape(url))
         except (OSError, TimeoutError, ValueError):
-            return [f"{service} at {url} does not answer"]
+            return f"{replica} does not answer"
         if not workers:
-            return [f"{service} at {url} does not say which keys its workers hold"]
-        lagging = {
-            (demand.need, demand.set): sum(not demand.is_met_by(worker) for worker in workers.values())
+            return f"{replica} does not say which keys its workers hold"
+        lacking = [
+            f"worker {pid} of {replica} {_LACKS[demand.need]} {demand.set}"
+            for pid, keys in workers.items()
             for demand in demands
-        }
-        return [
-            f"{count} of {len(workers)} workers of {service} at {url} do not {need} the new key of {name} yet"
-            for (need, name), count in lagging.items()
-            if count
+            if not demand.is_met_by(keys)
         ]
+        return lacking[0] if lacking else ""
 
 
 async def scrape_metrics(url: str) -> str:

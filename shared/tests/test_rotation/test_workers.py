@@ -126,15 +126,22 @@ async def test_a_wait_that_is_too_long_says_who_is_missing_and_that_nothing_is_l
     with pytest.raises(WorkersDisagree) as stopped:
         await reach({"a-1": _metrics({"new": 1}, {"old": 2}), "b-1": ""}, timeout=0)  # type: ignore[misc]
     message = str(stopped.value)
-    assert "1 of 2 workers of a at a-1 do not hold the new key of a--b yet" in message
+    assert "worker 1 of a at a-1 lacks the new key of a--b" in message
     assert "b at b-1 does not answer" in message
     assert "nothing is lost" in message
 
 
-async def test_the_user_hears_once_what_is_waited_for(reach: Callable[..., object], said: list[str]) -> None:
-    down = {"a-1": ""}
+async def test_a_long_wait_is_mentioned_once_in_a_while_and_in_brief(
+    reach: Callable[..., object], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down = {f"a-{number}": "" for number in range(5)}
+    await reach(down, down, {"a-1": HELD})  # type: ignore[misc]
+    assert said == []
+
+    monkeypatch.setattr(workers_module, "USUAL_SECONDS", 0.0)
     await reach(down, down, down, {"a-1": HELD})  # type: ignore[misc]
-    assert said == ["  waiting: a at a-1 does not answer"]
+    names = "; ".join(f"a at a-{number} does not answer" for number in range(3))
+    assert said == [f"  waiting: {names}; 2 more"]
 
 
 async def test_a_run_file_gives_the_replicas_of_services_alone(tmp_path: Path) -> None:
