@@ -1,0 +1,83 @@
+"""What time has made worthless goes, and nothing else."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from user_service.database import sessions_of
+from user_service.sessions.upkeep import Upkeep
+
+API = "/api/v1/users"
+
+
+@pytest.fixture
+def upkeep(database: Any, clock: Any) -> Upkeep:
+    return Upkeep(sessions_of(database), clock=clock)
+
+
+async def _left(database: Any, user_id: str) -> dict[str, int]:
+    counts = {
+        "sessions": "SELECT count(*) FROM sessions WHERE user_id = :id",
+        "refresh_tokens": "SELECT count(*) FROM refresh_tokens JOIN sessions ON id = session_id WHERE user_id = :id",
+        "login_addresses": "SELECT count(*) FROM login_addresses WHERE user_id = :id",
+    }
+    async with database.connect() as connection:
+        return {table: await connection.scalar(text(query), {"id": user_id}) for table, query in counts.items()}
+
+
+async def test_what_is_still_needed_stays(user: Any, upkeep: Upkeep, database: Any, clock: Any) -> None:
+    ada = await user.sign_in()
+    newest = (await user.refresh(ada.tokens["refresh_token"])).json()["refresh_token"]
+    clock.advance(days=29)
+
+    await upkeep.round()
+
+    assert await _left(database, ada.id) == {"sessions": 1, "refresh_tokens": 2, "login_addresses": 1}
+    assert (await user.refresh(newest)).status_code == 200
+
+
+async def test_expired_sessions_and_forgotten_addresses_go(
+    user: Any, upkeep: Upkeep, database: Any, clock: Any
+) -> None:
+    ada = await user.sign_in()
+    clock.advance(days=30)
+    await upkeep.round()
+    assert await _left(database, ada.id) == {"sessions": 0, "refresh_tokens": 0, "login_addresses": 1}
+
+    clock.advance(days=60)
+    await upkeep.round()
+    assert await _left(database, ada.id) == {"sessions": 0, "refresh_tokens": 0, "login_addresses": 0}
+
+
+async def test_used_tokens_of_a_living_session_go_after_its_idle_time(
+    user: Any, upkeep: Upkeep, database: Any, clock: Any
+) -> None:
+    ada = await user.sign_in()
+    token = ada.tokens["refresh_token"]
+    for _ in range(4):
+        token = (await user.refresh(token)).json()["refresh_token"]
+        clock.advance(days=16)
+    await upkeep.round()
+
+    # Used 64, 48, 32 and 16 days ago, and the newest one.
+    assert (await _left(database, ada.id))["refresh_tokens"] == 2
+    assert (await user.refresh(token)).status_code == 200
+
+
+async def test_an_end_is_forgotten_when_its_tokens_have_expired(
+    user: Any, upkeep: Upkeep, database: Any, clock: Any
+) -> None:
+    ada = await user.sign_in()
+    await user.http.post(f"{API}/logout", headers=ada.headers)
+
+    async def known() -> int:
+        async with database.connect() as connection:
+            return int(await connection.scalar(text("SELECT count(*) FROM ended_sessions")) or 0)
+
+    clock.advance(minutes=15)
+    await upkeep.round()
+    assert await known() > 0
+    clock.advance(minutes=2)
+    await upkeep.round()
+    assert await known() == 0

@@ -1,0 +1,207 @@
+"""The assembled service: its routes, who may call them, and how it starts and fails."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from servicekit.testing.sealed import SealedPeer
+from user_service.app import create_app
+from user_service.settings import Settings
+from user_service.tokens.signing_keys import SigningKeyError, ensure_signing_key
+
+API = "/api/v1/users"
+ROUTES = {
+    ("POST", f"{API}/register"): "optional",
+    ("POST", f"{API}/login"): "public",
+    ("POST", f"{API}/token"): "public",
+    ("POST", f"{API}/refresh"): "public",
+    ("POST", f"{API}/logout"): "public",
+    ("GET", f"{API}/sessions"): "public",
+    ("DELETE", f"{API}/sessions/{{session_id}}"): "public",
+    ("GET", f"{API}/profile"): "public",
+    ("PATCH", f"{API}/profile"): "public",
+    ("DELETE", f"{API}/profile"): "public",
+    ("POST", f"{API}/password"): "public",
+    ("GET", f"{API}/stats/count"): "optional",
+    ("GET", API): "public",
+    ("GET", f"{API}/{{user_id}}"): "public",
+    ("DELETE", f"{API}/{{user_id}}"): "public",
+    ("PUT", f"{API}/{{user_id}}/role"): "public",
+    ("DELETE", f"{API}/{{user_id}}/sessions"): "public",
+    ("GET", "/.well-known/jwks.json"): "optional",
+    ("GET", "/health"): "public",
+    ("GET", "/ready"): "public",
+}
+
+
+async def test_the_documentation_lists_exactly_these_routes_with_who_may_call_them(user: Any) -> None:
+    document = (await user.http.get("/openapi.json")).json()
+
+    found = {
+        (method.upper(), path): operation["x-service-policy"]["mode"]
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert found == ROUTES
+    assert (await user.http.get("/docs")).status_code == 200
+
+
+async def test_the_docs_page_can_log_in(user: Any) -> None:
+    document = (await user.http.get("/openapi.json")).json()
+
+    (scheme,) = document["components"]["securitySchemes"].values()
+    assert scheme["flows"]["password"]["tokenUrl"] == f"{API}/token"
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1].startswith(API)])
+async def test_every_route_answers_nonsense_with_a_problem_of_the_client(user: Any, method: str, path: str) -> None:
+    ada = await user.sign_in()
+    url = path.format(user_id="nonsense", session_id="nonsense")
+    for headers in ({}, {"Authorization": "Bearer nonsense"}, ada.headers):
+        if (method, path) in {("DELETE", f"{API}/profile"), ("GET", f"{API}/profile")} and headers is ada.headers:
+            continue
+        answer = await user.http.request(
+            method, url, content=b"\x00\xff{", headers={"Content-Type": "application/json", **headers}
+        )
+        assert answer.status_code < 500
+        if answer.status_code >= 400:
+            assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_path_that_is_not_there_or_not_for_a_method_is_a_problem(user: Any) -> None:
+    assert (await user.http.get(f"{API}/a/b/c")).status_code == 404
+    put = await user.http.put(f"{API}/profile")
+    assert put.status_code == 405
+    assert put.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_analytics_service_reads_the_count_by_a_sealed_call(deployment: Any, user: Any) -> None:
+    analytics = SealedPeer(user.http, "analytics", "user", deployment.analytics_keyring)
+    plain = await user.http.get(f"{API}/stats/count")
+
+    for path in (f"{API}/stats/count", "/.well-known/jwks.json"):
+        assert (await analytics.call("GET", path)).status == 200
+    assert (await analytics.call("GET", f"{API}/stats/count")).json() == plain.json()
+
+
+@pytest.mark.parametrize("path", ["/profile", "/sessions", ""])
+async def test_a_service_has_no_way_into_what_belongs_to_users(deployment: Any, user: Any, path: str) -> None:
+    ada = await user.sign_in()
+    analytics = SealedPeer(user.http, "analytics", "user", deployment.analytics_keyring)
+
+    recorded = analytics.seal("GET", API + path, headers=ada.headers)
+    assert (await analytics.send(recorded)).status_code == 403
+
+
+async def test_it_is_ready_with_its_database_and_degraded_without_valkey(user: Any, stores: Any) -> None:
+    ready = await user.http.get("/ready")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+
+    await stores.stop("valkey")
+    try:
+        degraded = await user.http.get("/ready")
+        assert (degraded.status_code, degraded.json()["status"]) == (200, "degraded")
+    finally:
+        await stores.start("valkey")
+
+
+async def test_every_feature_works_without_valkey(user: Any, stores: Any) -> None:
+    await stores.stop("valkey")
+    try:
+        ada = await user.sign_in()
+        assert (await user.refresh(ada.tokens["refresh_token"])).status_code == 200
+        for path in ("/profile", "/sessions", "/stats/count", f"/{ada.id}"):
+            assert (await user.http.get(API + path, headers=ada.headers)).status_code == 200
+        changed = await user.http.patch(f"{API}/profile", json={"display_name": "Ada"}, headers=ada.headers)
+        assert changed.status_code == 200
+        assert (await user.http.get(f"{API}/{ada.id}", headers=ada.headers)).json()["display_name"] == "Ada"
+        assert (await user.http.delete(f"{API}/profile", headers=ada.headers)).status_code == 204
+    finally:
+        await stores.start("valkey")
+
+
+async def test_a_user_who_asks_too_often_is_told_to_wait_and_others_are_not(deployment: Any) -> None:
+    async with deployment.replica(user_rate=2) as user:
+        ada, bob = await user.sign_in(), await user.sign_in()
+        answers = [await user.profile(ada) for _ in range(8)]
+
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert 3 <= len(refused) <= 4
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+        assert (await user.profile(bob)).status_code == 200
+
+
+async def test_a_database_that_restarts_costs_an_error_with_a_time_to_wait_and_then_nothing(
+    deployment: Any, stores: Any
+) -> None:
+    async with deployment.replica() as user:
+        ada = await user.sign_in()
+        await stores.stop("postgres")
+        try:
+            for answer in (await user.profile(ada), await user.log_in(ada.username), await user.register()):
+                assert answer.status_code == 503
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert "retry-after" in answer.headers
+            assert (await user.http.get("/ready")).status_code == 503
+            assert (await user.http.get("/health")).status_code == 200
+        finally:
+            await stores.start("postgres")
+        assert (await user.profile(ada)).status_code == 200
+        assert (await user.log_in(ada.username)).status_code == 200
+
+
+async def test_it_starts_while_its_stores_are_away_and_serves_when_they_are_back(deployment: Any, stores: Any) -> None:
+    await stores.stop("postgres")
+    await stores.stop("valkey")
+    try:
+        async with deployment.replica() as user:
+            assert (await user.http.get("/ready")).status_code == 503
+            await stores.start("postgres")
+            await stores.start("valkey")
+            ada = await user.sign_in()
+            assert (await user.profile(ada)).status_code == 200
+    finally:
+        await stores.start("postgres")
+        await stores.start("valkey")
+
+
+def _settings(tmp_path: Path, **changes: Any) -> Settings:
+    values = {
+        "service_name": "user",
+        "database_url": SecretStr("postgresql+asyncpg://nobody@127.0.0.1:1/nothing"),
+        "valkey_url": SecretStr("redis://127.0.0.1:1/0"),
+        "service_keys_dir": tmp_path,
+        "jwt_keys_dir": tmp_path,
+        "fingerprint_secret": SecretStr("f" * 32),
+    }
+    return Settings(**(values | changes))
+
+
+async def test_composing_the_service_connects_to_nothing(tmp_path: Path) -> None:
+    ensure_signing_key(tmp_path)
+    app = create_app(_settings(tmp_path))
+
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://user") as http:
+        assert (await http.get("/health")).json()["service"] == "user"
+
+
+def test_without_signing_keys_the_service_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(SigningKeyError, match="current"):
+        create_app(_settings(tmp_path))
+
+
+def test_no_secret_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "VALKEY_URL", "FINGERPRINT_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
+    monkeypatch.setenv("SERVICE_NAME", "user")
+
+    with pytest.raises(ValidationError) as missing:
+        Settings()  # type: ignore[call-arg]
+
+    assert {"database_url", "valkey_url", "fingerprint_secret", "jwt_keys_dir"} <= {
+        error["loc"][0] for error in missing.value.errors()
+    }
