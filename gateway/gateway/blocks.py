@@ -82,6 +82,17 @@ def tracing(settings: GatewaySettings) -> str:
     return _file(['split_clients "$request_id" $trace_flags {', f"    {percent:g}% 01;", "    * 00;", "}"])
 
 
+def files(settings: GatewaySettings) -> str:
+    """The folder of the location that sends files for a service."""
+    # Without one there is nothing to send, and no service is told that it could be.
+    return _file([f'alias "{settings.files_dir.rstrip("/")}/";' if settings.files_dir else "return 404;"])
+
+
+def file_sending(settings: GatewaySettings) -> str:
+    """By which header which rule set tells its service that files can be sent for it."""
+    return _map("$route", "$sendfile_type", "", {"content": "X-Accel-Redirect"} if settings.files_dir else {})
+
+
 def limit_zones(settings: GatewaySettings) -> str:
     """Shared memory of the limits. A limit that is off counts nobody: requests with an empty key are not limited."""
     rates = {"general": settings.rate_general, "auth": settings.rate_auth, "upload": settings.rate_upload}

@@ -53,6 +53,7 @@ class GatewaySettings:
     modules: tuple[str, ...] = ()
     worker_user: str = ""
     access_log: str = "access.log"
+    files_dir: str = ""
     traced_share: float = 0.0
 
     @classmethod
@@ -84,6 +85,7 @@ class GatewaySettings:
             modules=read("GATEWAY_MODULES", defaults.modules, _paths),
             worker_user=read("GATEWAY_WORKER_USER", defaults.worker_user, _user),
             access_log=read("GATEWAY_ACCESS_LOG", defaults.access_log, _path),
+            files_dir=read("GATEWAY_FILES_DIR", defaults.files_dir, _path),
             traced_share=read("OTEL_TRACES_SAMPLER_ARG", 1.0, _share)
             if environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
             else defaults.traced_share,

@@ -42,6 +42,7 @@ def test_every_variable_is_read() -> None:
             "GATEWAY_MODULES": "modules/ngx_http_js_module.so",
             "GATEWAY_WORKER_USER": "nobody",
             "GATEWAY_ACCESS_LOG": "/dev/stdout",
+            "GATEWAY_FILES_DIR": "/var/files",
             "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
             "OTEL_TRACES_SAMPLER_ARG": "0.01",
         }
@@ -64,6 +65,7 @@ def test_every_variable_is_read() -> None:
         modules=("modules/ngx_http_js_module.so",),
         worker_user="nobody",
         access_log="/dev/stdout",
+        files_dir="/var/files",
         traced_share=0.01,
     )
     assert all(getattr(settings, field.name) != field.default for field in dataclasses.fields(settings))

@@ -42,7 +42,9 @@ class Gateway:
         }
         self.url = f"http://{HOST}:{port}"
         try:
-            self._settings = GatewaySettings.from_environ({**os.environ, **settings, **_own_settings(port)})
+            self._settings = GatewaySettings.from_environ(
+                {**os.environ, **settings, **_own_settings(port), **_files(catalog)}
+            )
         except ValueError as error:
             raise InvalidOption(str(error)) from error
 
@@ -86,6 +88,12 @@ def _own_settings(port: int) -> dict[str, str]:
         # NGINX would give its workers another user than root, who cannot pass through to every DATA_DIR.
         "GATEWAY_WORKER_USER": "root" if os.geteuid() == 0 else "",
     }
+
+
+def _files(catalog: Mapping[str, ServiceEntry]) -> dict[str, str]:
+    """Return where published files are, seen from the directory that NGINX runs in."""
+    folders = [f"../{entry.name}/objects" for entry in catalog.values() if entry.keeps_files]
+    return {"GATEWAY_FILES_DIR": folders[0] if folders else ""}
 
 
 def _alive(url: str) -> Probe:
