@@ -7,8 +7,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := .tools/bin/uv
 UV_VERSION := 0.13.8
-MEMBERS := shared user analytics notes assets gateway deploy/local
-PACKAGES := servicekit user_service analytics_service notes_service assets_service gateway local_platform
+# The services are listed once, and in their own file.
+SERVICES := $(shell sed -n 's/^\[\([a-z][a-z0-9]*\)\]$$/\1/p' deploy/services.toml)
+MEMBERS := shared $(SERVICES) gateway deploy/local
+PACKAGES := servicekit $(addsuffix _service,$(SERVICES)) gateway local_platform
 MANIFESTS := $(addsuffix /pyproject.toml,$(MEMBERS))
 
 # The interpreter is the machine's own; uv neither fetches one nor reads a .python-version.
@@ -94,6 +96,11 @@ rotate-jwt-key: .venv/.complete ## Replace the key that signs access tokens on a
 migration: .venv/.complete ## Write a migration for a PostgreSQL service: SERVICE=user MESSAGE="add a column"
 	@test -n "$(SERVICE)" -a -n "$(MESSAGE)" || { echo 'say which: make migration SERVICE=user MESSAGE="add a column"' >&2; exit 2; }
 	@$(BIN)/python -m local_platform.migration "$(SERVICE)" "$(MESSAGE)"
+
+.PHONY: new-service
+new-service: .venv/.complete ## Write a small working service with its tests: NAME=billing STORE=postgres|mongo
+	@test -n "$(NAME)" -a -n "$(STORE)" || { echo 'say which: make new-service NAME=billing STORE=postgres' >&2; exit 2; }
+	@$(BIN)/python -m local_platform.new_service "$(NAME)" "$(STORE)"
 
 .PHONY: clean
 clean: ## Remove the environment, caches and reports; the data of `make run` stays

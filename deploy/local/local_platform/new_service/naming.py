@@ -1,0 +1,41 @@
+"""Which names a new service may have: the name is its folder, its database and role, its path, part of its package."""
+
+import keyword
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from servicekit.catalog import ServiceEntry
+
+# The narrowest of what key files, NGINX, PostgreSQL and Python take.
+_NAME: Final = re.compile(r"[a-z][a-z0-9]{1,29}")
+# Names that the stores, the launcher or the gateway use themselves.
+_RESERVED: Final = frozenset(
+    {
+        *("admin", "config", "local"),  # databases of MongoDB
+        *("none", "postgres", "public", "template0", "template1"),  # roles and databases of PostgreSQL
+        "default",  # Valkey's user
+        *("gateway", "mongo", "valkey", "internal"),
+    }
+)
+
+
+class NameRefused(ValueError):
+    """No service can have this name; the message says why."""
+
+
+def check_name(name: str, catalog: Mapping[str, ServiceEntry], repository: Path) -> None:
+    """Accept a name for a new service. Raises `NameRefused`."""
+    if not _NAME.fullmatch(name):
+        raise NameRefused(f"{name!r} cannot be a name: 2 to 30 lower-case letters and digits, a letter first")
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in sys.stdlib_module_names:
+        raise NameRefused(f"{name!r} means something in Python; choose another name")
+    if name in _RESERVED:
+        raise NameRefused(f"{name!r} is used by the platform itself; choose another name")
+    for entry in catalog.values():
+        if name in (entry.name, entry.prefix):
+            raise NameRefused(f"{name!r} is taken: deploy/services.toml lists it")
+    if (repository / name).exists():
+        raise NameRefused(f"{name}/ exists already; nothing is overwritten")

@@ -1,0 +1,90 @@
+"""Writes a new service: its files out of the templates, and its name into the lists."""
+
+import shutil
+import subprocess  # nosec B404
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Final
+
+from local_platform.new_service.naming import check_name
+from local_platform.new_service.registration import CALLER, free_port, with_entry, with_member
+from servicekit.catalog import ServiceEntry, Store, read_catalog
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+LISTS: Final = ("deploy/services.toml", "pyproject.toml")
+_SUFFIX: Final = ".tmpl"
+# Stands for the name of the package in the paths of templates.
+_PACKAGE: Final = "package"
+_WORDS: Final[Mapping[Store, Mapping[str, str]]] = {
+    "postgres": {"store_title": "PostgreSQL", "url_setting": "database_url", "migrations": "migrations"},
+    "mongo": {"store_title": "MongoDB", "url_setting": "mongo_url", "migrations": "mongo_migrations"},
+}
+
+
+class CannotFormat(RuntimeError):
+    """The formatter refused what was written; the message is its own."""
+
+
+def rendered_files(name: str, store: Store) -> dict[Path, str]:
+    """Return the texts of a service's files by their paths below its folder."""
+    words = {
+        "name": name,
+        "title": name.capitalize(),
+        "store": store,
+        "caller": CALLER,
+        "url_fixture": f"{store}_url",
+        "url_variable": _WORDS[store]["url_setting"].upper(),
+        **_WORDS[store],
+    }
+    files = {}
+    for root in (TEMPLATES / "common", TEMPLATES / store):
+        for template in sorted(root.rglob(f"*{_SUFFIX}")):
+            parts = (f"{name}_service" if part == _PACKAGE else part for part in template.relative_to(root).parts)
+            path = Path(*parts).with_suffix("")
+            files[path] = Template(template.read_text(encoding="utf-8")).substitute(words)
+    return files
+
+
+def write_service(repository: Path, name: str, store: Store) -> ServiceEntry:
+    """Write `<repository>/<name>` and add it to the lists; return its entry.
+
+    All or nothing. Raises `NameRefused` before anything is written, `NotRegistered` for lists of an unknown form, and
+    OSError.
+    """
+    services, manifest = (repository / path for path in LISTS)
+    catalog = read_catalog(services)
+    check_name(name, catalog, repository)
+    entry = ServiceEntry(name, name, free_port(catalog), store, calls=(CALLER,))
+    before = {path: path.read_text(encoding="utf-8") for path in (services, manifest)}
+    after = {
+        services: with_entry(before[services], entry),
+        manifest: with_member(before[manifest], catalog, name),
+    }
+    files = rendered_files(name, store)
+    folder = repository / name
+    folder.mkdir()
+    try:
+        for path, text in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+        for path, text in after.items():
+            path.write_text(text, encoding="utf-8")
+        _format(repository, name)
+    except BaseException:
+        for path, text in before.items():
+            path.write_text(text, encoding="utf-8")
+        shutil.rmtree(folder)
+        raise
+    return entry
+
+
+def _format(repository: Path, name: str) -> None:
+    """Sort the imports and wrap the lines: both depend on the name."""
+    for arguments in (("check", "--select", "I", "--fix", "--quiet", name), ("format", "--quiet", name)):
+        done = subprocess.run(  # nosec B603
+            [sys.executable, "-m", "ruff", *arguments], cwd=repository, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise CannotFormat(done.stdout + done.stderr)

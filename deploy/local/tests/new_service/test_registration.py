@@ -1,0 +1,74 @@
+"""The lists that name all services, and how a new one gets into them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from local_platform.layout import REPOSITORY
+from local_platform.new_service.registration import NotRegistered, free_port, with_entry, with_member
+from servicekit.catalog import ServiceEntry, read_catalog
+
+BILLING = ServiceEntry("billing", "billing", 8005, "postgres", calls=("user",))
+
+
+def test_every_list_of_the_workspace_names_every_service() -> None:
+    manifest = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    for form in ("{}", "{}_service"):
+        names = {form.format(service) for service in read_catalog()}
+        lists = [set(re.findall(r'"([^"]*)"', array)) for array in re.findall(r"\[[^\[\]]*\]", manifest)]
+        naming = [found for found in lists if found & names]
+        assert naming
+        assert all(names <= found for found in naming)
+
+
+def test_a_new_service_gets_into_every_list_once() -> None:
+    manifest = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    services = list(read_catalog())
+
+    edited = with_member(manifest, services, "billing")
+
+    assert edited.count('"billing"') == manifest.count(f'"{services[-1]}"')
+    assert edited.count('"billing_service"') == manifest.count(f'"{services[-1]}_service"')
+    assert with_member(edited, services, "billing") == edited
+    assert re.sub(r',\s+"billing(_service)?"', "", edited) == manifest
+
+
+def test_in_a_list_with_a_line_for_each_item_the_new_one_has_its_own() -> None:
+    edited = with_member('x = [\n    "notes",\n    "user",\n    "z",\n]\ny = ["user"]\n', ["user", "notes"], "billing")
+    assert edited == 'x = [\n    "notes",\n    "user",\n    "billing",\n    "z",\n]\ny = ["user"]\n'
+
+
+def test_the_service_list_gets_an_entry_and_the_user_service_may_call_it(tmp_path: Path) -> None:
+    before = (REPOSITORY / "deploy" / "services.toml").read_text(encoding="utf-8")
+    path = tmp_path / "services.toml"
+    path.write_text(with_entry(before, BILLING), encoding="utf-8")
+
+    catalog = read_catalog(path)
+
+    assert catalog["billing"] == BILLING
+    assert catalog["user"].calls == (*read_catalog()["user"].calls, "billing")
+    assert list(catalog) == [*read_catalog(), "billing"]
+    for name, entry in read_catalog().items():
+        assert name == "user" or catalog[name] == entry
+
+
+@pytest.mark.parametrize("calls", ["calls = []", 'calls = ["analytics"]'])
+def test_whom_the_user_service_calls_stays(tmp_path: Path, calls: str) -> None:
+    one = 'prefix = "{0}"\ndevelopment_port = 1\nstore = "mongo"\n'
+    path = tmp_path / "services.toml"
+    text = f"[user]\n{one.format('users')}{calls}\n\n[analytics]\n{one.format('analytics')}"
+    path.write_text(with_entry(text, BILLING), encoding="utf-8")
+    assert read_catalog(path)["user"].calls == (*(["analytics"] if "analytics" in calls else []), "billing")
+
+
+@pytest.mark.parametrize("text", ["", '[user]\nprefix = "users"\n', "[user]\ncalls = [\n]\n", "[notes]\ncalls = []\n"])
+def test_a_service_list_of_another_form_is_left_alone(text: str) -> None:
+    with pytest.raises(NotRegistered, match=r"deploy/services\.toml"):
+        with_entry(text, BILLING)
+
+
+def test_the_port_for_development_is_one_that_nobody_has() -> None:
+    catalog = {name: ServiceEntry(name, name, port, "mongo") for name, port in {"a": 8001, "b": 8003}.items()}
+    assert free_port(catalog) == 8002
+    assert free_port(catalog | {"c": ServiceEntry("c", "c", 8002, "mongo")}) == 8004

@@ -1,0 +1,68 @@
+"""Writing a service: all of it or nothing. `tests/test_new_service.py` runs what is written."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from local_platform.layout import REPOSITORY
+from local_platform.new_service import __main__ as command
+from local_platform.new_service import writing
+from local_platform.new_service.naming import NameRefused
+from local_platform.new_service.writing import LISTS, rendered_files, write_service
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A directory with nothing but the lists."""
+    (tmp_path / "deploy").mkdir()
+    for name in LISTS:
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    return tmp_path
+
+
+def contents(root: Path) -> Mapping[Path, bytes]:
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file() and ".ruff_cache" not in path.parts}
+
+
+@pytest.mark.parametrize("store", ["postgres", "mongo"])
+def test_every_file_is_explained(store: writing.Store) -> None:
+    page = (REPOSITORY / "docs" / "add-a-service.md").read_text(encoding="utf-8")
+    for path in rendered_files("billing", store):
+        assert f"`{str(path).replace('billing', 'NAME')}`" in page
+
+
+def test_a_second_service_of_the_same_name_is_refused_and_changes_nothing(repository: Path) -> None:
+    write_service(repository, "billing", "mongo")
+    before = contents(repository)
+
+    with pytest.raises(NameRefused, match="is taken"):
+        write_service(repository, "billing", "postgres")
+
+    assert contents(repository) == before
+
+
+def test_what_fails_in_the_middle_leaves_nothing_behind(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(repository)
+
+    def fail(_repository: Path, _name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writing, "_format", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_service(repository, "billing", "postgres")
+
+    assert contents(repository) == before
+    assert not (repository / "billing").exists()
+
+
+def test_the_command_says_why_it_refuses_and_what_comes_next(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "REPOSITORY", repository)
+
+    assert command.main(["no-name", "mongo"]) == 1
+    assert "cannot be a name" in capsys.readouterr().err
+    assert command.main(["billing", "mongo"]) == 0
+    assert "make run" in capsys.readouterr().out
