@@ -3,13 +3,32 @@
 from typing import Any
 
 import pytest
+from pymongo import AsyncMongoClient
+from pymongo.monitoring import CommandListener
 from uuid_utils.compat import uuid7
 
+from notes_service.database import migrate
 from notes_service.notes.queries import NoteFilter
-from notes_service.notes.store import query_of
+from notes_service.notes.store import NoteStore, query_of
+from servicekit import mongo
 from servicekit.cursors import encode_cursor
 
 MEBIBYTE = 1024 * 1024
+
+
+class Commands(CommandListener):
+    """Remembers the queries that were sent to the server."""
+
+    def __init__(self) -> None:
+        self.finds: list[Any] = []
+
+    def started(self, event: Any) -> None:
+        if event.command_name == "find":
+            self.finds.append(event.command)
+
+    def succeeded(self, event: Any) -> None: ...
+
+    def failed(self, event: Any) -> None: ...
 
 
 async def pages_of(user: Any, **params: Any) -> list[list[str]]:
@@ -212,20 +231,23 @@ async def test_a_page_of_long_notes_ends_early_and_leads_on(user: Any) -> None:
         (NoteFilter(tag="a", words=["b"]), "by_word"),
     ],
 )
-async def test_every_list_reads_one_index_in_order(database: Any, wanted: NoteFilter, index: str) -> None:
-    """No sorting, and no reading over what the page does not show."""
-    owner = uuid7()
-    await database["notes"].insert_many(
-        [{"_id": uuid7(), "owner_id": owner, "tags": ["a"], "words": ["a", "b"], "size": 1} for _ in range(500)]
-    )
-    query, hint = query_of(owner, wanted, uuid7())
+async def test_every_list_reads_one_index_in_order(mongo_url: str, wanted: NoteFilter, index: str) -> None:
+    """No sorting, and no reading over what the page does not show: the server explains the very command it got."""
+    listener = Commands()
+    async with AsyncMongoClient(mongo_url, event_listeners=[listener]) as client:
+        database = mongo.database(client)
+        await migrate(database)
+        owner = uuid7()
+        await database["notes"].insert_many(
+            [{"_id": uuid7(), "owner_id": owner, "tags": ["a"], "words": ["a", "b"], "size": 1} for _ in range(500)]
+        )
+        assert len(await NoteStore(database).newest(owner, wanted, uuid7(), 21)) == 21
 
-    plan = await database.command(
-        "explain",
-        {"find": "notes", "filter": query, "hint": hint, "projection": {"size": 1}, "sort": {"_id": -1}, "limit": 21},
-        verbosity="executionStats",
-        codec_options=database.codec_options,
-    )
+        names = ("find", "filter", "hint", "projection", "sort", "limit")
+        command = {name: listener.finds[-1][name] for name in names if name in listener.finds[-1]}
+        plan = await database.command(
+            "explain", command, verbosity="executionStats", codec_options=database.codec_options
+        )
 
     stages = str(plan["queryPlanner"]["winningPlan"])
     assert f"'indexName': '{index}'" in stages
