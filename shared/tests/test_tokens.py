@@ -66,6 +66,13 @@ async def test_a_valid_token_names_its_user() -> None:
     assert principal.is_admin
 
 
+async def test_a_token_from_an_issuer_whose_clock_is_ahead_is_accepted() -> None:
+    now = int(time.time())
+    principal = await _verifier().verify(_token(iat=now + 5, exp=now + 905))
+
+    assert principal.id == SUBJECT
+
+
 def _refused() -> dict[str, str]:
     public_pem = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     # PyJWT itself refuses to sign with a public key, so the classic confusion is built by hand.
