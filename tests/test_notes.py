@@ -211,3 +211,17 @@ async def test_own_files_are_attached_and_others_are_refused(
         assert refused.status_code == 422
         assert [error["message"] for error in refused.json()["errors"]] == [f"no asset of yours: {wrong}"]
     assert len((await gateway.get(NOTES, headers=owner.headers)).json()["items"]) == 1
+
+
+async def test_a_deleted_account_takes_its_notes_and_pages_with_it(
+    gateway: httpx2.AsyncClient, sign_in: SignIn
+) -> None:
+    user = await sign_in()
+    url = await publish(gateway, user, await create(gateway, user))
+    assert (await gateway.get(url)).status_code == 200
+
+    assert (await gateway.delete("/api/v1/users/profile", headers=user.headers)).status_code == 204
+
+    async with asyncio.timeout(30):
+        while (await gateway.get(url)).status_code != 404:
+            await asyncio.sleep(0.1)
