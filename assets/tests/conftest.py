@@ -112,10 +112,11 @@ class Replica:
     async def content(self, user: UUID, asset_id: str, **headers: str) -> httpx2.Response:
         return await self.http.get(f"{API}/{asset_id}/content", headers={**self.headers(user), **headers})
 
-    def kill_worker(self) -> None:
-        """Kill the one worker of a process, and come back by a new connection next time."""
+    @property
+    def worker(self) -> psutil.Process:
+        """The one worker of a process."""
         (worker,) = psutil.Process(self.master).children()
-        worker.kill()
+        return worker
 
     async def until_alive(self) -> None:
         """Return when it answers."""

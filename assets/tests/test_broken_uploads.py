@@ -109,7 +109,7 @@ async def test_a_process_that_is_killed_in_the_middle_leaves_nothing_to_be_seen(
         async with asyncio.timeout(20):
             while not files_in():
                 await asyncio.sleep(0.01)
-        doomed.kill_worker()
+        doomed.worker.kill()
         writer.close()
 
     async with deployment.replica() as assets:
@@ -138,7 +138,7 @@ async def test_killed_as_often_as_you_like_a_repeated_upload_makes_one_file(
             await doomed.upload(uuid4(), b"warm")
             upload = asyncio.create_task(doomed.upload(user, content, **key))
             await asyncio.sleep(0.01 * attempt)
-            doomed.kill_worker()
+            doomed.worker.kill()
             try:
                 answer = await upload
             except httpx2.TransportError:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID, uuid4
@@ -366,3 +367,30 @@ async def test_what_was_taken_in_is_counted(assets: Any, user: UUID) -> None:
     before = REGISTRY.get_sample_value("service_uploaded_bytes_total") or 0
     await assets.stored(user, b"x" * 1234)
     assert (REGISTRY.get_sample_value("service_uploaded_bytes_total") or 0) - before == 1234
+
+
+async def test_memory_does_not_grow_with_the_file(deployment: Any, user: UUID, tmp_path: Path) -> None:
+    deployment.settings = deployment.settings.model_copy(update={"max_upload_bytes": 200 * MEBIBYTE})
+
+    async def pieces() -> Any:
+        for _ in range(128):
+            yield b"0123456789abcde\n" * (MEBIBYTE // 16)
+
+    async with deployment.process(tmp_path / "log") as assets:
+        # Modules and libmagic's rules are loaded by the first one.
+        await assets.upload(user, b"small")
+        status = Path(f"/proc/{assets.worker.pid}/status")
+        before = _peak(status)
+        answer = await assets.upload_raw(user, pieces())
+        assert answer.status_code == 201, answer.text
+        async with assets.http.stream(
+            "GET", f"{API}/{answer.json()['id']}/content", headers=assets.headers(user)
+        ) as content:
+            assert sum([len(piece) async for piece in content.aiter_bytes()]) == 128 * MEBIBYTE
+        assert _peak(status) - before < 48 * MEBIBYTE
+
+
+def _peak(status: Path) -> int:
+    """Return the largest memory that a process has had, in bytes."""
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
