@@ -2,7 +2,7 @@
 
 from typing import Final
 
+from assets_service.uploads.actions import ASSET_UPLOADED
 from servicekit.outbox import Route, Routes, as_event
 
-ASSET_UPLOADED: Final = "asset.uploaded"
 FACTS: Final = Routes({ASSET_UPLOADED: [Route("analytics", "/api/v1/analytics/events", as_event)]})

@@ -7,14 +7,13 @@ commit – a refusal, a client that goes away, a process that dies – leaves by
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from loguru import logger
 from prometheus_client import Counter
 from uuid_utils.compat import uuid7
 
-from assets_service.peers import ASSET_UPLOADED
 from assets_service.records.schemas import AssetOut
 from assets_service.storage.interface import Staging, StoreAway
 from assets_service.uploads.incoming import IncomingFile
@@ -23,6 +22,8 @@ from servicekit.clock import Clock
 from servicekit.errors import PayloadTooLarge, ServiceError
 from servicekit.idempotency import Answer, Attempt
 from servicekit.outbox import Fact
+
+ASSET_UPLOADED: Final = "asset.uploaded"
 
 BYTES = Counter("service_uploaded_bytes_total", "Bytes of files that were taken in.")
 
