@@ -1,0 +1,187 @@
+"""A service's API document as a source of requests, and a target that they are sent to.
+
+Bodies are JSON texts, because what is tried has no form in Python: lone surrogates, 5,000-digit numbers, NaN.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from servicekit.catalog import read_catalog
+
+MEMBERS = {"type", "title", "status", "detail", "instance", "request_id"}
+
+# Values of fields whose format no schema tells.
+_KNOWN: Mapping[str, Callable[[], str]] = {
+    "username": lambda: f'"h{uuid4().hex[:20]}"',
+    "email": lambda: f'"h{uuid4().hex[:20]}@mail.dev"',
+    "password": lambda: '"correct horse battery staple"',
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path. `body` is the schema of its JSON body."""
+
+    method: str
+    path: str
+    sealed: bool
+    parameters: tuple[Mapping[str, Any], ...]
+    body: Mapping[str, Any] | None
+
+    @property
+    def label(self) -> str:
+        return f"{self.method} {self.path}"
+
+    def names(self, place: str) -> list[str]:
+        """Return the names of its parameters in the path, the query or the headers."""
+        return [parameter["name"] for parameter in self.parameters if parameter["in"] == place]
+
+
+class Document:
+    """An OpenAPI document."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._schemas = document.get("components", {}).get("schemas", {})
+        self.operations = [
+            Operation(
+                method.upper(),
+                path,
+                operation["x-service-policy"]["mode"] == "sealed",
+                tuple(operation.get("parameters", ())),
+                operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema"),
+            )
+            for path, operations in document["paths"].items()
+            for method, operation in operations.items()
+        ]
+
+    def sample(self, schema: Mapping[str, Any], name: str = "") -> str:
+        """Return a small valid value as JSON."""
+        schema = self._resolved(schema)
+        if name in _KNOWN:
+            return _KNOWN[name]()
+        for key in ("examples", "enum"):
+            if key in schema:
+                return json.dumps(schema[key][0])
+        match schema.get("type"):
+            case "object":
+                required = {field: schema["properties"][field] for field in schema.get("required", ())}
+                return _object({field: self.sample(inner, field) for field, inner in required.items()})
+            case "array":
+                return f"[{self.sample(schema['items'])}]"
+            case "string":
+                return json.dumps(_text(schema.get("format", "")))
+        return "1"
+
+    def spoiled(self, schema: Mapping[str, Any], value: str) -> Iterator[tuple[str, bool]]:
+        """Put the JSON text `value` in each place of the valid body in turn; tell whether anything may stand there."""
+        schema = self._resolved(schema)
+        free = schema.get("additionalProperties") is True
+        yield value, free
+        if free:
+            yield _object({"key": value}), True
+            yield f'{{"key": [{value}]}}', True
+        fields = schema.get("properties", {})
+        valid = {field: self.sample(fields[field], field) for field in schema.get("required", ())}
+        for field, inner in fields.items():
+            for text, anything in self.spoiled(inner, value):
+                yield _object(valid | {field: text}), anything
+        if "items" in schema:
+            for text, anything in self.spoiled(schema["items"], value):
+                yield f"[{text}]", anything
+        for other in schema.get("oneOf", ())[1:]:
+            yield from self.spoiled(other, value)
+
+    def _resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "$ref" in schema:
+            return self._resolved(self._schemas[schema["$ref"].rpartition("/")[2]])
+        for key in ("anyOf", "oneOf"):
+            if key in schema:
+                first = self._resolved(schema[key][0])
+                return {**first, "oneOf": schema[key]} if key == "oneOf" else first
+        return schema
+
+
+def _object(fields: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in fields.items()) + "}"
+
+
+def _text(format_: str) -> str:
+    return {"uuid": str(uuid4()), "date-time": datetime.now(UTC).isoformat()}.get(format_, "text")
+
+
+class Target:
+    """A service, called directly by an administrator."""
+
+    def __init__(self, document: Document, client: httpx2.AsyncClient, headers: Mapping[str, str]) -> None:
+        self.operations = document.operations
+        self.document = document
+        self.headers = dict(headers)
+        self._client = client
+        self._busy = asyncio.Semaphore(8)
+        self.wrong: list[str] = []
+
+    async def send(
+        self, operation: Operation, what: str, *, refused: bool = False, url: str = "", **request: Any
+    ) -> None:
+        """Send a request and note what is wrong with its answer. `refused`: nothing else is right."""
+        headers = ({} if operation.path.endswith("/logout") else self.headers) | request.pop("headers", {})
+        path = url or operation.path
+        for name in operation.names("path"):
+            path = path.replace(f"{{{name}}}", str(uuid4()))
+        async with self._busy:
+            answer = await self._client.request(operation.method, path, headers=headers, **request)
+        fault = _fault(answer, refused=refused, sealed=operation.sealed)
+        if fault:
+            self.wrong.append(f"{operation.label}, {what}: {fault}: {answer.status_code} {answer.text[:200]}")
+
+    async def is_right(self, sending: Iterable[Awaitable[None]]) -> None:
+        await asyncio.gather(*sending)
+        assert not self.wrong, "\n".join(self.wrong)
+
+
+def _fault(answer: httpx2.Response, *, refused: bool, sealed: bool) -> str:
+    if answer.status_code >= 500:
+        return "a server error"
+    if sealed and answer.status_code != 401:
+        return "a plain request to a route for sealed ones"
+    if answer.status_code < 400:
+        return "accepted" if refused else ""
+    if answer.headers["content-type"] != "application/problem+json" or not answer.json().keys() >= MEMBERS:
+        return "no problem document"
+    return "shows its code" if "Traceback" in answer.text or 'File "' in answer.text else ""
+
+
+@pytest.fixture(scope="module")
+async def admin(running: Any) -> AsyncIterator[dict[str, str]]:
+    """The headers of an administrator."""
+    name, password = f"h{uuid4().hex[:20]}", "correct horse battery staple"
+    async with httpx2.AsyncClient(base_url=running.gateway_url, timeout=20) as client:
+        account = {"username": name, "email": f"{name}@mail.dev", "password": password}
+        assert (await client.post("/api/v1/users/register", json=account)).status_code == 201
+        command = [sys.executable, "-m", "local_platform.admin", "--data-dir", str(running.data_dir), name]
+        await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+        login = await client.post("/api/v1/users/login", json={"username_or_email": name, "password": password})
+        headers = {"Authorization": f"Bearer {login.json()['access_token']}"}
+        yield headers
+        # Nothing of all that ended the session, so that every request was an administrator's.
+        assert (await client.get("/api/v1/users", headers=headers)).status_code == 200
+
+
+@pytest.fixture(params=list(read_catalog()))
+async def target(request: pytest.FixtureRequest, running: Any, admin: dict[str, str]) -> AsyncIterator[Target]:
+    # The failures of these logins are counted for an address that no other test has.
+    client = httpx2.AsyncClient(
+        base_url=running.urls(request.param)[0], headers={"X-Real-IP": "198.51.100.8"}, timeout=30
+    )
+    async with client:
+        yield Target(Document((await client.get("/openapi.json")).json()), client, admin)
