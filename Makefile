@@ -57,6 +57,10 @@ test: .venv/.complete ## Run every test on real stores; ARGS="-k name" selects
 test-cov: .venv/.complete ## Run every test and report which lines none of them reached
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
 
+.PHONY: bench
+bench: .venv/.complete ## Run the benchmarks of load/ one after the other; ONLY=sealing runs one
+	@for script in load/bench_$(or $(ONLY),*).py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
 .PHONY: check
 check: .venv/.complete ## Lint, types, import directions, security lint
 	@$(BIN)/ruff format --check .
