@@ -1,5 +1,6 @@
 """Commands beside a platform: in a service's environment, or with a database of their own."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -40,6 +41,17 @@ def test_only_who_issues_tokens_gets_the_directory_of_their_keys(layout):
     secrets = SecretFiles(layout.secrets)
     assert "JWT_KEYS_DIR" in service_environment(secrets, ACCOUNTS)
     assert "JWT_KEYS_DIR" not in service_environment(secrets, EVENTS)
+
+
+def test_only_who_keeps_files_gets_a_folder_and_a_secret_for_links(layout):
+    secrets = SecretFiles(layout.secrets)
+    archive = dataclasses.replace(ACCOUNTS, name="archive", keeps_files=True)
+    write_secrets(secrets, archive, store_url="postgresql://x", valkey_url="redis://y")
+    environment = service_environment(secrets, archive)
+    assert environment["ARCHIVE_DIR"] == str(layout.root / "archive")
+    assert environment["ARCHIVE_X_ACCEL"] == "1"
+    assert Path(environment["LINK_SECRET_FILE"]).read_text()
+    assert "LINK_SECRET_FILE" not in service_environment(secrets, ACCOUNTS)
 
 
 def test_a_stray_secret_in_our_own_environment_does_not_reach_a_service(layout, monkeypatch):
