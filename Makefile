@@ -24,6 +24,8 @@ REPLICAS ?= 1
 MONGO_NODES ?= 1
 # Settings that `make run NAME=value` hands to the platform.
 export MAX_UPLOAD_BYTES GATEWAY_RATE_GENERAL GATEWAY_RATE_AUTH GATEWAY_RATE_UPLOAD USER_RATE SERVICE_CIPHER LOG_LEVEL
+# How many requests `make test` generates for each route and visitor.
+export CASES
 
 .PHONY: help
 help: ## Show this list
@@ -49,8 +51,12 @@ install: .venv/.complete ## Build the environment (the other targets do it when 
 run: .venv/.complete ## Start the platform: GATEWAY_PORT, DATA_DIR, REPLICAS, MONGO_NODES and the README's settings
 	@exec $(BIN)/python -m local_platform --gateway-port "$(GATEWAY_PORT)" --data-dir "$(DATA_DIR)" --replicas "$(REPLICAS)" --mongo-nodes "$(MONGO_NODES)"
 
+.PHONY: demo
+demo: .venv/.complete ## Take a tour through the running platform: DATA_DIR as given to make run
+	@$(BIN)/python -m local_platform.demo --data-dir "$(DATA_DIR)"
+
 .PHONY: test
-test: .venv/.complete ## Run every test on real stores; ARGS="-k name" selects
+test: .venv/.complete ## Run every test on real stores; ARGS="-k name" selects, CASES=100 sends more generated requests
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-cov
