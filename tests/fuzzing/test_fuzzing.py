@@ -45,7 +45,7 @@ VISITORS = [
 ]
 
 
-@pytest.mark.timeout(60 + 20 * int(CASES))
+@pytest.mark.timeout(120 + 20 * int(CASES))
 @pytest.mark.parametrize("visitor", VISITORS, ids=str)
 @pytest.mark.parametrize("service", list(read_catalog()))
 async def test_a_service_answers_whatever_comes_as_its_document_says(
