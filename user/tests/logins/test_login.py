@@ -1,5 +1,6 @@
 """Logging in: what it returns, and that it tells nothing about who has an account."""
 
+import asyncio
 from typing import Any
 
 import argon2
@@ -106,6 +107,28 @@ async def test_a_login_renews_a_hash_of_old_parameters(user: Any, database: Any)
         new = await connection.scalar(text("SELECT password_hash FROM users WHERE id = :id"), {"id": ada.id})
     assert new.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert (await user.log_in(ada.username)).status_code == 200
+
+
+async def test_a_login_waits_for_a_change_of_its_account_and_heeds_it(user: Any, database: Any) -> None:
+    """Otherwise a session with the old role could begin after the change has ended all sessions."""
+    ada = await user.sign_in()
+    async with database.begin() as change:
+        await change.execute(text("UPDATE users SET role = 'admin' WHERE id = :id"), {"id": ada.id})
+        login = asyncio.create_task(user.log_in(ada.username))
+        async with asyncio.timeout(20):
+            while not login.done() and not await _somebody_waits_for_a_lock(database):
+                await asyncio.sleep(0.01)
+
+    token = (await login).json()["access_token"]
+    assert jwt.decode(token, options={"verify_signature": False})["roles"] == ["admin"]
+
+
+async def _somebody_waits_for_a_lock(database: Any) -> bool:
+    async with database.connect() as connection:
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(await connection.scalar(text(waiting)))
 
 
 async def test_the_password_form_of_oauth_is_the_same_login(user: Any) -> None:

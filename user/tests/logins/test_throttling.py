@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from user_service.logins import rules
 
@@ -25,6 +26,15 @@ async def test_ten_wrong_passwords_from_one_address_are_answered_and_no_more(use
     assert refused.status_code == 429
     assert 0 < int(refused.headers["retry-after"]) <= 15 * 60
     assert refused.headers["content-type"] == "application/problem+json"
+
+
+async def test_what_is_over_the_limit_costs_no_hash(user: Any) -> None:
+    await _guess(user, "nobody-of-this-name", 10)
+    before = REGISTRY.get_sample_value("service_password_hashes_total")
+
+    assert await _guess(user, "nobody-of-this-name", 5) == {429: 5}
+
+    assert REGISTRY.get_sample_value("service_password_hashes_total") == before
 
 
 async def test_the_name_and_the_address_of_an_account_share_its_limit_in_any_case(user: Any) -> None:
