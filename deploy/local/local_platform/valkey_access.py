@@ -1,17 +1,13 @@
 """A Valkey server as its clients see it: URLs, and an ACL that gives each service its own keys."""
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
-
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from urllib.parse import unquote, urlsplit
 
 from local_platform.errors import ServerMissing
-from local_platform.probes import NotReady
+from local_platform.probes import ANSWER_SECONDS, NotReady
 
 ADMINISTRATOR = "administrator"
 # Ended sessions: written by the service that issues tokens, read by all.
@@ -42,16 +38,33 @@ class ValkeyAccess:
         return self.shared_url or f"redis://{user}:{password or self.password}@{self.host}:{self.port}/{database}"
 
     async def probe(self) -> str:
-        """Return once the server answers; raise NotReady before."""
-        # The caller asks again at once; the client's own retries would pause for up to a second.
-        client = Redis.from_url(self.url(), retry=Retry(NoBackoff(), 0))
+        """Return once the server admits us and answers; raise NotReady before."""
+        parts = urlsplit(self.url())
+        credentials = [unquote(word) for word in (parts.username, parts.password) if word]
+        commands = [["AUTH", *credentials]] if credentials else []
         try:
-            await client.ping()
-        except (RedisError, OSError) as error:
-            raise NotReady(f"Valkey does not answer yet ({type(error).__name__})") from error
-        finally:
-            await client.aclose()
+            async with asyncio.timeout(ANSWER_SECONDS):
+                answers = await _ask(self.host, self.port, [*commands, ["PING"]], tls=parts.scheme == "rediss")
+        except (OSError, TimeoutError) as error:
+            raise NotReady("Valkey does not answer yet") from error
+        if answers[-1] != b"+PONG":
+            raise NotReady(f"Valkey answers {answers[-1].decode(errors='replace')}")
         return ""
+
+
+async def _ask(host: str, port: int, commands: list[list[str]], *, tls: bool) -> list[bytes]:
+    """Send commands and return the first line of each answer.
+
+    The client library takes longer to import than the whole store takes to start.
+    """
+    reader, writer = await asyncio.open_connection(host, port, ssl=tls or None)
+    try:
+        for words in commands:
+            encoded = [word.encode() for word in words]
+            writer.write(b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in encoded))
+        return [(await reader.readline()).rstrip() for _ in commands]
+    finally:
+        writer.close()
 
 
 def acl(administrator_password: str, passwords: Mapping[str, str], issuers: frozenset[str]) -> str:
