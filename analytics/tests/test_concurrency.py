@@ -124,3 +124,18 @@ async def test_events_that_others_keep_writing_are_given_back_to_the_client(
     assert answer.headers["Retry-After"] == "1"
     assert await database["events"].count_documents({}) == 0
     assert (await analytics.send(user, body)).json()["accepted"] == 1
+
+
+async def test_a_shard_that_somebody_holds_is_left_to_him(analytics: Any, database: Any, agreement: Agreement) -> None:
+    """A process that died in the middle of a transaction keeps its shard for seconds, and nobody waits for that."""
+    user = uuid7()
+    await analytics.send(user, {"type": "click"})
+    async with database.client.start_session() as dead:
+        await dead.start_transaction()
+        await database["rollups"].update_many({}, {"$set": {"held": True}}, session=dead)
+        answer = await analytics.send(user, {"type": "click"})
+        await dead.commit_transaction()
+
+    assert answer.status_code == 202
+    assert (await analytics.stats())["total"] == await agreement() == 2
+    assert len(await database["rollups"].distinct("_id.shard")) == 2

@@ -37,7 +37,7 @@ async def main(number_of_events, key, user):
         while True:
             attempt = Attempt("events", key.encode() or None, b"same")
             answer = await app.state.record_events.record(Sender.user(UUID(user)), body, attempt)
-            print(answer.replayed, flush=True)
+            print(f"answered {answer.status}", flush=True)
     print("ready", flush=True)
     async with app.router.lifespan_context(app):
         await asyncio.gather(*(send() for _ in range(1 if key else 4)))
@@ -55,14 +55,19 @@ async def _process(deployment: Any, number_of_events: int, key: str = "") -> Asy
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    assert process.stdout is not None
     try:
-        async with asyncio.timeout(60):
-            assert await process.stdout.readline() == b"ready\n"
+        await _says(process, b"ready\n")
         yield process
     finally:
         process.kill()
         await process.wait()
+
+
+async def _says(process: asyncio.subprocess.Process, words: bytes) -> None:
+    """Wait until the process writes these words; its log lines stand in between."""
+    assert process.stdout is not None
+    while (line := await process.stdout.readline()) != words:
+        assert line, "the process has ended by itself"
 
 
 async def test_killing_the_service_during_ingest_leaves_events_and_rollups_equal(
@@ -71,9 +76,8 @@ async def test_killing_the_service_during_ingest_leaves_events_and_rollups_equal
     answered = 0
     for number in range(4):
         async with _process(deployment, 50) as process:
-            assert process.stdout is not None
             for _ in range(random.randrange(4, 12)):
-                assert await process.stdout.readline()
+                await _says(process, b"answered 202\n")
                 answered += 1
             # Somewhere within the next requests.
             await asyncio.sleep(random.uniform(0, 0.03))

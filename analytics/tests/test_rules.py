@@ -31,7 +31,7 @@ def test_ids_follow_from_sender_and_key_in_the_same_way_for_ever() -> None:
     (event,) = accepted(SENDER, EventIn(type="a"), request_id=b"k", now=NOW)
 
     assert event.event_id == "30adcabc-38a8-579e-aad8-076cbaa1e930"
-    assert str(event.id) == "0b0c8a1d-7208-5a49-bf7a-a6eb4e5d288c"
+    assert str(UUID(bytes=event.key)) == "0b0c8a1d-7208-5a49-bf7a-a6eb4e5d288c"
 
 
 def test_without_a_key_every_event_is_a_new_one() -> None:

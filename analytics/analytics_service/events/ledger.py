@@ -129,5 +129,5 @@ async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
 def _others_were_first(error: PyMongoError) -> bool:
     """Whether a transaction met another one, which succeeds when it is begun anew."""
     if isinstance(error, BulkWriteError):
-        return all(item["code"] == _DUPLICATE_KEY for item in error.details["writeErrors"])
+        return {item["code"] for item in error.details["writeErrors"]} == {_DUPLICATE_KEY}
     return error.has_error_label("TransientTransactionError")

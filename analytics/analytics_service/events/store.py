@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from bson.binary import UUID_SUBTYPE, Binary
 from pymongo import DESCENDING, IndexModel
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
@@ -32,8 +33,8 @@ class EventStore:
 
     async def unknown(self, session: AsyncClientSession, events: Sequence[Event]) -> list[Event]:
         """Return the events that are not there yet, as the caller's transaction sees it."""
-        known = await _present(session, self._events, [event.id for event in events])
-        return [event for event in events if event.id not in known]
+        known = await _present(session, self._events, [_id_of(event) for event in events])
+        return [event for event in events if UUID(bytes=event.key) not in known]
 
     async def add(self, session: AsyncClientSession, events: Sequence[Event]) -> None:
         """Add within the caller's transaction. Raises `BulkWriteError` when one is there already."""
@@ -63,14 +64,19 @@ def query_of(wanted: EventFilter, after: Position | None) -> Document:
     return {"$or": [_query(wanted, part) for part in below]}
 
 
-async def _present(session: AsyncClientSession, collection: Any, ids: list[UUID]) -> set[UUID]:
-    found = collection.find({"_id": {"$in": ids}}, {"_id": True}, session=session)
+async def _present(session: AsyncClientSession, collection: Any, ids: Sequence[UUID | Binary]) -> set[UUID]:
+    found = collection.find({"_id": {"$in": list(ids)}}, {"_id": True}, session=session)
     return {document["_id"] async for document in found}
+
+
+def _id_of(event: Event) -> Binary:
+    # What the driver makes of a UUID, made at once.
+    return Binary(event.key, UUID_SUBTYPE)
 
 
 def _document(event: Event) -> Document:
     return {
-        "_id": event.id,
+        "_id": _id_of(event),
         "sender": event.sender,
         "event_id": event.event_id,
         "type": event.type,

@@ -100,15 +100,23 @@ def moment_of(span: Span, start: datetime, slot: int) -> datetime:
             return EPOCH
 
 
-def count_events(minutes: Mapping[tuple[str, datetime], int]) -> Counts:
+def count_events(minutes: Minutes) -> Counts:
     """Return what these events add to every document that counts them."""
     counts: defaultdict[Cell, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
-    for (label, minute), count in minutes.items():
-        counts[Cell(Span.EVER, label, EPOCH)][EVER_SLOT] += count
-        for span in TIMED:
-            start, slot = start_of(span, minute), slot_of(span, minute)
-            counts[Cell(span, label, start)][slot] += count
-            counts[Cell(span, ALL, start)][slot] += count
+    level: dict[tuple[str, datetime], int] = dict(minutes)
+    for (_, minute), count in minutes.items():
+        level[ALL, minute] = level.get((ALL, minute), 0) + count
+    # Each span's documents add up to a slot of the next one's.
+    for span in TIMED:
+        sums: defaultdict[tuple[str, datetime], int] = defaultdict(int)
+        for (label, moment), count in level.items():
+            start = start_of(span, moment)
+            counts[Cell(span, label, start)][slot_of(span, moment)] += count
+            sums[label, start] += count
+        level = sums
+    for (label, _), count in level.items():
+        if label != ALL:
+            counts[Cell(Span.EVER, label, EPOCH)][EVER_SLOT] += count
     return counts
 
 
