@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -266,8 +266,3 @@ def agreement(database: AsyncDatabase[Document]) -> Callable[[], Any]:
         return await database["events"].count_documents({})
 
     return check
-
-
-def points(items: list[Mapping[str, Any]]) -> dict[str, int]:
-    """Return the points of a series that are not empty."""
-    return {item["start"]: item["count"] for item in items if item["count"]}
