@@ -6,8 +6,6 @@ from itertools import count
 import pytest
 from redis.asyncio import Redis
 
-# pytest would take the folder gateway/ for the package of that name when it meets gateway/tests first.
-import gateway  # noqa: F401
 from local_platform.stores import StoreSet, running_stores
 
 _names = (f"test_{number}" for number in count(1))

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway import GatewaySettings, check_command, render
-from gateway.blocks import Servers
-from gateway.render import STATIC_FILES
-from gateway.testing import Issuer, RunningGateway
+from gateway_config import GatewaySettings, check_command, render
+from gateway_config.blocks import Servers
+from gateway_config.render import STATIC_FILES
+from gateway_config.testing import Issuer, RunningGateway
 from local_platform.binaries import NGINX
 from servicekit.catalog import ServiceEntry, read_catalog
 from servicekit.testing.wire_server import Behaviour, Received, WireServer, answering, reply

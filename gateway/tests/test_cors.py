@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway import GatewaySettings
+from gateway_config import GatewaySettings
 from servicekit.testing.wire_server import answering, reply
 
 ALLOWED = "https://app.example"

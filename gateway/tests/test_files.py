@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway import GatewaySettings
+from gateway_config import GatewaySettings
 from servicekit.testing.wire_server import answering, reply
 
 CONTENT = b"0123456789" * 100_000

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gateway.testing import Issuer, base64url
+from gateway_config.testing import Issuer, base64url
 
 Forge = Callable[[Issuer], str]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway import GatewaySettings
+from gateway_config import GatewaySettings
 
 MIB = 1024 * 1024
 AUTH_ROUTES = ["register", "login", "token", "refresh", "password"]

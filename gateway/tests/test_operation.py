@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gateway import GatewaySettings
+from gateway_config import GatewaySettings
 from servicekit.testing.kept_alive import KeptAliveClients
 from servicekit.testing.wire_server import Received, answering, reply
 

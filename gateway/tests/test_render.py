@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from gateway import GatewaySettings, RenderError, render
-from gateway.render import STATIC_FILES, rendered_files
+from gateway_config import GatewaySettings, RenderError, render
+from gateway_config.render import STATIC_FILES, rendered_files
 from servicekit.catalog import ServiceEntry, read_catalog
 
 USER = ServiceEntry("user", "users", 8002, "postgres", well_known=("/.well-known/jwks.json",))
@@ -164,7 +164,7 @@ def test_the_static_files_are_linked_and_not_copied(tmp_path: Path) -> None:
 
 def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "gateway", *arguments],
+        [sys.executable, "-m", "gateway_config", *arguments],
         env={**os.environ, **environ},
         capture_output=True,
         text=True,

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from gateway import GatewaySettings, SettingError
+from gateway_config import GatewaySettings, SettingError
 
 
 def test_without_variables_nothing_is_trusted_and_everything_is_limited() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.testing import Issuer
+from gateway_config.testing import Issuer
 from servicekit.testing.wire_server import Received, answering, reply
 
 PROTECTED = [

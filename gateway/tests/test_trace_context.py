@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway import GatewaySettings, SettingError, render
+from gateway_config import GatewaySettings, SettingError, render
 from servicekit.catalog import read_catalog
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

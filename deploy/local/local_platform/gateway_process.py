@@ -5,9 +5,9 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateway.commands import start_command
-from gateway.render import render
-from gateway.settings import GatewaySettings
+from gateway_config.commands import start_command
+from gateway_config.render import render
+from gateway_config.settings import GatewaySettings
 from local_platform.binaries import NGINX
 from local_platform.child import ChildSpec
 from local_platform.errors import InvalidOption

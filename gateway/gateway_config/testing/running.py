@@ -11,9 +11,9 @@ from typing import Any
 
 import psutil
 
-from gateway.blocks import Servers
-from gateway.commands import start_command
-from gateway.testing.answers import Answer, exchange
+from gateway_config.blocks import Servers
+from gateway_config.commands import start_command
+from gateway_config.testing.answers import Answer, exchange
 
 READY_SECONDS = 10.0
 

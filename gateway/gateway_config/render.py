@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from gateway import blocks
-from gateway.blocks import Catalog, Servers
-from gateway.settings import GatewaySettings
+from gateway_config import blocks
+from gateway_config.blocks import Catalog, Servers
+from gateway_config.settings import GatewaySettings
 
 STATIC_FILES = Path(__file__).resolve().parents[1] / "nginx"
 

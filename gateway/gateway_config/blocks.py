@@ -6,7 +6,7 @@ What can be said once for every installation stands in the static files, with it
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 
-from gateway.settings import GatewaySettings
+from gateway_config.settings import GatewaySettings
 from servicekit.catalog import ServiceEntry
 
 Catalog = Mapping[str, ServiceEntry]

@@ -1,4 +1,4 @@
-"""`python -m gateway`: render the configuration from the environment, for a container's entry point or by hand."""
+"""`python -m gateway_config`: render the configuration from the environment, by hand."""
 
 import argparse
 import os
@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.render import STATIC_FILES, render
-from gateway.settings import GatewaySettings
+from gateway_config.render import STATIC_FILES, render
+from gateway_config.settings import GatewaySettings
 from servicekit.catalog import DEFAULT_PATH, read_catalog
 
 _EPILOG = """\
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m gateway",
+        prog="python -m gateway_config",
         description="Render the NGINX gateway's configuration into a directory.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,8 +1,8 @@
 """Renders the NGINX gateway's configuration from settings and a list of servers."""
 
-from gateway.commands import check_command, start_command
-from gateway.render import RenderError, render
-from gateway.settings import GatewaySettings, SettingError
+from gateway_config.commands import check_command, start_command
+from gateway_config.render import RenderError, render
+from gateway_config.settings import GatewaySettings, SettingError
 
 __all__ = [
     "GatewaySettings",
