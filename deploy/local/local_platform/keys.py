@@ -9,7 +9,7 @@ from local_platform.files import SecretFiles
 from local_platform.layout import Layout
 from local_platform.service_environment import keys_directory
 from servicekit.catalog import read_catalog
-from servicekit.key_files import KeyFileError, ensure_keys
+from servicekit.make_keys import make_missing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,16 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     where.add_argument("--keys-dir", type=Path, help="any directory; it gets one directory for each service")
     options = parser.parse_args(arguments)
     root = options.keys_dir or keys_directory(SecretFiles(Layout.prepare(options.data_dir).secrets))
-    try:
-        written = ensure_keys(root, read_catalog())
-    except (KeyFileError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for path in written:
-        print(path)
-    if not written:
-        print(f"no key is missing in {root}")
-    return 0
+    return make_missing(root, read_catalog())
 
 
 if __name__ == "__main__":
