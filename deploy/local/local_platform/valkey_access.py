@@ -1,19 +1,12 @@
-"""A Valkey server as its clients see it: URLs, and an ACL that gives each service its own keys."""
+"""A Valkey server as its clients see it: URLs and readiness."""
 
 import asyncio
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from local_platform.errors import ServerMissing
 from local_platform.probes import ANSWER_SECONDS, NotReady
-
-ADMINISTRATOR = "administrator"
-# Ended sessions: written by the service that issues tokens, read by all.
-ENDED_SESSIONS = "sessions:ended*"
-# What a service has no business with: other clients, the server's configuration, everybody's keys at once.
-COMMANDS = "+@all -@admin -@dangerous"
+from servicekit.valkey_acl import ADMINISTRATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +58,3 @@ async def _ask(host: str, port: int, commands: list[list[str]], *, tls: bool) ->
         return [(await reader.readline()).rstrip() for _ in commands]
     finally:
         writer.close()
-
-
-def acl(administrator_password: str, passwords: Mapping[str, str], issuers: frozenset[str]) -> str:
-    """Return the ACL file. Each service owns the keys and channels `<service>:*`; the file holds hashes only."""
-    lines = ["user default off", f"user {ADMINISTRATOR} on #{_hash(administrator_password)} ~* &* +@all"]
-    for name, password in passwords.items():
-        ended = f"~{ENDED_SESSIONS}" if name in issuers else f"%R~{ENDED_SESSIONS}"
-        channels = f"resetchannels &{name}:* &{ENDED_SESSIONS}"
-        lines.append(f"user {name} on #{_hash(password)} ~{name}:* {ended} {channels} {COMMANDS}")
-    return "\n".join(lines) + "\n"
-
-
-def _hash(password: str) -> str:
-    return hashlib.sha256(password.encode()).hexdigest()
