@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
 from servicekit import context, errors, logs, metrics
-from servicekit.client_address import client_address
+from servicekit.client_address import GatewayAddresses, client_address
 from servicekit.health import Check, health_router
 from servicekit.settings import ServiceSettings
 from servicekit.tracing import traceparent as trace_context
@@ -94,20 +94,22 @@ def build_app(
         directory=settings.log_dir,
     )
     tracing = Tracing(settings)
+    gateway = GatewayAddresses(settings.gateway_networks)
     app = FastAPI(
         title=title,
         version="1",
-        lifespan=_traced(lifespan, tracing),
+        lifespan=_surrounded(lifespan, tracing, gateway),
         # The framework's own spans are built before it is known whether they are sampled, and quote the query.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         redoc_url=None,
         responses={"default": PROBLEM_RESPONSE},
         middleware=[
-            Middleware(RequestMiddleware, settings=settings, tracing=tracing),
+            Middleware(RequestMiddleware, service=settings.service_name, tracing=tracing, gateway=gateway),
             *([receiver] if receiver else []),
             Middleware(ErrorBoundary),
         ],
     )
+    app.state.gateway = gateway
     app.include_router(health_router(settings.service_name, checks))
     for router in routers:
         app.include_router(router)
@@ -119,11 +121,11 @@ def build_app(
     return app
 
 
-def _traced(lifespan: Lifespan, tracing: Tracing) -> Lifespan:
+def _surrounded(lifespan: Lifespan, tracing: Tracing, gateway: GatewayAddresses) -> Lifespan:
     @asynccontextmanager
     async def whole(app: FastAPI) -> AsyncIterator[None]:
         # Export outlasts the service's own shutdown, whose calls have spans, too.
-        async with tracing.running(), lifespan(app):
+        async with tracing.running(), gateway.running(), lifespan(app):
             yield
 
     return whole
@@ -132,11 +134,11 @@ def _traced(lifespan: Lifespan, tracing: Tracing) -> Lifespan:
 class RequestMiddleware:
     """Gives each request its context, then measures and logs it. Pure ASGI: no task, no body in between."""
 
-    def __init__(self, app: ASGIApp, *, settings: ServiceSettings, tracing: Tracing) -> None:
+    def __init__(self, app: ASGIApp, *, service: str, tracing: Tracing, gateway: GatewayAddresses) -> None:
         self._app = app
+        self._service = service
         self._tracing = tracing
-        self._service = settings.service_name
-        self._gateway_networks = settings.gateway_networks
+        self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -176,7 +178,7 @@ class RequestMiddleware:
                 "route": _route_template(scope),
                 "status": status,
                 "ms": round(seconds * 1000, 3),
-                "client": client_address(scope, self._gateway_networks),
+                "client": client_address(scope, self._gateway),
                 "request_id": request.request_id,
                 "correlation_id": request.correlation_id,
                 "trace_id": request.trace_id,

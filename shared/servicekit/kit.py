@@ -96,7 +96,6 @@ class ServiceKit:
         install_policies(app)
         app.state.authenticator = self.authenticator
         app.state.fingerprints = Fingerprints(self.settings.fingerprint_secret)
-        app.state.gateway_networks = self.settings.gateway_networks
         return app
 
     @asynccontextmanager

@@ -5,13 +5,14 @@ default, and production refuses the placeholders of `.env.example`.
 """
 
 import os
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from servicekit.client_address import Network, network_or_name
 
 PLACEHOLDERS = ("change-me", "changeme", "placeholder", "example", "secret", "password")
 FILE_SUFFIX = "_FILE"
@@ -60,8 +61,8 @@ class ServiceSettings(BaseSettings):
     # Base URLs of each service that this one calls, one for each replica; a DNS name may stand for several.
     peer_urls: dict[str, list[str]] = Field(default_factory=dict)
 
-    # Networks from which X-Real-IP is believed: the gateway's own.
-    gateway_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    # Networks, and DNS names, from which X-Real-IP is believed: the gateway's own.
+    gateway_networks: Annotated[tuple[Network | str, ...], NoDecode] = ()
     # Requests per second and user, over all replicas; 0 switches the limit off.
     user_rate: int = Field(default=100, ge=0)
 
@@ -79,7 +80,8 @@ class ServiceSettings(BaseSettings):
     @field_validator("gateway_networks", mode="before")
     @classmethod
     def _split_networks(cls, value: Any) -> Any:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return tuple(network_or_name(part) if isinstance(part, str) else part for part in parts)
 
     @model_validator(mode="after")
     def _refuse_placeholders(self) -> Self:

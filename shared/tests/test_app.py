@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 import httpx2
@@ -254,3 +255,11 @@ async def test_the_documentation_describes_errors_as_problem_documents(client: h
         for operation in operations.values():
             assert "application/problem+json" in operation["responses"]["default"]["content"], path
             assert "422" not in operation["responses"], path
+
+
+async def test_the_gateway_may_be_given_by_its_name() -> None:
+    settings = _settings().model_copy(update={"gateway_networks": ("localhost",)})
+    app = build_app(settings, title="Parcels", lifespan=_lifespan, routers=[], checks={})
+
+    async with app.router.lifespan_context(app):
+        assert ip_address("127.0.0.1") in app.state.gateway

@@ -70,12 +70,19 @@ def test_a_printed_setting_shows_no_secret(environment: pytest.MonkeyPatch) -> N
 
 
 def test_networks_and_peers_are_parsed(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("GATEWAY_NETWORKS", "10.0.0.0/8, ::1/128")
+    environment.setenv("GATEWAY_NETWORKS", "10.0.0.0/8, ::1/128, gateway")
     environment.setenv("PEER_URLS", '{"user": ["http://127.0.0.1:8002"]}')
 
     settings = ServiceSettings()
-    assert [str(network) for network in settings.gateway_networks] == ["10.0.0.0/8", "::1/128"]
+    assert [str(network) for network in settings.gateway_networks] == ["10.0.0.0/8", "::1/128", "gateway"]
     assert settings.peer_urls == {"user": ["http://127.0.0.1:8002"]}
+
+
+def test_a_mistaken_network_is_named(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("GATEWAY_NETWORKS", "10.0.0.0/8, 10.0.0.1/8")
+
+    with pytest.raises(ValidationError, match=r"(?s)gateway_networks.*10\.0\.0\.1/8.*or a DNS name is expected"):
+        ServiceSettings()
 
 
 def test_settings_cannot_be_changed_afterwards(environment: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ class Client:
 
 
 def _client(request: Request) -> Client:
-    address = client_address(request.scope, request.app.state.gateway_networks)
+    address = client_address(request.scope, request.app.state.gateway)
     return Client(address, readable_user_agent(request.headers.get("user-agent", "")))
 
 
