@@ -1,0 +1,59 @@
+# syntax=docker/dockerfile:1
+# The image of any one service:
+#
+#   docker build -f deploy/service.Dockerfile --build-arg SERVICE=notes -t baseplate/notes .
+#
+# It holds the interpreter, the packages that this service needs, and its code. Packages come first, because they change
+# least; what was built of them stays in the first stage.
+
+ARG PYTHON_VERSION=3.13
+
+FROM python:${PYTHON_VERSION}-slim AS build
+ARG UV_VERSION=0.13.8
+ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --disable-pip-version-check --root-user-action=ignore uv==${UV_VERSION}
+RUN uv venv /opt/venv
+WORKDIR /build
+COPY requirements.lock deploy/image_requirements.py ./
+COPY shared/pyproject.toml shared/
+ARG SERVICE
+COPY ${SERVICE}/pyproject.toml service/
+# Every package, also an indirect one, has to be in requirements.lock, in that version and with one of its hashes.
+RUN --mount=type=cache,target=/root/.cache/uv \
+    python image_requirements.py shared/pyproject.toml service/pyproject.toml > pyproject.toml && \
+    uv pip install --python /opt/venv --require-hashes --constraint requirements.lock --requirement pyproject.toml
+COPY deploy/gunicorn.conf.py deploy/services.toml /app/deploy/
+COPY shared/servicekit /app/shared/servicekit
+COPY ${SERVICE} /app/${SERVICE}
+RUN python -m compileall -q /app
+
+FROM python:${PYTHON_VERSION}-slim
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin app && \
+    # A volume that is mounted here for the first time gets the owner of the folder.
+    install -d -o app -g app /var/lib/service-keys /var/lib/jwt-keys /var/lib/files
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /app /app
+ARG SERVICE
+ENV SERVICE_NAME=${SERVICE} \
+    PATH=/opt/venv/bin:${PATH} \
+    PYTHONPATH=/app/shared:/app/${SERVICE} \
+    # Bytecode was written above; the root file system may be read-only.
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+WORKDIR /app/${SERVICE}
+USER app
+EXPOSE 8000
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --start-interval=500ms --retries=3 \
+    CMD ["python", "-m", "servicekit.probe", "http://127.0.0.1:8000/ready"]
+# `exec`, so that it is gunicorn who gets SIGTERM. Each of its workers counts for itself in a file, and `/metrics` adds them up.
+CMD ["sh", "-c", "PROMETHEUS_MULTIPROC_DIR=/tmp/metrics exec gunicorn --config /app/deploy/gunicorn.conf.py --bind 0.0.0.0:8000 \"${SERVICE_NAME}_service.app:create_app()\""]
+
+# What differs from build to build comes last, so that everything above is found in the cache.
+ARG VERSION=0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="baseplate ${SERVICE}" \
+      org.opencontainers.image.description="The ${SERVICE} service of the platform." \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
