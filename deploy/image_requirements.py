@@ -30,4 +30,6 @@ def requirements(kit: dict[str, Any], service: dict[str, Any]) -> list[str]:
 
 if __name__ == "__main__":
     projects = [tomllib.loads(Path(path).read_text(encoding="utf-8"))["project"] for path in sys.argv[1:]]
-    sys.stdout.write(f'[project]\nname = "image"\nversion = "0"\ndependencies = {json.dumps(requirements(*projects))}\n')
+    sys.stdout.write(
+        f'[project]\nname = "image"\nversion = "0"\ndependencies = {json.dumps(requirements(*projects))}\n'
+    )
