@@ -42,7 +42,9 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     """Return the service's application. Nothing is connected before its lifespan begins."""
     settings = settings or Settings()
     kit = ServiceKit(settings)
-    engine = postgres.create_engine(settings.database_url, application=settings.service_name, traced=settings.traced)
+    engine = postgres.create_engine(
+        settings.database_url, application=settings.service_name, pool_size=settings.pool_size, traced=settings.traced
+    )
     sessions = sessions_of(engine)
     store = open_store(settings)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field, SecretStr
 
 from servicekit.migrations import DatabaseSettings
-from servicekit.settings import ServiceSettings
+from servicekit.settings import PostgresSettings
 
 MEBIBYTE = 1024 * 1024
 
@@ -26,10 +26,9 @@ class StoreSettings(BaseModel):
     aws_endpoint_url: str | None = None
 
 
-class Settings(ServiceSettings, StoreSettings):
+class Settings(PostgresSettings, StoreSettings):
     """Of the service itself."""
 
-    database_url: SecretStr
     # Keys the HMAC that signs links.
     link_secret: SecretStr = Field(min_length=32)
 

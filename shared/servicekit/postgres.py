@@ -9,20 +9,20 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from servicekit.settings import POOL_SIZE
 from servicekit.tracing.statements import trace_statements
 
 # What a driver raises when the server is away, restarts or has no connection left. asyncpg refuses to connect
 # with a plain OSError, which SQLAlchemy hands on as it is.
 UNAVAILABLE: tuple[type[Exception], ...] = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
 
-POOL_SIZE = 5
 POOL_WAIT_SECONDS = 5.0
 CONNECT_SECONDS = 3.0
 STATEMENT_MILLISECONDS = 10_000
 
 
 def create_engine(url: SecretStr, *, application: str, pool_size: int = POOL_SIZE, traced: bool = False) -> AsyncEngine:
-    """Return an engine with `pool_size` connections and no overflow: the budget is workers × replicas × this.
+    """Return an engine with `pool_size` connections and no overflow (`PostgresSettings.pool_size`).
 
     With `traced`, statements of sampled requests have spans.
     """

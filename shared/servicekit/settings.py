@@ -6,7 +6,7 @@ default, and production refuses the placeholders of `.env.example`.
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -16,6 +16,13 @@ from servicekit.client_address import Network, network_or_name
 
 PLACEHOLDERS = ("change-me", "changeme", "placeholder", "example", "secret", "password")
 FILE_SUFFIX = "_FILE"
+
+# Where no budget is given.
+POOL_SIZE: Final = 5
+# One connection serves requests while the relay of facts or a probe has the other.
+LEAST_POOL_SIZE: Final = 2
+# Of a budget, for what runs beside the replicas: two migration jobs, one of which waits, and an operator's command.
+JOB_CONNECTIONS: Final = 4
 
 
 class SecretFiles(PydanticBaseSettingsSource):
@@ -102,6 +109,40 @@ class ServiceSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, SecretFiles(settings_cls)
+
+
+class PostgresSettings(ServiceSettings):
+    """What a service that owns a PostgreSQL database needs besides."""
+
+    database_url: SecretStr
+    # The service's share of the server's `max_connections`: over all replicas, their workers and its jobs.
+    database_connections: int | None = Field(default=None, ge=1)
+    # The most replicas that run at once, those of both versions during a release included.
+    database_replicas: int = Field(default=1, ge=1)
+    # gunicorn's own variable: the workers of one replica.
+    web_concurrency: int = Field(default=1, ge=1)
+
+    @property
+    def pool_size(self) -> int:
+        """How many connections each process may hold, so that all of them stay within the budget."""
+        if self.database_connections is None:
+            return POOL_SIZE
+        return (self.database_connections - JOB_CONNECTIONS) // self._processes
+
+    @property
+    def _processes(self) -> int:
+        return self.database_replicas * self.web_concurrency
+
+    @model_validator(mode="after")
+    def _refuse_a_budget_that_is_too_small(self) -> Self:
+        if self.pool_size < LEAST_POOL_SIZE:
+            least = self._processes * LEAST_POOL_SIZE + JOB_CONNECTIONS
+            raise ValueError(
+                f"DATABASE_CONNECTIONS={self.database_connections} is too small for {self._processes} processes "
+                f"(DATABASE_REPLICAS × WEB_CONCURRENCY): {LEAST_POOL_SIZE} connections each and {JOB_CONNECTIONS} for "
+                f"jobs are {least}"
+            )
+        return self
 
 
 def _is_placeholder(value: str) -> bool:

@@ -50,7 +50,9 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     settings = settings or Settings()
     service = settings.service_name
 
-    engine = postgres.create_engine(settings.database_url, application=service, traced=settings.traced)
+    engine = postgres.create_engine(
+        settings.database_url, application=service, pool_size=settings.pool_size, traced=settings.traced
+    )
     sessions = sessions_of(engine)
 
     signing_keys = SigningKeys(settings.jwt_keys_dir)

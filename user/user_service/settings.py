@@ -2,16 +2,13 @@
 
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from servicekit.migrations import DatabaseSettings
-from servicekit.settings import ServiceSettings
+from servicekit.settings import PostgresSettings
 
 
-class Settings(ServiceSettings):
+class Settings(PostgresSettings):
     """Of the service itself."""
 
-    database_url: SecretStr
     # Holds the keys that sign access tokens; the migration job makes the first one.
     jwt_keys_dir: Path
 
