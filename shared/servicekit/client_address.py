@@ -7,8 +7,7 @@ its address is not known in advance.
 
 import asyncio
 import re
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
@@ -17,10 +16,10 @@ from loguru import logger
 from starlette.types import Scope
 
 from servicekit.background import in_background
+from servicekit.names import Lookup, look_up
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-Lookup = Callable[[str], Awaitable[Iterable[str]]]
 
 # A gateway that was replaced is believed after this time at the latest.
 KNOWN_SECONDS: Final = 3.0
@@ -41,12 +40,6 @@ def network_or_name(text: str) -> Network | str:
         return ip_network(text)
     except ValueError as error:
         raise ValueError(f"{error}: a network such as 10.0.0.0/8 or a DNS name is expected") from None
-
-
-async def look_up(name: str) -> Iterable[str]:
-    """Return the addresses that a DNS name stands for now. Raises OSError when it stands for none."""
-    found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
 
 
 class GatewayAddresses:

@@ -1,7 +1,7 @@
 """Whose word is taken for the client's address."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -43,11 +43,11 @@ class Names:
     """A resolver whose answers a test sets; `asked` is set at every question."""
 
     def __init__(self, *answer: str) -> None:
-        self.answer: Iterable[str] = answer
+        self.answer: Sequence[str] = answer
         self.away = False
         self.count = 0
 
-    async def __call__(self, name: str) -> Iterable[str]:
+    async def __call__(self, name: str) -> Sequence[str]:
         assert name == "gateway"
         self.count += 1
         if self.away:

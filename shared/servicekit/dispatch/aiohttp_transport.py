@@ -1,12 +1,20 @@
-"""The transport of production: aiohttp without the conveniences that are wrong between services."""
+"""The transport of production: aiohttp without the conveniences that are wrong between services.
+
+A name in a URL may stand for several replicas. Requests go to its addresses in turn, each over connections of its own;
+an address that cannot be reached is passed over for the next one, which is no repetition: nothing was sent.
+"""
 
 import asyncio
 import functools
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Final
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from yarl import URL
 
+from servicekit.dispatch.addresses import Addresses
 from servicekit.dispatch.answers import Answer
 from servicekit.dispatch.transport import (
     KEEP_ALIVE,
@@ -18,6 +26,10 @@ from servicekit.dispatch.transport import (
     UnusableAnswer,
     WireRequest,
 )
+
+# Of the addresses of a name, so many are tried for one request; a dead one costs this much where nobody refuses.
+MOST_TRIED: Final = 3
+NEXT_ADDRESS_SECONDS: Final = 0.25
 
 
 class _Broken(aiohttp.ClientError):
@@ -44,36 +56,40 @@ def _connect_within(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, sock_connect=seconds, ceil_threshold=float("inf"))
 
 
+@functools.lru_cache(maxsize=256)
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 class AiohttpTransport:
     """Sends over one pool per process. The pool is made at the first request, inside the running loop."""
 
-    def __init__(self, *, max_connections: int = MAX_CONNECTIONS, max_answer_bytes: int = MAX_ANSWER_BYTES) -> None:
+    def __init__(
+        self,
+        *,
+        max_connections: int = MAX_CONNECTIONS,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        addresses: Addresses | None = None,
+    ) -> None:
         self._max_connections = max_connections
         self._max_answer_bytes = max_answer_bytes
+        self._addresses = addresses or Addresses()
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
     async def send(self, request: WireRequest, /) -> Answer:
         """Send once; see `Transport.send`."""
-        session = self._session or self._open()
+        url = URL(request.url, encoded=True)
+        host = url.raw_host or ""
         try:
-            async with (
-                asyncio.timeout(request.timeout),
-                session.request(
-                    request.method,
-                    URL(request.url, encoded=True),
-                    headers=request.headers,
-                    data=request.body or None,
-                    timeout=_connect_within(request.connect_timeout),
-                    allow_redirects=False,
-                ) as response,
-            ):
-                declared = response.content_length
-                if declared is not None and declared <= self._max_answer_bytes:
-                    body = await response.read()
-                else:
-                    body = await self._body_up_to_limit(response)
-                return Answer(response.status, response.headers, body)
+            async with asyncio.timeout(request.timeout):
+                if _is_address(host):
+                    return await self._exchange(url, request, request.headers, request.connect_timeout)
+                return await self._exchange_with_any(url, host, request)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSent(str(error)) from error
         except (_Broken, aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
@@ -82,6 +98,47 @@ class AiohttpTransport:
             raise UnusableAnswer(f"{type(error).__name__}: {error}") from error
         except TimeoutError as error:
             raise TimedOut(f"no answer within {request.timeout:.3f} s") from error
+
+    async def _exchange_with_any(self, url: URL, name: str, request: WireRequest) -> Answer:
+        try:
+            addresses = await self._addresses.in_turn(name, within=request.connect_timeout)
+        except OSError as error:
+            raise NotSent(f"{name} does not resolve: {error}") from error
+        headers = {"Host": url.host_port_subcomponent or name, **request.headers}
+        *others, last = addresses[:MOST_TRIED]
+        for address in others:
+            within = min(request.connect_timeout, NEXT_ADDRESS_SECONDS)
+            try:
+                return await self._exchange(url.with_host(address), request, headers, within, name)
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                self._addresses.avoid(name, address)
+        return await self._exchange(url.with_host(last), request, headers, request.connect_timeout, name)
+
+    async def _exchange(
+        self,
+        url: URL,
+        request: WireRequest,
+        headers: Mapping[str, str],
+        connect_timeout: float,
+        name: str | None = None,
+    ) -> Answer:
+        """Send to one address and read the answer. `name` is whose certificate a TLS server must have."""
+        session = self._session or self._open()
+        async with session.request(
+            request.method,
+            url,
+            headers=headers,
+            data=request.body or None,
+            timeout=_connect_within(connect_timeout),
+            allow_redirects=False,
+            server_hostname=name,
+        ) as response:
+            declared = response.content_length
+            if declared is not None and declared <= self._max_answer_bytes:
+                body = await response.read()
+            else:
+                body = await self._body_up_to_limit(response)
+            return Answer(response.status, response.headers, body)
 
     async def aclose(self) -> None:
         """Close all connections; nothing can be sent afterwards."""

@@ -50,10 +50,12 @@ async def hanging(_request: Received, _writer: asyncio.StreamWriter) -> None:
 
 
 class WireServer:
-    """Listens on a free port of 127.0.0.1 while it is entered, and keeps every request that arrived whole."""
+    """Listens while it is entered, on a free port of 127.0.0.1 unless told otherwise; keeps every whole request."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, behaviour: Behaviour, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.behaviour = behaviour
+        self.host = host
+        self.port = port
         self.requests: list[Received] = []
         self.connections = 0
         self.url = ""
@@ -62,9 +64,10 @@ class WireServer:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, backlog=2048)
+        server = await asyncio.start_server(self._accepted, self.host, self.port, backlog=2048)
         self._stack.push_async_callback(self._stop, server)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        self.port = server.sockets[0].getsockname()[1]
+        self.url = f"http://{self.host}:{self.port}"
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
