@@ -9,8 +9,8 @@ UV := .tools/bin/uv
 UV_VERSION := 0.13.8
 # The services are listed once, and in their own file.
 SERVICES := $(shell sed -n 's/^\[\([a-z][a-z0-9]*\)\]$$/\1/p' deploy/services.toml)
-MEMBERS := shared $(SERVICES) gateway deploy/local
-PACKAGES := servicekit $(addsuffix _service,$(SERVICES)) gateway_config local_platform
+MEMBERS := shared $(SERVICES) gateway deploy/local deploy/release
+PACKAGES := servicekit $(addsuffix _service,$(SERVICES)) gateway_config local_platform release_tool
 MANIFESTS := $(addsuffix /pyproject.toml,$(MEMBERS))
 
 # The interpreter is the machine's own; uv neither fetches one nor reads a .python-version.
@@ -26,6 +26,11 @@ MONGO_NODES ?= 1
 export MAX_UPLOAD_BYTES GATEWAY_RATE_GENERAL GATEWAY_RATE_AUTH GATEWAY_RATE_UPLOAD USER_RATE SERVICE_CIPHER LOG_LEVEL
 # How many requests `make test` generates for each route and visitor.
 export CASES
+
+# Production hosts need Python and docker, and no environment. `exec`, so that it is the tool that hears of a signal.
+RELEASE_TOOL = exec env PYTHONPATH=deploy/release:shared $(if $(PROFILES),COMPOSE_PROFILES="$(PROFILES)") $(PYTHON) -m release_tool
+# What works on production and on make run needs the environment for the latter only.
+LOCAL = $(if $(PROD),,.venv/.complete)
 
 .PHONY: help
 help: ## Show this list
@@ -54,6 +59,40 @@ run: .venv/.complete ## Start the platform: GATEWAY_PORT, DATA_DIR, REPLICAS, MO
 .PHONY: demo
 demo: .venv/.complete ## Take a tour through the running platform: DATA_DIR as given to make run
 	@$(BIN)/python -m local_platform.demo --data-dir "$(DATA_DIR)"
+
+.PHONY: up
+up: ## Start the platform for development in containers: code is reloaded on edit; PROFILES=tracing adds a profile
+	@$(RELEASE_TOOL) up --environment development
+
+.PHONY: down
+down: ## Stop what make up started; VOLUMES=1 removes its data, too
+	@$(RELEASE_TOOL) down --environment development $(if $(VOLUMES),--volumes)
+
+.PHONY: logs
+logs: ## Follow the logs of make up, of one service with SERVICE=…; of production with PROD=1
+	@$(RELEASE_TOOL) logs $(if $(PROD),,--environment development) $(SERVICE)
+
+.PHONY: prod
+prod: ## Start the platform for production in containers, from nothing or as it is: docs/operations.md
+	@$(RELEASE_TOOL) up
+
+.PHONY: prod-down
+prod-down: ## Stop what make prod started; VOLUMES=1 removes its data, too
+	@$(RELEASE_TOOL) down $(if $(VOLUMES),--volumes)
+
+.PHONY: release
+release: ## Bring a new version of a service into service, step by step: SERVICE=… [TAG=…] [STEPS="5 25 50 100"] [STEP_SECONDS=10]
+	@test -n "$(SERVICE)" || { echo "say which: make release SERVICE=notes" >&2; exit 2; }
+	@$(RELEASE_TOOL) release "$(SERVICE)" $(if $(TAG),--tag "$(TAG)") $(if $(STEPS),--steps "$(STEPS)") $(if $(STEP_SECONDS),--step-seconds "$(STEP_SECONDS)")
+
+.PHONY: rollback
+rollback: ## Undo an unfinished release: SERVICE=…
+	@test -n "$(SERVICE)" || { echo "say which: make rollback SERVICE=notes" >&2; exit 2; }
+	@$(RELEASE_TOOL) rollback "$(SERVICE)"
+
+.PHONY: restart
+restart: ## Replace the replicas in production one after the other, with changed settings: all, or SERVICE=…
+	@$(RELEASE_TOOL) restart $(SERVICE)
 
 .PHONY: test
 test: .venv/.complete ## Run every test on real stores; ARGS="-k name" selects, CASES=100 sends more generated requests
@@ -86,21 +125,21 @@ lock: | $(UV) ## Resolve the dependencies anew into requirements.lock
 		--group build --group dev --all-extras --no-emit-package servicekit --output-file requirements.lock $(MANIFESTS)
 
 .PHONY: admin
-admin: .venv/.complete ## Give an account the role admin: USERNAME=…
+admin: $(LOCAL) ## Give an account the role admin: USERNAME=…, on production PROD=1
 	@test -n "$(USERNAME)" || { echo "say whom: make admin USERNAME=name" >&2; exit 2; }
-	@$(BIN)/python -m local_platform.admin --data-dir "$(DATA_DIR)" "$(USERNAME)"
+	@$(if $(PROD),$(RELEASE_TOOL) admin "$(USERNAME)",$(BIN)/python -m local_platform.admin --data-dir "$(DATA_DIR)" "$(USERNAME)")
 
 .PHONY: keys
 keys: .venv/.complete ## Write the service keys that are missing: DATA_DIR, or any directory as KEYS_DIR=…
 	@$(BIN)/python -m local_platform.keys $(if $(KEYS_DIR),--keys-dir "$(KEYS_DIR)",--data-dir "$(DATA_DIR)")
 
 .PHONY: rotate-keys
-rotate-keys: .venv/.complete ## Replace the service keys of a running platform (about 40 s): PAIR=analytics--user for one pair
-	@$(BIN)/python -m local_platform.rotate_keys --data-dir "$(DATA_DIR)" $(if $(PAIR),--pair "$(PAIR)")
+rotate-keys: $(LOCAL) ## Replace the service keys of a running platform (about 40 s): PAIR=analytics--user for one pair, PROD=1
+	@$(if $(PROD),$(RELEASE_TOOL) rotate-keys,$(BIN)/python -m local_platform.rotate_keys --data-dir "$(DATA_DIR)") $(if $(PAIR),--pair "$(PAIR)")
 
 .PHONY: rotate-jwt-key
-rotate-jwt-key: .venv/.complete ## Replace the key that signs access tokens on a running platform (about 20 s)
-	@$(BIN)/python -m local_platform.rotate_jwt_key --data-dir "$(DATA_DIR)"
+rotate-jwt-key: $(LOCAL) ## Replace the key that signs access tokens on a running platform (about 20 s), PROD=1
+	@$(if $(PROD),$(RELEASE_TOOL) rotate-jwt-key,$(BIN)/python -m local_platform.rotate_jwt_key --data-dir "$(DATA_DIR)")
 
 .PHONY: migration
 migration: .venv/.complete ## Write a migration for a PostgreSQL service: SERVICE=user MESSAGE="add a column"

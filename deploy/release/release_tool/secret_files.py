@@ -1,0 +1,132 @@
+"""The secrets of a deployment: random ones made once, and what follows from them.
+
+The directory admits its owner alone. The files in it are readable by all, because containers run under users of their
+own and get them mounted one by one.
+"""
+
+import base64
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from release_tool.files import exclusive, write_atomically
+from servicekit.catalog import ServiceEntry
+from servicekit.valkey_acl import acl
+
+Environment = Literal["production", "development"]
+
+ACL_FILE = "valkey/users.acl"
+# Certificate and key that are put here switch TLS on.
+TLS_DIRECTORY = "tls"
+
+_MONGO_NODES = {"production": ("mongo-1", "mongo-2", "mongo-3"), "development": ("mongo-1",)}
+# Whoever publishes signing keys issues tokens, and tells which sessions ended.
+_JWKS_PATH = "/.well-known/jwks.json"
+# The most that a key file of MongoDB may hold is 1024 characters
+# (https://www.mongodb.com/docs/manual/core/security-internal-authentication/); this makes 1008.
+_KEYFILE_BYTES = 756
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Names of the files that were made, and of those whose derived content changed."""
+
+    made: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+def issues_tokens(entry: ServiceEntry) -> bool:
+    """Whether this service signs access tokens, so that the accounts are its own."""
+    return _JWKS_PATH in entry.well_known
+
+
+def write_secrets(directory: Path, environment: Environment, catalog: Mapping[str, ServiceEntry]) -> Written:
+    """Make what is missing in a directory. An existing secret stays; any number may do this at once."""
+    _open_directory(directory, 0o700)
+    with exclusive(directory / ".lock"):
+        return _Writer(directory).write(environment, catalog)
+
+
+class _Writer:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._made: list[str] = []
+        self._changed: list[str] = []
+
+    def write(self, environment: Environment, catalog: Mapping[str, ServiceEntry]) -> Written:
+        _open_directory(self._directory / TLS_DIRECTORY, 0o755)
+        self._random("postgres/superuser_password")
+        self._random("mongo/root_password")
+        self._random("mongo/keyfile", lambda: base64.b64encode(os.urandom(_KEYFILE_BYTES)).decode())
+        administrator = self._random("valkey/administrator_password")
+        for entry in catalog.values():
+            self._write_service(entry, _MONGO_NODES[environment])
+        passwords = {name: self._random(f"valkey/{name}_password") for name in catalog}
+        issuers = frozenset(entry.name for entry in catalog.values() if issues_tokens(entry))
+        self._derived(ACL_FILE, acl(administrator, passwords, issuers))
+        return Written(tuple(self._made), tuple(self._changed))
+
+    def _write_service(self, entry: ServiceEntry, mongo_nodes: tuple[str, ...]) -> None:
+        name = entry.name
+        for secret in _random_secrets(entry):
+            self._random(f"{name}/{secret}")
+        password = self._random(f"valkey/{name}_password")
+        self._derived(f"{name}/valkey_url", f"redis://{name}:{quoted(password)}@valkey:6379/0")
+        password = self._random(f"{entry.store}/{name}_password")
+        if entry.store == "postgres":
+            self._derived(
+                f"{name}/database_url", f"postgresql+asyncpg://{name}:{quoted(password)}@postgres:5432/{name}"
+            )
+        else:
+            nodes = ",".join(f"{node}:27017" for node in mongo_nodes)
+            url = f"mongodb://{name}:{quoted(password)}@{nodes}/{name}?authSource={name}&replicaSet=rs0"
+            self._derived(f"{name}/mongo_url", url)
+
+    def _random(self, name: str, make: Callable[[], str] = lambda: secrets.token_hex(32)) -> str:
+        """Return a secret, made when it is missing: 256 random bits in hexadecimal, so safe in a URL."""
+        if (known := self._read(name)) is not None:
+            return known
+        text = make()
+        self._store(name, text)
+        self._made.append(name)
+        return text
+
+    def _derived(self, name: str, text: str) -> None:
+        known = self._read(name)
+        if known == text:
+            return
+        self._store(name, text)
+        (self._made if known is None else self._changed).append(name)
+
+    def _read(self, name: str) -> str | None:
+        try:
+            return (self._directory / name).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+
+    def _store(self, name: str, text: str) -> None:
+        path = self._directory / name
+        _open_directory(path.parent, 0o755)
+        write_atomically(path, text, 0o444)
+
+
+def _random_secrets(entry: ServiceEntry) -> Iterator[str]:
+    yield "fingerprint_secret"
+    if entry.keeps_files:
+        # Links to files are signed.
+        yield "link_secret"
+
+
+def quoted(password: str) -> str:
+    """Return a password as it stands in a URL; an operator's own may hold any character."""
+    return quote(password, safe="")
+
+
+def _open_directory(path: Path, mode: int) -> None:
+    path.mkdir(mode=mode, parents=True, exist_ok=True)
+    # The mode of `mkdir` is cut by the umask.
+    path.chmod(mode)
