@@ -1,7 +1,6 @@
 """What the operator sees: progress lines with the seconds since the start, and tables."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Sequence
 from typing import TextIO
@@ -11,7 +10,7 @@ class Console:
     """Writes lines. A reader that went away stops nothing."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stdout
+        self._stream = stream
         self._began = time.monotonic()
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from release_tool.files import exclusive, write_atomically
 from servicekit.catalog import ServiceEntry
@@ -65,7 +65,7 @@ class _Writer:
         administrator = self._random("valkey/administrator_password")
         for entry in catalog.values():
             self._write_service(entry, _MONGO_NODES[environment])
-        passwords = {name: self._random(f"valkey/{name}_password") for name in catalog}
+        passwords = {name: self._valkey_password(name) for name in catalog}
         issuers = frozenset(entry.name for entry in catalog.values() if issues_tokens(entry))
         self._derived(ACL_FILE, acl(administrator, passwords, issuers))
         return Written(tuple(self._made), tuple(self._changed))
@@ -74,17 +74,20 @@ class _Writer:
         name = entry.name
         for secret in _random_secrets(entry):
             self._random(f"{name}/{secret}")
-        password = self._random(f"valkey/{name}_password")
-        self._derived(f"{name}/valkey_url", f"redis://{name}:{quoted(password)}@valkey:6379/0")
         password = self._random(f"{entry.store}/{name}_password")
         if entry.store == "postgres":
             self._derived(
-                f"{name}/database_url", f"postgresql+asyncpg://{name}:{quoted(password)}@postgres:5432/{name}"
+                f"{name}/database_url", f"postgresql+asyncpg://{name}:{_quoted(password)}@postgres:5432/{name}"
             )
         else:
             nodes = ",".join(f"{node}:27017" for node in mongo_nodes)
-            url = f"mongodb://{name}:{quoted(password)}@{nodes}/{name}?authSource={name}&replicaSet=rs0"
+            url = f"mongodb://{name}:{_quoted(password)}@{nodes}/{name}?authSource={name}&replicaSet=rs0"
             self._derived(f"{name}/mongo_url", url)
+
+    def _valkey_password(self, name: str) -> str:
+        """Return the password that stands in a service's URL and nowhere else; the server knows its hash."""
+        url = self._random(f"{name}/valkey_url", lambda: f"redis://{name}:{secrets.token_hex(32)}@valkey:6379/0")
+        return unquote(urlsplit(url).password or "")
 
     def _random(self, name: str, make: Callable[[], str] = lambda: secrets.token_hex(32)) -> str:
         """Return a secret, made when it is missing: 256 random bits in hexadecimal, so safe in a URL."""
@@ -97,7 +100,7 @@ class _Writer:
 
     def _derived(self, name: str, text: str) -> None:
         known = self._read(name)
-        if known == text:
+        if known == text.strip():
             return
         self._store(name, text)
         (self._made if known is None else self._changed).append(name)
@@ -121,7 +124,7 @@ def _random_secrets(entry: ServiceEntry) -> Iterator[str]:
         yield "link_secret"
 
 
-def quoted(password: str) -> str:
+def _quoted(password: str) -> str:
     """Return a password as it stands in a URL; an operator's own may hold any character."""
     return quote(password, safe="")
 
