@@ -30,6 +30,7 @@ from uuid_utils.compat import uuid7
 
 from servicekit import context, errors, logs, metrics
 from servicekit.client_address import GatewayAddresses, client_address
+from servicekit.docs import docs_router
 from servicekit.health import Check, health_router
 from servicekit.settings import ServiceSettings
 from servicekit.tracing import traceparent as trace_context
@@ -101,6 +102,8 @@ def build_app(
         lifespan=_surrounded(lifespan, tracing, gateway),
         # The framework's own spans are built before it is known whether they are sampled, and quote the query.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+        # The framework's own page loads its files from a CDN.
+        docs_url=None,
         redoc_url=None,
         responses={"default": PROBLEM_RESPONSE},
         middleware=[
@@ -111,6 +114,7 @@ def build_app(
     )
     app.state.gateway = gateway
     app.include_router(health_router(settings.service_name, checks))
+    app.include_router(docs_router(title))
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(errors.ServiceError, _service_error)

@@ -263,3 +263,20 @@ async def test_the_gateway_may_be_given_by_its_name() -> None:
 
     async with app.router.lifespan_context(app):
         assert ip_address("127.0.0.1") in app.state.gateway
+
+
+async def test_the_page_of_the_api_loads_everything_from_the_service_itself(client: httpx2.AsyncClient) -> None:
+    page = await client.get("/docs")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "://" not in page.text
+
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) == 3
+    for path in loaded:
+        assert (await client.get(path)).status_code == 200, path
+    assert "'/openapi.json'" in page.text
+
+
+@pytest.mark.parametrize("name", ["main.py", "..%2fmain.py", "../main.py", "%2e%2e/main.py"])
+async def test_the_page_gives_away_no_other_file(client: httpx2.AsyncClient, name: str) -> None:
+    assert (await client.get(f"/docs/swagger-ui/{name}")).status_code == 404
