@@ -11,12 +11,12 @@
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from gateway_config import blocks
-from gateway_config.blocks import Catalog, Servers
+from gateway_config import blocks, pools
+from gateway_config.pools import Candidates, Catalog, Servers
 from gateway_config.settings import GatewaySettings
 
 STATIC_FILES = Path(__file__).resolve().parents[1] / "nginx"
@@ -37,18 +37,21 @@ def render(
     servers: Servers,
     target: Path,
     *,
+    candidates: Candidates | None = None,
     static_files: Path = STATIC_FILES,
     swagger_ui: Path | None = None,
 ) -> None:
     """Write the configuration into `target`, which is created if it is missing.
 
     `servers` maps each service of the catalog to its `host:port` list; a DNS name stands for all its addresses and
-    needs `settings.resolver`. `swagger_ui` is the folder of Swagger UI's files, by default the installed package's.
-    Each file is replaced whole, so a gateway that runs on `target` may reload afterwards.
+    needs `settings.resolver`. `candidates` holds the services that are being released. `swagger_ui` is the folder of
+    Swagger UI's files, by default the installed package's. Each file is replaced whole, so a gateway that runs on
+    `target` may reload afterwards.
 
-    Raises `RenderError` for a service without servers, servers of an unknown service, or a name that is none.
+    Raises `RenderError` for a service without servers, servers of an unknown service, a name that is none, or a share
+    that is none.
     """
-    files = rendered_files(settings, catalog, servers)
+    files = rendered_files(settings, catalog, servers, candidates)
     for folder in ("rendered/http", "rendered/limits", "temp"):
         (target / folder).mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -58,21 +61,25 @@ def render(
     _link(target / "nginx.conf", Path("static") / "nginx.conf")
 
 
-def rendered_files(settings: GatewaySettings, catalog: Catalog, servers: Servers) -> Mapping[str, str]:
+def rendered_files(
+    settings: GatewaySettings, catalog: Catalog, servers: Servers, candidates: Candidates | None = None
+) -> Mapping[str, str]:
     """Return the rendered files' texts by their names below `rendered/`. Raises `RenderError` as `render` does."""
-    _check(settings, catalog, servers)
+    candidates = candidates or {}
+    _check(settings, catalog, servers, candidates)
     return {
         "main.conf": blocks.main(settings),
         "listen.conf": blocks.listen(settings),
         "trusted_proxies.conf": blocks.trusted_proxies(settings),
         "http/access_log.conf": blocks.access_log(settings),
         "http/cors.conf": blocks.cors(settings),
+        "http/direct_listeners.conf": blocks.direct_listeners(settings, catalog),
         "files.conf": blocks.files(settings),
         "http/file_sending.conf": blocks.file_sending(settings),
         "http/limit_zones.conf": blocks.limit_zones(settings),
-        "http/tokens.conf": blocks.tokens(settings, catalog, servers),
+        "http/tokens.conf": blocks.tokens(settings, catalog, servers, candidates),
         "http/tracing.conf": blocks.tracing(settings),
-        "http/upstreams.conf": blocks.upstreams(settings, catalog, servers),
+        "http/upstreams.conf": pools.upstreams(settings, catalog, servers, candidates),
         "limits/general.conf": blocks.limit("general", settings.rate_general),
         "limits/auth.conf": blocks.limit("auth", settings.rate_auth),
         "limits/upload.conf": blocks.limit("upload", settings.rate_upload),
@@ -88,8 +95,8 @@ def _installed_swagger_ui() -> Path:
     return Path(package.origin).parent / "resources"
 
 
-def _check(settings: GatewaySettings, catalog: Catalog, servers: Servers) -> None:
-    if unknown := sorted(set(servers) - set(catalog)):
+def _check(settings: GatewaySettings, catalog: Catalog, servers: Servers, candidates: Candidates) -> None:
+    if unknown := sorted({*servers, *candidates} - set(catalog)):
         raise RenderError(f"servers are given for {', '.join(unknown)}, which the service list does not name")
     for entry in catalog.values():
         if not _SERVICE.fullmatch(entry.name) or not _PREFIX.fullmatch(entry.prefix):
@@ -99,13 +106,21 @@ def _check(settings: GatewaySettings, catalog: Catalog, servers: Servers) -> Non
         for path in entry.well_known:
             if not _WELL_KNOWN.fullmatch(path):
                 raise RenderError(f"service {entry.name}: {path!r} is no path below /.well-known/")
-        if not servers.get(entry.name):
-            raise RenderError(f"service {entry.name} has no server")
-        for server in servers[entry.name]:
-            if not _SERVER.fullmatch(server):
-                raise RenderError(f"service {entry.name}: {server!r} is no host:port")
-            if blocks.needs_resolver(server) and not settings.resolver:
-                raise RenderError(f"service {entry.name}: {server} is a DNS name, which needs GATEWAY_RESOLVER")
+        _check_servers(settings, f"service {entry.name}", servers.get(entry.name, ()))
+    for name, candidate in candidates.items():
+        _check_servers(settings, f"the candidate of {name}", candidate.servers)
+        if candidate.weight not in range(101):
+            raise RenderError(f"the candidate of {name} cannot get {candidate.weight} of a hundred requests")
+
+
+def _check_servers(settings: GatewaySettings, whose: str, servers: Sequence[str]) -> None:
+    if not servers:
+        raise RenderError(f"{whose} has no server")
+    for server in servers:
+        if not _SERVER.fullmatch(server):
+            raise RenderError(f"{whose}: {server!r} is no host:port")
+        if pools.needs_resolver(server) and not settings.resolver:
+            raise RenderError(f"{whose}: {server} is a DNS name, which needs GATEWAY_RESOLVER")
 
 
 def _replace(path: Path, text: str) -> None:

@@ -34,7 +34,8 @@ class GatewaySettings:
 
     Rates are requests per second and client address; 0 switches a limit off. Paths that are not absolute are relative
     to the directory that NGINX runs in. `traced_share` of all requests are recorded by the services: none unless
-    OTEL_EXPORTER_OTLP_ENDPOINT is set, and all by default where it is, as with the services themselves.
+    OTEL_EXPORTER_OTLP_ENDPOINT is set, and all by default where it is, as with the services themselves. With
+    `direct_ports` each service also has a port of its own, where nothing is checked or changed: for development alone.
     """
 
     bind: str = "127.0.0.1"
@@ -55,6 +56,7 @@ class GatewaySettings:
     access_log: str = "access.log"
     files_dir: str = ""
     traced_share: float = 0.0
+    direct_ports: bool = False
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "GatewaySettings":
@@ -89,6 +91,7 @@ class GatewaySettings:
             traced_share=read("OTEL_TRACES_SAMPLER_ARG", 1.0, _share)
             if environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
             else defaults.traced_share,
+            direct_ports=read("GATEWAY_DIRECT_PORTS", defaults.direct_ports, _switch),
         )
         if settings.tls_certificate and not settings.tls_certificate_key:
             raise SettingError("GATEWAY_TLS_CERTIFICATE_KEY", "", "set when GATEWAY_TLS_CERTIFICATE is")
@@ -109,6 +112,12 @@ def _whole(variable: str, text: str, lowest: int, highest: int, what: str) -> in
 
 def _port(variable: str, text: str) -> int:
     return _whole(variable, text, 1, 65535, "a port")
+
+
+def _switch(variable: str, text: str) -> bool:
+    if text not in ("0", "1"):
+        raise SettingError(variable, text, "0 or 1")
+    return text == "1"
 
 
 def _rate(variable: str, text: str) -> int:

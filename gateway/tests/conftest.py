@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gateway_config import GatewaySettings, check_command, render
-from gateway_config.blocks import Servers
+from gateway_config import Candidate, GatewaySettings, check_command, render
+from gateway_config.pools import Candidates, Servers
 from gateway_config.render import STATIC_FILES
 from gateway_config.testing import Issuer, RunningGateway
 from local_platform.binaries import NGINX
@@ -86,6 +87,7 @@ class World:
         servers: Servers,
         settings: GatewaySettings | None = None,
         *,
+        candidates: Candidates | None = None,
         static_files: Path = STATIC_FILES,
         keys_known: bool = True,
     ) -> RunningGateway:
@@ -97,10 +99,10 @@ class World:
         chosen = replace(chosen, worker_user=self.machine.worker_user, modules=self.machine.modules)
         catalog = {name: CATALOG[name] for name in servers}
 
-        def rerender(servers: Servers) -> None:
-            render(chosen, catalog, servers, target, static_files=static_files)
+        def rerender(servers: Servers, candidates: Candidates | None = None) -> None:
+            render(chosen, catalog, servers, target, candidates=candidates, static_files=static_files)
 
-        rerender(servers)
+        rerender(servers, candidates)
         gateway = RunningGateway(target, port, rerender)
         self.stack.push_async_callback(gateway.stop)
         await gateway.start(self.nginx)
@@ -109,6 +111,30 @@ class World:
             for backend in self.backends:
                 backend.requests.clear()
         return gateway
+
+    async def release(self, weight: int = 100, settings: GatewaySettings | None = None, **options: Any) -> "Release":
+        """Start a gateway while every service is being released."""
+        stable, candidate = await self.backend("stable"), await self.backend("candidate")
+        gateway = await self.gateway(
+            {name: [stable.address] for name in CATALOG},
+            settings,
+            candidates={name: Candidate([candidate.address], weight) for name in CATALOG},
+            **options,
+        )
+        return Release(gateway, stable, candidate)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A gateway before one stable server and one candidate, which are those of all services."""
+
+    gateway: RunningGateway
+    stable: Backend
+    candidate: Backend
+
+    def arrivals(self) -> tuple[int, int]:
+        """How many requests of clients came to the stable server, and how many to the candidate."""
+        return len(self.stable.seen()), len(self.candidate.seen())
 
 
 NewWorld = Callable[[Path], AbstractAsyncContextManager[World]]
@@ -123,6 +149,12 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+@pytest.fixture(scope="session")
+def free_ports() -> Callable[[], int]:
+    """Returns a port that nobody listens on, at each call."""
+    return free_port
 
 
 @pytest.fixture(scope="session")
@@ -195,6 +227,22 @@ def platform(shared_platform: Platform) -> Platform:
         backend.health = answering(reply(body=b'{"status":"ok"}', content_type="application/json"))
         backend.requests.clear()
     return shared_platform
+
+
+@pytest.fixture(scope="module")
+async def shared_release(new_world: NewWorld, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Release]:
+    async with new_world(tmp_path_factory.mktemp("release")) as world:
+        yield await world.release()
+
+
+@pytest.fixture
+def release(shared_release: Release) -> Release:
+    """The module's release: the candidate gets all of the split traffic, and both servers answer with their names."""
+    for backend in (shared_release.stable, shared_release.candidate):
+        backend.answer = answering(reply(body=backend.name.encode(), content_type="text/plain"))
+        backend.health = answering(reply(body=b'{"status":"ok"}', content_type="application/json"))
+        backend.requests.clear()
+    return shared_release
 
 
 @pytest.fixture

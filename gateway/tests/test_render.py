@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway_config import GatewaySettings, RenderError, render
+from gateway_config import Candidate, GatewaySettings, RenderError, render
 from gateway_config.render import STATIC_FILES, rendered_files
 from servicekit.catalog import ServiceEntry, read_catalog
 
@@ -28,6 +28,7 @@ VARIANTS: dict[str, GatewaySettings] = {
     "behind proxies": GatewaySettings(trusted_proxies=("10.0.0.0/8", "2001:db8::/32")),
     "with origins": GatewaySettings(cors_allowed_origins=("https://a.example", "http://[::1]:3000")),
     "paths with spaces": GatewaySettings(access_log="an access.log"),
+    "direct ports": GatewaySettings(direct_ports=True),
 }
 
 
@@ -70,6 +71,28 @@ async def test_another_service_needs_no_more_than_its_entry(here: Any, check: An
     assert '"/.well-known/fifth" "fifth_service_v1";' in upstreams(tmp_path)
 
 
+@pytest.mark.parametrize("weight", [0, 1, 99, 100])
+async def test_nginx_accepts_every_share_of_a_release(here: Any, check: Any, tmp_path: Path, weight: int) -> None:
+    candidates = {name: Candidate(["127.0.0.1:9009"], weight) for name in CATALOG}
+
+    render(here(GatewaySettings()), CATALOG, SERVERS, tmp_path, candidates=candidates)
+
+    assert await check(tmp_path) == ""
+    assert ("split_clients" in upstreams(tmp_path)) == (0 < weight < 100)
+
+
+def test_what_a_release_leaves_behind_is_what_was_before(tmp_path: Path) -> None:
+    render(GatewaySettings(), CATALOG, SERVERS, tmp_path)
+    before = listing(tmp_path)
+    render(GatewaySettings(), CATALOG, SERVERS, tmp_path, candidates={"notes": Candidate(["127.0.0.1:9009"], 5)})
+    during = listing(tmp_path)
+
+    render(GatewaySettings(), CATALOG, SERVERS, tmp_path)
+
+    assert listing(tmp_path) == before
+    assert [name for name in before if before[name] != during[name]] == ["rendered/http/upstreams.conf"]
+
+
 def upstreams(target: Path) -> str:
     return (target / "rendered" / "http" / "upstreams.conf").read_text()
 
@@ -109,6 +132,26 @@ def test_what_is_no_service_or_server_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(RenderError, match=reason):
         render(GatewaySettings(), catalog, servers, tmp_path / "target")
+
+    assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize(
+    ("reason", "name", "candidate"),
+    [
+        ("extra", "extra", Candidate(["127.0.0.1:1"], 5)),
+        ("candidate of notes has no server", "notes", Candidate([], 5)),
+        ("candidate of notes: '127.0.0.1' is no host:port", "notes", Candidate(["127.0.0.1"], 5)),
+        ("GATEWAY_RESOLVER", "notes", Candidate(["notes-v2:8000"], 5)),
+        ("cannot get 101", "notes", Candidate(["127.0.0.1:1"], 101)),
+        ("cannot get -1", "notes", Candidate(["127.0.0.1:1"], -1)),
+    ],
+)
+def test_what_is_no_candidate_is_refused_before_anything_is_written(
+    reason: str, name: str, candidate: Candidate, tmp_path: Path
+) -> None:
+    with pytest.raises(RenderError, match=reason):
+        render(GatewaySettings(), CATALOG, SERVERS, tmp_path / "target", candidates={name: candidate})
 
     assert not (tmp_path / "target").exists()
 

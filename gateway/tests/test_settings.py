@@ -45,6 +45,7 @@ def test_every_variable_is_read() -> None:
             "GATEWAY_FILES_DIR": "/var/files",
             "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
             "OTEL_TRACES_SAMPLER_ARG": "0.01",
+            "GATEWAY_DIRECT_PORTS": "1",
         }
     )
 
@@ -67,6 +68,7 @@ def test_every_variable_is_read() -> None:
         access_log="/dev/stdout",
         files_dir="/var/files",
         traced_share=0.01,
+        direct_ports=True,
     )
     assert all(getattr(settings, field.name) != field.default for field in dataclasses.fields(settings))
 
@@ -79,6 +81,7 @@ def test_every_variable_is_read() -> None:
         ("GATEWAY_PORT", "0"),
         ("GATEWAY_PORT", "65536"),
         ("GATEWAY_PORT", "http"),
+        ("GATEWAY_DIRECT_PORTS", "yes"),
         ("GATEWAY_RATE_GENERAL", "-1"),
         ("GATEWAY_RATE_GENERAL", "1.5"),
         ("GATEWAY_RATE_GENERAL", "10r/m"),

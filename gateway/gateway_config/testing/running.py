@@ -5,17 +5,24 @@ import json
 import os
 import signal
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
-from gateway_config.blocks import Servers
 from gateway_config.commands import start_command
+from gateway_config.pools import Candidates, Servers
 from gateway_config.testing.answers import Answer, exchange
 
 READY_SECONDS = 10.0
+
+
+class Render(Protocol):
+    """Writes a gateway's configuration for other servers, and for the candidates of releases."""
+
+    def __call__(self, servers: Servers, candidates: Candidates | None = None) -> None:
+        """Write it into the directory that the gateway runs in."""
 
 
 class RunningGateway:
@@ -24,7 +31,7 @@ class RunningGateway:
     `rerender` writes its configuration for other servers into `target`.
     """
 
-    def __init__(self, target: Path, port: int, rerender: Callable[[Servers], None]) -> None:
+    def __init__(self, target: Path, port: int, rerender: Render) -> None:
         self.target = target
         self.port = port
         self.rerender = rerender
@@ -80,10 +87,10 @@ class RunningGateway:
             while (await self.get("/api/v1/users/profile", token="a.b.c")).status != 401:
                 await asyncio.sleep(0.02)
 
-    async def reload(self, servers: Servers | None = None) -> None:
+    async def reload(self, servers: Servers | None = None, candidates: Candidates | None = None) -> None:
         """Reload, with other servers if they are given; return when workers of the new configuration run."""
         if servers is not None:
-            self.rerender(servers)
+            self.rerender(servers, candidates)
         assert self._process is not None
         before = self._workers()
         self._process.send_signal(signal.SIGHUP)
