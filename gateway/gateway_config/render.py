@@ -8,14 +8,13 @@
 <target>/nginx.pid, access.log   written by NGINX
 """
 
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from gateway_config import blocks, pools
+from gateway_config.files import replace_file
 from gateway_config.pools import Candidates, Catalog, Servers
 from gateway_config.settings import GatewaySettings
 
@@ -55,7 +54,7 @@ def render(
     for folder in ("rendered/http", "rendered/limits", "temp"):
         (target / folder).mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        _replace(target / "rendered" / name, text)
+        replace_file(target / "rendered" / name, text)
     _link(target / "static", static_files)
     _link(target / "swagger-ui", swagger_ui or _installed_swagger_ui())
     _link(target / "nginx.conf", Path("static") / "nginx.conf")
@@ -121,20 +120,6 @@ def _check_servers(settings: GatewaySettings, whose: str, servers: Sequence[str]
             raise RenderError(f"{whose}: {server!r} is no host:port")
         if pools.needs_resolver(server) and not settings.resolver:
             raise RenderError(f"{whose}: {server} is a DNS name, which needs GATEWAY_RESOLVER")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write the file beside its place and move it there, so that no reader ever sees half of it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        # mkstemp gives 0600, but NGINX may run as another user than the renderer, and nothing here is secret.
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _link(path: Path, destination: Path) -> None:
