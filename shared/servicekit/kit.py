@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 
 from servicekit.app import Lifespan, build_app
 from servicekit.background import in_background
-from servicekit.dispatcher import AiohttpTransport, CallPolicy, Dispatcher, Peer
+from servicekit.dispatcher import AiohttpTransport, CallPolicy, Dispatcher, Peer, PeerLimits
 from servicekit.ended_sessions import EndedSessions
 from servicekit.health import Check
 from servicekit.idempotency import Fingerprints
@@ -31,11 +31,15 @@ from servicekit.receiver import SealedReceiver
 from servicekit.replay import ReplayGuard, ValkeyNonces
 from servicekit.sealer import MessageSealer
 from servicekit.settings import ServiceSettings
-from servicekit.tokens import Authenticator, KeySource, RemoteKeys, TokenVerifier
+from servicekit.tokens import FIRST_KEYS_SECONDS, Authenticator, KeySource, RemoteKeys, TokenVerifier
 from servicekit.valkey import Valkey, create_client
 
 USER: Final = "user"
 JWKS_PATH: Final = "/.well-known/jwks.json"
+# The keys have a circuit of their own. A service that starts before the user service asks again and again, and must not
+# find the circuit open when that is there at last; nor may failing calls keep keys away.
+KEYS: Final = "user-keys"
+KEYS_LIMITS: Final = PeerLimits(breaker_pause=FIRST_KEYS_SECONDS)
 KEYS_POLICY: Final = CallPolicy(attempts=2, deadline=3.0, attempt_timeout=1.5, connect_timeout=0.5)
 
 
@@ -49,8 +53,10 @@ class ServiceKit:
         self.valkey_client = create_client(settings.valkey_url, application=service)
         self.valkey = Valkey(self.valkey_client)
         self.keyring = Keyring(service, settings.service_keys_dir)
+        peers = [Peer(name, tuple(urls)) for name, urls in settings.peer_urls.items()]
+        peers += [Peer(KEYS, peer.urls, limits=KEYS_LIMITS) for peer in peers if peer.name == USER]
         self.dispatcher = Dispatcher(
-            [Peer(name, tuple(urls)) for name, urls in settings.peer_urls.items()],
+            peers,
             transport=AiohttpTransport(),
             sealer=MessageSealer(service, self.keyring, settings.service_cipher),
         )
@@ -117,6 +123,6 @@ class ServiceKit:
             yield
 
     async def _fetch_keys(self) -> Mapping[str, Any]:
-        answer = await self.dispatcher.call(USER, JWKS_PATH, policy=KEYS_POLICY)
+        answer = await self.dispatcher.call(KEYS, JWKS_PATH, policy=KEYS_POLICY)
         keys: Mapping[str, Any] = answer.json()
         return keys
