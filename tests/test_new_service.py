@@ -87,6 +87,11 @@ def test_what_is_written_passes_its_own_tests(copy: Path) -> None:
     assert " passed" in output
 
 
+def test_what_is_written_keeps_the_promises_of_the_compose_files(copy: Path) -> None:
+    output = run(copy, "pytest", "-q", "-p", "no:cacheprovider", "tests/test_compose_files.py")
+    assert " passed" in output
+
+
 @asynccontextmanager
 async def platform(root: Path, data_dir: Path) -> AsyncIterator[str]:
     """Run the whole platform of the copy as `make run` does; give the gateway's URL."""

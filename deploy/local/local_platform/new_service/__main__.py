@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     pad = " " * max(1, 11 - len(values.name))
-    print(_DONE.format(name=values.name, lists=" and ".join(LISTS), pad=pad, caller=CALLER), end="")
+    print(_DONE.format(name=values.name, lists=", ".join(LISTS), pad=pad, caller=CALLER), end="")
     return 0
 
 

@@ -11,13 +11,15 @@ from servicekit.catalog import ServiceEntry
 
 # The narrowest of what key files, NGINX, PostgreSQL and Python take.
 _NAME: Final = re.compile(r"[a-z][a-z0-9]{1,29}")
-# Names that the stores, the launcher or the gateway use themselves.
+# Names that the stores, the launcher, the gateway or the compose files use themselves.
 _RESERVED: Final = frozenset(
     {
         *("admin", "config", "local"),  # databases of MongoDB
         *("none", "postgres", "public", "template0", "template1"),  # roles and databases of PostgreSQL
         "default",  # Valkey's user
         *("gateway", "mongo", "valkey", "internal"),
+        *("keys", "jaeger", "prometheus"),  # containers
+        *("candidate", "done", "everybody", "hardened", "healthy", "job", "service", "store"),  # anchors
     }
 )
 

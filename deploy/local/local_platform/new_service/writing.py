@@ -3,17 +3,35 @@
 import shutil
 import subprocess  # nosec B404
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from string import Template
 from typing import Final
 
+from local_platform.new_service.containers import (
+    in_context,
+    in_development,
+    in_production,
+    in_scrapes,
+    with_connections,
+)
 from local_platform.new_service.naming import check_name
 from local_platform.new_service.registration import CALLER, free_port, with_entry, with_member
 from servicekit.catalog import ServiceEntry, Store, read_catalog
 
+Catalog = Mapping[str, ServiceEntry]
+
 TEMPLATES: Final = Path(__file__).parent / "templates"
-LISTS: Final = ("deploy/services.toml", "pyproject.toml")
+# The files that name all services, and how each gets one more.
+LISTS: Final[Mapping[str, Callable[[str, Catalog, ServiceEntry], str]]] = {
+    "deploy/services.toml": lambda text, _catalog, entry: with_entry(text, entry),
+    "pyproject.toml": lambda text, catalog, entry: with_member(text, catalog, entry.name),
+    "docker-compose.yml": lambda text, _catalog, entry: in_development(text, entry),
+    "docker-compose.prod.yml": lambda text, _catalog, entry: in_production(text, entry),
+    ".env.example": lambda text, _catalog, entry: with_connections(text, entry),
+    ".dockerignore": lambda text, catalog, entry: in_context(text, catalog, entry.name),
+    "deploy/compose/prometheus.yml": lambda text, _catalog, entry: in_scrapes(text, entry.name),
+}
 _SUFFIX: Final = ".tmpl"
 # Stands for the name of the package in the paths of templates.
 _PACKAGE: Final = "package"
@@ -53,15 +71,11 @@ def write_service(repository: Path, name: str, store: Store) -> ServiceEntry:
     All or nothing. Raises `NameRefused` before anything is written, `NotRegistered` for lists of an unknown form, and
     OSError.
     """
-    services, manifest = (repository / path for path in LISTS)
-    catalog = read_catalog(services)
+    catalog = read_catalog(repository / "deploy" / "services.toml")
     check_name(name, catalog, repository)
     entry = ServiceEntry(name, name, free_port(catalog), store, calls=(CALLER,))
-    before = {path: path.read_text(encoding="utf-8") for path in (services, manifest)}
-    after = {
-        services: with_entry(before[services], entry),
-        manifest: with_member(before[manifest], catalog, name),
-    }
+    before = {repository / path: (repository / path).read_text(encoding="utf-8") for path in LISTS}
+    after = {repository / path: edit(before[repository / path], catalog, entry) for path, edit in LISTS.items()}
     files = rendered_files(name, store)
     folder = repository / name
     folder.mkdir()

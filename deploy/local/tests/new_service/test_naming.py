@@ -34,6 +34,8 @@ def test_an_ordinary_name_is_accepted(tmp_path: Path, name: str) -> None:
         ("admin", "platform itself"),
         ("postgres", "platform itself"),
         ("gateway", "platform itself"),
+        ("keys", "platform itself"),
+        ("job", "platform itself"),
         ("user", "is taken"),
         ("users", "is taken"),
     ],

@@ -16,8 +16,8 @@ from local_platform.new_service.writing import LISTS, rendered_files, write_serv
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A directory with nothing but the lists."""
-    (tmp_path / "deploy").mkdir()
     for name in LISTS:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, tmp_path / name)
     return tmp_path
 

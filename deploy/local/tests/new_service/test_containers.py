@@ -1,0 +1,137 @@
+"""A new service in the compose files. `tests/test_new_service.py` holds them to everything that these promise."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from local_platform.layout import REPOSITORY
+from local_platform.new_service.containers import (
+    in_context,
+    in_development,
+    in_production,
+    in_scrapes,
+    with_connections,
+)
+from local_platform.new_service.registration import NotRegistered
+from servicekit.catalog import ServiceEntry, read_catalog
+
+NEW = [
+    ServiceEntry("billing", "billing", 8005, "postgres", calls=("user",)),
+    ServiceEntry("ledger", "ledger", 8006, "mongo", calls=("user",)),
+]
+FILES = {
+    "development": ("docker-compose.yml", in_development),
+    "production": ("docker-compose.prod.yml", in_production),
+}
+
+
+def text_of(name: str) -> str:
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture(params=sorted(FILES))
+def both(request: pytest.FixtureRequest) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A compose file as it is, and with two services more."""
+    name, add = FILES[request.param]
+    before = after = text_of(name)
+    for entry in NEW:
+        after = add(after, entry)
+    return yaml.safe_load(before), yaml.safe_load(after)
+
+
+def test_a_new_service_has_what_an_old_one_of_its_engine_has(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    before, after = both
+    added = {name for name in after["services"] if name not in before["services"]}
+    assert {name.removeprefix("ledger") for name in added if name.startswith("ledger")} == {
+        name.removeprefix("notes") for name in before["services"] if name.startswith("notes")
+    }
+    # `notes` is as plain as a new service: in everything but the name they are the same.
+    for name in (name for name in added if name.startswith("ledger")):
+        like = json.dumps(before["services"][name.replace("ledger", "notes")]).replace("notes", "ledger")
+        ours = json.dumps(after["services"][name])
+        assert without_peers(json.loads(ours)) == without_peers(json.loads(like))
+    assert after["services"]["billing-migrate"]["environment"] == {"DATABASE_URL_FILE": "/run/secrets/database_url"}
+    assert "postgres-setup" in after["services"]["billing-migrate"]["depends_on"]
+
+
+def without_peers(service: dict[str, Any]) -> dict[str, Any]:
+    environment = service.get("environment", {})
+    return {**service, "environment": {name: value for name, value in environment.items() if name != "PEER_URLS"}}
+
+
+def test_everybody_is_told_of_a_new_service(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    before, after = both
+    names = {"billing", "ledger"}
+    old = json.loads(before["services"]["user"]["environment"]["PEER_URLS"])
+    peers = json.loads(after["services"]["user"]["environment"]["PEER_URLS"])
+    assert peers == old | {name: [f"http://{name}:8000"] for name in names}
+    assert after["services"]["gateway"]["depends_on"].keys() - before["services"]["gateway"]["depends_on"] == names
+    for store, name in (("postgres", "billing"), ("mongo", "ledger")):
+        secrets = after["services"][f"{store}-setup"]["secrets"]
+        assert {"source": f"{store}_{name}_password", "target": f"{name}_password"} in secrets
+        assert len(secrets) == len(before["services"][f"{store}-setup"]["secrets"]) + 1
+    if "rotate-keys" in after["services"]:
+        assert json.loads(after["services"]["rotate-keys"]["command"][-1]) == peers
+        assert json.loads(after["services"]["rotate-jwt-key"]["command"][-1]) == peers
+
+
+def test_each_secret_that_a_container_wants_is_defined_and_none_besides(
+    both: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    before, after = both
+    wanted = {
+        secret if isinstance(secret, str) else secret["source"]
+        for service in after["services"].values()
+        for secret in service.get("secrets", [])
+    }
+    assert wanted == after["secrets"].keys()
+    directory = before["secrets"]["notes_mongo_url"]["file"].removesuffix("notes/mongo_url")
+    assert {name: secret["file"].removeprefix(directory) for name, secret in after["secrets"].items()} == {
+        **{name: secret["file"].removeprefix(directory) for name, secret in before["secrets"].items()},
+        "billing_database_url": "billing/database_url",
+        "billing_valkey_url": "billing/valkey_url",
+        "billing_fingerprint_secret": "billing/fingerprint_secret",
+        "postgres_billing_password": "postgres/billing_password",
+        "ledger_mongo_url": "ledger/mongo_url",
+        "ledger_valkey_url": "ledger/valkey_url",
+        "ledger_fingerprint_secret": "ledger/fingerprint_secret",
+        "mongo_ledger_password": "mongo/ledger_password",
+    }
+
+
+def test_nothing_else_changes(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    before, after = both
+    touched = {"gateway", "postgres", "postgres-setup", "mongo-setup", "rotate-keys", "rotate-jwt-key"}
+    for name, service in before["services"].items():
+        if name not in touched:
+            assert without_peers(after["services"][name]) == without_peers(service)
+    assert after["networks"] == before["networks"]
+    assert after["volumes"] == before["volumes"]
+
+
+def test_its_port_for_development_is_published() -> None:
+    ports = yaml.safe_load(in_development(text_of("docker-compose.yml"), NEW[0]))["services"]["gateway"]["ports"]
+    assert ports[-1] == "127.0.0.1:8005:8005"
+
+
+@pytest.mark.parametrize("name", ["docker-compose.prod.yml", ".env.example"])
+def test_postgres_admits_the_share_of_one_more(name: str) -> None:
+    edit = in_production if name.endswith(".yml") else with_connections
+    assert "260" in text_of(name)
+    assert "380" in edit(text_of(name), NEW[0])
+    assert "380" not in edit(text_of(name), NEW[1])
+
+
+def test_its_folder_goes_into_images_and_its_metrics_are_collected() -> None:
+    ignored = in_context(text_of(".dockerignore"), read_catalog(), "billing")
+    assert "!assets\n!billing\n" in ignored
+    scraped = yaml.safe_load(in_scrapes(text_of("deploy/compose/prometheus.yml"), "billing"))
+    assert scraped["scrape_configs"][0]["dns_sd_configs"][0]["names"] == [*read_catalog(), "billing"]
+
+
+@pytest.mark.parametrize("add", [in_development, in_production])
+def test_a_compose_file_of_another_form_is_left_alone(add: Any) -> None:
+    with pytest.raises(NotRegistered, match="docker-compose"):
+        add("services: {}\n", NEW[0])
