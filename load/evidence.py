@@ -1,0 +1,97 @@
+"""Show on a running production stack that nothing is lost while replicas, versions and stores change.
+
+    make prod GATEWAY_RATE_GENERAL=0 GATEWAY_RATE_AUTH=0 USER_RATE=0
+    .venv/bin/python load/evidence.py [scenario …] [--quick] [--rate 120] [--json FILE]
+
+COMPOSE_PROJECT_NAME, GATEWAY_PORT and SECRETS_DIR name the stack, as they do for compose. Parts of it are killed, and
+it gets accounts and notes: do not point this at one that people use. Clients never repeat a request by themselves; a
+request fails when its connection breaks or when it is answered otherwise than it should be. The exit status is 1 when
+something that has to be so is not.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from production import figures, isolation, releasing, serving, starting, stores
+from production.bench import Bench
+from production.outcome import HEADER, Outcome
+from production.stack import CommandFailed, Stack
+from production.visitor import NotThere
+from production.wire import RateLimited
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Something to show. One that is not `on_stack` starts a stack of its own."""
+
+    show: Callable[[Bench, Outcome], Awaitable[None]]
+    on_stack: bool = True
+
+
+SCENARIOS = {
+    "memory": Scenario(figures.memory),
+    "images": Scenario(figures.images, on_stack=False),
+    "isolation": Scenario(isolation.isolation),
+    "scale": Scenario(serving.scale),
+    "kill": Scenario(serving.kill),
+    "release": Scenario(releasing.release),
+    "failing-release": Scenario(releasing.failing_release),
+    "restart": Scenario(releasing.restart),
+    "reload": Scenario(serving.reload),
+    "mongo": Scenario(stores.mongo_primary),
+    "postgres": Scenario(stores.postgres),
+    "start": Scenario(starting.start, on_stack=False),
+    "together": Scenario(starting.together, on_stack=False),
+}
+
+
+async def run(name: str, bench: Bench) -> Outcome:
+    """Run one scenario; what stops it is a claim that does not hold."""
+    outcome = Outcome(name)
+    try:
+        await SCENARIOS[name].show(bench, outcome)
+    except* (CommandFailed, NotThere, RateLimited) as errors:
+        outcome.broken += [str(error) for error in errors.exceptions]
+    outcome.end()
+    return outcome
+
+
+async def main(names: Sequence[str], bench: Bench) -> list[Outcome]:
+    """Run the scenarios and print their rows. Raises `CommandFailed` when there is no stack to run them on."""
+    outcomes = []
+    on_stack = any(SCENARIOS[name].on_stack for name in names)
+    replicas = len(await bench.stack.ids("notes")) if on_stack else 0
+    if on_stack and not replicas:
+        raise CommandFailed("no replica of notes runs; start the stack with: make prod")
+    print(HEADER)
+    for name in names:
+        outcomes.append(await run(name, bench))
+        print("\n".join(outcomes[-1].lines()), flush=True)
+    if on_stack:
+        await bench.stack.scale("notes", replicas)
+    return outcomes
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenarios", nargs="*", metavar="scenario", help=f"all, or some of {', '.join(SCENARIOS)}")
+    parser.add_argument("--quick", action="store_true", help="shorter times and fewer repetitions")
+    parser.add_argument("--rate", type=float, default=120.0, help="requests per second (default 120)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.scenarios) - set(SCENARIOS):
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    try:
+        rows = asyncio.run(
+            main(arguments.scenarios or list(SCENARIOS), Bench(Stack(), arguments.rate, arguments.quick))
+        )
+    except CommandFailed as error:
+        sys.exit(f"error: {error}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps([row.document() for row in rows], indent=2) + "\n")
+    sys.exit(any(row.broken for row in rows))

@@ -1,0 +1,167 @@
+"""Runs in a container, by its own interpreter: what can its process reach and do? Prints one JSON object.
+
+The first argument is a JSON object: `names` that must not resolve, `addresses` ([host, port]) that must not be reached,
+`own` ([name, port]) that must, and for a service `other`, another one on the same store. What is printed maps each claim
+to what contradicts it, or to "".
+"""
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+CONNECT_SECONDS = 2.0
+SECRETS = Path("/run/secrets")
+CONTAINER = ("/", "/app", "/etc", "/opt", "/usr/lib", "/var/lib")
+
+
+def resolved(names: list[str]) -> Iterator[str]:
+    """Yield the names that resolve."""
+    for name in names:
+        try:
+            yield f"{name} is {socket.gethostbyname(name)}"
+        except OSError:
+            continue
+
+
+def reached(addresses: list[tuple[str, int]]) -> Iterator[str]:
+    """Yield the addresses that accept a connection."""
+    for host, port in addresses:
+        try:
+            socket.create_connection((host, port), CONNECT_SECONDS).close()
+        except OSError:
+            continue
+        yield f"{host}:{port} answers"
+
+
+def missed(own: list[tuple[str, int]]) -> Iterator[str]:
+    """Yield what cannot be reached by name; without this, nothing said above would prove anything."""
+    for host, port in own:
+        if not list(reached([(host, port)])):
+            yield f"{host}:{port} does not answer"
+
+
+def routed() -> Iterator[str]:
+    """Yield a way out of the networks of this container."""
+    lines = Path("/proc/net/route").read_text().splitlines()[1:]
+    yield from ("there is a default route" for line in lines if line.split()[1] == "00000000")
+
+
+def written() -> Iterator[str]:
+    """Yield the folders of the image that can be written to."""
+    for folder in CONTAINER:
+        path = Path(folder, "written-by-evidence")
+        try:
+            path.touch()
+        except OSError:
+            continue
+        path.unlink()
+        yield f"{folder} is writable"
+
+
+def privileged() -> Iterator[str]:
+    """Yield what makes the process more than an ordinary one."""
+    if os.getuid() == 0 or os.getgid() == 0:
+        yield "it runs as root"
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
+    yield from (f"{name} is {status[name]}" for name in ("CapEff", "CapPrm", "CapBnd") if int(status[name], 16))
+    if status["NoNewPrivs"] != "1":
+        yield "it may gain privileges"
+    yield from (str(path) for path in (Path("/var/run/docker.sock"), Path("/run/docker.sock")) if path.exists())
+
+
+def secret(name: str) -> str | None:
+    """Return a mounted secret."""
+    path = SECRETS / name
+    return path.read_text().strip() if path.exists() else None
+
+
+def opened_database(other: str) -> Iterator[str]:
+    """Yield how another service's database lets this one in."""
+    if url := secret("database_url"):
+        yield from opened_postgres(url.replace("postgresql+asyncpg:", "postgresql:"), other)
+    if url := secret("mongo_url"):
+        yield from opened_mongo(url, other)
+
+
+def opened_postgres(url: str, other: str) -> Iterator[str]:
+    """Connect with the own password: to the own database, which has to work, and to the other one."""
+    import asyncio
+
+    import asyncpg
+
+    async def connect(to: str) -> None:
+        connection = await asyncpg.connect(to)
+        await connection.close()
+
+    asyncio.run(connect(url))
+    for database in (other, "postgres", "template1"):
+        try:
+            asyncio.run(connect(url.rpartition("/")[0] + "/" + database))
+        except asyncpg.InsufficientPrivilegeError:
+            continue
+        yield f"the database {database} lets it in"
+
+
+def opened_mongo(url: str, other: str) -> Iterator[str]:
+    """Read with the own password: the own database, which has to work, and others."""
+    import pymongo
+    from pymongo.errors import OperationFailure
+
+    client: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(url, serverSelectionTimeoutMS=10000)
+    client.get_default_database().command("ping")
+    client.get_default_database()["notes"].find_one()
+    for database in (other, "admin", "local"):
+        try:
+            client[database]["notes"].find_one()
+        except OperationFailure as error:
+            if error.code == 13:
+                continue
+        yield f"the database {database} lets it in"
+    client.close()
+
+
+def opened_keys(other: str) -> Iterator[str]:
+    """Yield what Valkey lets this service do with keys that are not its own."""
+    import redis
+
+    client = redis.Redis.from_url(secret("valkey_url") or "")
+    own = os.environ["SERVICE_NAME"]
+    client.set(f"{own}:evidence", "1", ex=1)
+    forbidden: dict[str, Callable[[], object]] = {
+        f"read {other}:…": lambda: client.get(f"{other}:evidence"),
+        f"write {other}:…": lambda: client.set(f"{other}:evidence", "1", ex=1),
+        "list all keys": lambda: client.keys("*"),
+        "empty the server": client.flushall,
+    }
+    # Only the service that issues tokens tells which sessions ended.
+    if own != "user":
+        forbidden["write ended sessions"] = lambda: client.set("sessions:ended:evidence", "1", ex=1)
+    for what, attempt in forbidden.items():
+        try:
+            attempt()
+        except redis.exceptions.NoPermissionError:
+            continue
+        yield f"it may {what}"
+    client.close()
+
+
+def main() -> None:
+    asked = json.loads(sys.argv[1])
+    contradictions = {
+        "names of what it has no business with do not resolve": resolved(asked["names"]),
+        "their addresses do not answer": reached(asked["addresses"]),
+        "what it has business with answers": missed(asked["own"]),
+        "its image is read-only": written(),
+        "neither root, nor capabilities, nor the docker socket": privileged(),
+    }
+    if "other" in asked:
+        contradictions["no route leads to the world outside"] = routed()
+        contradictions["another service's database refuses it"] = opened_database(asked["other"])
+        contradictions["another service's keys in Valkey refuse it"] = opened_keys(asked["other"])
+    print(json.dumps({claim: "; ".join(found) for claim, found in contradictions.items()}))
+
+
+main()

@@ -1,0 +1,107 @@
+"""While versions change."""
+
+import secrets
+import time
+
+from production.bench import Bench
+from production.outcome import Outcome
+from production.stack import Ended, Stack
+from servicekit.catalog import read_catalog
+
+IMAGE = "baseplate/notes"
+SERVICES = tuple(read_catalog())
+# Routes of the service answer 500, while it says of itself that it is well.
+FAILING = """
+FROM baseplate/notes:current
+USER root
+RUN printf '%s\\n' \\
+    '_whole = create_app' \\
+    'def create_app(*given, **named):' \\
+    '    from starlette.responses import JSONResponse' \\
+    '    app = _whole(*given, **named)' \\
+    '    @app.middleware("http")' \\
+    '    async def fail(request, call_next):' \\
+    '        if request.url.path.startswith("/api/v1/notes"):' \\
+    '            return JSONResponse({"detail": "failing on purpose"}, status_code=500)' \\
+    '        return await call_next(request)' \\
+    '    return app' >> notes_service/app.py
+USER app
+"""
+
+
+async def release(bench: Bench, outcome: Outcome) -> None:
+    """Release notes: an image built now, of the code as it is."""
+    stack = bench.stack
+    tag = _tag()
+    await stack.scale("notes", 2)
+    before = set(await stack.ids("notes"))
+    try:
+        async with bench.notes_under_load(outcome):
+            began = time.time()
+            ended = await _make_release(bench, tag)
+            took = time.time() - began
+            met = (await stack.attempts("notes", began)).by_release.get("v2", 0)
+        outcome.saw(f"make release: exit status {ended.code} after {took:.0f} s; v2 answered {met} requests")
+        outcome.must(ended.code == 0, f"the release did not succeed:\n{ended.end}")
+        outcome.must(met > 0, "v2 got no request")
+        after = set(await stack.ids("notes"))
+        outcome.must(len(after) == 2 and not after & before, "not every replica was replaced")
+        await _must_be_over(stack, outcome)
+    finally:
+        await stack.run("docker", "image", "rm", f"{IMAGE}:{tag}")
+
+
+async def failing_release(bench: Bench, outcome: Outcome) -> None:
+    """Release a version of notes whose routes answer 500: it is rolled back."""
+    stack = bench.stack
+    tag = _tag()
+    await stack.scale("notes", 2)
+    before = await _current(stack), set(await stack.ids("notes"))
+    await stack.docker("build", "--quiet", "--tag", f"{IMAGE}:{tag}", "-", given=FAILING.encode())
+    try:
+        async with bench.notes_under_load(outcome):
+            began = time.time()
+            ended = await _make_release(bench, tag)
+            took = time.time() - began
+            met = (await stack.attempts("notes", began)).by_release.get("v2", 0)
+        outcome.saw(
+            f"make release: exit status {ended.code} after {took:.0f} s; v2 failed {met} requests, which v1 answered"
+        )
+        outcome.must(ended.code != 0, "the release of a failing version succeeded")
+        outcome.must(met > 0, "the failing version got no request")
+        outcome.must((await _current(stack), set(await stack.ids("notes"))) == before, "notes is not as it was before")
+        await _must_be_over(stack, outcome)
+    finally:
+        await stack.run("docker", "image", "rm", f"{IMAGE}:{tag}")
+
+
+async def restart(bench: Bench, outcome: Outcome) -> None:
+    """Replace every replica of every service, one after the other."""
+    stack = bench.stack
+    before = {service: set(await stack.ids(service)) for service in SERVICES}
+    async with bench.notes_under_load(outcome):
+        ended = await stack.make("restart")
+    outcome.must(ended.code == 0, f"make restart failed:\n{ended.end}")
+    after = {service: set(await stack.ids(service)) for service in SERVICES}
+    kept = [service for service in SERVICES if before[service] & after[service]]
+    outcome.must(not kept, f"replicas were not replaced: {', '.join(kept)}")
+    outcome.saw(f"{sum(map(len, before.values()))} replicas of {len(SERVICES)} services replaced")
+
+
+def _tag() -> str:
+    return f"evidence-{secrets.token_hex(4)}"
+
+
+async def _make_release(bench: Bench, tag: str) -> Ended:
+    steps = ("STEPS=25 100", "STEP_SECONDS=3") if bench.quick else ()
+    return await bench.stack.make("release", "SERVICE=notes", f"TAG={tag}", *steps)
+
+
+async def _current(stack: Stack) -> str:
+    return await stack.docker("image", "inspect", "--format", "{{.Id}}", f"{IMAGE}:current")
+
+
+async def _must_be_over(stack: Stack, outcome: Outcome) -> None:
+    outcome.must(not await stack.ids("notes-v2"), "replicas of v2 are left")
+    state = (await stack.compose("exec", "-T", "gateway", "traffic")).strip()
+    outcome.must(state == "{}", f"the gateway still knows a release: {state}")

@@ -1,0 +1,61 @@
+"""While replicas come, go and die, and while the gateway reloads."""
+
+import time
+
+from production.bench import Bench
+from production.outcome import Outcome, shares
+
+RELOADS = 5
+# Each of four replicas gets at least this share of the requests; a fair one is a quarter.
+LEAST_SHARE = 0.10
+# The gateway asks for a service's addresses again after a second or so.
+NOTICED_SECONDS = 3
+
+
+async def scale(bench: Bench, outcome: Outcome) -> None:
+    """Scale notes 1 → 4 → 2; requests spread over all replicas."""
+    stack = bench.stack
+    await stack.scale("notes", 1)
+    async with bench.notes_under_load(outcome):
+        up = await stack.scale("notes", 4)
+        await bench.pause(NOTICED_SECONDS * 3)
+        four = time.time()
+        addresses = await stack.addresses("notes")
+        await bench.pause(12)
+        spread = await stack.attempts("notes", four, time.time())
+        down = await stack.scale("notes", 2)
+        await bench.pause(6)
+    outcome.saw(f"1 → 4 healthy after {up:.1f} s, 4 → 2 after {down:.1f} s")
+    outcome.saw(f"over four replicas: {shares(spread.by_address)} of {sum(spread.by_address.values())} requests")
+    least = LEAST_SHARE * sum(spread.by_address.values())
+    missed = [address for address in addresses if spread.by_address.get(address, 0) < least]
+    outcome.must(len(addresses) == 4 and not missed, f"{len(missed)} of {len(addresses)} replicas got hardly a request")
+
+
+async def kill(bench: Bench, outcome: Outcome) -> None:
+    """Kill one of two replicas of notes."""
+    stack = bench.stack
+    await stack.scale("notes", 2)
+    rounds = 1 if bench.quick else 5
+    repeated = 0
+    async with bench.notes_under_load(outcome):
+        for _ in range(rounds):
+            began = time.time()
+            await stack.docker("kill", (await stack.ids("notes"))[0])
+            await bench.pause(6)
+            repeated += (await stack.attempts("notes", began)).repeated
+            back = await stack.scale("notes", 2)
+            await bench.pause(NOTICED_SECONDS)
+    outcome.saw(
+        f"{rounds} killed; the gateway sent {repeated} requests to the other replica; two again {back:.1f} s later"
+    )
+
+
+async def reload(bench: Bench, outcome: Outcome) -> None:
+    """Let NGINX read its configuration anew, several times."""
+    stack = bench.stack
+    async with bench.notes_under_load(outcome):
+        for _ in range(RELOADS):
+            await stack.compose("kill", "--signal", "HUP", "gateway")
+            await bench.pause(3)
+    outcome.saw(f"{RELOADS} reloads")

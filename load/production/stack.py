@@ -1,0 +1,127 @@
+"""The production stack, as its operator handles it: by docker, compose and make."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from production.tally import Attempts
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "docker-compose.prod.yml"
+HEALTHY_SECONDS = 120.0
+POLL_SECONDS = 0.25
+
+
+class CommandFailed(Exception):
+    """A command ended with another status than 0. Its text holds the end of what it printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a command left."""
+
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def end(self) -> str:
+        """The last lines."""
+        return "\n".join(f"{self.output}{self.errors}".strip().splitlines()[-12:])
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One compose project; `environment` is what differs from ours, such as COMPOSE_PROJECT_NAME."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    async def run(self, *words: str, given: bytes = b"") -> Ended:
+        """Run a command to its end, whatever that is."""
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            cwd=ROOT,
+            env={**os.environ, **self.environment},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate(given)
+        return Ended(process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace"))
+
+    async def do(self, *words: str, given: bytes = b"") -> str:
+        """Run a command and return what it printed. Raises `CommandFailed`."""
+        ended = await self.run(*words, given=given)
+        if ended.code:
+            raise CommandFailed(f"`{' '.join(words)}` failed with status {ended.code}:\n{ended.end}")
+        return ended.output
+
+    async def docker(self, *words: str, given: bytes = b"") -> str:
+        """Run `docker …`. Raises `CommandFailed`."""
+        return await self.do("docker", *words, given=given)
+
+    async def compose(self, *words: str, given: bytes = b"") -> str:
+        """Run `docker compose …` on the production file. Raises `CommandFailed`."""
+        return await self.docker("compose", "--file", str(FILE), *words, given=given)
+
+    async def make(self, *words: str) -> Ended:
+        """Run `make …` in the repository."""
+        return await self.run("make", "--no-print-directory", *words)
+
+    async def gateway(self) -> str:
+        """Return the gateway's address for this host. Raises `CommandFailed` when it does not run."""
+        bound = (await self.compose("port", "gateway", "8080")).strip()
+        return f"http://{bound.replace('0.0.0.0', '127.0.0.1')}"  # nosec B104
+
+    async def ids(self, service: str = "") -> list[str]:
+        """Return the ids of the running containers of a service, or of all."""
+        return (await self.compose("ps", "--quiet", *([service] if service else []))).split()
+
+    async def inspect(self, service: str = "") -> list[dict[str, Any]]:
+        """Return what docker knows of the running containers of a service, or of all."""
+        ids = await self.ids(service)
+        found: list[dict[str, Any]] = json.loads(await self.docker("inspect", *ids)) if ids else []
+        return found
+
+    async def scale(self, service: str, count: int) -> float:
+        """Bring a service to a number of healthy replicas, and return after how many seconds."""
+        began = time.monotonic()
+        await self.compose(
+            "up", "--detach", "--no-deps", "--no-recreate", "--no-build", "--scale", f"{service}={count}", service
+        )
+        await self.healthy(service, count)
+        return time.monotonic() - began
+
+    async def healthy(self, service: str, count: int) -> None:
+        """Wait until a service has so many healthy replicas and no other ones. Raises `CommandFailed`."""
+        end = time.monotonic() + HEALTHY_SECONDS
+        while True:
+            states = [one["State"].get("Health", {}).get("Status", "") for one in await self.inspect(service)]
+            if states == ["healthy"] * count:
+                return
+            if time.monotonic() > end:
+                raise CommandFailed(f"{service}: {states} after {HEALTHY_SECONDS:.0f} s, wanted {count} healthy")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def addresses(self, service: str) -> set[str]:
+        """Return where the gateway reaches the replicas of a service."""
+        found = set()
+        for one in await self.inspect(service):
+            networks: Mapping[str, Any] = one["NetworkSettings"]["Networks"]
+            found |= {net["IPAddress"] for name, net in networks.items() if name.endswith("_services")}
+        return found
+
+    async def attempts(self, service: str, since: float, until: float | None = None) -> Attempts:
+        """Return what the gateway's access log says of a service in a time, in seconds since the epoch."""
+        bounds = ["--since", f"{since:.3f}", *(["--until", f"{until:.3f}"] if until else [])]
+        (gateway,) = await self.ids("gateway")
+        return Attempts.read((await self.docker("logs", *bounds, gateway)).splitlines(), service)
+
+    async def inside(self, service: str, code: str, *arguments: str) -> str:
+        """Run Python code in a container of a service and return what it printed. Raises `CommandFailed`."""
+        return await self.compose("exec", "-T", service, "python3", "-", *arguments, given=code.encode())

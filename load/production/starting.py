@@ -1,0 +1,82 @@
+"""A stack of its own that is started from nothing, again, and many at once. It is removed afterwards."""
+
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from production.bench import Bench
+from production.outcome import Outcome
+from production.releasing import SERVICES
+from production.stack import Stack
+
+TOGETHER = 3
+MIGRATED = "the database was migrated"
+
+
+async def start(_bench: Bench, outcome: Outcome) -> None:
+    """Tell the seconds of `make prod`: on nothing, and with the data of before."""
+    async with _stack_of_its_own() as stack:
+        # Whatever has to be built or fetched is not what is measured.
+        built = await stack.make("prod")
+        outcome.must(built.code == 0, f"make prod failed:\n{built.end}")
+        await stack.make("prod-down", "VOLUMES=1")
+        for data in ("on empty volumes", "on existing ones"):
+            began = time.monotonic()
+            ended = await stack.make("prod")
+            outcome.saw(
+                f"make prod {data}: {time.monotonic() - began:.1f} s to {ended.output.strip().splitlines()[-1:]}"
+            )
+            outcome.must(ended.code == 0, f"make prod {data} failed:\n{ended.end}")
+            await stack.make("prod-down")
+
+
+async def together(_bench: Bench, outcome: Outcome) -> None:
+    """Start three replicas of every service and of every migration at once on an empty database."""
+    async with _stack_of_its_own() as stack:
+        jobs = [f"{service}-migrate" for service in SERVICES]
+        scales = [f"--scale={name}={TOGETHER}" for name in (*SERVICES, *jobs)]
+        await stack.do(sys.executable, "-m", "release_tool", "secrets")
+        began = time.monotonic()
+        await stack.compose("up", "--detach", "--no-build", *scales)
+        for service in SERVICES:
+            await stack.healthy(service, TOGETHER)
+        await stack.healthy("gateway", 1)
+        outcome.saw(
+            f"{TOGETHER} healthy replicas of each of {len(SERVICES)} services after {time.monotonic() - began:.1f} s"
+        )
+        restarts = sum([one["RestartCount"] for one in await stack.inspect()])
+        outcome.must(restarts == 0, f"{restarts} restarts")
+        for job in jobs:
+            log = await stack.compose("logs", "--no-log-prefix", job)
+            outcome.saw(f"{job}: {log.count(MIGRATED)} migration by {TOGETHER} jobs")
+
+
+@asynccontextmanager
+async def _stack_of_its_own() -> AsyncIterator[Stack]:
+    with tempfile.TemporaryDirectory() as secrets:
+        project = os.environ.get("COMPOSE_PROJECT_NAME", "baseplate")
+        stack = Stack(
+            {
+                "COMPOSE_PROJECT_NAME": f"{project}-start",
+                "SECRETS_DIR": str(Path(secrets, "production")),
+                "GATEWAY_PORT": str(_free_port()),
+                "GATEWAY_BIND": "127.0.0.1",
+            }
+        )
+        try:
+            yield stack
+        finally:
+            await stack.run(
+                "docker", "compose", "--file", "docker-compose.prod.yml", "--profile", "*", "down", "--volumes"
+            )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

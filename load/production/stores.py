@@ -1,0 +1,83 @@
+"""While a store dies under load: what was acknowledged stays, and writing goes on."""
+
+import asyncio
+import time
+
+from production.bench import Bench, report_kept
+from production.load import ACCOUNTS_SETTLED, NOTES_SETTLED, Load
+from production.outcome import Outcome
+from production.tally import Kept, longest_gap
+from production.visitor import Visitor
+
+# Passwords are hashed slowly on purpose, so accounts are made at a share of the rate.
+ACCOUNTS_SHARE = 0.25
+# Writes have to go on by then.
+RESUMED_SECONDS = 30.0
+
+PRIMARY = """
+import pymongo
+url = open("/run/secrets/mongo_url").read().strip()
+print(pymongo.MongoClient(url, serverSelectionTimeoutMS=20000).admin.command("hello")["primary"].partition(":")[0])
+"""
+
+
+async def mongo_primary(bench: Bench, outcome: Outcome) -> None:
+    """Kill MongoDB's primary while notes are written; a client repeats what failed with the same key."""
+    stack = bench.stack
+    visitor = await Visitor.sign_up(await stack.gateway())
+    primary = (await stack.inside("notes", PRIMARY)).strip()
+    load = bench.load(visitor, NOTES_SETTLED)
+    try:
+        async with load:
+            await bench.pause(6)
+            (container,) = await stack.ids(primary)
+            killed = time.monotonic()
+            await stack.docker("kill", container)
+            await _resumed(load, killed)
+            await bench.pause(15)
+    finally:
+        # It was killed by an order, after which no restart policy acts.
+        await stack.compose("start", primary)
+        await stack.healthy(primary, 1)
+    successor = (await stack.inside("notes", PRIMARY)).strip()
+    outcome.saw(f"primary {primary}, then {successor}")
+    outcome.must(successor != primary, "no other node became primary")
+    _report(outcome, load, killed)
+    report_kept(outcome, Kept.compare(load.written, await visitor.notes()), "notes")
+
+
+async def postgres(bench: Bench, outcome: Outcome) -> None:
+    """Restart PostgreSQL while accounts are made; a client repeats what failed with the same key."""
+    stack = bench.stack
+    visitor = await Visitor.sign_up(await stack.gateway())
+    before = await visitor.count_accounts()
+    load = bench.load(visitor, ACCOUNTS_SETTLED, ACCOUNTS_SHARE)
+    (container,) = await stack.ids("postgres")
+    async with load:
+        await bench.pause(6)
+        restarted = time.monotonic()
+        await stack.docker("restart", container)
+        await _resumed(load, restarted)
+        await bench.pause(15)
+    _report(outcome, load, restarted)
+    found = await visitor.accounts(load.written.values())
+    made = await visitor.count_accounts() - before
+    lost = len(load.written) - found
+    outcome.saw(f"{len(load.written)} accounts acknowledged, {lost} lost, {max(0, made - found)} doubled")
+    outcome.must(lost == 0, f"{lost} acknowledged accounts are lost")
+    outcome.must(made == len(load.written), f"{made} accounts were made, {len(load.written)} acknowledged")
+
+
+async def _resumed(load: Load, since: float) -> None:
+    """Wait until several writes were acknowledged that were begun afterwards."""
+    enough = len(load.written_at) + 3 * load.clients
+    while len(load.written_at) < enough and time.monotonic() - since < 3 * RESUMED_SECONDS:
+        await asyncio.sleep(0.1)
+
+
+def _report(outcome: Outcome, load: Load, since: float) -> None:
+    outcome.took(load)
+    gap = longest_gap([at for at in load.written_at if at > since - 1])
+    outcome.saw(f"longest time without an acknowledged write: {gap:.1f} s")
+    outcome.must(gap < RESUMED_SECONDS, f"writes did not go on for {gap:.0f} s")
+    outcome.must(load.unsettled == 0, f"{load.unsettled} writes were never acknowledged")

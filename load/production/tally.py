@@ -1,0 +1,84 @@
+"""Counts, and what follows from them."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+# One address per attempt: `10.0.0.2:8000, 10.0.0.3:8000`, or with ` : ` where another group of servers took over.
+_ATTEMPTS = re.compile(r"\s*,\s+|\s+:\s+")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Requests of one kind that were sent, and why some of them failed."""
+
+    sent: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def failed(self) -> int:
+        return self.failures.total()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """What the gateway's access log says of one service: answers by replica, and requests that it sent twice."""
+
+    by_address: Mapping[str, int]
+    repeated: int
+    by_release: Mapping[str, int]
+
+    @classmethod
+    def read(cls, lines: Iterable[str], service: str) -> "Attempts":
+        """Count the lines of a service; what is no JSON object does not count."""
+        answers: Counter[str] = Counter()
+        releases: Counter[str] = Counter()
+        repeated = 0
+        for line in lines:
+            entry = _entry(line)
+            if entry.get("target") != service or not entry.get("upstream"):
+                continue
+            addresses = _ATTEMPTS.split(str(entry["upstream"]).strip())
+            answers[addresses[-1].partition(":")[0]] += 1
+            releases[str(entry.get("release", ""))] += 1
+            repeated += len(addresses) > 1
+        return cls(answers, repeated, releases)
+
+
+def _entry(line: str) -> Mapping[str, Any]:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def longest_gap(times: Sequence[float]) -> float:
+    """Return the longest time between two neighbours, 0 for fewer than two."""
+    ordered = sorted(times)
+    return max((later - earlier for earlier, later in pairwise(ordered)), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of acknowledged writes: how many, how many of them are missing, how many effects came twice."""
+
+    acknowledged: int
+    lost: int
+    doubled: int
+
+    @classmethod
+    def compare(cls, acknowledged: Mapping[str, str], found: Iterable[tuple[str, str]]) -> "Kept":
+        """Compare what was answered, key to id, with what is there, as pairs of a key and an id."""
+        pairs = list(found)
+        ids = {identifier for _, identifier in pairs}
+        effects = Counter(key for key, _ in pairs)
+        return cls(
+            acknowledged=len(acknowledged),
+            lost=sum(identifier not in ids for identifier in acknowledged.values()),
+            doubled=sum(count > 1 for count in effects.values()),
+        )

@@ -1,0 +1,39 @@
+"""What the evidence's verdicts are computed by."""
+
+import json
+
+from production.tally import Attempts, Kept, longest_gap
+
+
+def line(upstream: str, target: str = "notes", release: str = "v1") -> str:
+    return json.dumps({"target": target, "upstream": upstream, "release": release})
+
+
+def test_answers_count_for_the_replica_that_gave_them() -> None:
+    found = Attempts.read([line("10.0.0.2:8000"), line("10.0.0.3:8000, 10.0.0.2:8000"), line("10.0.0.3:8000")], "notes")
+    assert found.by_address == {"10.0.0.2": 2, "10.0.0.3": 1}
+    assert found.repeated == 1
+
+
+def test_a_change_from_the_candidate_to_the_stable_version_is_another_attempt() -> None:
+    found = Attempts.read([line("10.0.0.9:8000 : 10.0.0.2:8000", release="v2")], "notes")
+    assert found.by_address == {"10.0.0.2": 1}
+    assert (found.repeated, found.by_release) == (1, {"v2": 1})
+
+
+def test_other_services_and_lines_that_are_no_access_line_do_not_count() -> None:
+    lines = ["", "nginx: started", "17", line("10.0.0.4:8000", target="user"), line("")]
+    assert Attempts.read(lines, "notes").by_address == {}
+
+
+def test_the_longest_gap_is_found_in_times_of_any_order() -> None:
+    assert longest_gap([5.0, 1.0, 2.0]) == 3.0
+    assert longest_gap([1.0]) == 0.0
+
+
+def test_an_acknowledged_write_that_is_not_there_is_lost() -> None:
+    assert Kept.compare({"a": "1", "b": "2"}, [("a", "1")]) == Kept(acknowledged=2, lost=1, doubled=0)
+
+
+def test_two_effects_of_one_key_are_a_doubled_write_also_when_no_answer_told() -> None:
+    assert Kept.compare({"a": "1"}, [("a", "1"), ("a", "2"), ("b", "3"), ("b", "4")]).doubled == 2
