@@ -20,7 +20,10 @@ class Board:
 
     def update(self, containers: Iterable[Container]) -> None:
         """Take in what docker shows now, and draw it."""
-        for container in sorted(containers, key=lambda one: one.name):
+        present = sorted(containers, key=lambda one: one.name)
+        # While compose replaces a container, the old one has another name for a moment.
+        self._states = {name: self._states[name] for name in (one.name for one in present) if name in self._states}
+        for container in present:
             known = self._states.get(container.name)
             if known is None or known[0] != container.state:
                 self._states[container.name] = (container.state, self._console.elapsed)
@@ -29,12 +32,18 @@ class Board:
         if self._live:
             self._redraw()
 
-    def rows(self) -> list[tuple[str, str, str]]:
-        """Return what is known: name, state, and the seconds until it was reached."""
+    def close(self) -> None:
+        """Draw the table a last time, unless it stands there already."""
+        if not self._live:
+            self._console.table(HEADER, self._rows())
+
+    def _rows(self) -> list[tuple[str, str, str]]:
         return [(name, state, f"{seconds:.1f}") for name, (state, seconds) in sorted(self._states.items())]
 
     def _redraw(self) -> None:
-        lines = columns([HEADER, *self.rows()])
+        lines = columns([HEADER, *self._rows()])
         back = f"\x1b[{self._drawn}A" if self._drawn else ""
         self._console.line(back + "\n".join(f"\x1b[2K  {line}" for line in lines))
+        # Rows that are gone would stay below the table.
+        self._console.line("\x1b[J\x1b[A")
         self._drawn = len(lines)

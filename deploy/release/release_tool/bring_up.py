@@ -53,7 +53,7 @@ def up(stack: Stack, console: Console, *options: str) -> None:
     except CommandFailed as error:
         raise NotHealthy(f"the platform did not come up: {error}\n{_failures(stack)}".rstrip()) from error
     _wait(stack, board)
-    console.table(("container", "state", "seconds"), board.rows())
+    board.close()
 
 
 def _wait(stack: Stack, board: Board) -> None:

@@ -1,11 +1,12 @@
 """The commands that bring a whole project up and down, and those that run one of its tools."""
 
+import contextlib
 import sys
 from collections.abc import Sequence
 
 from release_tool.bring_up import build, kept_scales, up
 from release_tool.deployment import Deployment, acl_changed
-from release_tool.errors import Refused
+from release_tool.errors import Interrupted, Refused
 from release_tool.images import revision
 from release_tool.release import address
 from release_tool.secret_files import issues_tokens
@@ -47,7 +48,8 @@ def bring_down(deployment: Deployment, *, volumes: bool) -> None:
 
 def show_logs(deployment: Deployment, services: Sequence[str]) -> None:
     """Follow the logs until interrupted."""
-    deployment.stack.compose("logs", "--follow", "--tail", "100", *services, shown=True)
+    with contextlib.suppress(Interrupted):
+        deployment.stack.compose("logs", "--follow", "--tail", "100", *services, shown=True)
 
 
 def run_tool(deployment: Deployment, tool: str, arguments: Sequence[str]) -> None:

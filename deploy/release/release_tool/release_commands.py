@@ -83,6 +83,7 @@ def _carry_out(deployment: Deployment, work: Release, rollback: Rollback, journa
             raise ReleaseFailed(
                 f"the new version is in service, but v2 did not end; run the same again: {error}"
             ) from error
+        # The end of a log may follow the first line, and is shown once.
         deployment.console.say(f"stopping the release: {error}")
         _undo(rollback, reached, error)
     except Interrupted:
@@ -104,7 +105,13 @@ def _undo(rollback: Rollback, journal: Journal, reason: ToolError) -> None:
         rollback.run(journal)
     except ToolError as error:
         raise ReleaseFailed(
-            f"the release was stopped ({reason}) and could not be undone: {error}\n"
+            f"the release was stopped ({_summary(reason)}) and could not be undone: {error}\n"
             f"run: make rollback SERVICE={journal.service}"
         ) from error
-    raise ReleaseFailed(f"{journal.service} is as it was before; the release was stopped: {reason}") from reason
+    raise ReleaseFailed(
+        f"{journal.service} is as it was before; the release was stopped: {_summary(reason)}"
+    ) from reason
+
+
+def _summary(error: ToolError) -> str:
+    return str(error).partition("\n")[0].removesuffix("; the end of its log:").rstrip(":")

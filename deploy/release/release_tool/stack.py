@@ -12,6 +12,7 @@ from release_tool.runner import Options, Runner
 
 # More than the 20 s in which a service finishes the requests that it has.
 STOP_SECONDS = 30
+LINE_LENGTH = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Container:
         """What the operator reads: `healthy`, `starting`, `exited (1)`, …"""
         if self.status == "exited":
             return "done" if self.exit_code == 0 else f"exited ({self.exit_code})"
-        return self.health or self.status if self.running else self.status
+        state = self.health or self.status if self.running else self.status
+        return f"{state}, was restarted" if self.restarts and not self.healthy else state
 
 
 class Stack:
@@ -122,9 +124,19 @@ class Stack:
         return self.compose("exec", "-T", service, *words)
 
     def last_lines(self, container: Container, count: int = 20) -> str:
-        """Return the end of a container's log, indented."""
-        text = self.docker("logs", "--tail", str(count), container.id, merged=True)
-        return "\n".join(f"  {container.name}  {line}" for line in text.splitlines())
+        """Return the end of a container's log, indented and shortened."""
+        lines = self.docker("logs", "--tail", str(count), container.id, merged=True).splitlines()
+        return "\n".join(f"  {container.name}  {readable(line)}" for line in lines)
+
+
+def readable(line: str) -> str:
+    """Return a log line for a person: of a JSON line the level, the message, and the end of a traceback."""
+    try:
+        entry = json.loads(line)
+        words = [entry["level"], entry["message"], *str(entry.get("traceback", "")).strip().splitlines()[-1:]]
+    except (ValueError, KeyError, TypeError):
+        return line[:LINE_LENGTH]
+    return "  ".join(map(str, words))[:LINE_LENGTH]
 
 
 def _container(document: Mapping[str, Any]) -> Container:

@@ -48,7 +48,7 @@ def unwell(replicas: Iterable[Container], expected: Collection[str]) -> str | No
         if replica is None:
             return f"a replica of v2 is gone ({known[:12]})"
         if replica.broken:
-            return f"{replica.name} is {replica.state}" + (", was restarted" if replica.restarts else "")
+            return f"{replica.name} is {replica.state}" if not replica.healthy else f"{replica.name} was restarted"
     return None
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from release_tool.access_log import Window, windows
-from release_tool.stack import Container
+from release_tool.stack import Container, readable
 from release_tool.watch import complaint, unwell
 
 FINE = Window(requests=100, errors=0, seconds=(0.01,) * 100)
@@ -107,8 +107,26 @@ def replica(**fields):
         ([], "a replica of v2 is gone (1)"),
         ([replica(status="exited", exit_code=137)], "notes-v2-1 is exited (137)"),
         ([replica(health="unhealthy")], "notes-v2-1 is unhealthy"),
-        ([replica(restarts=1)], "notes-v2-1 is healthy, was restarted"),
+        ([replica(health="starting", restarts=1)], "notes-v2-1 is starting, was restarted"),
+        ([replica(restarts=1)], "notes-v2-1 was restarted"),
     ],
 )
 def test_a_replica_that_is_gone_ill_or_restarted_is_named(replicas, reason):
     assert unwell(replicas, {"1"}) == reason
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("plain text", "plain text"),
+        ('{"level": "INFO", "message": "hello"}', "INFO  hello"),
+        (
+            json.dumps({"level": "ERROR", "message": "failed", "traceback": "a\nValueError: 1\n"}),
+            "ERROR  failed  ValueError: 1",
+        ),
+        ('{"other": 1}', '{"other": 1}'),
+        ("x" * 1000, "x" * 300),
+    ],
+)
+def test_log_lines_are_shown_to_a_person(line, shown):
+    assert readable(line) == shown
