@@ -53,7 +53,7 @@ class Traffic:
     def _settle(self) -> None:
         gateway = self._stack.only(GATEWAY).id
         end = time.monotonic() + OLD_WORKERS_SECONDS
-        while "shutting down" in self._stack.docker("top", gateway, "-eo", "pid,args"):
+        while "shutting down" in self._stack.docker("top", gateway):
             if time.monotonic() > end:
                 return
             time.sleep(POLL_SECONDS)
