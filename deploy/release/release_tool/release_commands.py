@@ -3,12 +3,13 @@
 import time
 
 from release_tool.deployment import Deployment
-from release_tool.errors import Interrupted, Refused, ReleaseFailed, ToolError
+from release_tool.errors import Interrupted, NotHealthy, Refused, ReleaseFailed, ToolError
 from release_tool.images import PREVIOUS, Images
 from release_tool.journal import Begin, Journal, JournalFile, Phase, how_to_begin, refuse_others
 from release_tool.release import Plan, Release
+from release_tool.replacement import wait_healthy
 from release_tool.rollback import Rollback
-from release_tool.stack import Container, Stack
+from release_tool.stack import Container
 from release_tool.traffic import GATEWAY, Traffic
 
 _UNTOUCHED = (Phase.STARTING, Phase.SHIFTING)
@@ -24,7 +25,7 @@ def release(deployment: Deployment, plan: Plan, tag: str | None) -> None:
         journal = journal_file.read()
         refuse_others(plan.service, journal, traffic.weights())
         if journal is None or journal.phase in _UNTOUCHED:
-            _require_health(stack, plan.service)
+            _require_health(deployment, plan.service)
         images = Images(stack, plan.service, deployment.root)
         tag, image = images.prepare(tag, console)
         rollback = Rollback(stack, images, traffic, journal_file, console, plan.service)
@@ -36,7 +37,7 @@ def release(deployment: Deployment, plan: Plan, tag: str | None) -> None:
         if journal is not None and begin is Begin.GO_ON:
             console.say(f"going on with the release of {images.name}:{journal.tag}; it was {journal.phase}")
         else:
-            journal = _journal_of(stack, plan.service, tag, image)
+            journal = _journal_of(deployment, plan.service, tag, image)
             journal_file.write(journal)
         work = Release(stack, images, traffic, journal_file, console, plan)
         _carry_out(deployment, work, rollback, journal)
@@ -60,18 +61,19 @@ def rollback(deployment: Deployment, service: str) -> None:
         Rollback(stack, images, traffic, journal_file, deployment.console, service).run(journal)
 
 
-def _journal_of(stack: Stack, service: str, tag: str, image: str) -> Journal:
-    replicas = _require_health(stack, service)
+def _journal_of(deployment: Deployment, service: str, tag: str, image: str) -> Journal:
+    replicas = _require_health(deployment, service)
     return Journal(service, tag, image, previous=replicas[0].image, replicas=len(replicas), began=time.time())
 
 
-def _require_health(stack: Stack, service: str) -> list[Container]:
-    replicas = stack.containers(service)
-    if sick := [f"{replica.name} is {replica.state}" for replica in replicas if not replica.healthy]:
-        raise Refused(f"{service} has to be healthy before a release, but {', '.join(sick)}; mend it with: make prod")
-    if not replicas:
+def _require_health(deployment: Deployment, service: str) -> list[Container]:
+    """Return the replicas in service, once those that are just starting are healthy. Raises `Refused`."""
+    if not deployment.stack.containers(service):
         raise Refused(f"{service} does not run; start the platform with: make prod")
-    return replicas
+    try:
+        return wait_healthy(deployment.stack, service, deployment.console)
+    except NotHealthy as error:
+        raise Refused(f"{service} has to be healthy before a release (mend it with: make prod), but {error}") from error
 
 
 def _carry_out(deployment: Deployment, work: Release, rollback: Rollback, journal: Journal) -> None:
