@@ -93,10 +93,12 @@ class GatewayAddresses:
                 # What was known stays: a resolver that is away for a moment must not hide every client.
                 if not known and name not in self._reported:
                     self._reported.add(name)
-                    logger.info("the gateway {} is not found yet: its word for clients is not taken ({})", name, error)
+                    logger.info(
+                        "the gateway's name {!r} does not resolve yet, so X-Real-IP is not believed: {}", name, error
+                    )
                 continue
             if found and found != known:
-                logger.info("the gateway {} is at {}", name, ", ".join(sorted(map(str, found))))
+                logger.info("the gateway's name {!r} stands for {}", name, ", ".join(sorted(map(str, found))))
                 self._names[name] = found
 
 
