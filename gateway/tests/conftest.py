@@ -10,12 +10,17 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway_config import Candidate, GatewaySettings, check_command, render
+from gateway_config.container.installation import Installation
 from gateway_config.pools import Candidates, Servers
 from gateway_config.render import STATIC_FILES
 from gateway_config.testing import Issuer, RunningGateway
@@ -135,6 +140,16 @@ class Release:
     def arrivals(self) -> tuple[int, int]:
         """How many requests of clients came to the stable server, and how many to the candidate."""
         return len(self.stable.seen()), len(self.candidate.seen())
+
+
+@dataclass(frozen=True, slots=True)
+class Contained:
+    """A running gateway of which `installation` says where everything is."""
+
+    installation: Installation
+    gateway: RunningGateway
+    stable: Backend
+    candidate: Backend
 
 
 NewWorld = Callable[[Path], AbstractAsyncContextManager[World]]
@@ -258,6 +273,33 @@ def impatient(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+async def contained(world: World, tmp_path: Path) -> Contained:
+    """NGINX as in its container: one stable server and one candidate of two services, and no release."""
+    stable, candidate = await world.backend("stable"), await world.backend("candidate")
+    target, port = tmp_path / "run", free_port()
+    installation = Installation(
+        target=target,
+        tls=tmp_path / "tls",
+        swagger_ui=tmp_path,
+        nginx=world.nginx,
+        stable_server=stable.address,
+        candidate_server=candidate.address,
+        catalog={name: CATALOG[name] for name in ("notes", "assets")},
+        environ={
+            "GATEWAY_PORT": str(port),
+            "GATEWAY_RATE_GENERAL": "0",
+            "GATEWAY_MODULES": ",".join(world.machine.modules),
+            "GATEWAY_WORKER_USER": world.machine.worker_user,
+        },
+    )
+    installation.render({})
+    gateway = RunningGateway(target, port, lambda _servers, _candidates=None: None)
+    world.stack.push_async_callback(gateway.stop)
+    await gateway.start(world.nginx)
+    return Contained(installation, gateway, stable, candidate)
+
+
+@pytest.fixture
 async def check(nginx: str) -> Callable[[Path], Awaitable[str]]:
     """`nginx -t`: returns what NGINX complains about, nothing when all is well."""
 
@@ -269,3 +311,24 @@ async def check(nginx: str) -> Callable[[Path], Awaitable[str]]:
         return errors.decode() if process.returncode or errors else ""
 
     return run
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for localhost and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem, key_pem = tmp_path / "tls.pem", tmp_path / "tls.key"
+    pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_pem.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return pem, key_pem

@@ -10,9 +10,9 @@ from gateway_config.container.installation import Installation
 from gateway_config.container.release_state import read_weights
 
 
-def main() -> NoReturn:
+def main(installation: Installation | None = None) -> NoReturn:
     """Become NGINX, or exit with 2 and one line on stderr when a setting or mount cannot be used."""
-    installation = Installation()
+    installation = installation or Installation()
     # What a killed gateway had buffered belongs to nobody any more.
     shutil.rmtree(installation.target / "temp", ignore_errors=True)
     try:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from gateway_config.commands import check_command
 from gateway_config.container.installation import Installation
-from gateway_config.container.master import ReloadFailed, reload
+from gateway_config.container.master import reload
 from gateway_config.container.own_listener import ask
 from gateway_config.container.release_state import read_weights, write_weights
 
@@ -17,13 +17,14 @@ POLL_SECONDS = 0.05
 
 
 class ChangeFailed(Exception):
-    """The traffic goes where it went before; the message says why."""
+    """NGINX refuses the change, or the candidate does not answer; the message says which."""
 
 
 def set_share(installation: Installation, service: str, weight: int | None) -> Mapping[str, int]:
     """Give a service's candidate this many of a hundred requests, or with None end its release; return all weights.
 
-    It returns when no worker that accepts requests goes by the earlier weights. Raises `ChangeFailed`.
+    It returns when no worker that accepts requests goes by the earlier weights. Raises `ChangeFailed`, `ReloadFailed`,
+    `ValueError` or `OSError`; the traffic then goes where it went before.
     """
     with _alone(installation):
         before = read_weights(installation.release_file)
@@ -31,15 +32,21 @@ def set_share(installation: Installation, service: str, weight: int | None) -> M
         if weight is not None:
             after[service] = weight
         if weight and service not in before:
-            # A pool that NGINX has only just heard of is empty for the moment in which it asks for the addresses.
-            _change(installation, before, {**after, service: 0})
-            try:
-                _wait_for_candidate(installation, service)
-            except ChangeFailed:
-                _change(installation, after, before)
-                raise
+            _introduce(installation, service, before)
+            before = {**before, service: 0}
         _change(installation, before, after)
         return after
+
+
+def _introduce(installation: Installation, service: str, before: Mapping[str, int]) -> None:
+    """Let NGINX know the candidate's pool before it gets traffic: it is empty until its addresses were asked for."""
+    introduced = {**before, service: 0}
+    _change(installation, before, introduced)
+    try:
+        _wait_for_candidate(installation, service)
+    except ChangeFailed:
+        _change(installation, introduced, before)
+        raise
 
 
 @contextmanager
@@ -51,28 +58,20 @@ def _alone(installation: Installation) -> Iterator[None]:
 
 
 def _change(installation: Installation, before: Mapping[str, int], after: Mapping[str, int]) -> None:
+    reloading = False
     try:
         installation.render(after)
         _check(installation)
         write_weights(installation.release_file, after)
+        reloading = True
         reload(installation.target)
-    except (ChangeFailed, ReloadFailed, ValueError, OSError) as error:
-        _restore(installation, before)
-        raise ChangeFailed(str(error)) from error
     except BaseException:
-        _restore(installation, before)
+        write_weights(installation.release_file, before)
+        installation.render(before)
+        if reloading:
+            # It may have taken the change in the meantime.
+            reload(installation.target)
         raise
-
-
-def _restore(installation: Installation, weights: Mapping[str, int]) -> None:
-    write_weights(installation.release_file, weights)
-    try:
-        installation.render(weights)
-        reload(installation.target)
-    except (ReloadFailed, ValueError, OSError):
-        # The reason of the failure is on its way to the caller. NGINX runs on what it had, and the next change renders
-        # anew from the weights that were just restored.
-        return
 
 
 def _check(installation: Installation) -> None:

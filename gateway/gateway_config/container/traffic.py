@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from gateway_config.container.installation import Installation
+from gateway_config.container.master import ReloadFailed
 from gateway_config.container.release_state import read_weights, state_text
 from gateway_config.container.shares import ChangeFailed, set_share
 from gateway_config.container.smoke import examine
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None, installation: Installation | No
                 parser.error(
                     f"{' '.join(words)!r} is none of its forms; SERVICE is one of {', '.join(installation.catalog)}"
                 )
-    except (ChangeFailed, ValueError, OSError) as error:
+    except (ChangeFailed, ReloadFailed, ValueError, OSError) as error:
         print(f"traffic: {error}", file=sys.stderr)  # noqa: T201 - this is the command's interface
         return 1
 
