@@ -300,5 +300,5 @@ def test_every_rule_set_that_is_sent_again_takes_part_in_releases() -> None:
     table = re.search(r"\(\?<repeatable>([a-z_|]+)\)", (STATIC_FILES / "http" / "releases.conf").read_text())
     assert table is not None
     assert repeated == set(table[1].split("|"))
-    for form in (r"location /-/trial_(\w+)/", r"location @candidate_(\w+)", r"location @stable_(\w+)"):
-        assert locations("releases.conf", form) == repeated
+    for form in (r"location /-/trial_(\w+)/", r"location @candidate_(\w+)", r"location @again_(\w+)"):
+        assert locations("repeats.conf", form) == repeated

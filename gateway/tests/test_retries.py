@@ -180,3 +180,46 @@ async def test_connections_to_services_are_kept(pair: Pair) -> None:
     assert pair.arrivals() == 20
     for backend in (pair.first, pair.second):
         assert [request.earlier for request in backend.seen()] == list(range(10))
+
+
+GONE: list[tuple[str, str, dict[str, str]]] = [*REPEATED, ("GET", "/api/v1/assets/1/content", {})]
+
+
+@pytest.mark.parametrize(("method", "path", "headers"), GONE)
+async def test_what_is_safe_to_repeat_survives_two_servers_that_go_at_once(
+    world: Any, method: str, path: str, headers: dict[str, str]
+) -> None:
+    """As when three replicas become one: both servers that such a request is tried on may be gone."""
+    alive, *gone = [await world.backend(name) for name in ("alive", "gone", "gone-too")]
+    addresses = [backend.address for backend in (*gone, alive)]
+    gateway = await world.gateway(dict.fromkeys(("user", "analytics", "notes", "assets"), addresses))
+    for backend in gone:
+        await backend.__aexit__(None, None, None)
+
+    body = b"" if method in ("GET", "HEAD") else b"body"
+    answers = [await gateway.send(method, path, headers=headers, body=body) for _ in range(3)]
+
+    assert [answer.status for answer in answers] == [200] * 3
+    assert [request.body for request in alive.seen()] == [body] * 3
+
+
+async def test_what_may_have_had_an_effect_gets_no_second_chance(world: Any) -> None:
+    backends = [await world.backend(name) for name in ("one", "two", "three")]
+    gateway = await world.gateway({"notes": [backend.address for backend in backends]})
+    for backend in backends:
+        backend.answer = closing
+
+    assert (await gateway.post("/api/v1/notes", body=b"{}")).status == 502
+    assert sum(len(backend.seen()) for backend in backends) == 1
+
+
+async def test_when_no_server_is_left_the_error_is_a_problem_document(world: Any) -> None:
+    backends = [await world.backend(name) for name in ("one", "two")]
+    gateway = await world.gateway({"notes": [backend.address for backend in backends]})
+    for backend in backends:
+        await backend.__aexit__(None, None, None)
+
+    for method, headers in (("GET", {}), ("POST", KEY)):
+        answer = await gateway.send(method, "/api/v1/notes", headers=headers)
+        assert answer.status == 502
+        answer.problem()
