@@ -44,7 +44,7 @@ ENV SERVICE_NAME=${SERVICE} \
 WORKDIR /app/${SERVICE}
 USER app
 EXPOSE 8000
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --start-interval=500ms --retries=3 \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=500ms --retries=3 \
     CMD ["python", "-m", "servicekit.probe", "http://127.0.0.1:8000/ready"]
 # `exec`, so that it is gunicorn who gets SIGTERM. Each of its workers counts for itself in a file, and `/metrics` adds them up.
 CMD ["sh", "-c", "PROMETHEUS_MULTIPROC_DIR=/tmp/metrics exec gunicorn --config /app/deploy/gunicorn.conf.py --bind 0.0.0.0:8000 \"${SERVICE_NAME}_service.app:create_app()\""]
