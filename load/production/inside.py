@@ -1,8 +1,8 @@
 """Runs in a container, by its own interpreter: what can its process reach and do? Prints one JSON object.
 
-The first argument is a JSON object: `names` that must not resolve, `addresses` ([host, port]) that must not be reached,
-`own` ([name, port]) that must, and for a service `other`, another one on the same store. What is printed maps each claim
-to what contradicts it, or to "".
+The first argument is a JSON object: `names` that must not resolve, `addresses` ([host, port]) that must not be
+reached, `own` ([name, port]) that must, and for a service `other`, another one on the same store. What is printed maps
+each claim to what contradicts it, or to "".
 """
 
 import json

@@ -92,4 +92,6 @@ def _hardened(outcome: Outcome, containers: Sequence[Mapping[str, Any]]) -> None
         outcome.must(bool(host["Memory"] and host["PidsLimit"]), f"{name}: it has no limit of memory or processes")
         sockets = [mount["Source"] for mount in one["Mounts"] if "docker.sock" in mount["Source"]]
         outcome.must(not sockets, f"{name}: it has the docker socket")
-    outcome.saw(f"{len(containers)} containers asked for: read-only, no capabilities, no new privileges, no root, limits")
+    outcome.saw(
+        f"{len(containers)} containers asked for: read-only, no capabilities, no new privileges, no root, limits"
+    )
