@@ -53,7 +53,10 @@ async def test_concurrent_attempts_over_two_replicas_have_one_effect_and_one_ans
     assert len({(answer.status, answer.body, answer.headers) for answer in answers}) == 1
 
 
-async def test_an_attempt_during_the_first_one_is_told_to_come_back(world: World) -> None:
+async def test_an_attempt_during_the_first_one_is_told_to_come_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("servicekit.idempotency.mongo.ORPHANED_SECONDS", 0)
     inside, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(tx: Any) -> Answer:
@@ -208,13 +211,22 @@ async def test_a_transaction_broken_by_the_server_has_no_effect_and_frees_the_ke
     assert (await world.replicas[1].run(attempt(), broken_once)).replayed
 
 
-async def test_a_process_killed_between_effect_and_commit_leaves_neither_effect_nor_claim(world: World) -> None:
+async def process_inside(world: World) -> asyncio.subprocess.Process:
+    """Start a process that has begun an attempt and hangs between the effect and the commit."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "servicekit.testing.idempotency_worlds", world.kind, world.url),
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
     assert await process.stdout.readline() == b"inside\n"
+    return process
+
+
+async def test_a_process_killed_between_effect_and_commit_leaves_neither_effect_nor_claim(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("servicekit.idempotency.mongo.ORPHANED_SECONDS", 0)
+    process = await process_inside(world)
     with pytest.raises(KeyInUse):
         await world.replicas[0].run(attempt(), created(world))
 
@@ -230,6 +242,21 @@ async def test_a_process_killed_between_effect_and_commit_leaves_neither_effect_
                 await asyncio.sleep(0.1)
     assert not answer.replayed
     assert await world.effects() == 1
+
+
+async def test_on_mongo_a_repetition_outlasts_the_claim_of_a_process_that_died(mongo_url: str) -> None:
+    """The gateway repeats a request whose replica died once, at once, and hands its answer to the client."""
+    world = MongoWorld(mongo_url)
+    await world.open()
+    process = await process_inside(world)
+    os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
+
+    answer = await world.replicas[0].run(attempt(), created(world))
+
+    assert not answer.replayed
+    assert await world.effects() == 1
+    await world.close()
 
 
 async def test_postgres_deletes_expired_answers_after_a_later_request(

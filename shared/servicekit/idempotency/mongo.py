@@ -2,7 +2,8 @@
 
 A second transaction that inserts the same id meets a write conflict at once, or a duplicate once the first has
 committed. A process that dies leaves its transaction to the server, which ends it after
-`transactionLifetimeLimitSeconds` (3 on our servers); until then the key is in use.
+`transactionLifetimeLimitSeconds` (3 on our servers); until then the key is in use. A repetition waits as long as that,
+because it may be the gateway's, of a request whose replica has just died: nobody else could tell its client.
 """
 
 import asyncio
@@ -28,6 +29,9 @@ INDEXES: Final = [IndexModel("created_at", name="expiry", expireAfterSeconds=int
 ATTEMPTS: Final = 5
 RETRY_SECONDS: Final = 5.0
 LONGEST_PAUSE_SECONDS: Final = 0.25
+# The server looks for transactions that are too old at half of that interval, so the last of them is gone after 4.5 s.
+ORPHANED_SECONDS = 5.0
+ORPHANED_POLL_SECONDS: Final = 0.2
 _WRITE_CONFLICT: Final = 112
 
 T = TypeVar("T")
@@ -97,8 +101,8 @@ class MongoIdempotency:
         """Return the stored answer, or run `effect` in a transaction and store its answer if it is a success.
 
         `effect` may run more than once, each time after everything before was undone, so it does nothing but use its
-        session. What it raises frees the key. Raises `KeyInUse` while another attempt is in flight, `KeyReused` when
-        the key belongs to another request.
+        session. What it raises frees the key. Raises `KeyInUse` when another attempt is in flight and remains so for
+        `ORPHANED_SECONDS`, `KeyReused` when the key belongs to another request.
         """
         key_id = attempt.id
         if key_id is None:
@@ -110,13 +114,17 @@ class MongoIdempotency:
             await self._store(session, key_id, attempt.fingerprint, answer)
             return answer
 
-        try:
-            return await in_transaction(self._client, claim_and_run)
-        except _Taken:
-            stored = await self.peek(attempt)
-        if stored is None:
-            raise attempt.in_use()
-        return stored
+        deadline = time.monotonic() + ORPHANED_SECONDS
+        while True:
+            try:
+                return await in_transaction(self._client, claim_and_run)
+            except _Taken:
+                stored = await self.peek(attempt)
+            if stored is not None:
+                return stored
+            if time.monotonic() >= deadline:
+                raise attempt.in_use()
+            await asyncio.sleep(ORPHANED_POLL_SECONDS)
 
     async def _claim(self, session: AsyncClientSession, key_id: bytes) -> None:
         now = datetime.now(UTC)
