@@ -10,7 +10,6 @@ from release_tool.console import Console
 from release_tool.deployment import Deployment
 from release_tool.errors import Interrupted, ToolError
 from release_tool.release import Plan
-from release_tool.restart import restart
 from release_tool.runner import interruptible
 from servicekit.catalog import CatalogError
 
@@ -144,7 +143,7 @@ def _rollback(values: argparse.Namespace, console: Console) -> None:
 
 
 def _restart(values: argparse.Namespace, console: Console) -> None:
-    restart(Deployment("production", console), values.services)
+    release_commands.restart(Deployment("production", console), values.services)
 
 
 def _tool(values: argparse.Namespace, console: Console) -> None:

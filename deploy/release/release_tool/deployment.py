@@ -87,7 +87,7 @@ class Deployment:
         if journal := self.journal_file.read():
             raise Refused(
                 f"the release of {journal.service} is unfinished ({journal.phase}); first finish it "
-                f"(make release SERVICE={journal.service} TAG={journal.tag}) or undo it "
+                f"({journal.command}) or undo it "
                 f"(make rollback SERVICE={journal.service}), then {instead}"
             )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from release_tool.errors import Refused
 from release_tool.files import write_atomically
+from release_tool.images import CURRENT
 from release_tool.stack import Container
 
 
@@ -27,7 +28,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """One release. Images are ids; `began` is in seconds since the epoch; `replicas` is v1's count."""
+    """One release, or a restart, which is a release of the tag `current`.
+
+    `image` and `previous` are ids; `began` is in seconds since the epoch; `replicas` is v1's count.
+    """
 
     service: str
     tag: str
@@ -36,6 +40,13 @@ class Journal:
     replicas: int
     began: float
     phase: Phase = Phase.STARTING
+
+    @property
+    def command(self) -> str:
+        """What the operator gives to go on with it."""
+        if self.tag == CURRENT:
+            return f"make restart SERVICE={self.service}"
+        return f"make release SERVICE={self.service} TAG={self.tag}"
 
     def at(self, phase: Phase) -> "Journal":
         """Return this release in another phase."""
@@ -88,8 +99,9 @@ def refuse_others(service: str, journal: Journal | None, weights: Mapping[str, i
     others |= set(weights)
     if unfinished := sorted(others - {service}):
         raise Refused(
-            f"the release of {unfinished[0]} is unfinished; finish it (make release SERVICE={unfinished[0]}) "
-            f"or undo it (make rollback SERVICE={unfinished[0]}) first"
+            f"the release of {unfinished[0]} is unfinished; first finish it "
+            f"({journal.command if journal else f'make release SERVICE={unfinished[0]}'}) "
+            f"or undo it (make rollback SERVICE={unfinished[0]})"
         )
 
 

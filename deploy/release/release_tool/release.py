@@ -28,7 +28,10 @@ HEADER = ("share", "v1 requests", "errors", "p95 ms", "v2 requests", "errors", "
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which service, in which shares of traffic (per cent, ascending to 100), and how long each is watched."""
+    """Which service, in which shares of traffic (per cent, ascending to 100), and how many seconds each is watched.
+
+    Without any step v2 gets all traffic at once.
+    """
 
     service: str
     steps: Sequence[int] = (5, 25, 50, 100)
@@ -64,8 +67,9 @@ class Release:
         while journal.phase is not Phase.FINISHING:
             journal = work[journal.phase](journal)
             self._journal_file.write(journal)
-        self._finish(journal)
-        self._summary(journal)
+        self._finish()
+        if self._rows:
+            self._console.table(HEADER, self._rows)
 
     def _start(self, journal: Journal) -> Journal:
         service, candidate = self._plan.service, self._plan.candidate
@@ -78,8 +82,9 @@ class Release:
         self._console.say(f"{candidate}: {len(replicas)} healthy")
         self._traffic.shift(service, 0)
         self._traffic.check(service)
-        self._console.say("the gateway reaches every replica of v2; it has no traffic yet. Check it by hand with:")
-        self._console.say(f"  curl -H 'X-Release: v2' {address(self._stack)}/api/v1/…")
+        self._console.say("the gateway reaches every replica of v2, which has no traffic yet")
+        if self._plan.steps:
+            self._console.say(f"  to check it by hand: curl -H 'X-Release: v2' {address(self._stack)}/api/v1/…")
         return journal.at(Phase.SHIFTING)
 
     def _shift(self, journal: Journal) -> Journal:
@@ -89,8 +94,8 @@ class Release:
         baseline = windows(self._traffic.log(journal.began - BASELINE_SECONDS, journal.began), service)["v1"]
         # The share at which an earlier run was interrupted is watched again, from its beginning.
         for weight in [step for step in self._plan.steps if step >= reached or step == 100]:
-            since = time.time()
             self._traffic.shift(service, weight)
+            since = time.time()
             self._console.say(f"{weight} % of the traffic goes to v2; watching for {self._plan.step_seconds:g} s")
             self._watch(weight, since, expected, baseline)
         # Who scaled the service meanwhile keeps what he has.
@@ -124,28 +129,21 @@ class Release:
     def _replace(self, journal: Journal) -> Journal:
         service = self._plan.service
         self._traffic.shift(service, 100)
-        self._images.tag(journal.previous, PREVIOUS)
-        self._images.tag(journal.image, CURRENT)
-        self._console.say(f"{self._images.name}:{CURRENT} is the new version; replacing v1 while v2 has the traffic")
+        if journal.image != journal.previous:
+            self._images.tag(journal.previous, PREVIOUS)
+            self._images.tag(journal.image, CURRENT)
+            self._console.say(f"{self._images.name}:{CURRENT} is the new version")
+        self._console.say(f"replacing the replicas of {service} while v2 has the traffic")
         replace(self._stack, service, journal.replicas, journal.precedes, self._console)
         # Meanwhile the gateway may have missed the last change of v1's addresses.
         time.sleep(STALE_SECONDS)
         return journal.at(Phase.FINISHING)
 
-    def _finish(self, journal: Journal) -> None:
+    def _finish(self) -> None:
         self._traffic.end(self._plan.service)
         self._console.say(f"all traffic goes to {self._plan.service} again; ending v2")
         self._stack.remove(self._stack.containers(self._plan.candidate))
         self._journal_file.remove()
-
-    def _summary(self, journal: Journal) -> None:
-        if self._rows:
-            self._console.table(HEADER, self._rows)
-        count = len(self._stack.containers(self._plan.service))
-        self._console.say(
-            f"released {self._images.name}:{journal.tag} with {count} replicas; back to the version before it: "
-            f"make release SERVICE={self._plan.service} TAG={PREVIOUS}"
-        )
 
 
 def _figures(window: Window) -> tuple[str, str, str]:

@@ -1,119 +1,88 @@
-"""The commands `release` and `rollback`: who may begin, what an earlier run left, and what happens on failure."""
+"""The commands `release`, `rollback` and `restart`."""
 
-import time
+from collections.abc import Sequence
 
 from release_tool.deployment import Deployment
-from release_tool.errors import Interrupted, NotHealthy, Refused, ReleaseFailed, ToolError
-from release_tool.images import PREVIOUS, Images
-from release_tool.journal import Begin, Journal, JournalFile, Phase, how_to_begin, refuse_others
-from release_tool.release import Plan, Release
-from release_tool.replacement import wait_healthy
-from release_tool.rollback import Rollback
-from release_tool.stack import Container
-from release_tool.traffic import GATEWAY, Traffic
-
-_UNTOUCHED = (Phase.STARTING, Phase.SHIFTING)
+from release_tool.errors import Refused
+from release_tool.images import CURRENT, PREVIOUS
+from release_tool.journal import Begin, Phase, how_to_begin, refuse_others
+from release_tool.release import Plan
+from release_tool.release_run import ReleaseRun
+from release_tool.replacement import replace
 
 
 def release(deployment: Deployment, plan: Plan, tag: str | None) -> None:
     """Release a new version of a service. What fails is undone, and then `ReleaseFailed` is raised."""
     deployment.service(plan.service)
     with deployment.alone(f"release of {plan.service}"):
-        stack, console, journal_file = deployment.stack, deployment.console, deployment.journal_file
-        stack.only(GATEWAY)
-        traffic = Traffic(stack)
-        journal = journal_file.read()
-        refuse_others(plan.service, journal, traffic.weights())
-        if journal is None or journal.phase in _UNTOUCHED:
-            _require_health(deployment, plan.service)
-        images = Images(stack, plan.service, deployment.root)
-        tag, image = images.prepare(tag, console)
-        rollback = Rollback(stack, images, traffic, journal_file, console, plan.service)
-        leftovers = plan.service in traffic.weights() or bool(stack.containers(plan.candidate))
-        begin = how_to_begin(image, journal, leftovers=leftovers)
+        run, console = ReleaseRun(deployment, plan), deployment.console
+        journal = deployment.journal_file.read()
+        refuse_others(plan.service, journal, run.traffic.weights())
+        if journal is None or journal.phase in (Phase.STARTING, Phase.SHIFTING):
+            run.healthy_replicas()
+        tag, image = run.images.prepare(tag, console)
+        begin = how_to_begin(image, journal, leftovers=run.leftovers())
         if begin is Begin.UNDO_FIRST:
             console.say("a release of another image is unfinished; undoing it first")
-            rollback.run(journal)
+            run.undo(journal)
         if journal is not None and begin is Begin.GO_ON:
-            console.say(f"going on with the release of {images.name}:{journal.tag}; it was {journal.phase}")
+            console.say(f"going on with the release of {run.images.name}:{journal.tag}; it was {journal.phase}")
         else:
-            journal = _journal_of(deployment, plan.service, tag, image)
-            journal_file.write(journal)
-        work = Release(stack, images, traffic, journal_file, console, plan)
-        _carry_out(deployment, work, rollback, journal)
+            journal = run.begin(tag, image)
+        run.carry_out(journal)
+        console.say(
+            f"released {run.images.name}:{journal.tag}; back to the version before it: "
+            f"make release SERVICE={plan.service} TAG={PREVIOUS}"
+        )
 
 
 def rollback(deployment: Deployment, service: str) -> None:
     """Undo an unfinished release."""
     deployment.service(service)
     with deployment.alone(f"rollback of {service}"):
-        stack, journal_file = deployment.stack, deployment.journal_file
-        stack.only(GATEWAY)
-        traffic = Traffic(stack)
-        journal, weights = journal_file.read(), traffic.weights()
-        refuse_others(service, journal, weights)
-        if journal is None and service not in weights and not stack.containers(f"{service}-v2"):
+        run = ReleaseRun(deployment, Plan(service))
+        journal = deployment.journal_file.read()
+        refuse_others(service, journal, run.traffic.weights())
+        if journal is None and not run.leftovers():
             raise Refused(
                 f"no release of {service} is unfinished; to bring back what was there before the last one: "
                 f"make release SERVICE={service} TAG={PREVIOUS}"
             )
-        images = Images(stack, service, deployment.root)
-        Rollback(stack, images, traffic, journal_file, deployment.console, service).run(journal)
+        run.undo(journal)
 
 
-def _journal_of(deployment: Deployment, service: str, tag: str, image: str) -> Journal:
-    replicas = _require_health(deployment, service)
-    return Journal(service, tag, image, previous=replicas[0].image, replicas=len(replicas), began=time.time())
+def restart(deployment: Deployment, services: Sequence[str]) -> None:
+    """Replace every replica of the services, of all if none is named. Raises `ToolError` for whatever stops it.
+
+    An address that leaves the DNS is still used for a moment, and requests that must not be repeated would fail then.
+    So a restart is a release of the image that is in service: v2 carries the traffic while the replicas are replaced.
+    """
+    for service in services:
+        deployment.service(service)
+    with deployment.alone("restart"):
+        unfinished = deployment.journal_file.read()
+        # One that an interrupted run left comes first, because two cannot be under way.
+        for service in sorted(
+            services or deployment.catalog, key=lambda name: not (unfinished and unfinished.service == name)
+        ):
+            _restart(deployment, service)
+        deployment.console.say("every replica was replaced")
 
 
-def _require_health(deployment: Deployment, service: str) -> list[Container]:
-    """Return the replicas in service, once those that are just starting are healthy. Raises `Refused`."""
-    if not deployment.stack.containers(service):
-        raise Refused(f"{service} does not run; start the platform with: make prod")
-    try:
-        return wait_healthy(deployment.stack, service, deployment.console)
-    except NotHealthy as error:
-        raise Refused(f"{service} has to be healthy before a release (mend it with: make prod), but {error}") from error
-
-
-def _carry_out(deployment: Deployment, work: Release, rollback: Rollback, journal: Journal) -> None:
-    try:
-        work.run(journal)
-    except ToolError as error:
-        reached = _reached(deployment.journal_file, journal)
-        if reached.phase is Phase.FINISHING:
-            raise ReleaseFailed(
-                f"the new version is in service, but v2 did not end; run the same again: {error}"
-            ) from error
-        # The end of a log may follow the first line, and is shown once.
-        deployment.console.say(f"stopping the release: {error}")
-        _undo(rollback, reached, error)
-    except Interrupted:
-        reached = _reached(deployment.journal_file, journal)
-        service = f"SERVICE={reached.service}"
-        deployment.console.line(
-            f"interrupted while {reached.phase}; traffic stays as it is. To go on: make release {service} "
-            f"TAG={reached.tag}; to undo: make rollback {service}"
-        )
-        raise
-
-
-def _reached(journal_file: JournalFile, journal: Journal) -> Journal:
-    return journal_file.read() or journal
-
-
-def _undo(rollback: Rollback, journal: Journal, reason: ToolError) -> None:
-    try:
-        rollback.run(journal)
-    except ToolError as error:
-        raise ReleaseFailed(
-            f"the release was stopped ({_summary(reason)}) and could not be undone: {error}\n"
-            f"run: make rollback SERVICE={journal.service}"
-        ) from error
-    raise ReleaseFailed(
-        f"{journal.service} is as it was before; the release was stopped: {_summary(reason)}"
-    ) from reason
-
-
-def _summary(error: ToolError) -> str:
-    return str(error).partition("\n")[0].removesuffix("; the end of its log:").rstrip(":")
+def _restart(deployment: Deployment, service: str) -> None:
+    # Nothing is watched: the code is known.
+    run = ReleaseRun(deployment, Plan(service, steps=()))
+    stack, console, journal = deployment.stack, deployment.console, deployment.journal_file.read()
+    if journal and (journal.service, journal.tag) != (service, CURRENT):
+        deployment.refuse_during_release("restart")
+    if journal is None:
+        refuse_others(service, None, run.traffic.weights())
+        if run.leftovers():
+            run.undo(None)
+        present = stack.containers(service)
+        if not all(container.healthy for container in present):
+            console.say(f"{service}: replacing what is not healthy")
+            replace(stack, service, len(present), lambda _container: False, console)
+        journal = run.begin(CURRENT, run.images.id(CURRENT) or "")
+    console.say(f"{service}: replacing {journal.replicas} replicas")
+    run.carry_out(journal)

@@ -9,8 +9,7 @@ from release_tool.deployment import Deployment
 from release_tool.errors import Interrupted, Refused, ReleaseFailed
 from release_tool.journal import JournalFile
 from release_tool.release import Plan
-from release_tool.release_commands import release, rollback
-from release_tool.restart import restart
+from release_tool.release_commands import release, restart, rollback
 
 PLAN = Plan("notes", steps=(5, 50, 100), step_seconds=0)
 
@@ -285,7 +284,7 @@ def test_what_cannot_be_released_is_refused_by_name(deployment, service, tag, re
 
 def test_a_platform_that_does_not_run_or_is_unwell_is_not_released_on(deployment, engine):
     engine.of("notes")[1]["State"]["Health"]["Status"] = "unhealthy"
-    with pytest.raises(Refused, match=r"has to be healthy before a release.*notes-5 is unhealthy"):
+    with pytest.raises(Refused, match=r"has to be healthy before.*notes-5 is unhealthy"):
         release(deployment, PLAN, "2")
     engine.containers.clear()
     with pytest.raises(Refused, match="gateway does not run"):
@@ -305,6 +304,47 @@ def test_a_restart_replaces_every_replica_and_keeps_their_number(deployment, eng
 
     assert [len(engine.of(service)) for service in ("user", "notes")] == [2, 2]
     assert before & set(engine.containers) == {engine.of("gateway")[0]["Id"]}
+    assert (engine.of("user-v2") + engine.of("notes-v2"), engine.weights) == ([], {})
+
+
+def test_an_interrupted_restart_of_all_finishes_the_unfinished_one_first(deployment, engine):
+    before = set(engine.containers)
+
+    def stop_at_notes(words):
+        if words[0] == "stop" and words[-1] in {container["Id"] for container in engine.of("notes")}:
+            raise Killed
+
+    engine.before = stop_at_notes
+    with pytest.raises(Killed):
+        restart(deployment, [])
+    let_live(engine)
+
+    restart(deployment, [])
+
+    assert before & set(engine.containers) == {engine.of("gateway")[0]["Id"]}
+    assert [len(engine.of(service)) for service in ("user", "notes")] == [2, 2]
+
+
+def test_while_replicas_are_restarted_the_gateway_sends_nothing_to_those_that_go(deployment, engine):
+    def check(words):
+        if words[0] == "stop" and words[-1] in stable:
+            assert engine.weights == {"notes": 100}
+
+    stable = {container["Id"] for container in engine.of("notes")}
+    engine.before = check
+
+    restart(deployment, ["notes"])
+
+    assert not stable & set(engine.containers)
+
+
+def test_a_restart_replaces_what_is_not_healthy_and_does_not_touch_the_way_back(deployment, engine):
+    engine.of("notes")[1]["State"]["Health"]["Status"] = "unhealthy"
+
+    restart(deployment, ["notes"])
+
+    assert len(engine.of("notes")) == 2
+    assert "baseplate/notes:previous" not in engine.tags
 
 
 def test_a_restart_killed_at_any_command_keeps_the_number_of_replicas(deployment, engine):
@@ -316,6 +356,8 @@ def test_a_restart_killed_at_any_command_keeps_the_number_of_replicas(deployment
             watch_capacity(engine, 2)
             restart(deployment, ["notes"])
         else:
-            assert number > 10
+            assert number > 50
             break
         assert len(engine.of("notes")) == 2
+        assert (engine.of("notes-v2"), engine.weights) == ([], {})
+        assert deployment.journal_file.read() is None
