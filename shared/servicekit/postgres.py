@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import SecretStr
 from sqlalchemy import event, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -15,6 +16,9 @@ from servicekit.tracing.statements import trace_statements
 # What a driver raises when the server is away, restarts or has no connection left. asyncpg refuses to connect
 # with a plain OSError, which SQLAlchemy hands on as it is.
 UNAVAILABLE: tuple[type[Exception], ...] = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
+
+# SQLSTATE: lost connections (08…), a server without connections left (53300), or that shuts down or starts (57P…).
+_AWAY = ("08", "53300", "57P")
 
 POOL_WAIT_SECONDS = 5.0
 CONNECT_SECONDS = 3.0
@@ -44,6 +48,7 @@ def create_engine(url: SecretStr, *, application: str, pool_size: int = POOL_SIZ
         },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    event.listen(engine.sync_engine, "handle_error", _name_unavailable, retval=True)
     if traced:
         trace_statements(engine.sync_engine)
     return engine
@@ -56,6 +61,20 @@ def _refuse_closed(connection: Any, _entry: ConnectionPoolEntry, _proxy: Any) ->
     """
     if connection.driver_connection.is_closed():
         raise DisconnectionError
+
+
+def _name_unavailable(context: ExceptionContext) -> BaseException | None:
+    """Make an OperationalError of a server that ends, starts, or ends this connection.
+
+    SQLAlchemy tells asyncpg's errors apart only roughly, and these are a plain DBAPIError or InternalError to it.
+    """
+    original = context.original_exception
+    state = getattr(original, "sqlstate", None) or ""
+    if context.is_disconnect or state.startswith(_AWAY):
+        return OperationalError(
+            context.statement, None, original, hide_parameters=True, connection_invalidated=context.is_disconnect
+        )
+    return None
 
 
 async def ping(engine: AsyncEngine) -> None:

@@ -4,9 +4,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
 from servicekit import postgres
 from servicekit.settings import PostgresSettings
@@ -83,3 +85,40 @@ async def test_an_engine_holds_as_many_connections_and_no_more(postgres_url: str
         assert await holder.scalar(everybody) == 3
     await engine.dispose()
     await counting.dispose()
+
+
+async def test_a_connection_that_the_server_ends_is_the_servers_absence_and_no_fault_of_ours(postgres_url: str) -> None:
+    engine = postgres.create_engine(SecretStr(postgres_url), application="parcels", pool_size=2)
+    async with engine.connect() as connection:
+        pid = await connection.scalar(text("SELECT pg_backend_pid()"))
+        waiting = asyncio.create_task(connection.execute(text("SELECT pg_sleep(30)")))
+        async with engine.connect() as other:
+            while not await other.scalar(
+                text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid AND query LIKE '%pg_sleep%'"), {"pid": pid}
+            ):
+                await asyncio.sleep(0.02)
+            await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        with pytest.raises(postgres.UNAVAILABLE):
+            await waiting
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+    await engine.dispose()
+
+
+async def test_a_server_that_shuts_down_is_away(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_given: Any, **_named: Any) -> None:
+        raise asyncpg.CannotConnectNowError("the database system is shutting down")
+
+    monkeypatch.setattr("asyncpg.connect", refuse)
+    engine = postgres.create_engine(SecretStr(postgres_url), application="parcels")
+    with pytest.raises(postgres.UNAVAILABLE):
+        await postgres.ping(engine)
+    await engine.dispose()
+
+
+async def test_a_mistake_of_ours_is_no_absence(postgres_url: str) -> None:
+    engine = postgres.create_engine(SecretStr(postgres_url), application="parcels")
+    async with engine.connect() as connection:
+        with pytest.raises(ProgrammingError):
+            await connection.execute(text("SELECT nothing FROM nowhere"))
+    await engine.dispose()
