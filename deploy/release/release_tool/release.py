@@ -74,9 +74,11 @@ class Release:
     def _start(self, journal: Journal) -> Journal:
         service, candidate = self._plan.service, self._plan.candidate
         self._images.tag(journal.image, NEXT)
-        self._console.say(f"{candidate}-migrate: running")
-        self._stack.compose("run", "--rm", "--no-deps", "-T", f"{candidate}-migrate")
-        self._console.say(f"{candidate}-migrate: done")
+        # What is in service already has migrated.
+        if journal.image != journal.previous:
+            self._console.say(f"{candidate}-migrate: running")
+            self._stack.compose("run", "--rm", "--no-deps", "-T", f"{candidate}-migrate")
+            self._console.say(f"{candidate}-migrate: done")
         self._stack.scale(candidate, journal.replicas)
         replicas = wait_healthy(self._stack, candidate, self._console)
         self._console.say(f"{candidate}: {len(replicas)} healthy")
