@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import asyncpg
 from pydantic import SecretStr
 from sqlalchemy import event, text
 from sqlalchemy.engine import ExceptionContext
@@ -13,8 +14,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from servicekit.settings import POOL_SIZE
 from servicekit.tracing.statements import trace_statements
 
-# What a driver raises when the server is away, restarts or has no connection left. asyncpg refuses to connect
-# with a plain OSError, which SQLAlchemy hands on as it is.
+# What a driver raises when the server is away, restarts or has no connection left.
 UNAVAILABLE: tuple[type[Exception], ...] = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
 
 # SQLSTATE: lost connections (08…), a server without connections left (53300), or that shuts down or starts (57P…).
@@ -38,6 +38,7 @@ def create_engine(url: SecretStr, *, application: str, pool_size: int = POOL_SIZ
         # The values of a failed statement may be somebody's data: they stay out of exceptions and logs.
         hide_parameters=True,
         connect_args={
+            "async_creator_fn": _connect,
             "timeout": CONNECT_SECONDS,
             "server_settings": {
                 "application_name": application,
@@ -52,6 +53,18 @@ def create_engine(url: SecretStr, *, application: str, pool_size: int = POOL_SIZ
     if traced:
         trace_statements(engine.sync_engine)
     return engine
+
+
+async def _connect(*given: Any, **named: Any) -> Any:
+    """Connect, and make one kind of error of all ways in which a server cannot be reached.
+
+    asyncpg lets each through as it is, and SQLAlchemy after it: a refusal, a time-out, a host without a route, and a
+    name that does not resolve because nothing of that name runs.
+    """
+    try:
+        return await asyncpg.connect(*given, **named)
+    except OSError as error:
+        raise ConnectionError(f"PostgreSQL cannot be reached: {type(error).__name__}: {error}") from error
 
 
 def _refuse_closed(connection: Any, _entry: ConnectionPoolEntry, _proxy: Any) -> None:

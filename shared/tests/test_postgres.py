@@ -1,6 +1,8 @@
 """A service stays within its share of the server's connections, whatever number of processes it has."""
 
 import asyncio
+import errno
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +107,22 @@ async def test_a_connection_that_the_server_ends_is_the_servers_absence_and_no_f
     await engine.dispose()
 
 
-async def test_a_server_that_shuts_down_is_away(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        asyncpg.CannotConnectNowError("the database system is shutting down"),
+        ConnectionRefusedError(),
+        TimeoutError(),
+        socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+        OSError(errno.EHOSTUNREACH, "No route to host"),
+    ],
+    ids=lambda refusal: type(refusal).__name__,
+)
+async def test_a_server_that_cannot_be_reached_is_away(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
     async def refuse(*_given: Any, **_named: Any) -> None:
-        raise asyncpg.CannotConnectNowError("the database system is shutting down")
+        raise refusal
 
     monkeypatch.setattr("asyncpg.connect", refuse)
     engine = postgres.create_engine(SecretStr(postgres_url), application="parcels")
