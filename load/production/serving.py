@@ -8,8 +8,6 @@ from production.outcome import Outcome, shares
 RELOADS = 5
 # Each of four replicas gets at least this share of the requests; a fair one is a quarter.
 LEAST_SHARE = 0.10
-# The gateway asks for a service's addresses again after a second or so.
-NOTICED_SECONDS = 3
 
 
 async def scale(bench: Bench, outcome: Outcome) -> None:
@@ -18,7 +16,7 @@ async def scale(bench: Bench, outcome: Outcome) -> None:
     await stack.scale("notes", 1)
     async with bench.notes_under_load(outcome):
         up = await stack.scale("notes", 4)
-        await bench.pause(NOTICED_SECONDS * 3)
+        await stack.serving("notes", 4)
         four = time.time()
         addresses = await stack.addresses("notes")
         await bench.pause(12)
@@ -40,12 +38,12 @@ async def kill(bench: Bench, outcome: Outcome) -> None:
     repeated = 0
     async with bench.notes_under_load(outcome):
         for _ in range(rounds):
+            await stack.serving("notes", 2)
             began = time.time()
             await stack.docker("kill", (await stack.ids("notes"))[0])
             await bench.pause(6)
             repeated += (await stack.attempts("notes", began)).repeated
             back = await stack.scale("notes", 2)
-            await bench.pause(NOTICED_SECONDS)
     outcome.saw(
         f"{rounds} killed; the gateway sent {repeated} requests to the other replica; two again {back:.1f} s later"
     )

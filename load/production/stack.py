@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.prod.yml"
 HEALTHY_SECONDS = 120.0
 POLL_SECONDS = 0.25
+RECENT_SECONDS = 1.5
 
 
 class CommandFailed(Exception):
@@ -115,6 +116,14 @@ class Stack:
             networks: Mapping[str, Any] = one["NetworkSettings"]["Networks"]
             found |= {net["IPAddress"] for name, net in networks.items() if name.endswith("_services")}
         return found
+
+    async def serving(self, service: str, count: int) -> None:
+        """Wait until so many replicas of a service have lately answered requests. Raises `CommandFailed`."""
+        end = time.monotonic() + HEALTHY_SECONDS
+        while len((await self.attempts(service, time.time() - RECENT_SECONDS)).by_address) != count:
+            if time.monotonic() > end:
+                raise CommandFailed(f"requests do not reach {count} replicas of {service}")
+            await asyncio.sleep(POLL_SECONDS)
 
     async def attempts(self, service: str, since: float, until: float | None = None) -> Attempts:
         """Return what the gateway's access log says of a service in a time, in seconds since the epoch."""

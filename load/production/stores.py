@@ -11,6 +11,8 @@ from production.visitor import Visitor
 
 # Passwords are hashed slowly on purpose, so accounts are made at a share of the rate.
 ACCOUNTS_SHARE = 0.25
+# What a request may be told during the outage: come back later, or (by the gateway) that nobody answered.
+TEMPORARY = ("409", "502", "503", "504")
 # Writes have to go on by then.
 RESUMED_SECONDS = 30.0
 
@@ -80,4 +82,11 @@ def _report(outcome: Outcome, load: Load, since: float) -> None:
     gap = longest_gap([at for at in load.written_at if at > since - 1])
     outcome.saw(f"longest time without an acknowledged write: {gap:.1f} s")
     outcome.must(gap < RESUMED_SECONDS, f"writes did not go on for {gap:.0f} s")
+    mistakes = sum(
+        count
+        for tally in (load.reads, load.writes)
+        for reason, count in tally.failures.items()
+        if not reason.startswith(TEMPORARY)
+    )
+    outcome.must(mistakes == 0, f"{mistakes} answers did not say that this is temporary")
     outcome.must(load.unsettled == 0, f"{load.unsettled} writes were never acknowledged")
