@@ -82,6 +82,18 @@ class World:
         self.backends: list[Backend] = []
         self._count = 0
 
+    def port(self) -> int:
+        """Return a port that is nobody else's while this world lives.
+
+        The socket that holds it never listens. Linux lets a server with SO_REUSEADDR, which NGINX sets, listen beside
+        it, but gives the port neither to an outgoing connection nor to anybody who asks for a free one.
+        """
+        holder = self.stack.enter_context(socket.socket())
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port: int = holder.getsockname()[1]
+        return port
+
     async def backend(self, name: str) -> Backend:
         backend = await self.stack.enter_async_context(Backend(name, self.issuer))
         self.backends.append(backend)
@@ -99,7 +111,7 @@ class World:
         """Start a gateway for these services; without settings nothing is limited by rate."""
         self._count += 1
         target = self.folder / f"gateway-{self._count}"
-        port = free_port()
+        port = self.port()
         chosen = replace(settings or unlimited(), port=port)
         chosen = replace(chosen, worker_user=self.machine.worker_user, modules=self.machine.modules)
         catalog = {name: CATALOG[name] for name in servers}
@@ -157,19 +169,6 @@ NewWorld = Callable[[Path], AbstractAsyncContextManager[World]]
 
 def unlimited() -> GatewaySettings:
     return GatewaySettings(rate_general=0, rate_auth=0, rate_upload=0)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-@pytest.fixture(scope="session")
-def free_ports() -> Callable[[], int]:
-    """Returns a port that nobody listens on, at each call."""
-    return free_port
 
 
 @pytest.fixture(scope="session")
@@ -276,7 +275,7 @@ def impatient(tmp_path: Path) -> Path:
 async def contained(world: World, tmp_path: Path) -> Contained:
     """NGINX as in its container: one stable server and one candidate of two services, and no release."""
     stable, candidate = await world.backend("stable"), await world.backend("candidate")
-    target, port = tmp_path / "run", free_port()
+    target, port = tmp_path / "run", world.port()
     installation = Installation(
         target=target,
         tls=tmp_path / "tls",

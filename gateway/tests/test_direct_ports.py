@@ -47,9 +47,9 @@ class Direct:
 
 
 @pytest.fixture
-async def direct(world: Any, free_ports: Any, machine: GatewaySettings, nginx: str, tmp_path: Path) -> Direct:
+async def direct(world: Any, machine: GatewaySettings, nginx: str, tmp_path: Path) -> Direct:
     first, second = await world.backend("first"), await world.backend("second")
-    port, own = free_ports(), free_ports()
+    port, own = world.port(), world.port()
     catalog = {"notes": ServiceEntry("notes", "notes", port, "mongo")}
     settings = replace(machine, port=own, direct_ports=True)
     render(settings, catalog, {"notes": [first.address, second.address]}, tmp_path)

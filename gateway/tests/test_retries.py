@@ -1,6 +1,8 @@
 """Which requests are tried on a second server, which never are, and which failures take a server out of the pool."""
 
 import asyncio
+import socket
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -223,3 +225,44 @@ async def test_when_no_server_is_left_the_error_is_a_problem_document(world: Any
         answer = await gateway.send(method, "/api/v1/notes", headers=headers)
         assert answer.status == 502
         answer.problem()
+
+
+async def test_the_time_out_of_a_server_that_has_the_request_is_final(world: Any, impatient: Path) -> None:
+    pair = await start_pair(world, static_files=impatient)
+    pair.both(hanging)
+
+    answer = await pair.gateway.get("/api/v1/notes/1")
+
+    assert answer.status == 504
+    assert answer.problem()["title"] == "Gateway Timeout"
+    assert pair.arrivals() == 2
+
+
+@pytest.mark.parametrize(("method", "headers"), [("GET", {}), ("POST", KEY)])
+async def test_a_server_that_never_took_the_connection_is_tried_once_more(
+    world: Any, method: str, headers: dict[str, str]
+) -> None:
+    """A replica that is replaced is gone without a word, and its name soon leads to another one."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as others:
+        listener.setblocking(False)
+        address = listener.getsockname()
+        # Connections that nobody accepts fill the queue, so that nothing answers the next one.
+        for _ in range(3):
+            waiting = others.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        gateway = await world.gateway({"notes": [f"127.0.0.1:{address[1]}"]})
+        pending = asyncio.create_task(gateway.send(method, "/api/v1/notes", headers=headers))
+        async with asyncio.timeout(10):
+            while "timed out" not in gateway.errors():
+                await asyncio.sleep(0.01)
+        others.close()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(reply(body=b"answered"))
+            writer.close()
+
+        async with await asyncio.start_server(answer, sock=listener.dup()):
+            assert (await pending).body == b"answered"

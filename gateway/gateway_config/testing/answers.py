@@ -33,7 +33,7 @@ class Answer:
 
     def problem(self) -> dict[str, Any]:
         """The body, after checking that it is a whole problem document about this answer."""
-        assert self.get("Content-Type") == "application/problem+json"
+        assert self.get("Content-Type") == "application/problem+json", self
         document: dict[str, Any] = self.json()
         assert list(document) == ["type", "title", "status", "detail", "instance", "request_id"]
         assert document["status"] == self.status
