@@ -67,13 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     undo.add_argument("service", metavar="SERVICE")
     again = add("restart", "replace every replica, one after the other", _restart)
     again.add_argument("services", nargs="*", metavar="SERVICE", help="all services unless some are named")
-    for tool, text in (
-        ("rotate-keys", "replace the keys between services"),
-        ("rotate-jwt-key", "replace the key that signs access tokens"),
-    ):
-        rotate = add(tool, f"{text}, on the running platform", _tool)
-        rotate.set_defaults(tool=tool)
-        rotate.add_argument("arguments", nargs=argparse.REMAINDER, help="handed to the job, such as --pair notes--user")
+    rotate = add("rotate-keys", "replace the keys between services, on the running platform", _rotate_keys)
+    rotate.add_argument("--pair", help="one pair only, such as notes--user")
+    add("rotate-jwt-key", "replace the key that signs access tokens, on the running platform", _rotate_jwt_key)
     admin = add("admin", "give an account the role admin", _admin)
     admin.add_argument("username", metavar="USERNAME")
     return parser
@@ -146,8 +142,13 @@ def _restart(values: argparse.Namespace, console: Console) -> None:
     release_commands.restart(Deployment("production", console), values.services)
 
 
-def _tool(values: argparse.Namespace, console: Console) -> None:
-    project_commands.run_tool(Deployment("production", console), values.tool, values.arguments)
+def _rotate_keys(values: argparse.Namespace, console: Console) -> None:
+    arguments = ["--pair", values.pair] if values.pair else []
+    project_commands.run_tool(Deployment("production", console), "rotate-keys", arguments)
+
+
+def _rotate_jwt_key(_values: argparse.Namespace, console: Console) -> None:
+    project_commands.run_tool(Deployment("production", console), "rotate-jwt-key", [])
 
 
 def _admin(values: argparse.Namespace, console: Console) -> None:

@@ -124,9 +124,10 @@ class Stack:
         return self.compose("exec", "-T", service, *words)
 
     def last_lines(self, container: Container, count: int = 20) -> str:
-        """Return the end of a container's log, indented and shortened."""
-        lines = self.docker("logs", "--tail", str(count), container.id, merged=True).splitlines()
-        return "\n".join(f"  {container.name}  {readable(line)}" for line in lines)
+        """Return the end of a container's log, indented and shortened, without its access log."""
+        lines = self.docker("logs", "--tail", str(10 * count), container.id, merged=True).splitlines()
+        telling = [line for line in lines if '"logger":"access"' not in line]
+        return "\n".join(f"  {container.name}  {readable(line)}" for line in telling[-count:])
 
 
 def readable(line: str) -> str:

@@ -20,7 +20,9 @@ def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
-@pytest.mark.parametrize("command", ["", "secrets", "up", "down", "logs", "release", "rollback", "restart", "admin"])
+@pytest.mark.parametrize(
+    "command", ["", "secrets", "up", "down", "logs", "release", "rollback", "restart", "admin", "rotate-keys"]
+)
 def test_every_command_explains_itself_with_the_standard_library_alone(command):
     answer = run(*command.split(), "--help")
     assert (answer.returncode, answer.stderr) == (0, "")
@@ -33,7 +35,9 @@ def test_secrets_need_no_docker(tmp_path):
     assert (tmp_path / "secrets" / "postgres" / "superuser_password").exists()
 
 
-@pytest.mark.parametrize("command", ["up", "release notes", "rollback notes", "restart", "admin ada"])
+@pytest.mark.parametrize(
+    "command", ["up", "release notes", "rollback notes", "restart", "admin ada", "rotate-keys --pair a--b"]
+)
 def test_without_docker_one_line_says_what_is_missing(tmp_path, command):
     answer = run(*command.split(), SECRETS_DIR=str(tmp_path / "secrets"), PATH="")
     assert answer.returncode == 1
