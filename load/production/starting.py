@@ -15,7 +15,10 @@ from production.releasing import SERVICES
 from production.stack import Stack
 
 TOGETHER = 3
+# What migration jobs say. On PostgreSQL one of them migrates; on MongoDB all create what is missing, which exists once.
 MIGRATED = "the database was migrated"
+UP_TO_DATE = "the database is up to date"
+CREATED = "indexes are there"
 
 
 async def start(_bench: Bench, outcome: Outcome) -> None:
@@ -53,7 +56,10 @@ async def together(_bench: Bench, outcome: Outcome) -> None:
         outcome.must(restarts == 0, f"{restarts} restarts")
         for job in jobs:
             log = await stack.compose("logs", "--no-log-prefix", job)
-            outcome.saw(f"{job}: {log.count(MIGRATED)} migration by {TOGETHER} jobs")
+            said = {text: log.count(text) for text in (MIGRATED, UP_TO_DATE, CREATED) if text in log}
+            outcome.saw(f"{job}, {TOGETHER} at once: {', '.join(f'{count} × {text}' for text, count in said.items())}")
+            holds = said in ({MIGRATED: 1, UP_TO_DATE: TOGETHER - 1}, {CREATED: TOGETHER})
+            outcome.must(holds, f"{job} did not migrate once:\n{log[-2000:]}")
 
 
 @asynccontextmanager
