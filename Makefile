@@ -106,6 +106,10 @@ test-cov: .venv/.complete ## Run every test and report which lines none of them 
 bench: .venv/.complete ## Run the benchmarks of load/ one after the other; ONLY=sealing runs one
 	@for script in load/bench_$(or $(ONLY),*).py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
+.PHONY: evidence
+evidence: .venv/.complete ## Count lost requests on a running make prod while parts of it are killed, released, restarted: ONLY="scale kill"
+	@$(BIN)/python load/evidence.py $(ONLY) $(ARGS)
+
 .PHONY: check
 check: .venv/.complete ## Lint, types, import directions, security lint
 	@$(BIN)/ruff format --check .
