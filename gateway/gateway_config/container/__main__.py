@@ -21,7 +21,8 @@ def main(installation: Installation | None = None) -> NoReturn:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - this is the command's interface
         sys.exit(2)
     command = start_command(installation.nginx, installation.target)
-    os.execvp(command[0], command)  # nosec B606 - a fixed list, and no shell
+    # A fixed list of arguments, which no shell reads.
+    os.execvp(command[0], command)  # nosec B606
 
 
 if __name__ == "__main__":
