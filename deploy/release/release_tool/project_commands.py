@@ -8,10 +8,9 @@ from release_tool.bring_up import build, kept_scales, up
 from release_tool.deployment import Deployment, acl_changed
 from release_tool.errors import Interrupted, Refused
 from release_tool.images import revision
-from release_tool.release import address
 from release_tool.secret_files import issues_tokens
 from release_tool.stack import Stack
-from release_tool.traffic import GATEWAY, Traffic
+from release_tool.traffic import GATEWAY, Traffic, address
 
 
 def bring_up(deployment: Deployment) -> None:

@@ -12,7 +12,7 @@ from release_tool.images import CURRENT, NEXT, PREVIOUS, Images
 from release_tool.journal import Journal, JournalFile, Phase
 from release_tool.replacement import replace, wait_healthy
 from release_tool.stack import Stack
-from release_tool.traffic import STALE_SECONDS, Traffic
+from release_tool.traffic import STALE_SECONDS, Traffic, address
 from release_tool.watch import complaint, milliseconds, unwell
 
 WATCH_SECONDS = 2.0
@@ -20,8 +20,6 @@ WATCH_SECONDS = 2.0
 BASELINE_SECONDS = 120.0
 # A request is logged when it ends, and docker takes a moment to show the line.
 LOG_SECONDS = 0.3
-
-_EVERYWHERE = ("0.0.0.0", "::")  # nosec B104
 
 HEADER = ("share", "v1 requests", "errors", "p95 ms", "v2 requests", "errors", "p95 ms")
 
@@ -150,10 +148,3 @@ class Release:
 
 def _figures(window: Window) -> tuple[str, str, str]:
     return str(window.requests), str(window.errors), milliseconds(window)
-
-
-def address(stack: Stack) -> str:
-    """Return the gateway's URL, as this host reaches it."""
-    port = stack.configuration["services"]["gateway"]["ports"][0]
-    host = port.get("host_ip") or "127.0.0.1"
-    return f"http://{'127.0.0.1' if host in _EVERYWHERE else host}:{port['published']}"

@@ -3,6 +3,8 @@
 import json
 import time
 from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
 
 from release_tool.errors import CommandFailed, StepFailed
 from release_tool.stack import Stack
@@ -14,6 +16,8 @@ STALE_SECONDS = 3.0
 # service that they are with finishes them, too, before it stops.
 OLD_WORKERS_SECONDS = 30.0
 POLL_SECONDS = 0.3
+
+_TLS_DIRECTORY = "/etc/gateway/tls"
 
 
 class Traffic:
@@ -57,3 +61,15 @@ class Traffic:
             if time.monotonic() > end:
                 return
             time.sleep(POLL_SECONDS)
+
+
+def address(stack: Stack) -> str:
+    """Return the gateway's URL, as this host reaches it."""
+    gateway = stack.configuration["services"][GATEWAY]
+    port = gateway["ports"][0]
+    host = port.get("host_ip")
+    if not host or ip_address(host).is_unspecified:
+        host = "127.0.0.1"
+    tls = [volume["source"] for volume in gateway.get("volumes", ()) if volume["target"] == _TLS_DIRECTORY]
+    scheme = "https" if any(Path(source, "certificate.pem").exists() for source in tls) else "http"
+    return f"{scheme}://{host}:{port['published']}"
