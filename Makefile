@@ -61,7 +61,7 @@ demo: .venv/.complete ## Take a tour through the running platform: DATA_DIR as g
 	@$(BIN)/python -m local_platform.demo --data-dir "$(DATA_DIR)"
 
 .PHONY: up
-up: ## Start the platform for development in containers: code is reloaded on edit; PROFILES=tracing adds a profile
+up: ## Start the platform for development in containers: code is reloaded on edit; PROFILES=observability adds Jaeger and Prometheus
 	@$(RELEASE_TOOL) up --environment development
 
 .PHONY: down
