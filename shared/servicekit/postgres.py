@@ -82,6 +82,9 @@ def _name_unavailable(context: ExceptionContext) -> BaseException | None:
     SQLAlchemy tells asyncpg's errors apart only roughly, and these are a plain DBAPIError or InternalError to it.
     """
     original = context.original_exception
+    if not isinstance(original, Exception):
+        # A cancelled statement costs its connection, too, but must stay a cancellation.
+        return None
     state = getattr(original, "sqlstate", None) or ""
     if context.is_disconnect or state.startswith(_AWAY):
         return OperationalError(

@@ -84,7 +84,9 @@ class Child:
         return self.process.pid if self.process is not None else None
 
     def start(self) -> None:
-        """Begin to keep the process running; `wait_ready` tells when it serves."""
+        """Begin to keep the process running, unless that is done already; `wait_ready` tells when it serves."""
+        if self._task is not None and not self._task.done():
+            return
         self._stop.clear()
         self.failure = None
         self._proven = False

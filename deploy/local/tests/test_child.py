@@ -33,6 +33,19 @@ async def test_a_killed_child_comes_back_on_its_port(supervisor, make_spec):
         assert {connection.laddr.port for connection in psutil.Process(child.pid).net_connections()} == {port}
 
 
+async def test_a_child_that_is_started_twice_runs_once(supervisor, make_spec, layout):
+    child = supervisor.add(make_spec())
+    await child.wait_ready()
+    pid = child.pid
+    child.start()
+    await child.wait_ready()
+    await child.stop()
+    assert child.pid is None
+    assert not psutil.pid_exists(pid)
+    # Its code writes this once in each life.
+    assert len(re.findall("worker", layout.log("server").read_text())) == 1
+
+
 async def test_what_a_killed_child_had_started_is_gone_before_it_starts_again(supervisor, make_spec, layout):
     child = supervisor.add(make_spec())
     await child.wait_ready()
