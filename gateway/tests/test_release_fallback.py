@@ -1,54 +1,17 @@
 """Which failures of a candidate clients never see, and which they do."""
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway_config import Candidate, GatewaySettings
+from gateway_config.testing.releases import BROKEN, BY_HAND, KEY, REPEATABLE, SENT_ONCE, send
 from servicekit.testing.wire_server import Behaviour, answering, closing, hanging, reply
 
 UNLIMITED = GatewaySettings(rate_general=0, rate_auth=0, rate_upload=0)
 SERVICES = ("user", "analytics", "notes", "assets")
-KEY = {"Idempotency-Key": "once"}
-BY_HAND = {"X-Release": "v2"}
-
-REPEATABLE: list[tuple[str, str, dict[str, str]]] = [
-    ("GET", "/api/v1/users/profile", {}),
-    ("HEAD", "/api/v1/notes/1", {}),
-    ("GET", "/api/v1/users/stats/count", {}),
-    ("GET", "/api/v1/notes/public/slug", {}),
-    ("GET", "/api/v1/assets/1/content", {}),
-    ("POST", "/api/v1/users/register", KEY),
-    ("POST", "/api/v1/notes", KEY),
-    ("POST", "/api/v1/assets", KEY),
-    ("POST", "/api/analytics/events", KEY),
-]
-
-SENT_ONCE: list[tuple[str, str, dict[str, str]]] = [
-    ("POST", "/api/v1/users/register", {}),
-    ("POST", "/api/v1/users/login", KEY),
-    ("POST", "/api/v1/users/password", KEY),
-    ("POST", "/api/v1/notes", {}),
-    ("POST", "/api/v1/assets", {}),
-    ("POST", "/api/v1/notes/1/publish", KEY),
-    ("PUT", "/api/v1/notes/1", KEY),
-    ("PATCH", "/api/v1/notes/1", KEY),
-    ("DELETE", "/api/v1/notes/1", KEY),
-]
-
-BROKEN: dict[str, Behaviour] = {
-    **{str(status): answering(reply(status, b"broken", retry_after="9")) for status in (500, 502, 503, 504)},
-    "closing": closing,
-}
-
-
-async def send(release: Any, request: tuple[str, str, Mapping[str, str]], **headers: str) -> Any:
-    method, path, needed = request
-    body = b"" if method in ("GET", "HEAD") else b"body"
-    return await release.gateway.send(method, path, headers={**needed, **headers}, body=body)
 
 
 @pytest.mark.parametrize("failure", BROKEN.values(), ids=BROKEN)
