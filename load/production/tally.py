@@ -1,12 +1,12 @@
 """Counts, and what follows from them."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+
+from release_tool.access_log import entry_of
 
 # One address per attempt: `10.0.0.2:8000, 10.0.0.3:8000`, or with ` : ` where another group of servers took over.
 _ATTEMPTS = re.compile(r"\s*,\s+|\s+:\s+")
@@ -39,7 +39,7 @@ class Attempts:
         releases: Counter[str] = Counter()
         repeated = 0
         for line in lines:
-            entry = _entry(line)
+            entry = entry_of(line)
             if entry.get("target") != service or not entry.get("upstream"):
                 continue
             addresses = _ATTEMPTS.split(str(entry["upstream"]).strip())
@@ -47,14 +47,6 @@ class Attempts:
             releases[str(entry.get("release", ""))] += 1
             repeated += len(addresses) > 1
         return cls(answers, repeated, releases)
-
-
-def _entry(line: str) -> Mapping[str, Any]:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return {}
-    return entry if isinstance(entry, dict) else {}
 
 
 def longest_gap(times: Sequence[float]) -> float:

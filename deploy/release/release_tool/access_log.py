@@ -35,7 +35,7 @@ def windows(lines: Iterable[str], service: str) -> Mapping[str, Window]:
     """Return one window for each of `v1` and `v2`. Lines of other services, and such as are no JSON, do not count."""
     answers: dict[str, list[tuple[bool, float | None]]] = {"v1": [], "v2": []}
     for line in lines:
-        entry = _entry(line)
+        entry = entry_of(line)
         # Outside of a release the version is not named.
         release = entry.get("release") or "v1"
         status = _first(entry.get("upstream_status", ""))
@@ -52,7 +52,8 @@ def windows(lines: Iterable[str], service: str) -> Mapping[str, Window]:
     }
 
 
-def _entry(line: str) -> Mapping[str, Any]:
+def entry_of(line: str) -> Mapping[str, Any]:
+    """Return the fields of a line, none for what is no JSON object."""
     try:
         entry = json.loads(line)
     except ValueError:
