@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -164,16 +165,20 @@ async def test_one_address_has_at_most_256_requests_in_progress(world: Any) -> N
     """Requests whose bodies never end: their number is what the rate does not bound."""
     gateway = await start(world, rate_general=100_000)
     unfinished = b"POST /api/v1/notes HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
-    connections = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(256)]
-    for _, writer in connections:
-        writer.write(unfinished)
+    connections = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(300)]
+    answers = [asyncio.create_task(reader.readline()) for reader, _ in connections]
     try:
-        async with asyncio.timeout(10):
-            while (answer := await gateway.get("/api/v1/notes")).status == 200:
-                pass
+        for _, writer in connections:
+            writer.write(unfinished)
+        for refusal in islice(asyncio.as_completed(answers, timeout=10), 300 - 256):
+            assert await refusal == b"HTTP/1.1 429 Too Many Requests\r\n"
+        answer = await gateway.get("/api/v1/notes")
         assert answer.status == 429
         answer.problem()
+        assert sum(task.done() for task in answers) == 300 - 256
     finally:
+        for task in answers:
+            task.cancel()
         for _, writer in connections:
             writer.close()
 
