@@ -205,6 +205,22 @@ async def test_what_is_safe_to_repeat_survives_two_servers_that_go_at_once(
     assert [request.body for request in alive.seen()] == [body] * 3
 
 
+@pytest.mark.parametrize(("method", "headers"), [("GET", {}), ("POST", KEY)])
+async def test_what_is_safe_to_repeat_finds_the_only_server_of_many_that_listens(
+    world: Any, method: str, headers: dict[str, str]
+) -> None:
+    """As when one replica becomes eight: their addresses are known before they listen."""
+    alive, *gone = [await world.backend(name) for name in ("alive", "2", "3", "4", "5", "6", "7", "8")]
+    gateway = await world.gateway({"notes": [backend.address for backend in (*gone, alive)]})
+    for backend in gone:
+        await backend.__aexit__(None, None, None)
+
+    answers = [await gateway.send(method, "/api/v1/notes", headers=headers) for _ in range(3)]
+
+    assert [answer.status for answer in answers] == [200] * 3
+    assert len(alive.seen()) == 3
+
+
 async def test_what_may_have_had_an_effect_gets_no_second_chance(world: Any) -> None:
     backends = [await world.backend(name) for name in ("one", "two", "three")]
     gateway = await world.gateway({"notes": [backend.address for backend in backends]})
