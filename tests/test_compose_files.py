@@ -1,6 +1,8 @@
 """What both compose files promise, read from the files themselves; `load/evidence.py` sees it work."""
 
+import os
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,11 +64,21 @@ def test_no_container_can_gain_rights_or_write_outside_of_its_volumes(service: S
     assert not service.get("privileged")
 
 
-@pytest.mark.parametrize("service", long_running)
-def test_what_runs_on_has_limits_comes_back_and_does_not_fill_the_disk_with_its_log(service: Service) -> None:
+@pytest.mark.parametrize("service", everything)
+def test_every_container_has_limits_and_does_not_fill_the_disk_with_its_log(service: Service) -> None:
     assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory", "pids"}
-    assert service["restart"] == "unless-stopped"
     assert service["logging"]["options"]["max-size"]
+
+
+@pytest.mark.parametrize("service", long_running)
+def test_what_runs_on_comes_back(service: Service) -> None:
+    assert service["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("service", [*named(DEVELOPMENT, jobs=True), *named(PRODUCTION, jobs=True)])
+def test_a_job_is_not_asked_for_its_health(service: Service) -> None:
+    """Its image's check is for a server, and would start a process twice a second beside it."""
+    assert service["healthcheck"] == {"disable": True}
 
 
 def test_only_the_gateway_is_published_in_production_and_on_loopback_unless_told_otherwise() -> None:
@@ -136,6 +148,30 @@ def test_images_of_others_are_pinned_to_a_version_and_ours_are_never_pulled(docu
             assert re.search(r":v?\d", image)
         elif document is PRODUCTION:
             assert service["pull_policy"] == "never"
+
+
+def test_the_job_that_sets_passwords_gives_none_to_a_process_as_an_argument(tmp_path: Path) -> None:
+    """Arguments are shown to everybody on the host."""
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    for name in ("postgres_superuser", "user", "assets"):
+        (secrets / f"{name}_password").write_text(f"{name}-hunter2")
+    psql = tmp_path / "psql"
+    psql.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/arguments\ncat >> {tmp_path}/input\n')
+    psql.chmod(0o755)
+    script = (ROOT / "deploy/compose/postgres-setup.sh").read_text(encoding="utf-8")
+
+    subprocess.run(
+        ["bash", "-c", script.replace("/run/secrets", str(secrets))],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "CONNECTIONS": "40"},
+        check=True,
+        capture_output=True,
+    )
+
+    arguments, given = ((tmp_path / name).read_text() for name in ("arguments", "input"))
+    assert "service=user" in arguments
+    assert "hunter2" not in arguments
+    assert "ALTER ROLE" in given
 
 
 def test_no_secret_stands_in_a_compose_file() -> None:

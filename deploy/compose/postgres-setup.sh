@@ -18,7 +18,9 @@ SQL
 for file in /run/secrets/*_password; do
     service=$(basename "$file" _password)
     [ "$service" != postgres_superuser ] || continue
-    run --set service="$service" --set password="$(cat "$file")" --set connections="$CONNECTIONS" <<'SQL'
+    # Everybody on the host can read the arguments of a process, so psql reads the password by itself.
+    run --set service="$service" --set file="$file" --set connections="$CONNECTIONS" <<'SQL'
+\set password `cat :'file'`
 -- A statement that fails is logged, and these hold passwords.
 SET log_min_error_statement = panic;
 SELECT format('CREATE ROLE %I LOGIN', :'service')
