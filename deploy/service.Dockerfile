@@ -31,7 +31,9 @@ RUN python -m compileall -q /app
 FROM python:${PYTHON_VERSION}-slim
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin app && \
     # A volume that is mounted here for the first time gets the owner of the folder.
-    install -d -o app -g app /var/lib/service-keys /var/lib/jwt-keys /var/lib/files
+    install -d -o app -g app /var/lib/service-keys /var/lib/jwt-keys /var/lib/files && \
+    # Nothing is installed from here on, and an intruder shall not do it either.
+    pip uninstall --yes --quiet --root-user-action=ignore pip
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
 ARG SERVICE
