@@ -54,7 +54,7 @@ class Images:
         return tag, self.id(tag) or ""
 
     def _build(self, tag: str) -> None:
-        arguments = {"SERVICE": self._service, "REVISION": revision(self._root) or "unknown"}
+        arguments = {"SERVICE": self._service, "VERSION": tag, "REVISION": revision(self._root) or "unknown"}
         words = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
         dockerfile = self._root / "deploy" / "service.Dockerfile"
         self._stack.docker(

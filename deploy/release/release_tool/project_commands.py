@@ -46,7 +46,11 @@ def bring_down(deployment: Deployment, *, volumes: bool) -> None:
 
 
 def show_logs(deployment: Deployment, services: Sequence[str]) -> None:
-    """Follow the logs until interrupted."""
+    """Follow the logs until interrupted. Raises `Refused` for a name that is not in the compose file."""
+    known = deployment.stack.configuration["services"]
+    # Compose says nothing about such a name, and shows nothing.
+    if unknown := [name for name in services if name not in known]:
+        raise Refused(f"there is no {unknown[0]!r}; the compose file has {', '.join(sorted(known))}")
     with contextlib.suppress(Interrupted):
         deployment.stack.compose("logs", "--follow", "--tail", "100", *services, shown=True)
 

@@ -9,6 +9,7 @@ from release_tool.bring_up import kept_scales
 from release_tool.console import Console
 from release_tool.deployment import Deployment
 from release_tool.errors import Refused
+from release_tool.project_commands import show_logs
 from release_tool.stack import Container
 from release_tool.traffic import address
 
@@ -52,6 +53,11 @@ def test_a_damaged_journal_is_named(deployment, root):
 
     with pytest.raises(Refused, match=r"release\.json cannot be read"):
         deployment.journal_file.read()
+
+
+def test_logs_of_a_name_that_nobody_has_are_refused(deployment):
+    with pytest.raises(Refused, match=r"there is no 'note'; the compose file has gateway, notes, user"):
+        show_logs(deployment, ["notes", "note"])
 
 
 def test_the_board_tells_each_change_once_and_forgets_what_is_gone(capsys):

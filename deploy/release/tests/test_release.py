@@ -6,7 +6,7 @@ import pytest
 
 from release_tool.console import Console
 from release_tool.deployment import Deployment
-from release_tool.errors import Interrupted, Refused, ReleaseFailed
+from release_tool.errors import CommandFailed, Interrupted, Refused, ReleaseFailed
 from release_tool.journal import JournalFile
 from release_tool.release import Plan
 from release_tool.release_commands import release, restart, rollback
@@ -115,6 +115,35 @@ def test_at_full_share_the_new_version_is_compared_with_the_time_before_the_rele
 
     with pytest.raises(ReleaseFailed, match=r"at 100 %: v2 is slow"):
         release(deployment, PLAN, "2")
+
+
+def test_what_the_old_version_still_answers_at_full_share_is_nothing_to_compare_with(deployment, engine):
+    slow, quick = [request("v2", seconds="0.9")] * 60, [request("v1")] * 60
+    engine.log = lambda engine: [*slow, request("v1")] if engine.weights.get("notes") == 100 else quick
+
+    with pytest.raises(ReleaseFailed, match=r"at 100 %: v2 is slow"):
+        release(deployment, PLAN, "2")
+
+
+def test_a_new_version_that_stops_being_ready_is_taken_back_before_docker_calls_it_unhealthy(deployment, engine):
+    def fail_later(words):
+        if words[-2:] == ("check", "notes") and engine.weights.get("notes") == 5:
+            raise CommandFailed("/ready answers 503")
+
+    engine.before = fail_later
+
+    with pytest.raises(ReleaseFailed, match="check of the new version failed"):
+        release(deployment, PLAN, "2")
+
+    assert engine.images_of("notes") == ["old", "old"]
+    assert engine.weights == {}
+
+
+def test_an_image_says_which_version_it_is(deployment, engine):
+    release(deployment, PLAN, "2.1")
+
+    (build,) = [words for words in engine.commands if words[0] == "build"]
+    assert "VERSION=2.1" in build
 
 
 def test_a_new_version_that_does_not_become_healthy_never_gets_traffic(deployment, engine):
