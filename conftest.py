@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from local_platform.stores import StoreSet, running_stores
+from servicekit.catalog import read_catalog
+from servicekit.testing.sealed import make_keyrings
 
 _names = (f"test_{number}" for number in count(1))
 
@@ -41,3 +44,12 @@ async def valkey_url(stores: StoreSet) -> str:
     async with Redis.from_url(url) as valkey:
         await valkey.flushall()
     return url
+
+
+@pytest.fixture(scope="session")
+def service_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The keys of all services, in a folder for each. Any two have keys, also where one refuses the other's calls."""
+    folder = tmp_path_factory.mktemp("keys")
+    names = set(read_catalog())
+    make_keyrings(folder, {name: sorted(names - {name}) for name in names})
+    return folder

@@ -31,7 +31,6 @@ import psutil
 from local_platform.stores import StoreSet, running_stores
 from servicekit.testing.sealed import make_keyrings
 from servicekit.testing.tokens import TestIssuer
-from servicekit.testing.wire_server import WireServer, answering, reply
 
 MEBIBYTE = 1024 * 1024
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -137,8 +136,7 @@ async def running_service(folder: Path, stores: StoreSet, mebibytes: int) -> Asy
     make_keyrings(folder / "keys", {"assets": ["user", "analytics"]})
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
-    behaviour = answering(reply(body=orjson.dumps(issuer.jwks()), content_type="application/json"))
-    async with WireServer(behaviour) as user:
+    async with issuer.publishing() as user:
         environment = {
             **os.environ,
             "SERVICE_NAME": "assets",
@@ -146,7 +144,7 @@ async def running_service(folder: Path, stores: StoreSet, mebibytes: int) -> Asy
             "DATABASE_URL": await stores.create_postgres_database("bench"),
             "VALKEY_URL": stores.valkey_url(),
             "SERVICE_KEYS_DIR": str(folder / "keys" / "assets"),
-            "PEER_URLS": orjson.dumps({"user": [user.url]}).decode(),
+            "PEER_URLS": orjson.dumps({"user": [user]}).decode(),
             "FINGERPRINT_SECRET": "f" * 32,
             "LINK_SECRET": "l" * 32,
             "ASSETS_DIR": str(folder / "files"),

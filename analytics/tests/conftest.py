@@ -2,52 +2,37 @@
 
 import asyncio
 import itertools
-import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
 import httpx2
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 from pymongo.asynchronous.database import AsyncDatabase
-from starlette.middleware import Middleware
 from uuid_utils.compat import uuid7
 
 from analytics_service.app import create_app
 from analytics_service.check import differences
 from analytics_service.database import migrate
 from analytics_service.settings import Settings
-from servicekit import mongo
 from servicekit.errors import ServiceUnavailable
 from servicekit.keyring import Keyring
+from servicekit.mongo_migrations import connected
 from servicekit.policy import install_policies, optional
-from servicekit.receiver import SealedReceiver
-from servicekit.replay import ReplayGuard
-from servicekit.testing.sealed import SealedPeer, make_keyrings
+from servicekit.testing.clock import MovableClock
+from servicekit.testing.sealed import SealedPeer
+from servicekit.testing.serving import in_process, listening, sealed_app
+from servicekit.testing.settings import as_environment, common_settings
 from servicekit.testing.tokens import TestIssuer
 
 API = "/api/v1/analytics"
-CALLS = {"analytics": ["user"], "user": ["analytics"], "notes": ["analytics"]}
 
 Document = dict[str, Any]
-
-
-class ManualClock:
-    """A clock that tests move, or stop."""
-
-    def __init__(self) -> None:
-        self.stopped_at: datetime | None = None
-        self.ahead = timedelta()
-
-    def __call__(self) -> datetime:
-        return self.stopped_at or datetime.now(UTC) + self.ahead
 
 
 class UserService:
@@ -59,13 +44,7 @@ class UserService:
         self.mood: Literal["fine", "failing", "hanging"] = "fine"
         self.url = ""
         self._stop = asyncio.Event()
-        self.app = FastAPI(
-            middleware=[
-                Middleware(
-                    SealedReceiver, service="user", keyring=keyring, cipher="fernet", replays=ReplayGuard(_AllNew())
-                )
-            ]
-        )
+        self.app = sealed_app("user", keyring)
         self.app.get("/.well-known/jwks.json")(self.issuer.jwks)
         self.app.get("/api/v1/users/stats/count", dependencies=[optional("analytics")])(self._count)
         install_policies(self.app)
@@ -79,23 +58,11 @@ class UserService:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            server = uvicorn.Server(uvicorn.Config(self.app, lifespan="off", log_config=None))
-            serving = asyncio.create_task(server.serve([listener]))
+        async with listening(self.app) as self.url:
             try:
                 yield
             finally:
                 self._stop.set()
-                server.should_exit = True
-                await serving
-
-
-class _AllNew:
-    async def claim(self, nonce: str) -> bool:
-        return True
-
-    async def add(self, nonces: Any) -> None: ...
 
 
 @dataclass
@@ -142,59 +109,39 @@ class Deployment:
     settings: Settings
     keys: Path
     user_service: UserService
-    clock: ManualClock = field(default_factory=ManualClock)
+    clock: MovableClock = field(default_factory=MovableClock)
 
     @asynccontextmanager
     async def replica(self, **changes: Any) -> AsyncIterator[Replica]:
         """Run one more process of the service while the context is open."""
         app = create_app(self.settings.model_copy(update=changes), clock=self.clock)
-        async with (
-            app.router.lifespan_context(app),
-            httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://analytics") as http,
-        ):
+        async with in_process(app) as http:
             yield Replica(app, http, self.user_service.issuer, self.keys)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a process of the service."""
-        return {
-            "SERVICE_NAME": "analytics",
-            "ENVIRONMENT": "development",
-            "MONGO_URL": self.settings.mongo_url.get_secret_value(),
-            "VALKEY_URL": self.settings.valkey_url.get_secret_value(),
-            "SERVICE_KEYS_DIR": str(self.settings.service_keys_dir),
-            "FINGERPRINT_SECRET": self.settings.fingerprint_secret.get_secret_value(),
-        }
+        return as_environment(self.settings)
 
 
 @pytest.fixture
 async def database(mongo_url: str) -> AsyncIterator[AsyncDatabase[Document]]:
     """A way around the service, into its migrated database."""
-    client = mongo.create_client(SecretStr(mongo_url), application="test")
-    database = mongo.database(client)
-    await migrate(database)
-    yield database
-    await mongo.close(client)
+    async with connected(SecretStr(mongo_url), application="test") as database:
+        await migrate(database)
+        yield database
 
 
 @pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The keys of all services, in a folder for each."""
-    folder = tmp_path_factory.mktemp("keys")
-    make_keyrings(folder, CALLS)
-    return folder
-
-
-@pytest.fixture(scope="session")
-async def running_user_service(keys: Path) -> AsyncIterator[UserService]:
-    service = UserService(Keyring("user", keys / "user"), TestIssuer())
+async def running_user_service(service_keys: Path) -> AsyncIterator[UserService]:
+    service = UserService(Keyring("user", service_keys / "user"), TestIssuer())
     async with service.listening():
         yield service
 
 
 @pytest.fixture
-def user_service_that_leaves(keys: Path, running_user_service: UserService) -> UserService:
+def user_service_that_leaves(service_keys: Path, running_user_service: UserService) -> UserService:
     """Another one, which listens only as long as a test wants; its tokens are the same."""
-    return UserService(Keyring("user", keys / "user"), running_user_service.issuer)
+    return UserService(Keyring("user", service_keys / "user"), running_user_service.issuer)
 
 
 @pytest.fixture
@@ -206,25 +153,19 @@ def user_service(running_user_service: UserService) -> UserService:
 
 @pytest.fixture
 async def deployment(
-    database: AsyncDatabase[Document], mongo_url: str, valkey_url: str, user_service: UserService, keys: Path
+    database: AsyncDatabase[Document], mongo_url: str, valkey_url: str, user_service: UserService, service_keys: Path
 ) -> Deployment:
     """A migrated database with keys, and no replica yet."""
     settings = Settings(
-        service_name="analytics",
-        environment="development",
-        log_format="console",
+        **common_settings("analytics", valkey_url, service_keys),
         mongo_url=SecretStr(mongo_url),
-        valkey_url=SecretStr(valkey_url),
-        service_keys_dir=keys / "analytics",
         peer_urls={"user": [user_service.url]},
-        fingerprint_secret=SecretStr("f" * 32),
-        user_rate=0,
     )
-    return Deployment(settings, keys, user_service)
+    return Deployment(settings, service_keys, user_service)
 
 
 @pytest.fixture
-def clock(deployment: Deployment) -> ManualClock:
+def clock(deployment: Deployment) -> MovableClock:
     """The clock of all replicas."""
     return deployment.clock
 
@@ -239,9 +180,7 @@ async def analytics(deployment: Deployment) -> AsyncIterator[Replica]:
 @pytest.fixture
 async def replicas(deployment: Deployment) -> AsyncIterator[tuple[Replica, Replica]]:
     """Two processes of the service on one database."""
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(deployment.replica())
-        second = await stack.enter_async_context(deployment.replica())
+    async with deployment.replica() as first, deployment.replica() as second:
         yield first, second
 
 

@@ -10,18 +10,15 @@ import sys
 import zipfile
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
-import orjson
 import psutil
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import text
@@ -35,28 +32,16 @@ from assets_service.storage.opening import open_store
 from local_platform.stores import StoreSet
 from servicekit.keyring import Keyring
 from servicekit.migrations import migrate
-from servicekit.testing.sealed import SealedPeer, make_keyrings
+from servicekit.testing.clock import MovableClock
+from servicekit.testing.sealed import SealedPeer
+from servicekit.testing.serving import listening
+from servicekit.testing.settings import as_environment, common_settings
 from servicekit.testing.tokens import TestIssuer
-from servicekit.testing.wire_server import WireServer, answering, reply
 
 API = "/api/v1/assets"
-CALLS = {"notes": ["assets"], "user": ["assets"], "assets": ["user", "analytics"], "analytics": ["assets"]}
 PATIENCE_SECONDS = 60.0
 BUCKET = "test-bucket"
 GUNICORN = FOLDER.parent / "deploy" / "gunicorn.conf.py"
-
-
-class ManualClock:
-    """A clock that tests move."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-    def advance(self, **duration: float) -> None:
-        self.ahead += timedelta(**duration)
 
 
 @dataclass
@@ -134,7 +119,7 @@ class Deployment:
     settings: Settings
     issuer: TestIssuer
     keys: Path
-    clock: ManualClock = field(default_factory=ManualClock)
+    clock: MovableClock = field(default_factory=MovableClock)
 
     @property
     def folder(self) -> Path:
@@ -144,17 +129,8 @@ class Deployment:
     async def replica(self, **changes: Any) -> AsyncIterator[Replica]:
         """Run one more server of the service, on a socket of its own, while the context is open."""
         app = create_app(self.settings.model_copy(update=changes), clock=self.clock)
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_config=None, timeout_graceful_shutdown=5))
-            serving = asyncio.create_task(server.serve([listener]))
-            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
-                try:
-                    await _until_alive(http)
-                    yield Replica(url, http, self.issuer, self.keys, app)
-                finally:
-                    server.should_exit = True
-                    await serving
+        async with listening(app) as url, httpx2.AsyncClient(base_url=url, timeout=30) as http:
+            yield Replica(url, http, self.issuer, self.keys, app)
 
     @asynccontextmanager
     async def process(self, log: Path) -> AsyncIterator[Replica]:
@@ -165,7 +141,7 @@ class Deployment:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "gunicorn", "-c", str(GUNICORN), "-b", f"127.0.0.1:{port}"),
                 "assets_service.app:create_app()",
-                env={**os.environ, **self.environment()},
+                env={**os.environ, **as_environment(self.settings)},
                 stdout=output,
                 stderr=output,
             )
@@ -177,23 +153,6 @@ class Deployment:
             finally:
                 process.send_signal(signal.SIGTERM)
                 await process.wait()
-
-    def environment(self) -> dict[str, str]:
-        settings = self.settings
-        return {
-            "SERVICE_NAME": "assets",
-            "ENVIRONMENT": "development",
-            "DATABASE_URL": settings.database_url.get_secret_value(),
-            "VALKEY_URL": settings.valkey_url.get_secret_value(),
-            "SERVICE_KEYS_DIR": str(settings.service_keys_dir),
-            "FINGERPRINT_SECRET": settings.fingerprint_secret.get_secret_value(),
-            "LINK_SECRET": settings.link_secret.get_secret_value(),
-            "PEER_URLS": orjson.dumps(settings.peer_urls).decode(),
-            "ASSETS_DIR": str(settings.assets_dir),
-            "MAX_UPLOAD_BYTES": str(settings.max_upload_bytes),
-            "USER_QUOTA_BYTES": str(settings.user_quota_bytes),
-            "USER_RATE": "0",
-        }
 
 
 async def _until_alive(http: httpx2.AsyncClient) -> None:
@@ -237,21 +196,11 @@ def count(database: AsyncEngine) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The keys of all services, in a folder for each."""
-    folder = tmp_path_factory.mktemp("keys")
-    make_keyrings(folder, CALLS)
-    return folder
-
-
-@pytest.fixture(scope="session")
 async def user_service() -> AsyncIterator[tuple[str, TestIssuer]]:
     """Whoever publishes the keys that verify tokens: its URL, and who issues them."""
     issuer = TestIssuer()
-    async with WireServer(
-        answering(reply(body=orjson.dumps(issuer.jwks()), content_type="application/json"))
-    ) as server:
-        yield server.url, issuer
+    async with issuer.publishing() as url:
+        yield url, issuer
 
 
 @pytest.fixture
@@ -260,31 +209,25 @@ async def deployment(
     database_url: str,
     valkey_url: str,
     user_service: tuple[str, TestIssuer],
-    keys: Path,
+    service_keys: Path,
     tmp_path: Path,
 ) -> Deployment:
     """An empty database and an empty folder, and no replica yet."""
     settings = Settings(
-        service_name="assets",
-        environment="development",
-        log_format="console",
+        **common_settings("assets", valkey_url, service_keys),
         log_level="CRITICAL",
         database_url=SecretStr(database_url),
-        valkey_url=SecretStr(valkey_url),
-        service_keys_dir=keys / "assets",
         peer_urls={"user": [user_service[0]]},
-        fingerprint_secret=SecretStr("f" * 32),
         link_secret=SecretStr("l" * 32),
-        user_rate=0,
         max_upload_bytes=16 * 1024 * 1024,
         assets_dir=tmp_path / "files",
     )
     await open_store(settings).prepare(in_use=False)
-    return Deployment(settings, user_service[1], keys)
+    return Deployment(settings, user_service[1], service_keys)
 
 
 @pytest.fixture
-def clock(deployment: Deployment) -> ManualClock:
+def clock(deployment: Deployment) -> MovableClock:
     """The clock of all replicas."""
     return deployment.clock
 
@@ -299,9 +242,7 @@ async def assets(deployment: Deployment) -> AsyncIterator[Replica]:
 @pytest.fixture
 async def replicas(deployment: Deployment) -> AsyncIterator[tuple[Replica, Replica]]:
     """Two servers of the service on one database and one folder."""
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(deployment.replica())
-        second = await stack.enter_async_context(deployment.replica())
+    async with deployment.replica() as first, deployment.replica() as second:
         yield first, second
 
 

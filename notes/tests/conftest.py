@@ -1,51 +1,35 @@
 """Replicas of the notes service on real stores, the services that it calls as far as it does, and its clients."""
 
-import asyncio
-import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
 import httpx2
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel, SecretStr
 from pymongo.asynchronous.database import AsyncDatabase
-from starlette.middleware import Middleware
 from uuid_utils.compat import uuid7
 
 from notes_service.app import create_app
 from notes_service.database import migrate
 from notes_service.settings import Settings
-from servicekit import mongo
 from servicekit.errors import ServiceUnavailable
 from servicekit.keyring import Keyring
+from servicekit.mongo_migrations import connected
 from servicekit.policy import install_policies, sealed
-from servicekit.receiver import SealedReceiver
-from servicekit.replay import ReplayGuard
-from servicekit.testing.sealed import MemoryNonces, SealedPeer, make_keyrings
+from servicekit.testing.clock import MovableClock
+from servicekit.testing.sealed import SealedPeer
+from servicekit.testing.serving import in_process, listening, sealed_app
+from servicekit.testing.settings import as_environment, common_settings
 from servicekit.testing.tokens import TestIssuer
 
 API = "/api/v1/notes"
-CALLS = {"notes": ["user", "analytics", "assets"], "user": ["notes"], "analytics": ["notes"]}
 
 Document = dict[str, Any]
-
-
-class ManualClock:
-    """A clock that tests move."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
 
 
 class Asked(BaseModel):
@@ -68,19 +52,12 @@ class Others:
     def apps(self) -> dict[str, FastAPI]:
         user = FastAPI()
         user.get("/.well-known/jwks.json")(self.issuer.jwks)
-        assets, analytics = self._sealed("assets"), self._sealed("analytics")
+        assets, analytics = (sealed_app(name, Keyring(name, self._keys / name)) for name in ("assets", "analytics"))
         assets.post("/internal/owned", dependencies=[sealed("notes")])(self._owned)
         analytics.post("/api/v1/analytics/events", status_code=202, dependencies=[sealed("notes")])(self._event)
         install_policies(assets)
         install_policies(analytics)
         return {"user": user, "assets": assets, "analytics": analytics}
-
-    def _sealed(self, name: str) -> FastAPI:
-        keyring = Keyring(name, self._keys / name)
-        replays = ReplayGuard(MemoryNonces())
-        return FastAPI(
-            middleware=[Middleware(SealedReceiver, service=name, keyring=keyring, cipher="fernet", replays=replays)]
-        )
 
     async def _owned(self, asked: Asked) -> dict[str, Any]:
         self.asked.append(asked)
@@ -91,19 +68,6 @@ class Others:
     async def _event(self, event: dict[str, Any]) -> dict[str, int]:
         self.events.append(event)
         return {"accepted": 1, "duplicates": 0}
-
-
-@asynccontextmanager
-async def listening(app: FastAPI) -> AsyncIterator[str]:
-    """Serve an application on a free port; give its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
-        serving = asyncio.create_task(server.serve([listener]))
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await serving
 
 
 @dataclass
@@ -184,52 +148,32 @@ class Deployment:
     settings: Settings
     keys: Path
     others: Others
-    clock: ManualClock = field(default_factory=ManualClock)
+    clock: MovableClock = field(default_factory=MovableClock)
 
     @asynccontextmanager
     async def replica(self, **changes: Any) -> AsyncIterator[Replica]:
         """Run one more process of the service while the context is open."""
         app = create_app(self.settings.model_copy(update=changes), clock=self.clock)
-        async with (
-            app.router.lifespan_context(app),
-            httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://notes") as http,
-        ):
+        async with in_process(app) as http:
             yield Replica(app, http, self.others, self.keys)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a process of the service that reaches the user service alone."""
-        return {
-            "PEER_URLS": json.dumps({"user": self.settings.peer_urls["user"]}),
-            "SERVICE_NAME": "notes",
-            "ENVIRONMENT": "development",
-            "MONGO_URL": self.settings.mongo_url.get_secret_value(),
-            "VALKEY_URL": self.settings.valkey_url.get_secret_value(),
-            "SERVICE_KEYS_DIR": str(self.settings.service_keys_dir),
-            "FINGERPRINT_SECRET": self.settings.fingerprint_secret.get_secret_value(),
-        }
+        peers = {"user": self.settings.peer_urls["user"]}
+        return as_environment(self.settings.model_copy(update={"peer_urls": peers}))
 
 
 @pytest.fixture
 async def database(mongo_url: str) -> AsyncIterator[AsyncDatabase[Document]]:
     """A way around the service, into its migrated database."""
-    client = mongo.create_client(SecretStr(mongo_url), application="test")
-    database = mongo.database(client)
-    await migrate(database)
-    yield database
-    await mongo.close(client)
+    async with connected(SecretStr(mongo_url), application="test") as database:
+        await migrate(database)
+        yield database
 
 
 @pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The keys of all services, in a folder for each."""
-    folder = tmp_path_factory.mktemp("keys")
-    make_keyrings(folder, CALLS)
-    return folder
-
-
-@pytest.fixture(scope="session")
-async def running_others(keys: Path) -> AsyncIterator[tuple[Others, dict[str, list[str]]]]:
-    others = Others(keys)
+async def running_others(service_keys: Path) -> AsyncIterator[tuple[Others, dict[str, list[str]]]]:
+    others = Others(service_keys)
     async with AsyncExitStack() as stack:
         urls = {name: [await stack.enter_async_context(listening(app))] for name, app in others.apps().items()}
         yield others, urls
@@ -250,25 +194,19 @@ async def deployment(
     valkey_url: str,
     others: Others,
     running_others: tuple[Others, dict[str, list[str]]],
-    keys: Path,
+    service_keys: Path,
 ) -> Deployment:
     """A migrated database with keys, and no replica yet."""
     settings = Settings(
-        service_name="notes",
-        environment="development",
-        log_format="console",
+        **common_settings("notes", valkey_url, service_keys),
         mongo_url=SecretStr(mongo_url),
-        valkey_url=SecretStr(valkey_url),
-        service_keys_dir=keys / "notes",
         peer_urls=running_others[1],
-        fingerprint_secret=SecretStr("f" * 32),
-        user_rate=0,
     )
-    return Deployment(settings, keys, others)
+    return Deployment(settings, service_keys, others)
 
 
 @pytest.fixture
-def clock(deployment: Deployment) -> ManualClock:
+def clock(deployment: Deployment) -> MovableClock:
     """The clock of all replicas."""
     return deployment.clock
 

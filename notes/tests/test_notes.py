@@ -42,7 +42,7 @@ async def test_answers_with_notes_are_kept_by_no_cache(user: Any) -> None:
 async def test_put_replaces_everything_that_can_be_written(user: Any, clock: Any) -> None:
     note = await user.created(title="old", body="old", tags=["old"])
     await user.publish(note["id"])
-    clock.ahead = timedelta(seconds=5)
+    clock.advance(seconds=5)
 
     answer = await user.edit(note["id"], "*", title="new")
 

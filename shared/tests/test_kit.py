@@ -7,7 +7,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx2
-import orjson
 import pytest
 from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
@@ -16,7 +15,6 @@ from servicekit.dispatcher import CircuitOpen, DispatchError
 from servicekit.kit import ServiceKit
 from servicekit.settings import ServiceSettings
 from servicekit.testing.tokens import TestIssuer
-from servicekit.testing.wire_server import WireServer, answering, reply
 from servicekit.tokens import CurrentUser
 
 router = APIRouter(prefix="/api/v1/parcels")
@@ -61,6 +59,5 @@ async def test_keys_are_fetched_although_the_circuit_of_the_user_service_is_open
         with pytest.raises(CircuitOpen):
             await kit.dispatcher.call("user", "/")
 
-        jwks = reply(body=orjson.dumps(issuer.jwks()), content_type="application/json")
-        async with WireServer(answering(jwks), port=port):
+        async with issuer.publishing(port=port):
             assert (await client.get("/api/v1/parcels/mine")).status_code == 200

@@ -1,12 +1,9 @@
 """The dispatcher's sealed calls over real connections to a real server."""
 
-import asyncio
-import socket
 from collections.abc import AsyncIterator
 from typing import Any, get_args
 
 import pytest
-import uvicorn
 
 from servicekit.ciphers import CipherName
 from servicekit.dispatcher import (
@@ -23,6 +20,7 @@ from servicekit.key_files import file_name, write_key_file
 from servicekit.keyring import Keyring
 from servicekit.sealer import MessageSealer
 from servicekit.testing.sealed import make_keyrings
+from servicekit.testing.serving import listening
 
 PATH = "/api/v1/parcels"
 
@@ -32,14 +30,8 @@ ONCE = CallPolicy(attempts=1)
 @pytest.fixture(params=["h11", "httptools"])
 async def url(replica: Any, request: pytest.FixtureRequest) -> AsyncIterator[str]:
     """The URL of a replica behind uvicorn, with either of its HTTP parsers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(replica.app, http=request.param, lifespan="off", log_config=None))
-        serving = asyncio.create_task(server.serve([listener]))
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await serving
+    async with listening(replica.app, http=request.param) as url:
+        yield url
 
 
 async def _dispatcher(url: str, sealer: MessageSealer | None) -> AsyncIterator[Dispatcher]:

@@ -2,9 +2,8 @@
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from local_platform.stores import StoreSet
 from servicekit.keyring import Keyring
 from servicekit.migrations import migrate
+from servicekit.testing.clock import MovableClock
 from servicekit.testing.sealed import make_keyrings
+from servicekit.testing.serving import in_process
+from servicekit.testing.settings import common_settings
 from user_service.admin import promote
 from user_service.app import create_app
 from user_service.migrate import FOLDER
@@ -26,22 +28,8 @@ from user_service.tokens.signing_keys import ensure_signing_key
 
 API = "/api/v1/users"
 PASSWORD = "correct horse battery staple"
-GATEWAY = ("127.0.0.1", 4711)
 
 _numbers = itertools.count(1)
-
-
-class ManualClock:
-    """A clock that tests move."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-    def advance(self, **duration: float) -> None:
-        self.ahead += timedelta(**duration)
 
 
 @dataclass
@@ -123,17 +111,13 @@ class Deployment:
 
     settings: Settings
     analytics_keyring: Keyring
-    clock: ManualClock = field(default_factory=ManualClock)
+    clock: MovableClock = field(default_factory=MovableClock)
 
     @asynccontextmanager
     async def replica(self, **changes: Any) -> AsyncIterator[Replica]:
         """Run one more process of the service while the context is open."""
         app = create_app(self.settings.model_copy(update=changes), clock=self.clock)
-        transport = httpx2.ASGITransport(app, client=GATEWAY)
-        async with (
-            app.router.lifespan_context(app),
-            httpx2.AsyncClient(transport=transport, base_url="http://user") as http,
-        ):
+        async with in_process(app) as http:
             yield Replica(app, http)
 
 
@@ -152,21 +136,16 @@ async def deployment(database_url: str, valkey_url: str, tmp_path: Path) -> Depl
     ensure_signing_key(tmp_path / "jwt")
     keyrings = make_keyrings(tmp_path / "keys", {"analytics": ["user"], "user": ["analytics"]})
     settings = Settings(
-        service_name="user",
-        environment="development",
+        **common_settings("user", valkey_url, tmp_path / "keys"),
         database_url=SecretStr(database_url),
-        valkey_url=SecretStr(valkey_url),
-        service_keys_dir=tmp_path / "keys" / "user",
         jwt_keys_dir=tmp_path / "jwt",
-        fingerprint_secret=SecretStr("f" * 32),
         gateway_networks="127.0.0.1/32",
-        user_rate=0,
     )
     return Deployment(settings, keyrings["analytics"])
 
 
 @pytest.fixture
-def clock(deployment: Deployment) -> ManualClock:
+def clock(deployment: Deployment) -> MovableClock:
     """The clock of all replicas."""
     return deployment.clock
 
@@ -174,9 +153,7 @@ def clock(deployment: Deployment) -> ManualClock:
 @pytest.fixture
 async def replicas(deployment: Deployment) -> AsyncIterator[tuple[Replica, Replica]]:
     """Two processes of the service on one database."""
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(deployment.replica())
-        second = await stack.enter_async_context(deployment.replica())
+    async with deployment.replica() as first, deployment.replica() as second:
         yield first, second
 
 

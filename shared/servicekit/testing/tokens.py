@@ -1,14 +1,17 @@
 """Access tokens for tests of services that verify them: issued by a key of the test's own, published as a JWKS."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
 import jwt
+import orjson
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from servicekit.testing.wire_server import WireServer, answering, reply
 from servicekit.tokens import ALGORITHM, TYPE
 
 
@@ -28,6 +31,13 @@ class TestIssuer:
         """Return the published key (RFC 7517)."""
         public = ECAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
         return {"keys": [{**public, "kid": self._kid, "use": "sig", "alg": ALGORITHM}]}
+
+    @asynccontextmanager
+    async def publishing(self, *, port: int = 0) -> AsyncIterator[str]:
+        """Answer every request with the published key, on a free port unless told otherwise; give the URL."""
+        answer = reply(body=orjson.dumps(self.jwks()), content_type="application/json")
+        async with WireServer(answering(answer), port=port) as server:
+            yield server.url
 
     def token(
         self, user_id: UUID, *, roles: Sequence[str] = ("user",), session_id: UUID | None = None, seconds: float = 900

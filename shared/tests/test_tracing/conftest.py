@@ -1,7 +1,6 @@
 """Two services with their stores that trace to one collector, all over real sockets."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import httpx2
 import pytest
-import uvicorn
 from fastapi import APIRouter, FastAPI
 from pydantic import HttpUrl, SecretStr
 from sqlalchemy import Column, Integer, MetaData, Table, Text, insert, select, text
@@ -26,6 +24,7 @@ from servicekit.sealer import MessageSealer
 from servicekit.settings import ServiceSettings
 from servicekit.testing.collector import TraceCollector
 from servicekit.testing.sealed import MemoryNonces
+from servicekit.testing.serving import listening
 
 SECRET = "hunter2"
 
@@ -82,7 +81,7 @@ async def make_world(
                 for name in ("user", "analytics")
             }
             analytics = await stack.enter_async_context(
-                _serving(_analytics(settings["analytics"], keyrings, SecretStr(mongo_url), world))
+                listening(_analytics(settings["analytics"], keyrings, SecretStr(mongo_url), world))
             )
             dispatcher = await stack.enter_async_context(
                 Dispatcher(
@@ -92,22 +91,10 @@ async def make_world(
                 )
             )
             user = _user(settings["user"], SecretStr(postgres_url), dispatcher, world)
-            world.http.base_url = await stack.enter_async_context(_serving(user))
+            world.http.base_url = await stack.enter_async_context(listening(user))
             return world
 
         yield make
-
-
-@asynccontextmanager
-async def _serving(app: FastAPI) -> AsyncIterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_config=None))
-        serving = asyncio.create_task(server.serve([listener]))
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await serving
 
 
 def _traceparent() -> str | None:

@@ -1,0 +1,57 @@
+"""Applications as tests reach them: in the test's own process, or on a real socket."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import httpx2
+import uvicorn
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from servicekit.keyring import Keyring
+from servicekit.receiver import SealedReceiver
+from servicekit.replay import ReplayGuard
+from servicekit.testing.sealed import MemoryNonces
+
+# What a test left hanging, such as an upload that never ends, is given up at the end.
+GRACE_SECONDS = 5
+
+
+@asynccontextmanager
+async def in_process(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    """Enter the application's lifespan and give a client of it. Bodies are buffered: streaming needs `listening`."""
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://service") as http,
+    ):
+        yield http
+
+
+@asynccontextmanager
+async def listening(app: FastAPI, *, http: Literal["auto", "h11", "httptools"] = "auto") -> AsyncIterator[str]:
+    """Enter the application's lifespan and serve it on a free port; give its URL."""
+    async with app.router.lifespan_context(app):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            config = uvicorn.Config(
+                app, http=http, lifespan="off", log_config=None, timeout_graceful_shutdown=GRACE_SECONDS
+            )
+            server = uvicorn.Server(config)
+            serving = asyncio.create_task(server.serve([listener]))
+            try:
+                yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            finally:
+                server.should_exit = True
+                await serving
+
+
+def sealed_app(name: str, keyring: Keyring) -> FastAPI:
+    """Return an application without routes that stands for a service and takes its sealed calls.
+
+    `install_policies` follows when it has routes.
+    """
+    replays = ReplayGuard(MemoryNonces())
+    receiver = Middleware(SealedReceiver, service=name, keyring=keyring, cipher="fernet", replays=replays)
+    return FastAPI(middleware=[receiver])
