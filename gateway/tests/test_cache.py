@@ -97,7 +97,7 @@ async def test_a_copy_is_gone_after_its_time(platform: Any, page: str) -> None:
     started = time.monotonic()
     assert (await platform.gateway.get(page)).body == b"1"
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while (answer := await platform.gateway.get(page)).body == b"1":
             assert answer.get("X-Cache") == "HIT"
             await asyncio.sleep(0.05)
@@ -120,12 +120,16 @@ async def test_while_one_request_renews_a_copy_others_get_it_for_the_time_that_t
     platform.notes.answer = answer
     assert (await platform.gateway.get(page)).body == b"1"
     renewing: list[asyncio.Task[Any]] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(platform.notes.seen()) < 2:
             renewing.append(asyncio.create_task(platform.gateway.get(page)))
             await asyncio.sleep(0.05)
 
     other = await platform.gateway.get(page)
+    # All but the one that renews it: who still were on the way would find the new copy.
+    async with asyncio.timeout(60):
+        while sum(not request.done() for request in renewing) > 1:
+            await asyncio.sleep(0.01)
     released.set()
 
     assert (other.body, other.get("X-Cache")) == (b"1", "HIT")
@@ -139,7 +143,7 @@ async def test_no_old_copy_stands_in_for_a_service_that_is_away(platform: Any, p
     assert (await platform.gateway.get(page)).status == 200
     platform.notes.answer = closing
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while (await platform.gateway.get(page)).status == 200:
             await asyncio.sleep(0.05)
 
@@ -148,9 +152,14 @@ async def test_no_old_copy_stands_in_for_a_service_that_is_away(platform: Any, p
 
 
 async def test_twenty_requests_at_once_fetch_one_answer(platform: Any, page: str) -> None:
-    platform.notes.answer = Counting(cache_control=LONG)
-
-    answers = await asyncio.gather(*(platform.gateway.get(page) for _ in range(20)))
+    """They wait for each other for a second, so a machine that was busy for as long gets another go."""
+    for go in range(5):
+        platform.notes.answer = Counting(cache_control=LONG)
+        platform.notes.requests.clear()
+        began = time.monotonic()
+        answers = await asyncio.gather(*(platform.gateway.get(f"{page}-{go}") for _ in range(20)))
+        if time.monotonic() - began < 1:
+            break
 
     assert {answer.body for answer in answers} == {b"1"}
     assert len(platform.notes.seen()) == 1

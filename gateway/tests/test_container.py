@@ -36,7 +36,7 @@ main({installation!r})
 
 def refused(installation: Installation) -> str:
     process = start(installation)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert errors.count("\n") == 1
     return errors
@@ -51,7 +51,7 @@ async def test_the_entry_point_becomes_nginx_and_goes_on_with_the_release(contai
 
     process = start(installation)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await contained.gateway.listens():
                 assert process.poll() is None
                 await asyncio.sleep(0.02)
@@ -60,7 +60,7 @@ async def test_the_entry_point_becomes_nginx_and_goes_on_with_the_release(contai
         assert not leftover.exists()
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("module", ["__main__", "healthcheck", "traffic"])

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ async def test_health_checks_are_not_logged(platform: Any) -> None:
 
 async def answered_by_new(gateway: Any) -> None:
     """Return when the new server answers; until the old workers heard of the reload they may accept connections."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await gateway.get("/api/v1/notes")).body != b"new":
             await asyncio.sleep(0.01)
 
@@ -166,15 +167,18 @@ async def test_a_reload_keeps_keys_and_counted_requests(world: Any) -> None:
     user = await world.backend("user")
     settings = GatewaySettings(rate_general=0, rate_auth=1)
     gateway = await world.gateway({"user": [user.address]}, settings)
+    began = time.monotonic()
     used_up = [(await gateway.post("/api/v1/users/login")).status for _ in range(10)]
     await user.__aexit__(None, None, None)
 
     await gateway.reload()
 
-    assert used_up.count(200) == 3
-    # The server is gone, so whatever passes the limit is a 502: a second or two's worth, and no new burst.
+    # The server is gone, so whatever passes the limit now is a 502.
     after = [(await gateway.post("/api/v1/users/login")).status for _ in range(10)]
-    assert after.count(429) >= 8
+    # One and a burst of two, one more for each second that has passed, and no new burst.
+    assert used_up.count(200) >= 3
+    assert used_up.count(200) + after.count(502) <= 3 + int(time.monotonic() - began)
+    assert set(used_up) | set(after) <= {200, 429, 502}
     assert (await gateway.get("/api/v1/users/profile", token="a.b.c")).status == 401
 
 
@@ -192,7 +196,7 @@ async def test_a_stop_answers_what_is_in_flight(world: Any) -> None:
     pending = asyncio.create_task(gateway.get("/api/v1/notes"))
     await arrived.wait()
     stopping = asyncio.create_task(gateway.finish())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await gateway.listens():
             await asyncio.sleep(0.01)
     may_answer.set()

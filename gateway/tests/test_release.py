@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,15 @@ async def test_limits_count_a_request_once_however_often_it_is_sent(world: Any) 
     release = await world.release(settings=replace(UNLIMITED, rate_auth=1), keys_known=False)
     release.candidate.answer = BROKEN["500"]
 
+    began = time.monotonic()
     answers = [await release.gateway.post("/api/v1/users/register", headers=KEY) for _ in range(10)]
 
     statuses = [answer.status for answer in answers]
     assert statuses[:3] == [200] * 3
-    assert statuses.count(429) >= 6
-    next(answer for answer in answers if answer.status == 429).problem()
+    # One more passes in each second that it takes.
+    assert statuses.count(429) >= 7 - int(time.monotonic() - began)
+    for refused in (answer for answer in answers if answer.status == 429):
+        refused.problem()
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["counted", "chunked"])
@@ -249,7 +253,7 @@ async def test_a_release_that_begins_moves_and_ends_loses_no_request(world: Any)
     assert set(clients.statuses) == {200}
     assert stable.seen()
     assert candidate.seen()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await gateway.get("/api/v1/notes", headers=BY_HAND)).body != b"stable":
             await asyncio.sleep(0.01)
 

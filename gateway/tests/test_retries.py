@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,8 +150,9 @@ async def test_a_dead_server_costs_no_read(world: Any) -> None:
 
 @pytest.mark.parametrize("failure", [closing, BAD_GATEWAY], ids=["closing", "502"])
 async def test_a_server_that_fails_leaves_the_pool(pair: Pair, failure: Behaviour) -> None:
-    """Two of two requests would be spread over both servers; none of these goes to the one that failed."""
+    """Ten requests would be spread over both servers; the one that failed is tried again once a second."""
     pair.first.answer = failure
+    began = time.monotonic()
     while not pair.first.seen():
         assert (await pair.gateway.get("/api/v1/notes/1")).status == 200
     pair.first.requests.clear()
@@ -158,7 +160,7 @@ async def test_a_server_that_fails_leaves_the_pool(pair: Pair, failure: Behaviou
     for _ in range(10):
         assert (await pair.gateway.get("/api/v1/notes/1")).status == 200
 
-    assert pair.first.seen() == []
+    assert len(pair.first.seen()) <= int(time.monotonic() - began)
 
 
 @pytest.mark.parametrize("status", [500, 503, 504, 429])
@@ -269,7 +271,7 @@ async def test_a_server_that_never_took_the_connection_is_tried_once_more(
             waiting.connect_ex(address)
         gateway = await world.gateway({"notes": [f"127.0.0.1:{address[1]}"]})
         pending = asyncio.create_task(gateway.send(method, "/api/v1/notes", headers=headers))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while "timed out" not in gateway.errors():
                 await asyncio.sleep(0.01)
         others.close()

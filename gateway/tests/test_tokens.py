@@ -95,17 +95,22 @@ async def test_a_large_upload_with_a_token_passes(platform: Any) -> None:
 
 
 async def test_a_token_is_refused_from_its_expiry_on_even_when_it_was_verified_before(platform: Any) -> None:
-    expires = time.time() + 1.5
-    token = platform.issuer.token(exp=expires)
-    statuses = []
-    async with asyncio.timeout(10):
+    statuses: list[int] = []
+    # On a machine that is busy just then, the first request may come later than the token's end.
+    for seconds in (1, 5, 25):
+        expires = time.time() + seconds
+        token = platform.issuer.token(exp=expires)
+        statuses.clear()
         while not statuses or statuses[-1] == 200:
+            asked = time.time()
             statuses.append((await platform.gateway.get("/api/v1/users/profile", token=token)).status)
-            ended = time.time()
+            assert statuses[-1] == 401 or asked < expires
+        assert statuses[-1] == 401
+        assert time.time() >= expires
+        if statuses[0] == 200:
+            break
 
-    assert set(statuses[:-1]) == {200}
-    assert statuses[-1] == 401
-    assert ended >= expires
+    assert statuses[0] == 200
 
 
 async def test_an_altered_copy_of_a_verified_token_is_refused(platform: Any) -> None:
