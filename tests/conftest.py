@@ -1,7 +1,9 @@
 """One platform for all tests that cross services: two replicas of each, behind the gateway, limits off."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,10 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from local_platform.launcher import Platform, running_platform
+from servicekit.rotation.workers import scrape_metrics
 
 PASSWORD = "correct horse battery staple"
 # What limits do is tested in gateway/tests and in each service; here they would only slow the tests down.
@@ -52,12 +56,39 @@ class Running:
     def key_directory(self, service: str) -> Path:
         return self.data_dir / "secrets" / "keys" / service
 
+    async def counted(self, name: str, **labels: str) -> float:
+        """Return the sum of a counter over all replicas of all services."""
+        urls = [url for service in self.platform.catalog for url in self.urls(service)]
+        samples = [
+            sample
+            for text in await asyncio.gather(*map(scrape_metrics, urls))
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        ]
+        return sum(
+            sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+Run = Callable[..., AbstractAsyncContextManager[Running]]
+
 
 @pytest.fixture(scope="session")
-async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
-    data_dir = tmp_path_factory.mktemp("platform")
-    async with running_platform(data_dir, replicas=2, settings=UNLIMITED) as platform:
-        yield Running(platform, data_dir)
+def run() -> Run:
+    """Run a platform while the returned context is open: `run(data_dir, replicas=2, SERVICE_CIPHER="fernet")`."""
+
+    @asynccontextmanager
+    async def run(data_dir: Path, *, replicas: int = 1, **settings: str) -> AsyncIterator[Running]:
+        async with running_platform(data_dir, replicas=replicas, settings=UNLIMITED | settings) as platform:
+            yield Running(platform, data_dir)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+async def running(run: Run, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    async with run(tmp_path_factory.mktemp("platform"), replicas=2) as running:
+        yield running
 
 
 @pytest.fixture
@@ -67,11 +98,14 @@ async def gateway(running: Running) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-@pytest.fixture
-async def sign_in(gateway: httpx2.AsyncClient) -> Callable[[], Awaitable[SignedIn]]:
-    """Register and log in a new account."""
+SignUp = Callable[[httpx2.AsyncClient], Awaitable[SignedIn]]
 
-    async def register_and_log_in() -> SignedIn:
+
+@pytest.fixture(scope="session")
+def sign_up() -> SignUp:
+    """Register and log in a new account behind the gateway that a client knows."""
+
+    async def register_and_log_in(gateway: httpx2.AsyncClient) -> SignedIn:
         username = f"u{uuid4().hex[:20]}"
         account = await gateway.post(
             "/api/v1/users/register",
@@ -83,3 +117,9 @@ async def sign_in(gateway: httpx2.AsyncClient) -> Callable[[], Awaitable[SignedI
         return SignedIn(username, account.json(), tokens.json())
 
     return register_and_log_in
+
+
+@pytest.fixture
+def sign_in(gateway: httpx2.AsyncClient, sign_up: SignUp) -> Callable[[], Awaitable[SignedIn]]:
+    """Register and log in a new account."""
+    return lambda: sign_up(gateway)

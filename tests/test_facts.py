@@ -1,7 +1,7 @@
 """What happened in one service reaches the others exactly once in effect, whatever dies meanwhile."""
 
 import asyncio
-import itertools
+import random
 import subprocess
 import sys
 from collections import Counter
@@ -10,12 +10,15 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
+import psutil
+import pytest
 
 SignIn = Callable[[], Awaitable[Any]]
 PASSWORD = "correct horse battery staple"
-# At least so many registrations, and so many processes killed meanwhile.
-ACCOUNTS = 24
-KILLS = 3
+# So many of each kind of process are killed, each while facts are on their way to it or from it.
+WORKERS_KILLED = 10
+MASTERS_KILLED = 2
+PATIENCE_SECONDS = 60.0
 
 
 async def _administrator(gateway: httpx2.AsyncClient, running: Any, username: str) -> dict[str, str]:
@@ -34,28 +37,35 @@ async def _facts(gateway: httpx2.AsyncClient, admin: dict[str, str], type_: str,
     return len(answer.json()["items"])
 
 
-class _Killer:
-    """Kills one process after the other, each as soon as the one before serves again."""
-
-    def __init__(self, running: Any, names: list[str]) -> None:
-        self._running = running
-        self._names = names
-        self._stop = False
-        self.kills = 0
-
-    async def run(self) -> None:
-        for name in itertools.cycle(self._names):
-            killed = self._running.pid(name)
-            self._running.platform.supervisor.kill(name)
-            self.kills += 1
-            while self._running.pid(name) == killed:
+async def _serves(url: str) -> None:
+    """Return when a replica answers; while it starts anew its port may be closed."""
+    async with httpx2.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS) as http, asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                if (await http.get("/health")).status_code == 200:
+                    return
+            except httpx2.TransportError:
                 await asyncio.sleep(0.02)
-            await self._running.platform.supervisor.children[name].wait_ready()
-            if self._stop:
-                return
 
-    def stop(self) -> None:
-        self._stop = True
+
+async def _killed_again_and_again(running: Any, service: str, traffic: Callable[[], Awaitable[Any]]) -> None:
+    """Kill one replica after the other, each when it serves and `traffic` has just begun; wait until both serve."""
+    urls = running.urls(service)
+    kinds = ["worker"] * WORKERS_KILLED + ["master"] * MASTERS_KILLED
+    for number, kind in enumerate(random.sample(kinds, len(kinds))):
+        replica = number % len(urls)
+        name = f"{service}-{replica + 1}"
+        await _serves(urls[replica])
+        passing = asyncio.create_task(traffic())
+        # A registration takes about as long; the facts of the one before it leave meanwhile.
+        await asyncio.sleep(random.uniform(0, 0.1))
+        if kind == "master":
+            running.platform.supervisor.kill(name)
+        else:
+            for worker in psutil.Process(running.pid(name)).children():
+                worker.kill()
+        await passing
+    await asyncio.gather(*map(_serves, urls))
 
 
 async def _register(gateway: httpx2.AsyncClient) -> str:
@@ -63,7 +73,7 @@ async def _register(gateway: httpx2.AsyncClient) -> str:
     name = f"u{uuid4().hex[:20]}"
     body = {"username": name, "email": f"{name}@mail.dev", "password": PASSWORD}
     key = {"Idempotency-Key": str(uuid4())}
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             answer = await gateway.post("/api/v1/users/register", json=body, headers=key)
             if answer.status_code == 201:
@@ -74,7 +84,7 @@ async def _register(gateway: httpx2.AsyncClient) -> str:
 
 
 async def _counted_once(gateway: httpx2.AsyncClient, admin: dict[str, str], type_: str, subjects: list[str]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for subject in subjects:
             while await _facts(gateway, admin, type_, subject) == 0:
                 await asyncio.sleep(0.1)
@@ -82,35 +92,17 @@ async def _counted_once(gateway: httpx2.AsyncClient, admin: dict[str, str], type
     assert counts == {1: len(subjects)}
 
 
-async def test_every_registration_is_counted_once_while_analytics_dies_again_and_again(
-    gateway: httpx2.AsyncClient, running: Any, sign_in: SignIn
+@pytest.mark.parametrize("service", ["analytics", "user"])
+async def test_every_registration_is_counted_once_while_one_side_of_it_is_killed_again_and_again(
+    gateway: httpx2.AsyncClient, running: Any, sign_in: SignIn, service: str
 ) -> None:
     admin = await _administrator(gateway, running, (await sign_in()).username)
-    killer = _Killer(running, ["analytics-1", "analytics-2"])
-    killing = asyncio.create_task(killer.run())
     subjects: list[str] = []
-    while len(subjects) < ACCOUNTS or killer.kills < KILLS:
-        subjects.append(await _register(gateway))
-    # Logins do not need the service that is dying.
-    user = await sign_in()
-    assert user.tokens["token_type"] == "bearer"
-    killer.stop()
-    await killing
 
-    await _counted_once(gateway, admin, "user.registered", subjects)
+    async def register() -> None:
+        subjects.extend(await asyncio.gather(_register(gateway), _register(gateway)))
 
-
-async def test_every_registration_is_counted_once_while_the_user_service_dies_again_and_again(
-    gateway: httpx2.AsyncClient, running: Any, sign_in: SignIn
-) -> None:
-    admin = await _administrator(gateway, running, (await sign_in()).username)
-    killer = _Killer(running, ["user-1", "user-2"])
-    killing = asyncio.create_task(killer.run())
-    subjects: list[str] = []
-    while len(subjects) < ACCOUNTS or killer.kills < KILLS:
-        subjects += await asyncio.gather(*(_register(gateway) for _ in range(4)))
-    killer.stop()
-    await killing
+    await _killed_again_and_again(running, service, register)
 
     await _counted_once(gateway, admin, "user.registered", subjects)
 

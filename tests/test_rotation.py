@@ -16,11 +16,9 @@ from typing import Any
 
 import httpx2
 import jwt
-from prometheus_client.parser import text_string_to_metric_families
 
 from servicekit.key_files import read_key_file
 from servicekit.rotation.journal import FILE
-from servicekit.rotation.workers import scrape_metrics
 
 SignIn = Callable[[], Awaitable[Any]]
 PASSWORD = "correct horse battery staple"
@@ -143,20 +141,6 @@ def interrupted_rotation(running: Any) -> bool:
     return Path(running.data_dir, "secrets", "keys", FILE).exists()
 
 
-async def messages(running: Any, name: str, **labels: str) -> float:
-    """Return the sum of a counter over all services."""
-    urls = [url for service in running.platform.catalog for url in running.urls(service)]
-    total = 0.0
-    for text in await asyncio.gather(*map(scrape_metrics, urls)):
-        for family in text_string_to_metric_families(text):
-            total += sum(
-                sample.value
-                for sample in family.samples
-                if sample.name == name and labels.items() <= sample.labels.items()
-            )
-    return total
-
-
 def rotate_keys(running: Any) -> Awaitable[Command]:
     # The calls of this load last for milliseconds; an operator's rotation waits for the real lifetime.
     return Command.start("rotate_keys", running, "--message-seconds", "1")
@@ -164,7 +148,7 @@ def rotate_keys(running: Any) -> Awaitable[Command]:
 
 async def test_the_keys_of_all_pairs_change_and_no_call_fails(running: Any, sign_in: SignIn) -> None:
     before = keys_by_file(running)
-    refused = await messages(running, "service_sealed_requests_refused_total")
+    refused = await running.counted("service_sealed_requests_refused_total")
     async with under_load(running, await sign_in(), logins=True) as load:
         first = await rotate_keys(running)
         await first.says("added")
@@ -178,7 +162,7 @@ async def test_the_keys_of_all_pairs_change_and_no_call_fails(running: Any, sign
     assert after.keys() == before.keys()
     assert all(len(after[name]) == 1 and after[name] != before[name] for name in before)
     # Not even one that was sent again and so went unnoticed.
-    assert await messages(running, "service_sealed_requests_refused_total") == refused
+    assert await running.counted("service_sealed_requests_refused_total") == refused
 
 
 async def test_a_rotation_killed_in_every_phase_is_finished_by_the_next_one(running: Any, sign_in: SignIn) -> None:
@@ -279,16 +263,16 @@ async def test_the_fleet_moves_to_the_other_cipher_and_back_and_no_call_fails(ru
     async with under_load(running, await sign_in(), logins=False) as load:
         await restart_with(running, "aes-256-gcm", "analytics-1", "user-1")
         await load.more(30)
-        mixed = [await messages(running, opened, cipher=cipher) for cipher in ("fernet", "aes-256-gcm")]
+        mixed = [await running.counted(opened, cipher=cipher) for cipher in ("fernet", "aes-256-gcm")]
         await restart_with(running, "aes-256-gcm", "analytics-2", "user-2")
-        old = await messages(running, opened, cipher="fernet", caller="analytics")
+        old = await running.counted(opened, cipher="fernet", caller="analytics")
         await load.more(30)
-        assert await messages(running, opened, cipher="fernet", caller="analytics") == old
+        assert await running.counted(opened, cipher="fernet", caller="analytics") == old
         await restart_with(running, "fernet", "analytics-1", "user-1")
         await load.more(30)
         await restart_with(running, "fernet", "analytics-2", "user-2")
     assert all(mixed)
     assert (
-        await messages(running, "service_sealed_requests_refused_total", reason="altered or sealed under another key")
+        await running.counted("service_sealed_requests_refused_total", reason="altered or sealed under another key")
         == 0
     )
