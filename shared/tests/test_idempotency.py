@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import OperationFailure
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -19,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from servicekit.idempotency import Answer, Attempt, KeyInUse, KeyReused
 from servicekit.testing.idempotency_worlds import ROUTE, Effect, MongoWorld, PostgresWorld, World, attempt
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture(params=["postgres", "mongo"])
@@ -290,4 +291,51 @@ async def test_mongo_gives_up_on_an_error_that_no_retry_mends(mongo_url: str) ->
         await world.replicas[0].run(attempt(), conflict)
     assert runs == 5
     assert not (await world.replicas[1].run(attempt(), created(world))).replayed
+    await world.close()
+
+
+async def test_mongo_runs_a_transaction_again_that_outlived_its_time_in_an_operation(
+    mongo_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server ends it after `transactionLifetimeLimitSeconds`, and says nowhere that it may run again."""
+    monkeypatch.setattr("servicekit.idempotency.mongo.RETRY_SECONDS", PATIENCE_SECONDS)
+    world = MongoWorld(mongo_url)
+    await world.open()
+    runs = 0
+
+    async def slow_at_first(tx: Any) -> Answer:
+        nonlocal runs
+        runs += 1
+        await world.add(tx)
+        if runs == 1:
+            effects = world.databases[0]["effects"]
+            await effects.find_one({"$where": "sleep(60000) || true"}, session=tx)
+        return Answer.json({})
+
+    await world.replicas[0].run(attempt(), slow_at_first)
+
+    assert (runs, await world.effects()) == (2, 1)
+    await world.close()
+
+
+async def test_mongo_runs_a_transaction_again_that_outlived_its_time_in_the_commit(
+    mongo_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupted commit is sent once more, also when the time is up, because only the server knows what it did."""
+    world = MongoWorld(mongo_url)
+    await world.open()
+    commit, interrupted = AsyncClientSession.commit_transaction, 0
+
+    async def commit_on_a_busy_server(session: AsyncClientSession) -> None:
+        nonlocal interrupted
+        if not interrupted:
+            interrupted += 1
+            await session.client.admin.command("killSessions", [session.session_id])
+            raise OperationFailure("interrupted", code=290)
+        await commit(session)
+
+    monkeypatch.setattr(AsyncClientSession, "commit_transaction", commit_on_a_busy_server)
+    answer = await world.replicas[0].run(attempt(), created(world))
+
+    assert (answer.status, interrupted, await world.effects()) == (201, 1, 1)
     await world.close()

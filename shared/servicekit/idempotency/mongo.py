@@ -33,6 +33,7 @@ LONGEST_PAUSE_SECONDS: Final = 0.25
 ORPHANED_SECONDS = 5.0
 ORPHANED_POLL_SECONDS: Final = 0.2
 _WRITE_CONFLICT: Final = 112
+_LIFETIME_EXCEEDED: Final = 290
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -41,7 +42,7 @@ Document = dict[str, Any]
 async def in_transaction(client: AsyncMongoClient[Document], work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
     """Run `work` in a transaction (snapshot reads, majority commit) and return what it returned.
 
-    Transient errors, write conflicts among them, run it again: `ATTEMPTS` times at most and for `RETRY_SECONDS` at
+    Transient errors, write conflicts and the end of a transaction's lifetime on a busy server among them, run it again: `ATTEMPTS` times at most and for `RETRY_SECONDS` at
     most, with full jitter. The driver's own `with_transaction` would go on for two minutes.
     """
     deadline = time.monotonic() + RETRY_SECONDS
@@ -61,19 +62,36 @@ async def _once(session: AsyncClientSession, work: Callable[[AsyncClientSession]
     await session.start_transaction(read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority"))
     try:
         result = await work(session)
-    except BaseException:
+    except BaseException as error:
         if session.in_transaction:
             await session.abort_transaction()
+        if _outlived(error):
+            raise _transient() from error
         raise
+    told = False
     while True:
         try:
             await session.commit_transaction()
         except PyMongoError as error:
-            # A commit may be sent again: the server knows the transaction by its number.
-            if not error.has_error_label("UnknownTransactionCommitResult") or time.monotonic() >= deadline:
+            # A commit may be sent again: the server knows the transaction by its number. One that was interrupted says
+            # nothing of what it did, and the next is told at once, so that one is sent whatever the time.
+            if _outlived(error) and not told:
+                told = True
+            elif not error.has_error_label("UnknownTransactionCommitResult") or time.monotonic() >= deadline:
                 raise
         else:
             return result
+
+
+def _outlived(error: BaseException) -> bool:
+    """Whether the server ended the transaction because it was older than `transactionLifetimeLimitSeconds`."""
+    return isinstance(error, OperationFailure) and error.code == _LIFETIME_EXCEEDED
+
+
+def _transient() -> OperationFailure:
+    """Nothing of such a transaction has happened, so it may run again; the server omits the label that says so."""
+    text = "the transaction took longer than its lifetime"
+    return OperationFailure(text, _LIFETIME_EXCEEDED, {"errorLabels": ["TransientTransactionError"]})
 
 
 class _Taken(Exception):
