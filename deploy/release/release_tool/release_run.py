@@ -7,7 +7,7 @@ from release_tool.errors import Interrupted, NotHealthy, Refused, ReleaseFailed,
 from release_tool.images import Images
 from release_tool.journal import Journal, Phase
 from release_tool.release import Plan, Release
-from release_tool.replacement import wait_healthy
+from release_tool.replacement import LOG_FOLLOWS, wait_healthy
 from release_tool.rollback import Rollback
 from release_tool.stack import Container
 from release_tool.traffic import GATEWAY, Traffic
@@ -90,5 +90,10 @@ class ReleaseRun:
 
 
 def _summary(error: ToolError) -> str:
-    """Return the first line, without the end of a log that may follow and was shown."""
-    return str(error).partition("\n")[0].removesuffix("; the end of its log:").rstrip(":")
+    """Return the first line and, of a command that failed, the last one, which says why."""
+    first, _, rest = str(error).partition("\n")
+    if first.endswith(LOG_FOLLOWS):
+        # That was shown.
+        return first.removesuffix(LOG_FOLLOWS)
+    last = rest.strip().rpartition("\n")[2].strip()
+    return f"{first} {last}" if last else first.rstrip(":")

@@ -10,6 +10,7 @@ from release_tool.traffic import STALE_SECONDS
 
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.5
+LOG_FOLLOWS = "; the end of its log:"
 
 
 def wait_healthy(
@@ -26,12 +27,11 @@ def wait_healthy(
         if not found:
             raise NotHealthy(f"no container of {service} is there")
         if broken := next((container for container in waiting if container.broken), None):
-            raise NotHealthy(f"{broken.name} is {broken.state}; the end of its log:\n{stack.last_lines(broken)}")
+            raise NotHealthy(f"{broken.name} is {broken.state}{LOG_FOLLOWS}\n{stack.last_lines(broken)}")
         if time.monotonic() > end:
             slow = waiting[0]
             raise NotHealthy(
-                f"{slow.name} was not healthy within {READY_SECONDS:.0f} s; the end of its log:\n"
-                f"{stack.last_lines(slow)}"
+                f"{slow.name} was not healthy within {READY_SECONDS:.0f} s{LOG_FOLLOWS}\n{stack.last_lines(slow)}"
             )
         progress = f"{service}: {len(found) - len(waiting)} of {len(found)} healthy"
         if progress != told:

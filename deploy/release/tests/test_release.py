@@ -128,11 +128,11 @@ def test_what_the_old_version_still_answers_at_full_share_is_nothing_to_compare_
 def test_a_new_version_that_stops_being_ready_is_taken_back_before_docker_calls_it_unhealthy(deployment, engine):
     def fail_later(words):
         if words[-2:] == ("check", "notes") and engine.weights.get("notes") == 5:
-            raise CommandFailed("/ready answers 503")
+            raise CommandFailed("`docker …` failed with exit status 1:\n  10.0.0.7:8000 fails:\n  /ready answers 503\n")
 
     engine.before = fail_later
 
-    with pytest.raises(ReleaseFailed, match="check of the new version failed"):
+    with pytest.raises(ReleaseFailed, match=r"check of the new version failed: .*exit status 1: /ready answers 503$"):
         release(deployment, PLAN, "2")
 
     assert engine.images_of("notes") == ["old", "old"]
