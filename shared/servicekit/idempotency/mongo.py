@@ -42,8 +42,9 @@ Document = dict[str, Any]
 async def in_transaction(client: AsyncMongoClient[Document], work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
     """Run `work` in a transaction (snapshot reads, majority commit) and return what it returned.
 
-    Transient errors, write conflicts and the end of a transaction's lifetime on a busy server among them, run it again: `ATTEMPTS` times at most and for `RETRY_SECONDS` at
-    most, with full jitter. The driver's own `with_transaction` would go on for two minutes.
+    Transient errors run it again, write conflicts and the end of a transaction's lifetime on a busy server among them:
+    `ATTEMPTS` times at most and for `RETRY_SECONDS` at most, with full jitter. The driver's own `with_transaction`
+    would go on for two minutes.
     """
     deadline = time.monotonic() + RETRY_SECONDS
     async with client.start_session() as session:
