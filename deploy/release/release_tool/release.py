@@ -125,7 +125,8 @@ class Release:
         found = windows(self._traffic.log(since), self._plan.service)
         stable, candidate = found["v1"], found["v2"]
         # At full share the old version answers what it has begun, which says nothing.
-        if reason := complaint(candidate, stable if weight < 100 else baseline, final=final):
+        shared = weight < 100
+        if reason := complaint(candidate, stable if shared else baseline, final=final, same_time=shared):
             raise StepFailed(f"at {weight} %: {reason}")
         return (f"{weight} %", *_figures(stable), *_figures(candidate))
 

@@ -76,8 +76,21 @@ def test_many_failures_stop_a_step_at_once():
 
 def test_a_slow_version_is_stopped_and_a_little_slower_one_is_not():
     slow, bearable = (Window(100, 0, (seconds,) * 100) for seconds in (0.13, 0.11))
-    assert complaint(slow, FINE, final=False) == ("v2 is slow: 95 % of its requests within 130 ms, v1's within 10 ms")
-    assert complaint(bearable, FINE, final=False) is None
+    assert complaint(slow, FINE, final=True) == ("v2 is slow: 95 % of its requests within 130 ms, v1's within 10 ms")
+    assert complaint(bearable, FINE, final=True) is None
+
+
+@pytest.mark.parametrize("uncertain", [{"final": False}, {"final": True, "same_time": False}])
+def test_what_a_busy_machine_makes_slow_for_a_moment_is_borne_and_what_is_slow_is_not(uncertain):
+    busy, slow = (Window(100, 0, (seconds,) * 100) for seconds in (0.23, 0.25))
+    assert complaint(busy, FINE, **uncertain) is None
+    assert complaint(slow, FINE, **uncertain)
+
+
+def test_one_failure_says_nothing_while_the_old_version_fails_some_too():
+    stable = dataclasses.replace(FINE, errors=4)
+    assert complaint(Window(requests=5, errors=1), stable, final=True) is None
+    assert complaint(Window(requests=20, errors=5), stable, final=True)
 
 
 def test_few_requests_say_nothing_about_speed():
