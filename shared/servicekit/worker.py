@@ -9,8 +9,9 @@ with it. Here a stop has three steps:
              idle is closed unless a request already lies in its buffer.
 3. shut down uvicorn cancels what its time limit leaves over and runs the application's shutdown.
 
-This leans on `Server.main_loop`, `Server.shutdown` and the attributes of `HttpToolsProtocol`, none of which uvicorn
-promises: its version and that of uvicorn-worker are pinned, and shared/tests/test_worker.py counts lost requests.
+This leans on `Server.main_loop`, `Server.shutdown`, the attributes of `HttpToolsProtocol` and its `send_400_response`,
+none of which uvicorn promises: its version and that of uvicorn-worker are pinned, and shared/tests/test_worker.py
+counts lost requests.
 """
 
 import asyncio
@@ -24,14 +25,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
+from uuid_utils.compat import uuid7
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
-from servicekit import logs
+from servicekit import errors, logs
 
 # How long a stopping worker goes on accepting, so that kept-alive clients hear of the stop with an answer.
 DRAIN_SECONDS = 2.0
@@ -125,8 +128,29 @@ class GracefulServer(Server):
     def _connections(self) -> list[Any]:
         return list(self.server_state.connections)
 
-    def _new_protocol(self) -> HttpToolsProtocol:
-        return HttpToolsProtocol(self.config, self.server_state, self.lifespan.state)
+    def _new_protocol(self) -> "ProblemProtocol":
+        return ProblemProtocol(self.config, self.server_state, self.lifespan.state)
+
+
+class ProblemProtocol(HttpToolsProtocol):
+    """Answers bytes that are no HTTP request as every other error is answered: with a problem document."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer and close. No middleware sees such bytes, so the request gets its id here."""
+        request_id = str(uuid7())
+        document = errors.problem(400, detail="This is not a valid HTTP request.", instance="/")
+        body = orjson.dumps({**document, "request_id": request_id})
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", errors.PROBLEM_JSON.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+            (b"x-request-id", request_id.encode()),
+            (b"connection", b"close"),
+        ]
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[400] + lines + b"\r\n" + body)
+        self.transport.close()
 
 
 def _is_answering(connection: Any) -> bool:
@@ -157,7 +181,7 @@ class GracefulWorker(UvicornWorker):  # type: ignore[misc]
 
     CONFIG_KWARGS: dict[str, Any] = {  # noqa: RUF012 - uvicorn-worker declares it so
         "loop": "uvloop",
-        "http": "httptools",
+        "http": ProblemProtocol,
         "ws": "none",
         "lifespan": "on",
         # The kit writes the access line; the gateway's address headers are read by `servicekit.client_address`.
