@@ -33,7 +33,8 @@ CLOCK_SKEW_SECONDS: Final = 5
 _PREFIX: Final = b"v1"
 _CIPHERS: Final[Mapping[bytes, CipherName]] = {b"fernet": "fernet", b"aes-256-gcm": "aes-256-gcm"}
 _NONCE_BYTES = 16
-_NONCE = re.compile(r"[A-Za-z0-9_-]{22}")
+# Ours have 22 characters. Who asks for the sealed answer to a plain request may have other ones, such as a UUID.
+_NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 Headers = Sequence[tuple[bytes, bytes]]
 # Returns the key of an id, or None when the pair has no such key.

@@ -1,7 +1,9 @@
 """Sealed requests reach their routes as if they were plain, and their answers come back sealed, errors included."""
 
+import secrets
 import time
 from typing import Any, get_args
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -214,6 +216,25 @@ async def test_a_plain_request_may_ask_for_a_sealed_answer(replica: Any, keyring
     )
     # The name proves nothing, so the route sees no caller.
     assert opened.body == b'{"caller":null}'
+
+
+@pytest.mark.parametrize("nonce", [uuid4().hex, str(uuid4()), secrets.token_urlsafe(48), secrets.token_hex(8)])
+async def test_the_nonce_of_a_plain_request_may_be_of_any_usual_kind(
+    replica: Any, keyrings: dict[str, Keyring], nonce: str
+) -> None:
+    asking = {"X-Encrypt-Response": "true", "X-Service-Name": "user", "X-Service-Nonce": nonce}
+    response = await replica.http.get(f"{PATH}/any", headers=asking)
+
+    opened = envelope.open_answer(
+        response.content,
+        Exchange("user", "analytics", "GET", f"{PATH}/any".encode()),
+        lambda key_id: keyrings["user"].opening_key("user", "analytics", key_id),
+        nonce=nonce,
+        status=200,
+        now=time.time(),
+        direction=Direction.PLAIN_ANSWER,
+    )
+    assert opened.nonce == nonce
 
 
 async def test_a_plain_request_that_asks_for_a_sealed_answer_never_gets_a_plain_one(replica: Any) -> None:
