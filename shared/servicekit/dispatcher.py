@@ -111,9 +111,9 @@ class Dispatcher:
         """Call `peer` and return its answer.
 
         `path` comes percent-encoded and without a query, which `params` brings. `idempotency_key=True` makes a new
-        key; with one, and for GET, HEAD, PUT and DELETE without If-Match, a request that may have been executed is
-        retried, others only when nothing was sent. `deadline`, in seconds, replaces the policy's. With `encrypted`
-        both directions are sealed; there is no way back to plain text.
+        key; one of your own may stand among `headers`, too. With a key, and for GET, HEAD, PUT and DELETE without
+        If-Match, a request that may have been executed is retried, others only when nothing was sent. `deadline`, in
+        seconds, replaces the policy's. With `encrypted` both directions are sealed; there is no way back to plain text.
 
         Raises DispatchError, or InvalidCall before anything happens.
         """

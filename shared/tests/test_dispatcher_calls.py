@@ -114,7 +114,6 @@ def test_header_injection_is_refused_and_the_value_not_repeated(name: str, value
         "Transfer-Encoding",
         "Connection",
         "Expect",
-        "Idempotency-Key",
         "X-Request-Id",
         "X-Correlation-Id",
         "X-Request-Deadline-Ms",
@@ -167,6 +166,16 @@ def test_body_is_json_or_bytes_and_says_which() -> None:
 def test_unusable_idempotency_key_is_refused(key: str) -> None:
     with pytest.raises(InvalidCall):
         build(method="POST", idempotency_key=key)
+
+
+def test_an_idempotency_key_among_the_headers_counts_as_one() -> None:
+    call = build(method="POST", headers={"Idempotency-Key": "mine"})
+    assert (call.headers, call.repeatable) == ({"idempotency-key": "mine"}, True)
+
+    with pytest.raises(InvalidCall):
+        build(method="POST", headers={"Idempotency-Key": " "})
+    with pytest.raises(InvalidCall):
+        build(method="POST", headers={"Idempotency-Key": "mine"}, idempotency_key="another")
 
 
 def test_idempotency_key_is_the_given_one_or_a_new_one() -> None:

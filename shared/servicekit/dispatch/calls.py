@@ -36,7 +36,6 @@ _RESERVED = frozenset(
         "content-length",
         "expect",
         "host",
-        "idempotency-key",
         "keep-alive",
         "proxy-connection",
         "te",
@@ -122,7 +121,11 @@ def build_call(
     if body:
         own.setdefault("content-type", "application/octet-stream" if json is None else "application/json")
     if idempotency_key is not None:
-        own["idempotency-key"] = str(uuid7()) if idempotency_key is True else _checked_key(idempotency_key)
+        if "idempotency-key" in own:
+            raise InvalidCall("the Idempotency-Key is given twice")
+        own["idempotency-key"] = str(uuid7()) if idempotency_key is True else idempotency_key
+    if "idempotency-key" in own:
+        _check_key(own["idempotency-key"])
     return Call(method, f"{path}?{_query(params)}" if params else path, own, body)
 
 
@@ -150,7 +153,6 @@ def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return checked
 
 
-def _checked_key(key: str) -> str:
+def _check_key(key: str) -> None:
     if not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidCall("an Idempotency-Key has 1 to 255 printable ASCII characters")
-    return key
