@@ -24,11 +24,12 @@ from fastapi.routing import iter_route_contexts
 from loguru import logger
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
 from servicekit import context, errors, logs, metrics
+from servicekit.api_errors import ANY_PROBLEM, declaring_errors
 from servicekit.client_address import GatewayAddresses, client_address
 from servicekit.docs import docs_router
 from servicekit.health import Check, health_router
@@ -42,34 +43,6 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Probes and scrapes come every few seconds; a line or a span for each would bury the others.
 _UNLOGGED = frozenset({"/health", "/ready", "/metrics"})
 NO_ROUTE = "(no route)"
-
-# Documented once for all statuses: every error of every route has this shape (RFC 9457).
-PROBLEM_RESPONSE: dict[str, Any] = {
-    "description": "An error",
-    "content": {
-        errors.PROBLEM_JSON: {
-            "schema": {
-                "type": "object",
-                "required": ["type", "title", "status", "detail", "instance", "request_id"],
-                "properties": {
-                    "type": {"type": "string"},
-                    "title": {"type": "string"},
-                    "status": {"type": "integer"},
-                    "detail": {"type": "string"},
-                    "instance": {"type": "string"},
-                    "request_id": {"type": ["string", "null"]},
-                    "errors": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
-                        },
-                    },
-                },
-            }
-        }
-    },
-}
 
 
 def build_app(
@@ -105,7 +78,7 @@ def build_app(
         # The framework's own page loads its files from a CDN.
         docs_url=None,
         redoc_url=None,
-        responses={"default": PROBLEM_RESPONSE},
+        responses={"default": ANY_PROBLEM},
         middleware=[
             Middleware(RequestMiddleware, service=settings.service_name, tracing=tracing, gateway=gateway),
             *([receiver] if receiver else []),
@@ -122,6 +95,8 @@ def build_app(
     app.add_exception_handler(HTTPException, _http_exception)
     for exception in unavailable:
         app.add_exception_handler(exception, _store_away)
+    # The documented way to extend the schema (https://fastapi.tiangolo.com/how-to/extending-openapi/).
+    app.openapi = declaring_errors(app.openapi)  # type: ignore[method-assign]
     return app
 
 
@@ -163,9 +138,9 @@ class RequestMiddleware:
             seconds = time.perf_counter() - started
             # 499: the client went away before there was an answer (a number that NGINX uses, too).
             status = answer.status or 499
-            metrics.observe_request(scope["method"], _route_template(scope), status, seconds)
+            metrics.observe_request(scope["method"], _route_template(scope) or NO_ROUTE, status, seconds)
             if request.span is not None:
-                end_request(request.span, scope, getattr(scope.get("route"), "path", None), answer.status)
+                end_request(request.span, scope, _route_template(scope), answer.status)
             if scope["path"] not in _UNLOGGED:
                 self._log(scope, request, status, seconds)
 
@@ -179,7 +154,7 @@ class RequestMiddleware:
                 "method": scope["method"],
                 # The query is left out: it may hold a signature.
                 "path": scope["path"],
-                "route": _route_template(scope),
+                "route": _route_template(scope) or NO_ROUTE,
                 "status": status,
                 "ms": round(seconds * 1000, 3),
                 "client": client_address(scope, self._gateway),
@@ -230,6 +205,9 @@ class ErrorBoundary:
             async with asyncio.timeout(request.remaining() if request else None) as limit:
                 await self._app(scope, receive, watch)
             return
+        except ClientDisconnect:
+            # It left in the middle of its own request: no failure of this service, and nobody to answer.
+            return
         except Exception as error:
             # A TimeoutError of the code inside is no passed deadline.
             if isinstance(error, TimeoutError) and limit.expired():
@@ -270,8 +248,9 @@ def _deadline(milliseconds: bytes) -> float | None:
     return time.monotonic() + int(milliseconds) / 1000
 
 
-def _route_template(scope: Scope) -> str:
-    return getattr(scope.get("route"), "path", NO_ROUTE)
+def _route_template(scope: Scope) -> str | None:
+    """Return the path of the route as the documentation has it: names in braces, without their convertors."""
+    return getattr(scope.get("route"), "path_format", None)
 
 
 async def _service_error(request: Request, error: Any) -> Any:

@@ -46,7 +46,7 @@ class Page(BaseModel, Generic[Item]):
     """One page of a list. `next_cursor` is null on the last one."""
 
     items: list[Item]
-    next_cursor: str | None = None
+    next_cursor: str | None
 
 
 def _in_utc(moment: datetime) -> datetime:

@@ -6,14 +6,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
 from fastapi import APIRouter, FastAPI
+from loguru import logger
+from prometheus_client import generate_latest
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from servicekit import context, errors
 from servicekit.app import build_app
+from servicekit.bounded_route import bounded_route
 from servicekit.health import Check
 from servicekit.settings import ServiceSettings
 
@@ -248,13 +253,63 @@ async def test_a_full_disk_makes_a_service_unready(monkeypatch: pytest.MonkeyPat
     assert ready.json()["reasons"] == ["disk is 96 % used"]
 
 
-async def test_the_documentation_describes_errors_as_problem_documents(client: httpx2.AsyncClient) -> None:
+async def test_the_documentation_names_the_errors_of_each_operation(client: httpx2.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
 
+    assert "request_id" in document["components"]["schemas"]["Problem"]["required"]
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            assert "application/problem+json" in operation["responses"]["default"]["content"], path
-            assert "422" not in operation["responses"], path
+            errors_of = {status for status in operation["responses"] if not status.startswith("2")}
+            assert "default" in errors_of, path
+            for status in errors_of:
+                content = operation["responses"][status]["content"]["application/problem+json"]
+                assert content == {"schema": {"$ref": "#/components/schemas/Problem"}}, (path, status)
+    create = document["paths"]["/api/v1/parcels/"]["post"]["responses"]
+    assert {"400", "413", "422", "429", "503"} < create.keys()
+    assert "404" in document["paths"]["/api/v1/parcels/{parcel_id}"]["delete"]["responses"]
+    assert "503" in document["paths"]["/ready"]["get"]["responses"]
+
+
+async def test_a_client_that_leaves_within_its_request_is_no_failure_of_the_service() -> None:
+    router = APIRouter(route_class=bounded_route(100))
+
+    @router.post("/parcels")
+    async def create(parcel: Parcel) -> Parcel:
+        return parcel
+
+    app = build_app(_settings(), title="Parcels", lifespan=_lifespan, routers=[router], checks={})
+    lines, sent = [], []
+    sink = logger.add(lambda line: lines.append(str(line)), level="WARNING")
+    parts = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(parts)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/parcels", "query_string": b"", "headers": [], "app": app}
+    try:
+        await app(scope, receive, send)
+    finally:
+        logger.remove(sink)
+
+    assert (sent, lines) == ([], [])
+    assert 'route="/parcels",status="499"' in generate_latest().decode()
+
+
+async def test_the_route_of_a_typed_path_parameter_is_told_without_its_type() -> None:
+    router = APIRouter()
+
+    @router.get("/crates/{crate_id:uuid}")
+    async def read(crate_id: UUID) -> UUID:
+        return crate_id
+
+    app = build_app(_settings(), title="Crates", lifespan=_lifespan, routers=[router], checks={})
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://crates") as http:
+        assert (await http.get(f"/crates/{uuid4()}")).status_code == 200
+
+    assert 'route="/crates/{crate_id}"' in generate_latest().decode()
 
 
 async def test_the_gateway_may_be_given_by_its_name() -> None:

@@ -11,6 +11,7 @@ from analytics_service.events.queries import EventFilter, EventQueries, visible_
 from analytics_service.events.rules import Sender
 from analytics_service.events.schemas import EventOut, EventsBody, Recorded
 from analytics_service.moments import Moment
+from servicekit.api_errors import problems
 from servicekit.bounded_route import bounded_route
 from servicekit.cursors import DEFAULT_LIMIT, Cursor, Limit, Page
 from servicekit.errors import Unauthorized
@@ -59,7 +60,7 @@ async def record_events(
     return answer.response()
 
 
-@router.get("/events", response_model=Page[EventOut])
+@router.get("/events", response_model=Page[EventOut], responses=problems(403))
 async def list_events(
     user: CurrentUser,
     queries: Queries,

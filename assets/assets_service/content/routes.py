@@ -10,6 +10,7 @@ from assets_service.links.signatures import LinkRefused, LinkSigner
 from assets_service.records.queries import AssetQueries
 from assets_service.records.routes import PREFIX
 from assets_service.records.schemas import AssetOut
+from servicekit.api_errors import problems
 from servicekit.errors import Unauthorized
 from servicekit.tokens import OptionalUser
 from servicekit.wiring import provided
@@ -21,6 +22,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole content", **_BYTES},
     206: {"description": "The parts that the Range header names", **_BYTES},
     304: {"description": "The client has it already"},
+    **problems(403, 416),
 }
 
 

@@ -32,7 +32,8 @@ REQUEST_BODY: Final[dict[str, Any]] = {
             "in": "header",
             "required": False,
             "description": "The name of a file that is sent as it is: percent-encoded UTF-8.",
-            "schema": {"type": "string"},
+            # 255 characters of up to four bytes, each of them as %XX.
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255 * 12, "examples": ["caf%C3%A9.txt"]},
         }
     ],
 }

@@ -9,6 +9,7 @@ from assets_service.records.schemas import AssetOut
 from assets_service.uploads.actions import UploadActions
 from assets_service.uploads.documentation import REQUEST_BODY
 from assets_service.uploads.incoming import open_upload
+from servicekit.api_errors import problems
 from servicekit.idempotency import Answer, Attempt, IdempotencyKey
 from servicekit.tokens import CurrentUser
 from servicekit.wiring import provided
@@ -20,7 +21,7 @@ def _created(asset: AssetOut) -> Answer:
     return Answer.json(asset, status=201, headers={"Location": f"{PREFIX}/{asset.id}", "ETag": asset.etag})
 
 
-@router.post("", status_code=201, response_model=AssetOut, openapi_extra=REQUEST_BODY)
+@router.post("", status_code=201, response_model=AssetOut, responses=problems(415), openapi_extra=REQUEST_BODY)
 async def upload_asset(
     request: Request,
     user: CurrentUser,

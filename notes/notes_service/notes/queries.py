@@ -62,7 +62,7 @@ class NoteQueries:
         """Return one page, the newest first. Raises `InvalidCursor`."""
         after = decode_cursor(cursor, _POSITION)[0] if cursor else None
         if wanted.words is not None and not wanted.words:
-            return Page(items=[])
+            return Page(items=[], next_cursor=None)
         # One more than asked for tells whether there is a next page.
         found = await self._notes.newest(owner_id, wanted, after, limit + 1)
         number = min(limit, fitting([size for _, size in found], PAGE_BYTES))

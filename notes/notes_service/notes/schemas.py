@@ -24,9 +24,13 @@ def _each_once(items: list[Item]) -> list[Item]:
     return list(dict.fromkeys(items))
 
 
-Title = Annotated[str, Field(min_length=1, max_length=200)]
-Body = Annotated[str, AfterValidator(_bounded), Field(max_length=MAX_BODY_BYTES, description="At most 1 MiB in UTF-8.")]
-Tag = Annotated[str, Field(min_length=1, max_length=50)]
+Title = Annotated[str, Field(min_length=1, max_length=200, examples=["Shopping list"])]
+Body = Annotated[
+    str,
+    AfterValidator(_bounded),
+    Field(max_length=MAX_BODY_BYTES, description="At most 1 MiB in UTF-8.", examples=["Apples and bread"]),
+]
+Tag = Annotated[str, Field(min_length=1, max_length=50, examples=["home"])]
 Tags = Annotated[
     list[Tag], AfterValidator(_each_once), Field(max_length=MAX_TAGS, description="Repeated ones count once.")
 ]

@@ -117,7 +117,7 @@ async def test_nobody_is_seen_without_a_token_and_nobody_who_is_not_there(user: 
 
     assert (await user.http.get(f"{API}/{ada.id}")).status_code == 401
     assert (await user.http.get(f"{API}/{uuid4()}", headers=ada.headers)).status_code == 404
-    assert (await user.http.get(f"{API}/someone", headers=ada.headers)).status_code == 422
+    assert (await user.http.get(f"{API}/someone", headers=ada.headers)).status_code == 404
 
 
 async def test_a_deleted_account_is_gone_for_everybody_and_its_names_are_free(replicas: Any, database: Any) -> None:
@@ -200,6 +200,6 @@ async def test_queries_read_nothing_but_the_query_model(user: Any, sign_in_admin
     # A table that somebody has locked exclusively cannot be read.
     async with database.begin() as connection:
         await connection.execute(text("LOCK TABLE users IN ACCESS EXCLUSIVE MODE"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             answers = [await user.http.get(API + path, headers=admin.headers) for path in paths]
     assert [answer.status_code for answer in answers] == [200] * 4

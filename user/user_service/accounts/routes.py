@@ -1,6 +1,6 @@
 """Accounts: registration, one's own profile, other users, administration.
 
-Paths with words stand before `/{user_id}`: the first route that matches gets the request.
+`uuid` in a path keeps it apart from those with words: `GET /users/login` is a wrong method, and no user is called so.
 """
 
 from collections.abc import AsyncIterator
@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from servicekit.api_errors import problems
 from servicekit.cursors import DEFAULT_LIMIT, Cursor, Limit, Page
 from servicekit.idempotency import Answer, IdempotencyKey
 from servicekit.policy import OptionalCallerService, optional
@@ -63,7 +64,7 @@ async def read_profile(user: CurrentUser, queries: Queries) -> Account:
         return await queries.profile(user.id)
 
 
-@router.patch("/profile", tags=["profile"])
+@router.patch("/profile", tags=["profile"], responses=problems(409))
 async def change_profile(change: ProfileChange, user: CurrentUser, actions: Actions) -> Account:
     """Change one's email address or display name."""
     async with _own_account():
@@ -83,7 +84,7 @@ async def count_accounts(queries: Queries) -> AccountCount:
     return AccountCount(count=await queries.count())
 
 
-@router.get("", tags=["administration"])
+@router.get("", tags=["administration"], responses=problems(403))
 async def list_accounts(
     _admin: CurrentAdmin, queries: Queries, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 ) -> Page[Account]:
@@ -91,19 +92,19 @@ async def list_accounts(
     return await queries.page(limit, cursor)
 
 
-@router.get("/{user_id}", response_model=PublicAccount)
+@router.get("/{user_id:uuid}", response_model=PublicAccount)
 async def read_account(user_id: UUID, _user: CurrentUser, queries: Queries) -> Response:
     """Return an account as other users see it."""
     return Response(await queries.public(user_id), media_type="application/json")
 
 
-@router.delete("/{user_id}", status_code=204, tags=["administration"])
+@router.delete("/{user_id:uuid}", status_code=204, tags=["administration"], responses=problems(403))
 async def delete_account(user_id: UUID, _admin: CurrentAdmin, actions: Actions) -> None:
     """Delete an account and everything that is kept of it."""
     await actions.delete(user_id)
 
 
-@router.put("/{user_id}/role", tags=["administration"])
+@router.put("/{user_id:uuid}/role", tags=["administration"], responses=problems(403))
 async def set_role(
     user_id: UUID, change: RoleChange, _admin: CurrentAdmin, actions: Annotated[RoleActions, provided("role_actions")]
 ) -> Account:

@@ -11,7 +11,8 @@ USERNAME_LENGTH: Final = 32
 EMAIL_LENGTH: Final = 254
 DISPLAY_NAME_LENGTH: Final = 100
 
-_USERNAME = re.compile(r"[A-Za-z0-9_.-]{3,32}")
+USERNAME_PATTERN: Final = "^[A-Za-z0-9_.-]{3,32}$"
+_USERNAME = re.compile(USERNAME_PATTERN)
 # Controls, lone surrogates, line and paragraph separators.
 _UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 # Marks that turn the direction of the text around them, also of text that belongs to somebody else (UAX #9).

@@ -1,19 +1,57 @@
 """Bodies and answers of the account routes."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from user_service.accounts.rules import Role, check_username, normalize_display_name, normalize_email
-from user_service.passwords.rules import MAX_INPUT_LENGTH, check_new_password
+from user_service.accounts.rules import (
+    DISPLAY_NAME_LENGTH,
+    EMAIL_LENGTH,
+    USERNAME_LENGTH,
+    USERNAME_PATTERN,
+    Role,
+    check_username,
+    normalize_display_name,
+    normalize_email,
+)
+from user_service.passwords.rules import MAX_INPUT_LENGTH, NEW_PASSWORD_SCHEMA, check_new_password
 
-# The bounds keep the checks themselves cheap; what a field may be is in the rules.
-Username = Annotated[str, Field(max_length=64), AfterValidator(check_username)]
-Email = Annotated[str, Field(max_length=512), AfterValidator(normalize_email)]
-DisplayName = Annotated[str, Field(max_length=512), AfterValidator(normalize_display_name)]
-NewPassword = Annotated[str, Field(max_length=MAX_INPUT_LENGTH), AfterValidator(check_new_password)]
+# The bounds keep the checks themselves cheap. What a field may be is in the rules, which know more than a schema can
+# say; what it can is added for the documentation.
+Username = Annotated[
+    str,
+    Field(
+        max_length=64,
+        examples=["ada"],
+        json_schema_extra={"minLength": 3, "maxLength": USERNAME_LENGTH, "pattern": USERNAME_PATTERN},
+    ),
+    AfterValidator(check_username),
+]
+Email = Annotated[
+    str,
+    Field(
+        max_length=512,
+        examples=["ada@mail.dev"],
+        json_schema_extra={"format": "email", "minLength": 3, "maxLength": EMAIL_LENGTH},
+    ),
+    AfterValidator(normalize_email),
+]
+DisplayName = Annotated[
+    str,
+    Field(
+        max_length=512,
+        examples=["Ada Lovelace"],
+        json_schema_extra={"minLength": 1, "maxLength": DISPLAY_NAME_LENGTH},
+    ),
+    AfterValidator(normalize_display_name),
+]
+NewPassword = Annotated[
+    str,
+    Field(max_length=MAX_INPUT_LENGTH, json_schema_extra=NEW_PASSWORD_SCHEMA),
+    AfterValidator(check_new_password),
+]
 
 
 class Body(BaseModel):
@@ -31,15 +69,12 @@ class Registration(Body):
     display_name: DisplayName | None = None
 
 
-def _drop_default(schema: dict[str, Any]) -> None:
-    del schema["default"]
-
-
 class ProfileChange(Body):
-    """The fields to change. Those that are left out stay, and none can be null: so the defaults are never seen."""
+    """The fields to change. Those that are left out stay, and none can be null."""
 
-    email: Email = Field(default="", json_schema_extra=_drop_default)
-    display_name: DisplayName = Field(default="", json_schema_extra=_drop_default)
+    # The defaults are never used: `model_fields_set` tells which fields came.
+    email: Email = Field(default_factory=str)
+    display_name: DisplayName = Field(default_factory=str)
 
 
 class RoleChange(Body):

@@ -5,19 +5,20 @@ from typing import Annotated
 from fastapi import APIRouter, Form
 from pydantic import BaseModel, ConfigDict, Field
 
+from servicekit.api_errors import problems
 from servicekit.errors import BadRequest
 from servicekit.wiring import provided
 from user_service.caching import no_store
 from user_service.logins.actions import Credentials, LoginActions
 from user_service.logins.client import RequestClient
-from user_service.passwords.rules import MAX_INPUT_LENGTH
+from user_service.passwords.rules import EXAMPLE_PASSWORD, MAX_INPUT_LENGTH
 from user_service.sessions.schemas import TokenPair
 
 router = APIRouter(prefix="/api/v1/users", tags=["login"])
 
 Actions = Annotated[LoginActions, provided("login_actions")]
-Name = Annotated[str, Field(min_length=1, max_length=512)]
-Password = Annotated[str, Field(min_length=1, max_length=MAX_INPUT_LENGTH, repr=False)]
+Name = Annotated[str, Field(min_length=1, max_length=512, examples=["ada"])]
+Password = Annotated[str, Field(min_length=1, max_length=MAX_INPUT_LENGTH, repr=False, examples=[EXAMPLE_PASSWORD])]
 
 
 class LoginBody(BaseModel):
@@ -44,13 +45,13 @@ class UnsupportedGrant(BadRequest):
         super().__init__(error="unsupported_grant_type")
 
 
-@router.post("/login", dependencies=[no_store])
+@router.post("/login", dependencies=[no_store], responses=problems(401))
 async def log_in(body: LoginBody, client: RequestClient, actions: Actions) -> TokenPair:
     """Exchange a name or an email address and a password for tokens."""
     return await actions.log_in(Credentials(body.username_or_email, body.password), client)
 
 
-@router.post("/token", dependencies=[no_store])
+@router.post("/token", dependencies=[no_store], responses=problems(401))
 async def issue_token(form: Annotated[PasswordForm, Form()], client: RequestClient, actions: Actions) -> TokenPair:
     """Log in by the password form of OAuth 2."""
     if form.grant_type != "password":

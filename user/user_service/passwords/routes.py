@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from servicekit.api_errors import problems
 from servicekit.tokens import CurrentUser
 from servicekit.wiring import provided
 from user_service.logins.client import RequestClient
 from user_service.passwords.actions import PasswordActions
-from user_service.passwords.rules import MAX_INPUT_LENGTH, check_new_password
+from user_service.passwords.rules import MAX_INPUT_LENGTH, NEW_PASSWORD_SCHEMA, check_new_password
 
 router = APIRouter(prefix="/api/v1/users", tags=["profile"])
 
@@ -18,10 +19,14 @@ class PasswordChange(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     current_password: Annotated[str, Field(min_length=1, max_length=MAX_INPUT_LENGTH, repr=False)]
-    new_password: Annotated[str, Field(max_length=MAX_INPUT_LENGTH, repr=False), AfterValidator(check_new_password)]
+    new_password: Annotated[
+        str,
+        Field(max_length=MAX_INPUT_LENGTH, repr=False, json_schema_extra=NEW_PASSWORD_SCHEMA),
+        AfterValidator(check_new_password),
+    ]
 
 
-@router.post("/password", status_code=204)
+@router.post("/password", status_code=204, responses=problems(403, 409))
 async def change_password(
     body: PasswordChange,
     user: CurrentUser,

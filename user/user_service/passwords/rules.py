@@ -12,6 +12,15 @@ MIN_LENGTH: Final = 8
 MAX_LENGTH: Final = 128
 # Of the text as it arrives: a character may take several code points before it is normalized.
 MAX_INPUT_LENGTH: Final = 512
+# What the documentation shows; it is accepted, so that the examples work.
+EXAMPLE_PASSWORD: Final = "correct horse battery"
+# What the rules come to for characters that are one code point each, for the documentation.
+NEW_PASSWORD_SCHEMA: Final = {
+    "format": "password",
+    "minLength": MIN_LENGTH,
+    "maxLength": MAX_LENGTH,
+    "examples": [EXAMPLE_PASSWORD],
+}
 
 
 def normalize_password(text: str) -> str:

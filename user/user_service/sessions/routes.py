@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
+from servicekit.api_errors import problems
 from servicekit.cursors import DEFAULT_LIMIT, Cursor, Limit, Page
 from servicekit.tokens import CurrentAdmin, CurrentUser, OptionalUser
 from servicekit.wiring import provided
@@ -18,7 +19,7 @@ router = APIRouter(prefix="/api/v1/users", tags=["sessions"])
 Actions = Annotated[SessionActions, provided("session_actions")]
 
 
-@router.post("/refresh", dependencies=[no_store])
+@router.post("/refresh", dependencies=[no_store], responses=problems(401))
 async def refresh(body: RefreshBody, actions: Actions) -> TokenPair:
     """Exchange a refresh token for a new pair. A token that is used twice ends its session."""
     return await actions.refresh(body.refresh_token)
@@ -47,7 +48,7 @@ async def end_session(session_id: UUID, user: CurrentUser, actions: Actions) -> 
     await actions.end(user.id, session_id)
 
 
-@router.delete("/{user_id}/sessions", status_code=204, tags=["administration"])
+@router.delete("/{user_id:uuid}/sessions", status_code=204, tags=["administration"], responses=problems(403))
 async def end_sessions_of(user_id: UUID, _admin: CurrentAdmin, actions: Actions) -> None:
     """End all sessions of an account."""
     await actions.end_all(user_id)
