@@ -44,6 +44,7 @@ def configure(
     `levels` sets single libraries, as `sqlalchemy=INFO,aiohttp=ERROR`. In `directory`, when given, each process
     writes a file of its own (rotation by several processes loses lines) and another one with errors only.
     """
+    level = level.upper()
     logger.remove()
     logger.configure(extra={"service": service, "request_id": ""}, patcher=_add_request)
     if format_ == "json":

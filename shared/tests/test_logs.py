@@ -47,6 +47,14 @@ def test_lines_of_libraries_take_the_same_way(lines: Lines) -> None:
     assert line["level"] == "WARNING"
 
 
+def test_a_level_may_be_written_in_any_case(lines: Lines) -> None:
+    logs.configure("parcels", level="warning")
+    logger.info("weighed")
+    logger.warning("too heavy")
+
+    assert [line["message"] for line in lines()] == ["too heavy"]
+
+
 def test_a_librarys_level_can_be_set_alone(lines: Lines) -> None:
     logs.configure("parcels", levels="aiohttp=ERROR")
     logging.getLogger("aiohttp").warning("quiet")

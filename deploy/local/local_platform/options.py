@@ -5,11 +5,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from local_platform.errors import InvalidOption
+from servicekit.ciphers import CipherName
 
 MOST_REPLICAS = 16
 MOST_NODES = 7
+_LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")
 
 _EPILOG = """\
 Services and gateway also take their settings from the environment: MAX_UPLOAD_BYTES, USER_RATE, SERVICE_CIPHER,
@@ -38,6 +41,18 @@ class Options:
             raise InvalidOption(
                 f"MONGO_NODES={self.mongo_nodes} cannot be; use 1 to {MOST_NODES}, an odd number to outlive a failure"
             )
+        _check_services({**os.environ, **self.settings})
+
+
+def _check_services(environment: Mapping[str, str]) -> None:
+    """Refuse now what every service would refuse in its turn, after the stores have started."""
+    cipher, rate, level = (environment.get(name) for name in ("SERVICE_CIPHER", "USER_RATE", "LOG_LEVEL"))
+    if cipher and cipher not in get_args(CipherName):
+        raise InvalidOption(f"SERVICE_CIPHER={cipher} cannot be; use {' or '.join(get_args(CipherName))}")
+    if rate and not (rate.isascii() and rate.isdigit()):
+        raise InvalidOption(f"USER_RATE={rate} cannot be; use whole requests per second, 0 = no limit")
+    if level and level.upper() not in _LOG_LEVELS:
+        raise InvalidOption(f"LOG_LEVEL={level} cannot be; use one of {', '.join(_LOG_LEVELS)}")
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
