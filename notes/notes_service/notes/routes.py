@@ -12,7 +12,6 @@ from notes_service.notes.queries import NoteFilter, NoteQueries
 from notes_service.notes.rules import Note
 from notes_service.notes.schemas import NoteChange, NoteIn, NoteOut
 from notes_service.preconditions import ExpectedVersion, KnownTags, is_current
-from servicekit.api_errors import problems
 from servicekit.bounded_route import bounded_route
 from servicekit.cursors import DEFAULT_LIMIT, Cursor, Limit, Page
 from servicekit.idempotency import IdempotencyKey
@@ -30,8 +29,6 @@ Actions = Annotated[NoteActions, provided("note_actions")]
 Queries = Annotated[NoteQueries, provided("note_queries")]
 
 _ETAG: Final[Mapping[str, Any]] = {"ETag": {"description": "The version.", "schema": {"type": "string"}}}
-# The assets service is asked whose files they are.
-_ATTACHMENTS_UNCHECKED: Final = problems(502, 504)
 _LOCATION: Final[Mapping[str, Any]] = {"Location": {"description": "Its path.", "schema": {"type": "string"}}}
 
 
@@ -39,7 +36,7 @@ _LOCATION: Final[Mapping[str, Any]] = {"Location": {"description": "Its path.", 
     "",
     status_code=201,
     response_model=NoteOut,
-    responses={201: {"headers": {**_ETAG, **_LOCATION}}, **_ATTACHMENTS_UNCHECKED},
+    responses={201: {"headers": {**_ETAG, **_LOCATION}}},
 )
 async def create_note(content: NoteIn, user: CurrentUser, key: IdempotencyKey, actions: Actions) -> Response:
     """Create a note."""
@@ -76,7 +73,7 @@ async def get_note(note_id: UUID, user: CurrentUser, queries: Queries, known: Kn
     return _answer(note)
 
 
-@router.put("/{note_id}", response_model=NoteOut, responses={200: {"headers": _ETAG}, **_ATTACHMENTS_UNCHECKED})
+@router.put("/{note_id}", response_model=NoteOut, responses={200: {"headers": _ETAG}})
 async def replace_note(
     note_id: UUID, content: NoteIn, user: CurrentUser, actions: Actions, condition: ExpectedVersion
 ) -> Response:
@@ -84,7 +81,7 @@ async def replace_note(
     return _answer(await actions.change(user.id, note_id, condition, content.model_dump()))
 
 
-@router.patch("/{note_id}", response_model=NoteOut, responses={200: {"headers": _ETAG}, **_ATTACHMENTS_UNCHECKED})
+@router.patch("/{note_id}", response_model=NoteOut, responses={200: {"headers": _ETAG}})
 async def change_note(
     note_id: UUID, change: NoteChange, user: CurrentUser, actions: Actions, condition: ExpectedVersion
 ) -> Response:
