@@ -84,4 +84,13 @@ def _lives(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    return not _waits_to_be_reaped(pid)
+
+
+def _waits_to_be_reaped(pid: int) -> bool:
+    """Whether a process has ended and only its parent has not asked yet; false where there is no /proc."""
+    try:
+        # The second field, the name in brackets, may hold spaces and brackets itself.
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False

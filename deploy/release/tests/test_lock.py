@@ -57,3 +57,17 @@ def test_a_killed_tools_last_command_is_waited_for(lock):
     told = []
     with sole_operator(lock, "restart", 60, told.append):
         pass
+
+
+def test_a_killed_tool_whose_parent_has_not_noticed_yet_is_no_tool_at_work(lock):
+    """Such a process is still there by its number."""
+    tool = subprocess.Popen([sys.executable, "-c", KILLED_TOOL, str(lock)], stdout=subprocess.PIPE, text=True)
+    assert tool.stdout is not None
+    command = int(tool.stdout.readline())
+    os.waitid(os.P_PID, tool.pid, os.WEXITED | os.WNOWAIT)
+    try:
+        with pytest.raises(Refused, match="does not end"), sole_operator(lock, "restart", 0.1, print):
+            pass
+    finally:
+        os.kill(command, signal.SIGKILL)
+        tool.communicate()
