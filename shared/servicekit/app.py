@@ -5,6 +5,7 @@ A request passes, from the outside in:
     RequestMiddleware   request id, context, span, metrics, access line
     SealedReceiver      opens a sealed request, seals its answer
     ErrorBoundary       the caller's deadline; whatever nothing else caught becomes a problem document
+    HeadAsGet           HEAD where a route has GET
     FastAPI             routing, validation, the route
 
 The receiver stands outside the error boundary because the error of a sealed request is sealed as well.
@@ -32,6 +33,7 @@ from servicekit import context, errors, logs, metrics
 from servicekit.api_errors import ANY_PROBLEM, declaring_errors
 from servicekit.client_address import GatewayAddresses, client_address
 from servicekit.docs import docs_router
+from servicekit.head_requests import HeadAsGet
 from servicekit.health import Check, health_router
 from servicekit.settings import ServiceSettings
 from servicekit.tracing import traceparent as trace_context
@@ -83,6 +85,7 @@ def build_app(
             Middleware(RequestMiddleware, service=settings.service_name, tracing=tracing, gateway=gateway),
             *([receiver] if receiver else []),
             Middleware(ErrorBoundary),
+            Middleware(HeadAsGet),
         ],
     )
     app.state.gateway = gateway
@@ -280,6 +283,8 @@ def _allowed_methods(request: Request) -> str:
     contexts = [route for route in iter_route_contexts(request.app.routes) if route.methods]
     first = next((route for route in contexts if route.path_regex.match(request.scope["path"])), None)
     methods = {method for route in contexts if first and route.path == first.path for method in route.methods or ()}
+    if "GET" in methods:
+        methods.add("HEAD")
     return ", ".join(sorted(methods))
 
 

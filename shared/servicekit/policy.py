@@ -126,7 +126,14 @@ class PolicyTable:
 
     def find(self, scope: Scope) -> RoutePolicy | None:
         """Return the policy, or None where no route matches: then nothing is executed, whoever asks."""
-        match = self._of_method.get(scope["method"], self._of_any_method).match(scope["path"])
+        found = self._match(scope["method"], scope["path"])
+        if found is None and scope["method"] == "HEAD":
+            # Without a route of its own, HEAD is run as GET (servicekit.head_requests).
+            found = self._match("GET", scope["path"])
+        return found
+
+    def _match(self, method: str, path: str) -> RoutePolicy | None:
+        match = self._of_method.get(method, self._of_any_method).match(path)
         return self._policies[int(match.lastgroup[1:])] if match and match.lastgroup else None
 
 

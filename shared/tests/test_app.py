@@ -162,9 +162,9 @@ async def test_validation_names_the_fields_and_never_repeats_the_value(client: h
 
 
 async def test_a_method_that_is_not_allowed_names_those_of_all_routes_of_the_path(client: httpx2.AsyncClient) -> None:
-    assert (await client.put("/api/v1/parcels/7")).headers["allow"] == "DELETE, GET"
+    assert (await client.put("/api/v1/parcels/7")).headers["allow"] == "DELETE, GET, HEAD"
     assert (await client.put("/api/v1/parcels/")).headers["allow"] == "POST"
-    assert (await client.delete("/health")).headers["allow"] == "GET"
+    assert (await client.delete("/health")).headers["allow"] == "GET, HEAD"
 
 
 async def test_an_error_keeps_its_extension_members(client: httpx2.AsyncClient) -> None:

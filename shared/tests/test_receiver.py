@@ -199,6 +199,15 @@ async def test_the_answer_to_another_request_or_a_plain_answer_does_not_open(rep
         peer.open(second, await replica.http.get(f"{PATH}/any"))
 
 
+async def test_a_sealed_head_is_run_as_get_under_its_policy(replica: Any, make_peer: Any) -> None:
+    peer = make_peer(replica)
+
+    answer = await peer.call("HEAD", f"{PATH}/optional")
+    assert (answer.status, answer.body) == (200, b"")
+    assert (await peer.call("HEAD", f"{PATH}/public")).status == 403
+    assert replica.executed == ["maybe"]
+
+
 async def test_a_plain_request_may_ask_for_a_sealed_answer(replica: Any, keyrings: dict[str, Keyring]) -> None:
     nonce = envelope.new_nonce()
     asking = {"X-Encrypt-Response": "true", "X-Service-Name": "user", "X-Service-Nonce": nonce}
