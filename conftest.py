@@ -1,6 +1,7 @@
 """Fixtures that all test suites share: the real stores, started once per run, and a fresh corner of each per test."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from redis.asyncio import Redis
 
 from local_platform.stores import StoreSet, running_stores
 from servicekit.catalog import read_catalog
+from servicekit.testing.ports import held_port
 from servicekit.testing.sealed import make_keyrings
 
 _names = (f"test_{number}" for number in count(1))
@@ -38,12 +40,21 @@ async def mongo_url(stores: StoreSet) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def valkey_url(stores: StoreSet) -> str:
-    """The URL of an empty Valkey."""
+async def valkey_url(stores: StoreSet, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty Valkey, which has all the time that it needs: a busy machine must not pass for an outage."""
+    for time_out in ("valkey.CALL_SECONDS", "valkey.CONNECT_SECONDS", "replay.STORE_SECONDS"):
+        monkeypatch.setattr(f"servicekit.{time_out}", 60.0)
     url = stores.valkey_url()
     async with Redis.from_url(url) as valkey:
         await valkey.flushall()
     return url
+
+
+@pytest.fixture
+def new_port() -> Iterator[Callable[[], int]]:
+    """Return what gives ports that are nobody else's during the test."""
+    with ExitStack() as held:
+        yield lambda: held.enter_context(held_port())
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,6 +19,7 @@ from pydantic import SecretStr
 
 from local_platform.layout import REPOSITORY
 from servicekit.mongo_migrations import connected
+from servicekit.testing.ports import held_port
 
 API = "/api/v1/users"
 PASSWORD = "correct horse battery staple"
@@ -58,24 +58,23 @@ class Version:
     @asynccontextmanager
     async def replica(self, log: Path) -> AsyncIterator[httpx2.AsyncClient]:
         """Run a replica of the user service as in production; give a client of it."""
-        with socket.create_server(("127.0.0.1", 0)) as reserved:
-            port = reserved.getsockname()[1]
-        with log.open("wb") as output:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gunicorn", "-c", str(REPOSITORY / "deploy" / "gunicorn.conf.py")),
-                *("-b", f"127.0.0.1:{port}", "user_service.app:create_app()"),
-                cwd=self.folder,
-                env=self._variables(),
-                stdout=output,
-                stderr=output,
-            )
-        try:
-            async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-                await _until_ready(client, log)
-                yield client
-        finally:
-            process.send_signal(signal.SIGTERM)
-            await process.wait()
+        with held_port() as port:
+            with log.open("wb") as output:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "gunicorn", "-c", str(REPOSITORY / "deploy" / "gunicorn.conf.py")),
+                    *("-b", f"127.0.0.1:{port}", "user_service.app:create_app()"),
+                    cwd=self.folder,
+                    env=self._variables(),
+                    stdout=output,
+                    stderr=output,
+                )
+            try:
+                async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+                    await _until_ready(client, log)
+                    yield client
+            finally:
+                process.send_signal(signal.SIGTERM)
+                await process.wait()
 
     def _variables(self) -> dict[str, str]:
         # This version's packages come before the installed ones.
@@ -132,8 +131,8 @@ def _add_pronouns(folder: Path) -> None:
     )
     _edit(
         accounts / "schemas.py",
-        '    email: Email = Field(default="", json_schema_extra=_drop_default)\n',
-        '    email: Email = Field(default="", json_schema_extra=_drop_default)\n    pronouns: str | None = None\n',
+        "    # The defaults are never used",
+        "    pronouns: str | None = None\n    # The defaults are never used",
     )
 
 

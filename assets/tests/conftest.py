@@ -4,7 +4,6 @@ import asyncio
 import io
 import os
 import signal
-import socket
 import struct
 import sys
 import zipfile
@@ -33,6 +32,7 @@ from local_platform.stores import StoreSet
 from servicekit.keyring import Keyring
 from servicekit.migrations import migrate
 from servicekit.testing.clock import MovableClock
+from servicekit.testing.ports import held_port
 from servicekit.testing.sealed import SealedPeer
 from servicekit.testing.serving import listening
 from servicekit.testing.settings import as_environment, common_settings
@@ -135,24 +135,23 @@ class Deployment:
     @asynccontextmanager
     async def process(self, log: Path) -> AsyncIterator[Replica]:
         """Run the service as in production: a master, and one worker that is replaced when a test kills it."""
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        with log.open("wb") as output:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gunicorn", "-c", str(GUNICORN), "-b", f"127.0.0.1:{port}"),
-                "assets_service.app:create_app()",
-                env={**os.environ, **as_environment(self.settings)},
-                stdout=output,
-                stderr=output,
-            )
-        url = f"http://127.0.0.1:{port}"
-        async with httpx2.AsyncClient(base_url=url, timeout=60) as http:
-            try:
-                await _until_alive(http)
-                yield Replica(url, http, self.issuer, self.keys, master=process.pid)
-            finally:
-                process.send_signal(signal.SIGTERM)
-                await process.wait()
+        with held_port() as port:
+            with log.open("wb") as output:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "gunicorn", "-c", str(GUNICORN), "-b", f"127.0.0.1:{port}"),
+                    "assets_service.app:create_app()",
+                    env={**os.environ, **as_environment(self.settings)},
+                    stdout=output,
+                    stderr=output,
+                )
+            url = f"http://127.0.0.1:{port}"
+            async with httpx2.AsyncClient(base_url=url, timeout=60) as http:
+                try:
+                    await _until_alive(http)
+                    yield Replica(url, http, self.issuer, self.keys, master=process.pid)
+                finally:
+                    process.send_signal(signal.SIGTERM)
+                    await process.wait()
 
 
 async def _until_alive(http: httpx2.AsyncClient) -> None:
@@ -279,30 +278,29 @@ def nothing_left(count: Callable[..., Any], files_in: Callable[..., list[str]]) 
 @pytest.fixture(scope="session")
 async def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StoreSettings]:
     """A bucket on a server that speaks S3, in a process of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    start = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
-    with (tmp_path_factory.mktemp("s3") / "log").open("wb") as output:
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", start, stdout=output, stderr=output)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        async with httpx2.AsyncClient() as http, asyncio.timeout(PATIENCE_SECONDS):
-            while True:
-                try:
-                    assert (await http.put(f"{url}/{BUCKET}")).status_code == 200
-                    break
-                except httpx2.TransportError:
-                    await asyncio.sleep(0.05)
-        yield StoreSettings(
-            assets_store_url=f"s3://{BUCKET}/files",
-            aws_access_key_id=SecretStr("test"),
-            aws_secret_access_key=SecretStr("test"),
-            aws_region="us-east-1",
-            aws_endpoint_url=url,
-        )
-    finally:
-        process.terminate()
-        await process.wait()
+    with held_port() as port:
+        start = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
+        with (tmp_path_factory.mktemp("s3") / "log").open("wb") as output:
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", start, stdout=output, stderr=output)
+        url = f"http://127.0.0.1:{port}"
+        try:
+            async with httpx2.AsyncClient() as http, asyncio.timeout(PATIENCE_SECONDS):
+                while True:
+                    try:
+                        assert (await http.put(f"{url}/{BUCKET}")).status_code == 200
+                        break
+                    except httpx2.TransportError:
+                        await asyncio.sleep(0.05)
+            yield StoreSettings(
+                assets_store_url=f"s3://{BUCKET}/files",
+                aws_access_key_id=SecretStr("test"),
+                aws_secret_access_key=SecretStr("test"),
+                aws_region="us-east-1",
+                aws_endpoint_url=url,
+            )
+        finally:
+            process.terminate()
+            await process.wait()
 
 
 @pytest.fixture

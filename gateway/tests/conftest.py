@@ -6,7 +6,6 @@
 import asyncio
 import os
 import shutil
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from gateway_config.render import STATIC_FILES
 from gateway_config.testing import Issuer, RunningGateway
 from local_platform.binaries import NGINX
 from servicekit.catalog import ServiceEntry, read_catalog
+from servicekit.testing.ports import held_port
 from servicekit.testing.wire_server import Behaviour, Received, WireServer, answering, reply
 
 CATALOG: Mapping[str, ServiceEntry] = {
@@ -83,16 +83,8 @@ class World:
         self._count = 0
 
     def port(self) -> int:
-        """Return a port that is nobody else's while this world lives.
-
-        The socket that holds it never listens. Linux lets a server with SO_REUSEADDR, which NGINX sets, listen beside
-        it, but gives the port neither to an outgoing connection nor to anybody who asks for a free one.
-        """
-        holder = self.stack.enter_context(socket.socket())
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
-        port: int = holder.getsockname()[1]
-        return port
+        """Return a port that is nobody else's while this world lives."""
+        return self.stack.enter_context(held_port())
 
     async def backend(self, name: str) -> Backend:
         backend = await self.stack.enter_async_context(Backend(name, self.issuer))

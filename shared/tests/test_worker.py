@@ -18,7 +18,7 @@ from servicekit.testing.kept_alive import KeptAliveClients
 from servicekit.worker import GracefulServer
 
 GUNICORN_CONF = Path(__file__).parents[2] / "deploy" / "gunicorn.conf.py"
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 60.0
 
 APP = """
 import asyncio, os, pathlib
@@ -130,15 +130,12 @@ async def request(port: int, path: str = "/") -> bytes:
         writer.close()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+NewPort = Callable[[], int]
 
 
 @pytest.fixture
-async def replica(tmp_path: Path) -> AsyncIterator[Replica]:
-    started = Replica(tmp_path / "one", free_port())
+async def replica(tmp_path: Path, new_port: NewPort) -> AsyncIterator[Replica]:
+    started = Replica(tmp_path / "one", new_port())
     await started.start()
     try:
         yield started
@@ -147,14 +144,14 @@ async def replica(tmp_path: Path) -> AsyncIterator[Replica]:
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path) -> AsyncIterator[Callable[[list[int]], Awaitable[int]]]:
+async def gateway(tmp_path: Path, new_port: NewPort) -> AsyncIterator[Callable[[list[int]], Awaitable[int]]]:
     """Start NGINX in front of the given ports and return its own port."""
     processes = []
 
     async def start(ports: list[int]) -> int:
         prefix = tmp_path / "nginx"
         prefix.mkdir()
-        port = free_port()
+        port = new_port()
         (prefix / "nginx.conf").write_text(nginx_conf(prefix, port, ports))
         process = await asyncio.create_subprocess_exec(
             nginx_binary(), "-p", f"{prefix}/", "-c", "nginx.conf", "-e", "stderr", stderr=asyncio.subprocess.DEVNULL
@@ -211,9 +208,9 @@ async def test_a_reload_loads_new_code_and_loses_no_request(replica: Replica) ->
 
 
 async def test_a_rolling_restart_behind_nginx_loses_no_request(
-    tmp_path: Path, gateway: Callable[[list[int]], Awaitable[int]]
+    tmp_path: Path, gateway: Callable[[list[int]], Awaitable[int]], new_port: NewPort
 ) -> None:
-    replicas = [Replica(tmp_path / name, free_port()) for name in ("one", "two")]
+    replicas = [Replica(tmp_path / name, new_port()) for name in ("one", "two")]
     await asyncio.gather(*(replica.start() for replica in replicas))
     try:
         port = await gateway([replica.port for replica in replicas])
@@ -256,11 +253,13 @@ async def test_a_killed_master_leaves_no_worker(replica: Replica) -> None:
     await until(lambda: not any(map(psutil.pid_exists, workers)), "no worker is left")
 
 
-async def test_metrics_of_a_predecessor_are_removed_at_start_but_not_at_a_reload(tmp_path: Path) -> None:
+async def test_metrics_of_a_predecessor_are_removed_at_start_but_not_at_a_reload(
+    tmp_path: Path, new_port: NewPort
+) -> None:
     metrics = tmp_path / "one" / "metrics"
     metrics.mkdir(parents=True)
     (metrics / "counter_1.db").touch()
-    replica = Replica(tmp_path / "one", free_port())
+    replica = Replica(tmp_path / "one", new_port())
     await replica.start()
     try:
         assert not (metrics / "counter_1.db").exists()

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from servicekit.tracing import export
 from servicekit.tracing.export import SpanQueue
 from servicekit.tracing.spans import Kind, Span
 
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 60.0
 GUNICORN_CONF = Path(__file__).parents[3] / "deploy" / "gunicorn.conf.py"
 
 
@@ -260,12 +260,13 @@ def create_app():
 
 
 async def test_each_worker_exports_for_itself_and_the_master_has_no_thread(
-    collector: TraceCollector, tmp_path: Path, unused_tcp_port: int
+    collector: TraceCollector, tmp_path: Path, new_port: Callable[[], int]
 ) -> None:
     (tmp_path / "tiny.py").write_text(TINY)
+    port = new_port()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gunicorn", "--config", str(GUNICORN_CONF)),
-        *("--bind", f"127.0.0.1:{unused_tcp_port}", "tiny:create_app()"),
+        *("--bind", f"127.0.0.1:{port}", "tiny:create_app()"),
         cwd=tmp_path,
         env={
             **os.environ,
@@ -282,10 +283,10 @@ async def test_each_worker_exports_for_itself_and_the_master_has_no_thread(
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while len({span.instance for span in collector.spans}) < 2:
-                await _ask(f"http://127.0.0.1:{unused_tcp_port}/parcels/1")
+                await _ask(f"http://127.0.0.1:{port}/parcels/1")
         assert psutil.Process(process.pid).num_threads() == 1
         last = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-        await _ask(f"http://127.0.0.1:{unused_tcp_port}/parcels/2", traceparent=last)
+        await _ask(f"http://127.0.0.1:{port}/parcels/2", traceparent=last)
     finally:
         process.send_signal(signal.SIGTERM)
         await process.wait()
