@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -16,9 +16,11 @@ from pydantic import SecretStr
 from pymongo.asynchronous.database import AsyncDatabase
 from uuid_utils.compat import uuid7
 
+from analytics_service import peers
 from analytics_service.app import create_app
 from analytics_service.check import differences
 from analytics_service.database import migrate
+from analytics_service.events import ledger
 from analytics_service.settings import Settings
 from servicekit.errors import ServiceUnavailable
 from servicekit.keyring import Keyring
@@ -149,6 +151,14 @@ def user_service(running_user_service: UserService) -> UserService:
     """The user service, in a good mood and with three users."""
     running_user_service.mood, running_user_service.users = "fine", 3
     return running_user_service
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine must pass neither for a user service that hangs nor for others who record the same."""
+    patient = replace(peers.COUNT_POLICY, deadline=60.0, attempt_timeout=60.0, connect_timeout=60.0)
+    monkeypatch.setattr(peers, "COUNT_POLICY", patient)
+    monkeypatch.setattr(ledger, "PATIENCE_SECONDS", 60.0)
 
 
 @pytest.fixture
