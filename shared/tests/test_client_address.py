@@ -56,7 +56,7 @@ class Names:
 
     async def asked_twice_more(self) -> None:
         """Wait until an answer that is set now has been used."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             enough = self.count + 2
             while self.count < enough:
                 await asyncio.sleep(0.001)

@@ -78,7 +78,7 @@ async def test_an_engine_holds_as_many_connections_and_no_more(postgres_url: str
         await holder.execution_options(isolation_level="AUTOCOMMIT")
         await holder.execute(text("SELECT pg_advisory_lock(1)"))
         waiting = [asyncio.create_task(wait_for_lock()) for _ in range(10)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await holder.scalar(asleep) < 3:
                 await asyncio.sleep(0.01)
         assert await holder.scalar(everybody) == 3

@@ -77,7 +77,7 @@ async def test_without_valkey_messages_are_still_executed_once_by_a_process_and_
         assert DEGRADED._value.get() == 1
     finally:
         await stores.start("valkey")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while DEGRADED._value.get():
             await asyncio.sleep(0.01)
 

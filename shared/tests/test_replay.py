@@ -36,7 +36,7 @@ async def _accepts(guard: ReplayGuard, nonce: str) -> bool:
 
 
 async def _until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.01)
 

@@ -183,7 +183,7 @@ async def test_keys_are_fetched_ahead_of_the_first_token_and_withdrawn_ones_forg
     user = UserService()
     keys = RemoteKeys(user.jwks)
     following = asyncio.create_task(keys.follow())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while user.asked < 2:
             await asyncio.sleep(0)
         user.away = True

@@ -251,7 +251,8 @@ async def test_hanging_server_times_out(transport: Transport) -> None:
         with pytest.raises(TimedOut):
             await transport.send(request_to(server.url + "/", timeout=0.05))
 
-        assert len(server.requests) == 1
+        # On a busy machine, the time may be up before the request has left; it is never sent again.
+        assert len(server.requests) <= 1
 
 
 async def test_server_that_stops_in_the_body_times_out(transport: Transport) -> None:

@@ -20,7 +20,7 @@ from servicekit.outbox import Delivers, Fact, FactStore, Outbox, RelayLimits, Ro
 from servicekit.outbox.mongo import COLLECTION_NAME, INDEXES, MongoFactStore
 from servicekit.outbox.postgres import PostgresFactStore, outbox_table
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 _names = (f"outbox_{number}" for number in count(1))
 

@@ -106,11 +106,11 @@ async def test_a_postponed_fact_is_due_when_its_pause_is_over_and_a_parked_one_n
     async def is_due() -> bool:
         return await world.own.due_subjects("here", ["thing.seen"], limit=9) == ["ann"]
 
-    await record(seen())
-    (claim,) = await world.own.lease_first("here", ["thing.seen"], ["ann"], limit=1, seconds=60)
-    await world.own.postpone(claim, seconds=0.3, error="answered 500", counted=True)
-    assert not await is_due()
-    await until(is_due, "the pause is over")
+    await record(seen(), seen("bob"))
+    for subject, pause in (("bob", 3_600.0), ("ann", 0.1)):
+        (claim,) = await world.own.lease_first("here", ["thing.seen"], [subject], limit=1, seconds=60)
+        await world.own.postpone(claim, seconds=pause, error="answered 500", counted=True)
+    await until(is_due, "the shorter pause is over, and the longer one is not")
     (claim,) = await world.own.lease_first("here", ["thing.seen"], ["ann"], limit=1, seconds=0)
     assert claim.failures == 1
     await world.own.park(claim, "answered 500")

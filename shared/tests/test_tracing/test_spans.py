@@ -98,16 +98,22 @@ async def test_a_failed_and_a_cancelled_statement_end_their_spans(
     postgres_url: str, request_span: Span, ended: list[Span]
 ) -> None:
     engine = postgres.create_engine(SecretStr(postgres_url), application="test", traced=True)
+    untraced = postgres.create_engine(SecretStr(postgres_url), application="test")
 
     async with engine.connect() as connection:
         await connection.execute(text("SELECT 1"))
     with pytest.raises(DBAPIError):
         async with engine.connect() as connection:
             await connection.execute(text("SELECT 1/0"))
-    with pytest.raises(TimeoutError):
-        async with engine.connect() as connection, asyncio.timeout(0.2):
-            await connection.execute(text("SELECT pg_sleep(60)"))
+    async with engine.connect() as connection, untraced.connect() as other:
+        asleep = asyncio.create_task(connection.execute(text("SELECT pg_sleep(60)")))
+        while not await other.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")):
+            await asyncio.sleep(0.01)
+        asleep.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asleep
     await engine.dispose()
+    await untraced.dispose()
 
     assert [span.attributes.get("error.type") for span in ended] == [None, "22012", "cancelled"]
     assert {span.parent_id for span in ended} == {request_span.span_id}
