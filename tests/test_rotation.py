@@ -40,8 +40,11 @@ class Load:
         async with httpx2.AsyncClient(base_url=self.url, headers=self.user.headers, timeout=20) as http:
             while not self.stopped:
                 answer = await http.get(STATS)
-                sealed = answer.status_code == 200 and answer.json()["user_count"] is not None
-                self._note("sealed call", sealed, answer.text)
+                stats = answer.json()
+                # Statistics do not wait long. A busy machine is late with some, for which no key is to blame.
+                late = stats.get("user_count_reason") == "the user service does not answer in time"
+                sealed = answer.status_code == 200 and (late or stats["user_count"] is not None)
+                self._note("late answer" if late else "sealed call", sealed, answer.text)
 
     async def log_in(self) -> None:
         """Log in and use the new token at once with both services; use the first token of all as well."""
@@ -85,6 +88,7 @@ async def under_load(running: Any, user: Any, *, logins: bool) -> AsyncIterator[
             load.stopped = True
     sys.stdout.write(f"\ncalls made: {dict(load.made)}, failed: {len(load.failed)}\n")
     assert load.failed == []
+    assert load.made["sealed call"] > 0
 
 
 class Command:
@@ -234,7 +238,7 @@ async def test_the_key_of_access_tokens_changes_and_nobody_is_signed_out(
     assert await published(gateway) == {old, new}
 
     (directory / f"{old}.retire-after").write_text("2026-01-01T00:00:00+00:00")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await published(gateway) != {new}:
             await asyncio.sleep(0.1)
 

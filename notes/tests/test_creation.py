@@ -111,7 +111,7 @@ async def test_a_note_is_told_to_analytics_once(user: Any, others: Any, database
     note = (await until_created(user, "k")).json()
     await until_created(user, "k")
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await database["outbox"].count_documents({}):
             await asyncio.sleep(0.02)
 

@@ -115,7 +115,7 @@ async def test_a_login_waits_for_a_change_of_its_account_and_heeds_it(user: Any,
     async with database.begin() as change:
         await change.execute(text("UPDATE users SET role = 'admin' WHERE id = :id"), {"id": ada.id})
         login = asyncio.create_task(user.log_in(ada.username))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not login.done() and not await _somebody_waits_for_a_lock(database):
                 await asyncio.sleep(0.01)
 
