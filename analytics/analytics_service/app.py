@@ -51,6 +51,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
         checks={"mongo": Check(lambda: mongo.ping(database))},
         unavailable=mongo.UNAVAILABLE,
     )
+    mongo.answer_while_it_starts(app)
     state = app.state
     state.clock = clock
     state.record_events = RecordEvents(ledger, Labels(database, FACTS), clock)

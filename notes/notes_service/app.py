@@ -62,6 +62,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
         checks={"mongo": Check(lambda: mongo.ping(database))},
         unavailable=mongo.UNAVAILABLE,
     )
+    mongo.answer_while_it_starts(app)
     state = app.state
     state.note_actions = NoteActions(
         Ledger(MongoIdempotency(database), notes, outbox, owners), notes, AssetsService(kit.dispatcher), clock

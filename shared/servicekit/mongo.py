@@ -10,9 +10,18 @@ from loguru import logger
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import ConnectionFailure, ExecutionTimeout, WaitQueueTimeoutError, WTimeoutError
+from pymongo.errors import (
+    ConnectionFailure,
+    ExecutionTimeout,
+    OperationFailure,
+    WaitQueueTimeoutError,
+    WTimeoutError,
+)
 from pymongo.read_concern import ReadConcern
+from starlette.applications import Starlette
+from starlette.requests import Request
 
+from servicekit.errors import ProblemResponse, ServiceUnavailable
 from servicekit.tracing.commands import CommandSpans
 
 Document = dict[str, Any]
@@ -24,6 +33,9 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
     WaitQueueTimeoutError,
     WTimeoutError,
 )
+
+# A server that has just started, and does not have the keys yet that sign the cluster's time.
+_KEY_NOT_FOUND = 211
 
 POOL_SIZE = 50
 # Longer than a fail-over with tuned elections (1–2 s), shorter than the gateway's patience.
@@ -65,6 +77,21 @@ def database(client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
         write_concern=WriteConcern("majority", wtimeout=SELECTION_MILLISECONDS),
         read_concern=ReadConcern("majority"),
     )
+
+
+def answer_while_it_starts(app: Starlette) -> None:
+    """Let the application answer 503 while a server that has just started cannot serve; other failures stay failures.
+
+    The driver takes them all for one kind of error, and says of this one that no repetition helps.
+    """
+    app.add_exception_handler(OperationFailure, _unavailable_if_starting)
+
+
+async def _unavailable_if_starting(request: Request, error: Exception) -> Any:
+    if not isinstance(error, OperationFailure) or error.code != _KEY_NOT_FOUND:
+        raise error
+    logger.error("a store is away: MongoDB has just started")
+    return ProblemResponse(ServiceUnavailable(), instance=request.url.path)
 
 
 async def ping(db: AsyncDatabase[Document]) -> None:

@@ -1,0 +1,48 @@
+"""What clients are told of a MongoDB that fails."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+from fastapi import APIRouter, FastAPI
+from pydantic import SecretStr
+from pymongo.errors import OperationFailure
+
+from servicekit import mongo
+from servicekit.app import build_app
+from servicekit.settings import ServiceSettings
+
+
+@asynccontextmanager
+async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize(("code", "status"), [(211, 503), (13, 500)], ids=["has just started", "any other failure"])
+async def test_a_server_that_has_just_started_is_away_and_any_other_failure_is_one(code: int, status: int) -> None:
+    router = APIRouter()
+
+    @router.get("/broken")
+    async def broken() -> None:
+        raise OperationFailure("said by the server", code)
+
+    settings = ServiceSettings(
+        service_name="parcels",
+        valkey_url=SecretStr("redis://127.0.0.1:1/0"),
+        service_keys_dir=Path(),
+        fingerprint_secret=SecretStr("f" * 32),
+    )
+    app = build_app(
+        settings, title="Parcels", lifespan=_lifespan, routers=[router], checks={}, unavailable=mongo.UNAVAILABLE
+    )
+    mongo.answer_while_it_starts(app)
+
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://parcels") as http:
+        answer = await http.get("/broken")
+
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers.get("Retry-After") == ("1" if status == 503 else None)
+    assert "said by the server" not in answer.text
