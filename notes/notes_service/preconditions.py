@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from fastapi import Depends, Header
+from pydantic import WithJsonSchema
 
 from servicekit.errors import PreconditionFailed, PreconditionRequired
 
@@ -75,9 +76,14 @@ def _tags(text: str) -> list[str]:
     return _TAG.findall(text) if _LIST.fullmatch(text) else []
 
 
+# Header lines of one name are one list (RFC 9110, section 5.3), which clients send as one text.
+_ONE_TEXT: Final = WithJsonSchema({"type": "string", "examples": ['"7-2"']})
+
+
 async def _if_match(
     values: Annotated[
         list[str] | None,
+        _ONE_TEXT,
         Header(alias="If-Match", description="The ETag of the version that is changed, or `*`. Required: 428 without."),
     ] = None,
 ) -> IfMatch | None:
@@ -87,6 +93,7 @@ async def _if_match(
 async def _if_none_match(
     values: Annotated[
         list[str] | None,
+        _ONE_TEXT,
         Header(alias="If-None-Match", description="The ETag that you have: 304 when it is still current."),
     ] = None,
 ) -> Sequence[str]:

@@ -76,6 +76,8 @@ async def test_the_documentation_names_what_clients_need(notes: Any) -> None:
         "/api/v1/notes/public/{slug}": {"get"},
     }
     for method in ("put", "patch", "delete"):
-        headers = {item["name"] for item in schema["paths"]["/api/v1/notes/{note_id}"][method]["parameters"]}
-        assert "If-Match" in headers
+        operation = schema["paths"]["/api/v1/notes/{note_id}"][method]
+        headers = {item["name"]: item["schema"]["type"] for item in operation["parameters"]}
+        assert headers["If-Match"] == "string"
+        assert {"401", "404", "412", "422", "428"} < operation["responses"].keys()
     assert schema["paths"]["/internal/facts"]["post"]["x-service-policy"] == {"mode": "sealed", "callers": ["user"]}
