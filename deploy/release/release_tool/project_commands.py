@@ -8,6 +8,7 @@ from release_tool.bring_up import build, kept_scales, up
 from release_tool.deployment import Deployment, acl_changed
 from release_tool.errors import Interrupted, Refused
 from release_tool.images import revision
+from release_tool.ports import refuse_taken
 from release_tool.secret_files import issues_tokens
 from release_tool.stack import Stack
 from release_tool.traffic import GATEWAY, Traffic, address
@@ -17,9 +18,11 @@ def bring_up(deployment: Deployment) -> None:
     """Make secrets, build images, start everything, and print `ready` with the address."""
     with deployment.alone("start"):
         stack, console = deployment.stack, deployment.console
-        running = bool(stack.containers(GATEWAY))
-        if running:
+        gateways = stack.containers(GATEWAY)
+        if gateways:
             deployment.refuse_during_release("start again")
+        if not any(gateway.running for gateway in gateways):
+            refuse_taken(stack.configuration["services"][GATEWAY]["ports"])
         written = deployment.write_secrets()
         valkey = stack.containers("valkey") if acl_changed(written) else []
         build(stack, console, revision(deployment.root), live=sys.stdout.isatty())

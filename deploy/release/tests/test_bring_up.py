@@ -1,6 +1,7 @@
 """Bringing a project up: what is kept, what is shown, and where its gateway is."""
 
 import json
+import socket
 
 import pytest
 
@@ -9,7 +10,8 @@ from release_tool.bring_up import kept_scales
 from release_tool.console import Console
 from release_tool.deployment import Deployment
 from release_tool.errors import Refused
-from release_tool.project_commands import show_logs
+from release_tool.ports import refuse_taken
+from release_tool.project_commands import bring_up, show_logs
 from release_tool.stack import Container
 from release_tool.traffic import address
 
@@ -72,6 +74,24 @@ def test_the_board_tells_each_change_once_and_forgets_what_is_gone(capsys):
     assert shown[:3] == [["a", "starting"], ["b", "healthy"], ["a", "healthy"]]
     assert shown[3] == ["state", "seconds"]
     assert len(shown) == 5
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", None, "::1"])
+def test_a_port_that_another_program_has_is_refused_before_anything_is_built(deployment, engine, host):
+    family, wildcard = (socket.AF_INET6, "::1") if host == "::1" else (socket.AF_INET, "127.0.0.1")
+    engine.containers.clear()
+    with socket.socket(family) as taken:
+        taken.bind((wildcard, 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        gateway = deployment.stack.configuration["services"]["gateway"]
+        gateway["ports"] = [{"host_ip": host, "published": str(number)}]
+
+        with pytest.raises(Refused, match=rf"another program listens on .*:{number}; .* GATEWAY_PORT="):
+            bring_up(deployment)
+
+    assert not [words for words in engine.commands if "build" in words]
+    refuse_taken(gateway["ports"])
 
 
 @pytest.mark.parametrize(
