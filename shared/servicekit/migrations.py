@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 from loguru import logger
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from servicekit.settings import SecretFiles
+from servicekit.settings import EnvironmentSettings
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -43,23 +42,10 @@ class MigrationError(Exception):
     """The migrations of a service cannot be run; the message says what to do."""
 
 
-class DatabaseSettings(BaseSettings):
+class DatabaseSettings(EnvironmentSettings):
     """What a job needs that only talks to the database: `DATABASE_URL`, or the file that `DATABASE_URL_FILE` names."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
-
     database_url: SecretStr
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, SecretFiles(settings_cls)
 
 
 async def migrate(folder: Path, url: SecretStr) -> bool:

@@ -11,35 +11,21 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pymongo import IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import CollectionInvalid, OperationFailure
 
 from servicekit import mongo
 from servicekit.mongo import Document
-from servicekit.settings import SecretFiles
+from servicekit.settings import EnvironmentSettings
 
 _NAMESPACE_EXISTS: Final = 48
 
 
-class DatabaseSettings(BaseSettings):
+class DatabaseSettings(EnvironmentSettings):
     """What a job needs that only talks to the database: `MONGO_URL`, or the file that `MONGO_URL_FILE` names."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
-
     mongo_url: SecretStr
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, SecretFiles(settings_cls)
 
 
 async def create_collections(

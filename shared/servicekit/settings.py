@@ -42,10 +42,25 @@ class SecretFiles(PydanticBaseSettingsSource):
         return {name: value for name, value in values.items() if value is not None}
 
 
-class ServiceSettings(BaseSettings):
-    """What the kit needs to know. A service derives its own settings and adds its store's address."""
+class EnvironmentSettings(BaseSettings):
+    """Frozen settings from the environment and from the files that it names."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
+
+class ServiceSettings(EnvironmentSettings):
+    """What the kit needs to know. A service derives its own settings and adds its store's address."""
 
     service_name: str
     environment: Literal["development", "production"] = "production"
@@ -98,17 +113,6 @@ class ServiceSettings(BaseSettings):
                 if isinstance(value, SecretStr) and _is_placeholder(value.get_secret_value()):
                     raise ValueError(f"{name.upper()} still holds a placeholder; set a secret of your own")
         return self
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, SecretFiles(settings_cls)
 
 
 class PostgresSettings(ServiceSettings):
