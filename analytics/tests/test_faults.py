@@ -193,8 +193,13 @@ async def test_requests_wait_for_a_primary_that_comes_back_or_are_told_to_try_ag
     async with asyncio.TaskGroup() as group:
         sending = [group.create_task(ingest(number)) for number in range(4)]
         await more(8)
+        server = stores.supervisor.children["mongo-1"]
+        killed = server.pid
         stores.supervisor.kill("mongo-1")
-        await stores.supervisor.children["mongo-1"].wait_ready()
+        # It counts as ready until its end was noticed.
+        while server.pid == killed:
+            await server.next_change()
+        await server.wait_ready()
         await more(8)
         away.set()
     accepted = sum(task.result() for task in sending)

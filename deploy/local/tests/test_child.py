@@ -81,6 +81,8 @@ async def test_a_child_that_dies_before_it_was_ready_gets_further_tries(supervis
 
 async def test_a_child_that_never_becomes_ready_is_given_up_with_the_end_of_its_log(supervisor, make_spec, monkeypatch):
     monkeypatch.setattr("local_platform.child.FIRST_PAUSE_SECONDS", 0.001)
+    # On a busy machine so many tries may last for long, which is a reason of its own.
+    monkeypatch.setattr("local_platform.child.GIVE_UP_AFTER_SECONDS", 600.0)
     child = supervisor.add(make_spec(code="import sys; print('the reason'); sys.exit(7)"))
     with pytest.raises(ChildFailed, match=r"exited with status 7\n  \| the reason\n"):
         await child.wait_ready()
