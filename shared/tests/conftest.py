@@ -1,7 +1,7 @@
 """A small service whose routes take sealed requests, in as many replicas as a test wants."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import httpx2
 import pytest
 from fastapi import APIRouter, FastAPI, Header, Request, Response
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict
 from starlette.middleware import Middleware
 
 from servicekit import context, errors
@@ -20,8 +20,9 @@ from servicekit.policy import CallerService, OptionalCallerService, install_poli
 from servicekit.receiver import SealedReceiver
 from servicekit.replay import NonceStore, ReplayGuard
 from servicekit.sealed_wire import MAX_SEALED_BYTES
-from servicekit.settings import ServiceSettings
 from servicekit.testing.sealed import MemoryNonces, SealedPeer, make_keyrings
+from servicekit.testing.serving import nothing_to_do
+from servicekit.testing.settings import unconnected_settings
 
 PATH = "/api/v1/parcels"
 
@@ -105,20 +106,6 @@ def _routes(executed: list[str]) -> APIRouter:
     return router
 
 
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    yield
-
-
-def _settings() -> ServiceSettings:
-    return ServiceSettings(
-        service_name="analytics",
-        valkey_url=SecretStr("redis://127.0.0.1:1/0"),
-        service_keys_dir=Path(),
-        fingerprint_secret=SecretStr("f" * 32),
-    )
-
-
 MakeReplica = Callable[..., Replica]
 MakePeer = Callable[..., SealedPeer]
 
@@ -142,9 +129,9 @@ async def make_replica(keyrings: dict[str, Keyring]) -> AsyncIterator[MakeReplic
             guard = ReplayGuard(nonces or MemoryNonces())
             executed: list[str] = []
             app = build_app(
-                _settings(),
+                unconnected_settings("analytics"),
                 title="Parcels",
-                lifespan=_lifespan,
+                lifespan=nothing_to_do,
                 routers=[_routes(executed)],
                 checks={},
                 receiver=Middleware(

@@ -3,24 +3,23 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from loguru import logger
 from prometheus_client import generate_latest
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict
 
 from servicekit import context, errors
 from servicekit.app import build_app
 from servicekit.bounded_route import bounded_route
 from servicekit.health import Check
-from servicekit.settings import ServiceSettings
+from servicekit.testing.serving import nothing_to_do
+from servicekit.testing.settings import unconnected_settings
 
 
 class Parcel(BaseModel):
@@ -77,20 +76,6 @@ def _routes() -> APIRouter:
     return router
 
 
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    yield
-
-
-def _settings() -> ServiceSettings:
-    return ServiceSettings(
-        service_name="parcels",
-        valkey_url=SecretStr("redis://127.0.0.1:1/0"),
-        service_keys_dir=Path(),
-        fingerprint_secret=SecretStr("f" * 32),
-    )
-
-
 async def _fail() -> None:
     raise ConnectionError
 
@@ -101,9 +86,9 @@ async def _succeed() -> None:
 
 def _client(**checks: Check) -> httpx2.AsyncClient:
     app = build_app(
-        _settings(),
+        unconnected_settings("parcels"),
         title="Parcels",
-        lifespan=_lifespan,
+        lifespan=nothing_to_do,
         routers=[_routes()],
         checks=checks,
         unavailable=[StoreGone],
@@ -277,7 +262,9 @@ async def test_a_client_that_leaves_within_its_request_is_no_failure_of_the_serv
     async def create(parcel: Parcel) -> Parcel:
         return parcel
 
-    app = build_app(_settings(), title="Parcels", lifespan=_lifespan, routers=[router], checks={})
+    app = build_app(
+        unconnected_settings("parcels"), title="Parcels", lifespan=nothing_to_do, routers=[router], checks={}
+    )
     lines, sent = [], []
     sink = logger.add(lambda line: lines.append(str(line)), level="WARNING")
     parts = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
@@ -305,7 +292,9 @@ async def test_the_route_of_a_typed_path_parameter_is_told_without_its_type() ->
     async def read(crate_id: UUID) -> UUID:
         return crate_id
 
-    app = build_app(_settings(), title="Crates", lifespan=_lifespan, routers=[router], checks={})
+    app = build_app(
+        unconnected_settings("parcels"), title="Crates", lifespan=nothing_to_do, routers=[router], checks={}
+    )
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://crates") as http:
         assert (await http.get(f"/crates/{uuid4()}")).status_code == 200
 
@@ -313,8 +302,8 @@ async def test_the_route_of_a_typed_path_parameter_is_told_without_its_type() ->
 
 
 async def test_the_gateway_may_be_given_by_its_name() -> None:
-    settings = _settings().model_copy(update={"gateway_networks": ("localhost",)})
-    app = build_app(settings, title="Parcels", lifespan=_lifespan, routers=[], checks={})
+    settings = unconnected_settings("parcels").model_copy(update={"gateway_networks": ("localhost",)})
+    app = build_app(settings, title="Parcels", lifespan=nothing_to_do, routers=[], checks={})
 
     async with app.router.lifespan_context(app):
         assert ip_address("127.0.0.1") in app.state.gateway

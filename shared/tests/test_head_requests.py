@@ -1,23 +1,15 @@
 """HEAD of routes that have GET only."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx2
 import pytest
 from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import generate_latest
-from pydantic import SecretStr
 
 from servicekit.app import build_app
-from servicekit.settings import ServiceSettings
-from servicekit.testing.serving import listening
-
-
-@asynccontextmanager
-async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    yield
+from servicekit.testing.serving import listening, nothing_to_do
+from servicekit.testing.settings import unconnected_settings
 
 
 def _app() -> FastAPI:
@@ -38,13 +30,8 @@ def _app() -> FastAPI:
     @router.get("/own")
     async def own() -> None: ...
 
-    settings = ServiceSettings(
-        service_name="crates",
-        valkey_url=SecretStr("redis://127.0.0.1:1/0"),
-        service_keys_dir=Path(),
-        fingerprint_secret=SecretStr("f" * 32),
-    )
-    return build_app(settings, title="Crates", lifespan=_lifespan, routers=[router], checks={})
+    settings = unconnected_settings("crates")
+    return build_app(settings, title="Crates", lifespan=nothing_to_do, routers=[router], checks={})
 
 
 @pytest.fixture

@@ -1,23 +1,14 @@
 """What clients are told of a MongoDB that fails."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-
 import httpx2
 import pytest
-from fastapi import APIRouter, FastAPI
-from pydantic import SecretStr
+from fastapi import APIRouter
 from pymongo.errors import OperationFailure
 
 from servicekit import mongo
 from servicekit.app import build_app
-from servicekit.settings import ServiceSettings
-
-
-@asynccontextmanager
-async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    yield
+from servicekit.testing.serving import nothing_to_do
+from servicekit.testing.settings import unconnected_settings
 
 
 @pytest.mark.parametrize(("code", "status"), [(211, 503), (13, 500)], ids=["has just started", "any other failure"])
@@ -28,14 +19,9 @@ async def test_a_server_that_has_just_started_is_away_and_any_other_failure_is_o
     async def broken() -> None:
         raise OperationFailure("said by the server", code)
 
-    settings = ServiceSettings(
-        service_name="parcels",
-        valkey_url=SecretStr("redis://127.0.0.1:1/0"),
-        service_keys_dir=Path(),
-        fingerprint_secret=SecretStr("f" * 32),
-    )
+    settings = unconnected_settings("parcels")
     app = build_app(
-        settings, title="Parcels", lifespan=_lifespan, routers=[router], checks={}, unavailable=mongo.UNAVAILABLE
+        settings, title="Parcels", lifespan=nothing_to_do, routers=[router], checks={}, unavailable=mongo.UNAVAILABLE
     )
     mongo.answer_while_it_starts(app)
 

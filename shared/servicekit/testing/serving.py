@@ -21,6 +21,12 @@ GRACE_SECONDS = 5
 
 
 @asynccontextmanager
+async def nothing_to_do(_app: FastAPI) -> AsyncIterator[None]:
+    """The lifespan of an application that has nothing to open or to close."""
+    yield
+
+
+@asynccontextmanager
 async def in_process(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
     """Enter the application's lifespan and give a client of it. Bodies are buffered: streaming needs `listening`."""
     async with (

@@ -22,6 +22,17 @@ def common_settings(name: str, valkey_url: str, keys: Path) -> dict[str, Any]:
     }
 
 
+def unconnected_settings(name: str, **more: Any) -> ServiceSettings:
+    """Return the settings of a service in production that reaches no store and holds no keys."""
+    needed = {
+        "service_name": name,
+        "valkey_url": SecretStr("redis://127.0.0.1:1/0"),
+        "service_keys_dir": Path(),
+        "fingerprint_secret": SecretStr("f" * 32),
+    }
+    return ServiceSettings(**{**needed, **more})
+
+
 def as_environment(settings: ServiceSettings) -> dict[str, str]:
     """Return the environment in which another process reads the same settings."""
     return {name.upper(): _as_text(getattr(settings, name)) for name in sorted(settings.model_fields_set)}

@@ -8,7 +8,6 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import FastAPI
-from pydantic import SecretStr
 from starlette.middleware import Middleware
 
 from servicekit import context
@@ -31,8 +30,9 @@ from servicekit.policy import install_policies
 from servicekit.receiver import SealedReceiver
 from servicekit.replay import ReplayGuard
 from servicekit.sealer import MessageSealer
-from servicekit.settings import ServiceSettings
 from servicekit.testing.sealed import MemoryNonces, make_keyrings
+from servicekit.testing.serving import nothing_to_do
+from servicekit.testing.settings import unconnected_settings
 
 TO_NOTES = Route("notes")
 
@@ -66,16 +66,11 @@ def keyrings(tmp_path: Path) -> dict[str, Keyring]:
 @pytest.fixture
 async def app(notes: Notes, keyrings: dict[str, Keyring]) -> AsyncIterator[FastAPI]:
     replays = ReplayGuard(MemoryNonces())
-    settings = ServiceSettings(
-        service_name="notes",
-        valkey_url=SecretStr("redis://127.0.0.1:1/0"),
-        service_keys_dir=Path(),
-        fingerprint_secret=SecretStr("f" * 32),
-    )
+    settings = unconnected_settings("notes")
     app = build_app(
         settings,
         title="Notes",
-        lifespan=_lifespan,
+        lifespan=nothing_to_do,
         routers=[facts_router({"user.deleted": notes.erase}, callers=("user",))],
         checks={},
         receiver=Middleware(
@@ -85,11 +80,6 @@ async def app(notes: Notes, keyrings: dict[str, Keyring]) -> AsyncIterator[FastA
     install_policies(app)
     yield app
     await replays.aclose()
-
-
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    yield
 
 
 @asynccontextmanager

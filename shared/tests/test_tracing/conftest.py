@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -25,6 +24,7 @@ from servicekit.settings import ServiceSettings
 from servicekit.testing.collector import TraceCollector
 from servicekit.testing.sealed import MemoryNonces
 from servicekit.testing.serving import listening
+from servicekit.testing.settings import unconnected_settings
 
 SECRET = "hunter2"
 
@@ -70,11 +70,8 @@ async def make_world(
             world = World(httpx2.AsyncClient(), collector)
             stack.push_async_callback(world.http.aclose)
             settings = {
-                name: ServiceSettings(
-                    service_name=name,
-                    valkey_url=SecretStr("redis://127.0.0.1:1/0"),
-                    service_keys_dir=Path(),
-                    fingerprint_secret=SecretStr("f" * 32),
+                name: unconnected_settings(
+                    name,
                     otel_exporter_otlp_endpoint=HttpUrl(collector.url),
                     otel_traces_sampler_arg=sampler,
                 )

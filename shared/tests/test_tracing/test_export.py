@@ -17,11 +17,12 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from loguru import logger
 from prometheus_client import REGISTRY
-from pydantic import HttpUrl, SecretStr, ValidationError
+from pydantic import HttpUrl, ValidationError
 
 from servicekit.app import build_app
 from servicekit.settings import ServiceSettings
 from servicekit.testing.collector import TraceCollector
+from servicekit.testing.settings import unconnected_settings
 from servicekit.testing.wire_server import Behaviour, answering, closing, hanging, reply
 from servicekit.tracing import export
 from servicekit.tracing.export import SpanQueue
@@ -46,11 +47,8 @@ def _kept_lines() -> Iterator[list[str]]:
 
 
 def _settings(url: str) -> ServiceSettings:
-    return ServiceSettings(
-        service_name="parcels",
-        valkey_url=SecretStr("redis://127.0.0.1:1/0"),
-        service_keys_dir=Path(),
-        fingerprint_secret=SecretStr("f" * 32),
+    return unconnected_settings(
+        "parcels",
         otel_exporter_otlp_endpoint=HttpUrl(url),
     )
 
