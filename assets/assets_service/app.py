@@ -8,7 +8,6 @@ from fastapi import FastAPI
 
 from assets_service.content.routes import router as content_routes
 from assets_service.content.sending import ContentSender
-from assets_service.database import sessions_of
 from assets_service.erasure.actions import USER_DELETED, Erasure
 from assets_service.links.routes import router as link_routes
 from assets_service.links.signatures import LinkSigner
@@ -34,6 +33,7 @@ from servicekit.clock import Clock, utc_now
 from servicekit.health import Check
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.kit import ServiceKit
+from servicekit.models import sessions_of
 from servicekit.outbox import Outbox, SealedDelivery, facts_router
 from servicekit.outbox.postgres import PostgresFactStore
 

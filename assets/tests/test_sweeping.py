@@ -12,7 +12,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
-from assets_service.database import sessions_of
 from assets_service.migrate import run
 from assets_service.settings import MigrationSettings
 from assets_service.storage.interface import StoreAway, WrongStore, shard_of
@@ -20,6 +19,7 @@ from assets_service.storage.opening import open_store
 from assets_service.sweeping.comparison import Comparison
 from assets_service.sweeping.leftovers import LeftoverRemoval
 from assets_service.sweeping.store import PostgresLeftovers
+from servicekit.models import sessions_of
 
 API = "/api/v1/assets"
 SETTLED = timedelta(hours=1)

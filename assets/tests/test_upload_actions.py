@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from assets_service.database import sessions_of
 from assets_service.models import IDEMPOTENCY_KEYS, OUTBOX
 from assets_service.peers import FACTS
 from assets_service.records.schemas import AssetOut
@@ -19,6 +18,7 @@ from assets_service.uploads.store import PostgresUploads, UploadTooSlow
 from servicekit.clock import utc_now
 from servicekit.idempotency import Answer, Attempt
 from servicekit.idempotency.postgres import PostgresIdempotency
+from servicekit.models import sessions_of
 from servicekit.outbox import Outbox
 from servicekit.outbox.postgres import PostgresFactStore
 

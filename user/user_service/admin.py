@@ -17,12 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from servicekit.clock import utc_now
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.migrations import DatabaseSettings
+from servicekit.models import sessions_of
 from servicekit.outbox import Fact
 from servicekit.postgres import create_engine
 from user_service.accounts.actions import AccountNotFound, RoleActions
 from user_service.accounts.rules import Role
 from user_service.accounts.store import PostgresAccounts
-from user_service.database import sessions_of
 from user_service.models import IDEMPOTENCY_KEYS
 
 

@@ -13,13 +13,13 @@ from servicekit.failure_limits import FailureLimits
 from servicekit.health import Check
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.kit import ServiceKit
+from servicekit.models import sessions_of
 from servicekit.outbox import Outbox, SealedDelivery
 from servicekit.outbox.postgres import PostgresFactStore
 from user_service.accounts.actions import AccountActions, RoleActions
 from user_service.accounts.queries import AccountQueries
 from user_service.accounts.routes import router as account_routes
 from user_service.accounts.store import PostgresAccounts
-from user_service.database import sessions_of
 from user_service.logins.actions import LoginActions
 from user_service.logins.routes import router as login_routes
 from user_service.logins.store import PostgresLogins

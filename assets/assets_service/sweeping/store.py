@@ -9,8 +9,8 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from assets_service.database import Sessions
 from assets_service.records.tables import Asset, LooseObject, Usage
+from servicekit.models import Sessions
 
 # Of an advisory lock: one process compares rows with bytes at a time. Each database has locks of its own.
 _LOCK: Final = int.from_bytes(b"compare")

@@ -7,7 +7,6 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from assets_service.database import Sessions
 from assets_service.records.schemas import AssetOut
 from assets_service.records.tables import Asset, LooseObject, Usage
 from assets_service.storage.interface import shard_of
@@ -15,6 +14,7 @@ from assets_service.uploads.actions import QuotaExceeded, Transaction
 from servicekit.errors import ServiceUnavailable
 from servicekit.idempotency import Answer, Attempt
 from servicekit.idempotency.postgres import PostgresIdempotency
+from servicekit.models import Sessions
 from servicekit.outbox import Fact, Outbox
 from servicekit.tokens import InvalidToken
 

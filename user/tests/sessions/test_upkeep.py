@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from user_service.database import sessions_of
+from servicekit.models import sessions_of
 from user_service.sessions.upkeep import Upkeep
 
 API = "/api/v1/users"

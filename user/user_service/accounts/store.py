@@ -13,12 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from servicekit.idempotency import Answer, Attempt
 from servicekit.idempotency.postgres import PostgresIdempotency
+from servicekit.models import Sessions
 from servicekit.outbox import Fact
 from user_service.accounts.actions import AccountTaken, AccountTransaction, NewAccount
 from user_service.accounts.rules import Role, email_key, username_key
 from user_service.accounts.schemas import Account, ProfileChange
 from user_service.accounts.tables import User, users_read, users_read_totals
-from user_service.database import Sessions
 from user_service.sessions.store import end_sessions
 from user_service.sessions.tables import UserSession
 

@@ -9,7 +9,8 @@ from loguru import logger
 from sqlalchemy import ColumnElement, delete, select, tuple_
 
 from servicekit.clock import Clock
-from user_service.database import Base, Sessions
+from servicekit.models import Sessions
+from user_service.database import Base
 from user_service.logins.rules import ADDRESS_KEPT
 from user_service.logins.tables import LoginAddress
 from user_service.sessions.rules import IDLE
