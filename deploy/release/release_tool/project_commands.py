@@ -9,7 +9,7 @@ from release_tool.deployment import Deployment, acl_changed
 from release_tool.errors import Interrupted, Refused
 from release_tool.images import revision
 from release_tool.ports import refuse_taken
-from release_tool.secret_files import issues_tokens
+from release_tool.secret_files import OPENED_BY, issues_tokens
 from release_tool.stack import Stack
 from release_tool.traffic import GATEWAY, Traffic, address
 
@@ -23,6 +23,7 @@ def bring_up(deployment: Deployment) -> None:
             deployment.refuse_during_release("start again")
         if not any(gateway.running for gateway in gateways):
             refuse_taken(stack.configuration["services"][GATEWAY]["ports"])
+        _refuse_data_that_would_not_open(deployment, stack)
         written = deployment.write_secrets()
         valkey = stack.containers("valkey") if acl_changed(written) else []
         build(stack, console, revision(deployment.root), live=sys.stdout.isatty())
@@ -72,6 +73,18 @@ def make_admin(deployment: Deployment, username: str) -> None:
     deployment.stack.only(accounts.name)
     words = ("exec", "-T", accounts.name, "python", "-m", f"{accounts.package}.admin", username)
     deployment.stack.compose(*words, shown=True)
+
+
+def _refuse_data_that_would_not_open(deployment: Deployment, stack: Stack) -> None:
+    """Raise `Refused` when the data of an earlier start are there and their secrets are not: new ones would not fit."""
+    for volume, secret in OPENED_BY.items():
+        file = deployment.secrets_directory / secret
+        if not file.exists() and (found := stack.volume(volume)):
+            target = "prod-down" if deployment.environment == "production" else "down"
+            raise Refused(
+                f"the volume {found} holds data, and {file} is missing, which opens them; "
+                f"put the secrets back, or remove the data: make {target} VOLUMES=1"
+            )
 
 
 def _command(stack: Stack, tool: str) -> Sequence[str]:

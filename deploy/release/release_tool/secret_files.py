@@ -23,6 +23,9 @@ ACL_FILE = "valkey/users.acl"
 # Certificate and key that are put here switch TLS on.
 TLS_DIRECTORY = "tls"
 
+# What opens the data in a volume: the password that its server took when it made them.
+OPENED_BY = {"postgres": "postgres/superuser_password", "mongo-1": "mongo/root_password"}
+
 _MONGO_NODES = {"production": ("mongo-1", "mongo-2", "mongo-3"), "development": ("mongo-1",)}
 # Whoever publishes signing keys issues tokens, and tells which sessions ended.
 _JWKS_PATH = "/.well-known/jwks.json"

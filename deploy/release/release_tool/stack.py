@@ -99,6 +99,12 @@ class Stack:
             again = self.docker("ps", "--all", "--quiet", "--no-trunc", *self._filters()).split()
             return self.docker("inspect", "--type", "container", *again) if again else "[]"
 
+    def volume(self, name: str) -> str | None:
+        """Return docker's name of one of the project's volumes, None when it was not made yet."""
+        label = "label=com.docker.compose"
+        filters = ("--filter", f"{label}.project={self.project}", "--filter", f"{label}.volume={name}")
+        return next(iter(self.docker("volume", "ls", "--quiet", *filters).split()), None)
+
     def only(self, service: str) -> Container:
         """Return the running container of a service that has one. Raises `Refused`."""
         running = [container for container in self.containers(service) if container.running]

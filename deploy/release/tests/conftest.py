@@ -36,6 +36,7 @@ class FakeEngine:
     tags: dict[str, str] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
     sick_images: set[str] = field(default_factory=set)
+    volumes: set[str] = field(default_factory=set)
     log: Callable[["FakeEngine"], list[dict[str, Any]]] = lambda _engine: []
     migration_fails: bool = False
     before: Callable[[tuple[str, ...]], None] = lambda _words: None
@@ -95,6 +96,10 @@ class FakeEngine:
 
     def _inspect(self, *words: str) -> str:
         return json.dumps([self.containers[word] for word in words if word in self.containers])
+
+    def _volume(self, *words: str) -> str:
+        name = words[-1].removeprefix("label=com.docker.compose.volume=")
+        return f"baseplate_{name}\n" if name in self.volumes else ""
 
     def _image(self, *words: str) -> str:
         if words[-2] == "{{.Created}}":

@@ -76,6 +76,17 @@ def test_the_board_tells_each_change_once_and_forgets_what_is_gone(capsys):
     assert len(shown) == 5
 
 
+@pytest.mark.parametrize("volume", ["postgres", "mongo-1"])
+def test_data_whose_secrets_are_gone_are_not_given_new_ones(deployment, engine, root, volume):
+    engine.volumes = {volume}
+
+    with pytest.raises(Refused, match=rf"baseplate_{volume} holds data.*make prod-down VOLUMES=1"):
+        bring_up(deployment)
+
+    assert not list((root / ".secrets/production").glob("*/*"))
+    assert not [words for words in engine.commands if "build" in words]
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", None, "::1"])
 def test_a_port_that_another_program_has_is_refused_before_anything_is_built(deployment, engine, host):
     family, wildcard = (socket.AF_INET6, "::1") if host == "::1" else (socket.AF_INET, "127.0.0.1")
