@@ -8,6 +8,7 @@ import pytest
 from servicekit.testing.wire_server import answering, closing, hanging, reply
 
 HOST = b"Host: gateway.test\r\n"
+MIB = 1024 * 1024
 
 
 @pytest.mark.parametrize(
@@ -19,9 +20,13 @@ HOST = b"Host: gateway.test\r\n"
         (400, b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
         (400, b"GET relative HTTP/1.1\r\n" + HOST + b"\r\n"),
         (400, b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length: many\r\n\r\n"),
+        (400, b"GET /api/v1/users/stats/count?a=\xff HTTP/1.1\r\n" + HOST + b"\r\n"),
+        (400, b"GET /api/v1/users/stats/count?a=\x01 HTTP/1.1\r\n" + HOST + b"\r\n"),
         (404, b"GET /nowhere HTTP/1.1\r\n" + HOST + b"\r\n"),
         (405, b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n"),
         (405, b"CONNECT gateway.test:80 HTTP/1.1\r\n" + HOST + b"\r\n"),
+        (405, b"FOO /api/v1/notes HTTP/1.1\r\n" + HOST + b"\r\n"),
+        (405, b"PROPFIND /api/v1/notes HTTP/1.1\r\n" + HOST + b"\r\n"),
         (405, b"POST /gateway-health HTTP/1.1\r\n" + HOST + b"\r\n"),
         (405, b"DELETE /lb-health HTTP/1.1\r\n" + HOST + b"\r\n"),
         (413, b"POST /api/v1/analytics/events HTTP/1.1\r\n" + HOST + b"Content-Length: 9437185\r\n\r\n"),
@@ -97,11 +102,15 @@ async def test_a_service_that_is_silent_is_a_gateway_timeout(world: Any, impatie
     answer.problem()
 
 
-async def test_a_body_without_length_is_refused_where_it_grows_too_large(platform: Any) -> None:
+@pytest.mark.parametrize(
+    ("path", "limit"),
+    [("/api/v1/users/login", 16 * 1024), ("/api/v1/analytics/events", 9 * MIB), ("/api/v1/notes", 9 * MIB)],
+)
+async def test_a_body_without_length_is_refused_where_it_grows_too_large(platform: Any, path: str, limit: int) -> None:
     chunk = b"4000\r\n" + b"a" * 0x4000 + b"\r\n"
-    data = b"POST /api/v1/users/login HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 2
+    head = f"POST {path} HTTP/1.1\r\n".encode() + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 
-    answer = await platform.gateway.raw(data)
+    answer = await platform.gateway.raw(head + chunk * (limit // 0x4000 + 1))
 
     assert answer.status == 413
     answer.problem()
