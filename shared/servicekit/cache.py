@@ -53,6 +53,8 @@ class Cache:
         self._name = name
         self._ttl_milliseconds = max(1, round(ttl * 1000))
         self._fill_script = valkey.client.register_script(_FILL)
+        # Leases that were asked for here, and whose answer has not been read yet.
+        self._asked: set[bytes] = set()
         # Loads in progress, by the lease that they began under.
         self._loads: dict[bytes, asyncio.Task[bytes]] = {}
 
@@ -62,6 +64,7 @@ class Cache:
         `load` may serve several requests and outlive the one that began it: it uses nothing that belongs to a request.
         """
         lease = _LEASE + token_bytes(16)
+        self._asked.add(lease)
         try:
             found: Any = await self._valkey.run(
                 lambda client: client.set(self._prefix + key, lease, nx=True, get=True, px=LEASE_SECONDS * 1000)
@@ -69,6 +72,8 @@ class Cache:
         except ValkeyAway:
             self._count("bypass")
             return await load()
+        finally:
+            self._asked.discard(lease)
         if found is not None and found[:1] == _VALUE:
             self._count("hit")
             return bytes(found[1:])
@@ -76,8 +81,9 @@ class Cache:
         held = lease if found is None else bytes(found)
         task = self._loads.get(held)
         if task is None:
-            # Under a lease that somebody else holds nothing can be filled, but equal requests still load once.
-            task = asyncio.create_task(self._load(key, load, held, fill=held == lease))
+            # Under another process's lease nothing can be filled, but equal requests still load once. A request of this
+            # process may meet a lease before the one that holds it has heard so, which then shares this load.
+            task = asyncio.create_task(self._load(key, load, held, fill=held == lease or held in self._asked))
             self._loads[held] = task
             task.add_done_callback(lambda done: self._loaded(held, done))
         # Shielded: the client that began the load may leave while others wait for it.

@@ -1,12 +1,14 @@
 """Cache-aside on a real Valkey; two clients stand for two replicas."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
+from redis.asyncio import Redis
 
 from local_platform.stores import StoreSet
 from servicekit.cache import Cache
@@ -44,6 +46,23 @@ def source() -> Source:
     return Source()
 
 
+@pytest.fixture
+def until_missed() -> Callable[[int], Awaitable[None]]:
+    """Return what waits until so many requests of this test have missed."""
+
+    def misses() -> float:
+        return REGISTRY.get_sample_value("service_cache_requests_total", {"cache": "things", "result": "miss"}) or 0
+
+    before = misses()
+
+    async def until(requests: int) -> None:
+        async with asyncio.timeout(60):
+            while misses() < before + requests:
+                await asyncio.sleep(0.001)
+
+    return until
+
+
 async def test_a_value_is_loaded_once_for_all_replicas(caches: list[Cache], source: Source) -> None:
     for _ in range(3):
         for cache in caches:
@@ -53,21 +72,60 @@ async def test_a_value_is_loaded_once_for_all_replicas(caches: list[Cache], sour
     assert source.loads == 2
 
 
-async def test_concurrent_requests_in_a_process_share_one_load(caches: list[Cache], source: Source) -> None:
-    results = await asyncio.gather(*(caches[0].get_bytes("k", source.load) for _ in range(50)))
-    assert set(results) == {b"old"}
+async def test_concurrent_requests_in_a_process_share_one_load(
+    caches: list[Cache], source: Source, until_missed: Callable[[int], Awaitable[None]]
+) -> None:
+    source.go_on.clear()
+    requests = [asyncio.create_task(caches[0].get_bytes("k", source.load)) for _ in range(50)]
+    await until_missed(50)
+    source.go_on.set()
+    assert set(await asyncio.gather(*requests)) == {b"old"}
+    assert source.loads == 1
+
+
+class LateFirst(Valkey):
+    """Keeps the first answer back until it is told to go on."""
+
+    def __init__(self, client: Redis) -> None:
+        super().__init__(client)
+        self.answered, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def run(self, command: Callable[[Redis], Awaitable[Any]]) -> Any:
+        result = await super().run(command)
+        if not self.answered.is_set():
+            self.answered.set()
+            await self.go_on.wait()
+        return result
+
+
+async def test_a_load_that_began_before_its_leases_holder_heard_of_it_fills_the_cache(
+    caches: list[Cache], source: Source, valkey_url: str, until_missed: Callable[[int], Awaitable[None]]
+) -> None:
+    source.go_on.clear()
+    async with create_client(SecretStr(valkey_url), application="test") as client:
+        late = LateFirst(client)
+        cache = Cache(late, service="test", name="things", ttl=60)
+        holder = asyncio.create_task(cache.get_bytes("k", source.load))
+        await late.answered.wait()
+        quicker = asyncio.create_task(cache.get_bytes("k", source.load))
+        await source.read.wait()
+        late.go_on.set()
+        await until_missed(2)
+        source.go_on.set()
+        assert [await holder, await quicker] == [b"old", b"old"]
+
+    assert await caches[1].get_bytes("k", source.load) == b"old"
     assert source.loads == 1
 
 
 async def test_a_process_without_the_lease_shares_a_load_among_its_own_requests(
-    caches: list[Cache], source: Source
+    caches: list[Cache], source: Source, until_missed: Callable[[int], Awaitable[None]]
 ) -> None:
     source.go_on.clear()
     first = asyncio.create_task(caches[0].get_bytes("k", source.load))
     await source.read.wait()
     others = [asyncio.create_task(caches[1].get_bytes("k", source.load)) for _ in range(20)]
-    while source.loads < 2:
-        await asyncio.sleep(0.01)
+    await until_missed(21)
     source.go_on.set()
     assert {await first, *await asyncio.gather(*others)} == {b"old"}
     assert source.loads == 2
