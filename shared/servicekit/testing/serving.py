@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Literal
 
 import httpx2
@@ -44,13 +44,21 @@ async def listening(app: FastAPI, *, http: Literal["auto", "h11", "httptools"] =
             config = uvicorn.Config(
                 app, http=http, lifespan="off", log_config=None, timeout_graceful_shutdown=GRACE_SECONDS
             )
-            server = uvicorn.Server(config)
+            server = _Server(config)
             serving = asyncio.create_task(server.serve([listener]))
             try:
                 yield f"http://127.0.0.1:{listener.getsockname()[1]}"
             finally:
                 server.should_exit = True
                 await serving
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the test run, which Ctrl-C is meant for."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 def sealed_app(name: str, keyring: Keyring) -> FastAPI:
