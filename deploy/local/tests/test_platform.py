@@ -260,7 +260,7 @@ async def test_a_setting_that_the_gateway_cannot_use_is_told_before_anything_sta
 
 
 async def test_a_service_that_cannot_start_ends_the_start_with_the_end_of_its_log(launch):
-    launcher = await launch(SERVICE_CIPHER="rot13")
+    launcher = await launch(OTEL_EXPORTER_OTLP_ENDPOINT="no address")
     status, output, errors = await launcher.ended()
     assert (status, output) == (1, "")
     assert re.search(r"^error: .*\n(  \| .*\n)+Its log: ", errors, re.MULTILINE), errors
