@@ -16,8 +16,8 @@ import pytest
 SignIn = Callable[[], Awaitable[Any]]
 PASSWORD = "correct horse battery staple"
 # So many of each kind of process are killed, each while facts are on their way to it or from it.
-WORKERS_KILLED = 7
-MASTERS_KILLED = 1
+WORKERS_KILLED = 10
+MASTERS_KILLED = 2
 PATIENCE_SECONDS = 60.0
 
 
