@@ -35,6 +35,7 @@ from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from servicekit import errors, logs
+from servicekit.joined_writes import JoinedWrites
 
 # How long a stopping worker goes on accepting, so that kept-alive clients hear of the stop with an answer.
 DRAIN_SECONDS = 2.0
@@ -133,7 +134,11 @@ class GracefulServer(Server):
 
 
 class ProblemProtocol(HttpToolsProtocol):
-    """Answers bytes that are no HTTP request as every other error is answered: with a problem document."""
+    """Sends head and body of an answer together, and answers bytes that are no HTTP request with a problem document."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin a connection."""
+        super().connection_made(JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
 
     def send_400_response(self, msg: str) -> None:
         """Answer and close. No middleware sees such bytes, so the request gets its id here."""
