@@ -32,12 +32,7 @@ _ETAG: Final[Mapping[str, Any]] = {"ETag": {"description": "The version.", "sche
 _LOCATION: Final[Mapping[str, Any]] = {"Location": {"description": "Its path.", "schema": {"type": "string"}}}
 
 
-@router.post(
-    "",
-    status_code=201,
-    response_model=NoteOut,
-    responses={201: {"headers": {**_ETAG, **_LOCATION}}},
-)
+@router.post("", status_code=201, response_model=NoteOut, responses={201: {"headers": {**_ETAG, **_LOCATION}}})
 async def create_note(content: NoteIn, user: CurrentUser, key: IdempotencyKey, actions: Actions) -> Response:
     """Create a note."""
     answer = await actions.create(user.id, content, await key.by(user.id))
