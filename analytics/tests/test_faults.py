@@ -58,6 +58,7 @@ from servicekit.idempotency.mongo import MongoIdempotency
 from servicekit.keyring import Keyring
 from servicekit.testing.sealed import SealedPeer
 from servicekit.testing.serving import in_process
+from servicekit.testing.stages import stop_after
 
 STAGES = {
     "claimed": (MongoIdempotency, "_claim"),
@@ -66,14 +67,6 @@ STAGES = {
     "stored": (MongoIdempotency, "_store"),
     "committed": (Ledger, "record"),
 }
-
-def stop_after(owner, name):
-    method = getattr(owner, name)
-    async def stopping(*arguments):
-        await method(*arguments)
-        print("there", flush=True)
-        await asyncio.Event().wait()
-    setattr(owner, name, stopping)
 
 async def main(stage, target, headers, body):
     stop_after(*STAGES[stage])

@@ -20,6 +20,7 @@ from notes_service.notes.ledger import Ledger
 from notes_service.notes.store import NoteStore
 from servicekit.idempotency.mongo import MongoIdempotency
 from servicekit.outbox.mongo import MongoFactStore
+from servicekit.testing.stages import stop_after
 
 STAGES = {
     "claimed": (MongoIdempotency, "_claim"),
@@ -28,14 +29,6 @@ STAGES = {
     "stored": (MongoIdempotency, "_store"),
     "committed": (Ledger, "create"),
 }
-
-def stop_after(owner, name):
-    method = getattr(owner, name)
-    async def stopping(*arguments):
-        await method(*arguments)
-        print("there", flush=True)
-        await asyncio.Event().wait()
-    setattr(owner, name, stopping)
 
 async def main(stage, authorization, key, title):
     stop_after(*STAGES[stage])
