@@ -10,7 +10,7 @@ UV_VERSION := 0.13.8
 # The services are listed once, and in their own file.
 SERVICES := $(shell sed -n 's/^\[\([a-z][a-z0-9]*\)\]$$/\1/p' deploy/services.toml)
 MEMBERS := shared $(SERVICES) gateway deploy/local deploy/release
-PACKAGES := servicekit $(addsuffix _service,$(SERVICES)) gateway_config local_platform release_tool
+PACKAGES := opskit servicekit $(addsuffix _service,$(SERVICES)) gateway_config local_platform release_tool
 MANIFESTS := $(addsuffix /pyproject.toml,$(MEMBERS))
 
 # The interpreter is the machine's own; uv neither fetches one nor reads a .python-version.

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from local_platform.stores import StoreSet, running_stores
-from servicekit.catalog import read_catalog
+from opskit.catalog import read_catalog
 from servicekit.testing.ports import held_port
 from servicekit.testing.sealed import make_keyrings
 
@@ -42,7 +42,7 @@ async def mongo_url(stores: StoreSet) -> AsyncIterator[str]:
 @pytest.fixture
 async def valkey_url(stores: StoreSet, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of an empty Valkey, which has all the time that it needs: a busy machine must not pass for an outage."""
-    for time_out in ("valkey.CALL_SECONDS", "valkey.CONNECT_SECONDS", "replay.STORE_SECONDS"):
+    for time_out in ("valkey.client.CALL_SECONDS", "valkey.client.CONNECT_SECONDS", "sealing.replay.STORE_SECONDS"):
         monkeypatch.setattr(f"servicekit.{time_out}", 60.0)
     url = stores.valkey_url()
     async with Redis.from_url(url) as valkey:

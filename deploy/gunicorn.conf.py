@@ -3,7 +3,7 @@
     gunicorn --config deploy/gunicorn.conf.py --bind 127.0.0.1:8002 "user_service.app:create_app()"
 
 `WEB_CONCURRENCY` sets the number of workers. HUP loads the service's code anew, TTIN and TTOU add and remove a worker,
-TERM stops; none of them loses a request (servicekit.worker).
+TERM stops; none of them loses a request (servicekit.server.worker).
 """
 
 import contextlib
@@ -14,10 +14,10 @@ from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from servicekit.worker import die_with_master
+from servicekit.server.worker import die_with_master
 
-worker_class = "servicekit.worker.GracefulWorker"
-logger_class = "servicekit.worker.KitLogger"
+worker_class = "servicekit.server.worker.GracefulWorker"
+logger_class = "servicekit.server.worker.KitLogger"
 workers = int(os.environ.get("WEB_CONCURRENCY") or 1)
 
 # Clients give up an idle connection after 30 s, before the server does: the server must never be the first.

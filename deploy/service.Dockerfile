@@ -24,6 +24,7 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     python image_requirements.py shared/pyproject.toml service/pyproject.toml > pyproject.toml && \
     uv pip install --python /opt/venv --require-hashes --constraint requirements.lock --requirement pyproject.toml
 COPY deploy/gunicorn.conf.py deploy/services.toml /app/deploy/
+COPY shared/opskit /app/shared/opskit
 COPY shared/servicekit /app/shared/servicekit
 COPY ${SERVICE} /app/${SERVICE}
 RUN python -m compileall -q /app
@@ -47,7 +48,7 @@ WORKDIR /app/${SERVICE}
 USER app
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=500ms --retries=3 \
-    CMD ["python", "-m", "servicekit.probe", "http://127.0.0.1:8000/ready"]
+    CMD ["python", "-m", "servicekit.server.healthcheck", "http://127.0.0.1:8000/ready"]
 # `exec`, so that it is gunicorn who gets SIGTERM. Each of its workers counts for itself in a file, and `/metrics` adds them up.
 CMD ["sh", "-c", "PROMETHEUS_MULTIPROC_DIR=/tmp/metrics exec gunicorn --config /app/deploy/gunicorn.conf.py --bind 0.0.0.0:8000 \"${SERVICE_NAME}_service.app:create_app()\""]
 

@@ -39,8 +39,8 @@ from analytics_service.events.rules import FACTS
 from analytics_service.reconciliation.rebuilding import Rebuild
 from analytics_service.rollups.labels import Labels
 from local_platform.stores import StoreSet, running_stores
-from servicekit import mongo
-from servicekit.mongo import Document
+from servicekit.storage import mongo
+from servicekit.storage.mongo import Document
 from servicekit.testing.sealed import make_keyrings
 from servicekit.testing.tokens import TestIssuer
 from servicekit.testing.wire_server import WireServer, answering, reply

@@ -26,12 +26,12 @@ import aiohttp
 import orjson
 import uvloop
 
-from servicekit.ciphers import CipherName
 from servicekit.dispatcher import AiohttpTransport, CallPolicy, Dispatcher, Httpx2Transport, Peer, PeerLimits
-from servicekit.envelope import Exchange, open_request, seal_answer
-from servicekit.keyring import Keyring
-from servicekit.sealed_wire import CALLER, COMMUNICATION, ENCRYPTED, MEDIA_TYPE
-from servicekit.sealer import MessageSealer
+from servicekit.sealing.ciphers import CipherName
+from servicekit.sealing.client import MessageSealer
+from servicekit.sealing.envelope import Exchange, open_request, seal_answer
+from servicekit.sealing.keyring import Keyring
+from servicekit.sealing.wire import CALLER, COMMUNICATION, ENCRYPTED, MEDIA_TYPE
 
 PATH = "/api/v1/analytics/events"
 BODY = b'{"type": "bench", "properties": {"text": "' + b"x" * 960 + b'"}}'

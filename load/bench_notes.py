@@ -30,9 +30,9 @@ from notes_service.notes import store
 from notes_service.notes.queries import NoteFilter, NoteQueries
 from notes_service.notes.store import NoteStore
 from notes_service.notes.words import words_of
-from servicekit import mongo
-from servicekit.clock import utc_now
-from servicekit.mongo import Document
+from servicekit.core.clock import utc_now
+from servicekit.storage import mongo
+from servicekit.storage.mongo import Document
 
 SMALL = 1_000
 BATCH = 1_000

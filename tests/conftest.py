@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from local_platform.launcher import Platform, running_platform
-from servicekit.rotation.workers import scrape_metrics
+from servicekit.ops.rotation.workers import scrape_metrics
 
 PASSWORD = "correct horse battery staple"
 # What limits do is tested in gateway/tests and in each service; here they would only slow the tests down.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from servicekit.catalog import read_catalog
+from opskit.catalog import read_catalog
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVELOPMENT = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ import pytest
 from pydantic import SecretStr
 
 from local_platform.layout import REPOSITORY
-from servicekit.mongo_migrations import connected
+from servicekit.storage.mongo_migrations import connected
 from servicekit.testing.ports import held_port
 
 API = "/api/v1/users"
@@ -29,7 +29,7 @@ WRITE_MIGRATION = """
 import asyncio, os
 from pathlib import Path
 from pydantic import SecretStr
-from servicekit.migrations import autogenerate
+from servicekit.storage.postgres_migrations import autogenerate
 print(asyncio.run(autogenerate(Path.cwd(), SecretStr(os.environ["DATABASE_URL"]), "add pronouns")))
 """
 

@@ -17,8 +17,8 @@ import orjson
 import pytest
 
 from local_platform.layout import REPOSITORY
-from servicekit.catalog import read_catalog
-from servicekit.keyring import Keyring
+from opskit.catalog import read_catalog
+from servicekit.sealing.keyring import Keyring
 from servicekit.testing.sealed import SealedPeer
 
 PASSWORD = "correct horse battery staple"

@@ -17,8 +17,8 @@ from typing import Any
 import httpx2
 import jwt
 
-from servicekit.key_files import read_key_file
-from servicekit.rotation.journal import FILE
+from servicekit.ops.rotation.journal import FILE
+from servicekit.sealing.key_files import read_key_file
 
 SignIn = Callable[[], Awaitable[Any]]
 PASSWORD = "correct horse battery staple"

@@ -7,8 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from servicekit.keyring import Keyring
-from servicekit.sealer import MessageSealer, SentMessage
+from servicekit.sealing.client import MessageSealer, SentMessage
+from servicekit.sealing.keyring import Keyring
 
 COUNT = "/api/v1/users/stats/count"
 REGISTER = "/api/v1/users/register"

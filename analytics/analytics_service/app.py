@@ -18,11 +18,11 @@ from analytics_service.rollups.store import RollupStore
 from analytics_service.settings import Settings
 from analytics_service.statistics.queries import StatisticsQueries
 from analytics_service.statistics.routes import router as statistics_routes
-from servicekit import mongo
-from servicekit.clock import Clock, utc_now
-from servicekit.health import Check
+from servicekit.core.clock import Clock, utc_now
 from servicekit.idempotency.mongo import MongoIdempotency
 from servicekit.kit import ServiceKit
+from servicekit.storage import mongo
+from servicekit.web.health import Check
 
 
 def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> FastAPI:

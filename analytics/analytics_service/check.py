@@ -15,8 +15,8 @@ from analytics_service.events.rules import FACTS
 from analytics_service.reconciliation.comparison import Comparison, Difference
 from analytics_service.rollups.labels import Labels
 from analytics_service.rollups.rules import Span
-from servicekit.mongo import Document
-from servicekit.mongo_migrations import DatabaseSettings, connected
+from servicekit.storage.mongo import Document
+from servicekit.storage.mongo_migrations import DatabaseSettings, connected
 
 MAX_ROWS: Final = 50
 _INTERVALS: Final = {Span.HOUR: "minute", Span.DAY: "hour", Span.MONTH: "day", Span.EVER: "ever"}

@@ -11,8 +11,8 @@ from analytics_service.reconciliation import guard
 from analytics_service.rollups import labels
 from analytics_service.rollups import store as rollups
 from servicekit.idempotency import mongo as idempotency
-from servicekit.mongo import Document
-from servicekit.mongo_migrations import create_collections
+from servicekit.storage.mongo import Document
+from servicekit.storage.mongo_migrations import create_collections
 
 COLLECTIONS: Final[Mapping[str, Sequence[IndexModel]]] = {
     events.COLLECTION_NAME: events.INDEXES,

@@ -10,7 +10,7 @@ from analytics_service.events.rules import FACTS
 from analytics_service.reconciliation.guard import Superseded
 from analytics_service.reconciliation.rebuilding import Rebuild
 from analytics_service.rollups.labels import Labels
-from servicekit.mongo_migrations import DatabaseSettings, connected
+from servicekit.storage.mongo_migrations import DatabaseSettings, connected
 
 
 async def _main() -> int:

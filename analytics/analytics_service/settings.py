@@ -2,7 +2,7 @@
 
 from pydantic import SecretStr
 
-from servicekit.settings import ServiceSettings
+from servicekit.core.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):

@@ -22,10 +22,10 @@ from analytics_service.check import differences
 from analytics_service.database import migrate
 from analytics_service.events import ledger
 from analytics_service.settings import Settings
-from servicekit.errors import ServiceUnavailable
-from servicekit.keyring import Keyring
-from servicekit.mongo_migrations import connected
-from servicekit.policy import install_policies, optional
+from servicekit.core.errors import ServiceUnavailable
+from servicekit.sealing.keyring import Keyring
+from servicekit.sealing.route_policy import install_policies, optional
+from servicekit.storage.mongo_migrations import connected
 from servicekit.testing.clock import MovableClock
 from servicekit.testing.sealed import SealedPeer
 from servicekit.testing.serving import in_process, listening, sealed_app

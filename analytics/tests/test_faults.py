@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from uuid_utils.compat import uuid7
 
 from analytics_service.database import migrate
-from servicekit import mongo
-from servicekit.ended_sessions import EndedSessions
-from servicekit.valkey import create_client
+from servicekit.auth.revoked_sessions import EndedSessions
+from servicekit.storage import mongo
+from servicekit.valkey.client import create_client
 
 Batch = Callable[..., dict[str, Any]]
 Agreement = Callable[[], Awaitable[int]]
@@ -55,7 +55,7 @@ from analytics_service.events.ledger import Ledger
 from analytics_service.events.store import EventStore
 from analytics_service.rollups.store import RollupStore
 from servicekit.idempotency.mongo import MongoIdempotency
-from servicekit.keyring import Keyring
+from servicekit.sealing.keyring import Keyring
 from servicekit.testing.sealed import SealedPeer
 from servicekit.testing.serving import in_process
 from servicekit.testing.stages import stop_after

@@ -27,15 +27,15 @@ from assets_service.sweeping.sweeper import Sweeper
 from assets_service.uploads.actions import Limits, UploadActions
 from assets_service.uploads.routes import router as upload_routes
 from assets_service.uploads.store import PostgresUploads
-from servicekit import postgres
-from servicekit.background import in_background
-from servicekit.clock import Clock, utc_now
-from servicekit.health import Check
+from servicekit.core.clock import Clock, utc_now
+from servicekit.core.tasks import in_background
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.kit import ServiceKit
-from servicekit.models import sessions_of
 from servicekit.outbox import Outbox, SealedDelivery, facts_router
 from servicekit.outbox.postgres import PostgresFactStore
+from servicekit.storage import postgres
+from servicekit.storage.postgres_models import sessions_of
+from servicekit.web.health import Check
 
 
 def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> FastAPI:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
 
-from servicekit.models import COLUMN_TYPES, CONSTRAINT_NAMES
+from servicekit.storage.postgres_models import COLUMN_TYPES, CONSTRAINT_NAMES
 
 
 class Base(DeclarativeBase):

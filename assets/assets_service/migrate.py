@@ -18,8 +18,9 @@ from assets_service.records.tables import Asset
 from assets_service.settings import MigrationSettings
 from assets_service.storage.interface import StoreAway, WrongStore
 from assets_service.storage.opening import open_store
-from servicekit import logs, postgres
-from servicekit.migrations import MigrationError, migrate
+from servicekit.observability import logs
+from servicekit.storage import postgres
+from servicekit.storage.postgres_migrations import MigrationError, migrate
 
 FOLDER: Final = Path(__file__).resolve().parents[1]
 

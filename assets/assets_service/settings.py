@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, SecretStr
 
-from servicekit.migrations import DatabaseSettings
-from servicekit.settings import PostgresSettings
+from servicekit.core.settings import PostgresSettings
+from servicekit.storage.postgres_migrations import DatabaseSettings
 
 MEBIBYTE = 1024 * 1024
 

@@ -1,6 +1,6 @@
 """What Alembic runs for every command."""
 
 from assets_service.models import METADATA
-from servicekit.migrations import run_environment
+from servicekit.storage.postgres_migrations import run_environment
 
 run_environment(METADATA)

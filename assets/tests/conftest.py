@@ -29,8 +29,8 @@ from assets_service.settings import Settings, StoreSettings
 from assets_service.storage.interface import ByteStore
 from assets_service.storage.opening import open_store
 from local_platform.stores import StoreSet
-from servicekit.keyring import Keyring
-from servicekit.migrations import migrate
+from servicekit.sealing.keyring import Keyring
+from servicekit.storage.postgres_migrations import migrate
 from servicekit.testing.clock import MovableClock
 from servicekit.testing.ports import held_port
 from servicekit.testing.sealed import SealedPeer

@@ -19,7 +19,7 @@ from assets_service.storage.opening import open_store
 from assets_service.sweeping.comparison import Comparison
 from assets_service.sweeping.leftovers import LeftoverRemoval
 from assets_service.sweeping.store import PostgresLeftovers
-from servicekit.models import sessions_of
+from servicekit.storage.postgres_models import sessions_of
 
 API = "/api/v1/assets"
 SETTLED = timedelta(hours=1)
@@ -188,6 +188,6 @@ async def test_models_and_migrations_agree(postgres_url: str) -> None:
     from pydantic import SecretStr
 
     from assets_service.migrate import FOLDER
-    from servicekit.migrations import autogenerate
+    from servicekit.storage.postgres_migrations import autogenerate
 
     assert await autogenerate(FOLDER, SecretStr(postgres_url), "nothing") is None

@@ -15,12 +15,12 @@ from assets_service.storage.interface import StoreAway
 from assets_service.uploads.actions import Limits, QuotaExceeded, Transaction, UploadActions
 from assets_service.uploads.incoming import IncomingFile
 from assets_service.uploads.store import PostgresUploads, UploadTooSlow
-from servicekit.clock import utc_now
+from servicekit.core.clock import utc_now
 from servicekit.idempotency import Answer, Attempt
 from servicekit.idempotency.postgres import PostgresIdempotency
-from servicekit.models import sessions_of
 from servicekit.outbox import Outbox
 from servicekit.outbox.postgres import PostgresFactStore
+from servicekit.storage.postgres_models import sessions_of
 
 ANSWER = Answer(201, b"{}")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gateway_config.render import STATIC_FILES, render
 from gateway_config.settings import GatewaySettings
-from servicekit.catalog import DEFAULT_PATH, read_catalog
+from opskit.catalog import DEFAULT_PATH, read_catalog
 
 _EPILOG = """\
 Settings come from the environment; gateway/README.md lists them. Then:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gateway_config.settings import GatewaySettings
 from gateway_config.syntax import address_of, is_address, map_block, text_of
-from servicekit.catalog import ServiceEntry
+from opskit.catalog import ServiceEntry
 
 # One failure takes a server out of the pool for a second, the shortest time that NGINX knows: a restarted server is
 # back that soon, and while it is out the next failure of its neighbour would leave the pool empty.

@@ -24,7 +24,7 @@ from gateway_config.pools import Candidates, Servers
 from gateway_config.render import STATIC_FILES
 from gateway_config.testing import Issuer, RunningGateway
 from local_platform.binaries import NGINX
-from servicekit.catalog import ServiceEntry, read_catalog
+from opskit.catalog import ServiceEntry, read_catalog
 from servicekit.testing.ports import held_port
 from servicekit.testing.wire_server import Behaviour, Received, WireServer, answering, reply
 

@@ -14,7 +14,7 @@ from gateway_config import SettingError
 from gateway_config.container.installation import Installation, InstallationError
 from gateway_config.container.master import reload
 from gateway_config.container.own_listener import ask
-from servicekit.catalog import DEFAULT_PATH
+from opskit.catalog import DEFAULT_PATH
 
 FOLDERS = [str(DEFAULT_PATH.parents[1] / folder) for folder in ("gateway", "shared")]
 
@@ -24,7 +24,7 @@ def start(installation: Installation) -> subprocess.Popen[str]:
     program = f"""
 import sys; sys.path += {FOLDERS!r}
 from pathlib import Path, PosixPath
-from servicekit.catalog import ServiceEntry
+from opskit.catalog import ServiceEntry
 from gateway_config.container.installation import Installation
 from gateway_config.container.__main__ import main
 main({installation!r})

@@ -9,7 +9,7 @@ import pytest
 
 from gateway_config import GatewaySettings, render
 from gateway_config.testing import Answer, RunningGateway, exchange
-from servicekit.catalog import ServiceEntry
+from opskit.catalog import ServiceEntry
 from servicekit.testing.wire_server import answering, reply
 
 # What a sealed call and its body look like on the way, and what the gateway's own door would drop or refuse.

@@ -13,7 +13,7 @@ import pytest
 
 from gateway_config import Candidate, GatewaySettings, RenderError, render
 from gateway_config.render import STATIC_FILES, rendered_files
-from servicekit.catalog import ServiceEntry, read_catalog
+from opskit.catalog import ServiceEntry, read_catalog
 
 USER = ServiceEntry("user", "users", 8002, "postgres", well_known=("/.well-known/jwks.json",))
 NOTES = ServiceEntry("notes", "notes", 8003, "mongo")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway_config import GatewaySettings, SettingError, render
-from servicekit.catalog import read_catalog
+from opskit.catalog import read_catalog
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"

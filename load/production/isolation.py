@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from opskit.catalog import ServiceEntry, read_catalog
 from production.bench import Bench
 from production.outcome import Outcome
-from servicekit.catalog import ServiceEntry, read_catalog
 
 PROBE = Path(__file__).with_name("inside.py")
 PORTS = {"postgres": 5432, "mongo": 27017, "valkey": 6379}

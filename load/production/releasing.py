@@ -3,10 +3,10 @@
 import secrets
 import time
 
+from opskit.catalog import read_catalog
 from production.bench import Bench
 from production.outcome import Outcome
 from production.stack import Ended, Stack
-from servicekit.catalog import read_catalog
 
 IMAGE = "baseplate/notes"
 SERVICES = tuple(read_catalog())

@@ -18,14 +18,14 @@ from notes_service.publishing.queries import PublicationQueries
 from notes_service.publishing.routes import router as publishing_routes
 from notes_service.publishing.store import PublicationStore
 from notes_service.settings import Settings
-from servicekit import mongo
-from servicekit.background import in_background
-from servicekit.clock import Clock, utc_now
-from servicekit.health import Check
+from servicekit.core.clock import Clock, utc_now
+from servicekit.core.tasks import in_background
 from servicekit.idempotency.mongo import MongoIdempotency
 from servicekit.kit import USER, ServiceKit
 from servicekit.outbox import Outbox, SealedDelivery, facts_router
 from servicekit.outbox.mongo import MongoFactStore
+from servicekit.storage import mongo
+from servicekit.web.health import Check
 
 
 def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> FastAPI:

@@ -10,9 +10,9 @@ from notes_service.erasure import store as erasure
 from notes_service.notes import store as notes
 from notes_service.publishing import store as publishing
 from servicekit.idempotency import mongo as idempotency
-from servicekit.mongo import Document
-from servicekit.mongo_migrations import create_collections
 from servicekit.outbox import mongo as outbox
+from servicekit.storage.mongo import Document
+from servicekit.storage.mongo_migrations import create_collections
 
 COLLECTIONS: Final[Mapping[str, Sequence[IndexModel]]] = {
     notes.COLLECTION_NAME: [*notes.INDEXES, *publishing.INDEXES],

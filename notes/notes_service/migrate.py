@@ -5,7 +5,7 @@ import asyncio
 from loguru import logger
 
 from notes_service.database import migrate
-from servicekit.mongo_migrations import DatabaseSettings, connected
+from servicekit.storage.mongo_migrations import DatabaseSettings, connected
 
 
 async def _main() -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Header
 from pydantic import WithJsonSchema
 
-from servicekit.errors import PreconditionFailed, PreconditionRequired
+from servicekit.core.errors import PreconditionFailed, PreconditionRequired
 
 # RFC 9110, section 8.8.3, but for the bytes above ASCII, which we never send.
 _TAG: Final = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')

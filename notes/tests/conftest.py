@@ -17,10 +17,10 @@ from uuid_utils.compat import uuid7
 from notes_service.app import create_app
 from notes_service.database import migrate
 from notes_service.settings import Settings
-from servicekit.errors import ServiceUnavailable
-from servicekit.keyring import Keyring
-from servicekit.mongo_migrations import connected
-from servicekit.policy import install_policies, sealed
+from servicekit.core.errors import ServiceUnavailable
+from servicekit.sealing.keyring import Keyring
+from servicekit.sealing.route_policy import install_policies, sealed
+from servicekit.storage.mongo_migrations import connected
 from servicekit.testing.clock import MovableClock
 from servicekit.testing.sealed import SealedPeer
 from servicekit.testing.serving import in_process, listening, sealed_app

@@ -13,10 +13,10 @@ from notes_service.erasure.store import ErasedOwners
 from notes_service.notes.rules import new_note
 from notes_service.notes.schemas import NoteIn
 from notes_service.notes.store import NoteStore
-from servicekit.clock import utc_now
+from servicekit.auth.access_tokens import InvalidToken
+from servicekit.core.clock import utc_now
 from servicekit.idempotency.mongo import in_transaction
 from servicekit.outbox import FACTS_PATH, Fact, as_fact
-from servicekit.tokens import InvalidToken
 
 
 async def deleted(notes: Any, user_id: UUID | str, *, caller: str = "user", type_: str = "user.deleted") -> int:

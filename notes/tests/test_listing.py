@@ -10,8 +10,8 @@ from uuid_utils.compat import uuid7
 from notes_service.database import migrate
 from notes_service.notes.queries import NoteFilter
 from notes_service.notes.store import NoteStore, query_of
-from servicekit import mongo
-from servicekit.cursors import encode_cursor
+from servicekit.storage import mongo
+from servicekit.web.pagination import encode_cursor
 
 MEBIBYTE = 1024 * 1024
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from notes_service.preconditions import IfMatch, Tag, is_current, parse_if_match
-from servicekit.errors import PreconditionFailed
+from servicekit.core.errors import PreconditionFailed
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from notes_service.database import COLLECTIONS, migrate
-from servicekit import mongo
+from servicekit.storage import mongo
 
 
 async def test_without_a_database_the_service_says_so_and_lives(

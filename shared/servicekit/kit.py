@@ -18,21 +18,21 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
-from servicekit.app import Lifespan, build_app
-from servicekit.background import in_background
+from servicekit.auth.access_tokens import FIRST_KEYS_SECONDS, Authenticator, KeySource, RemoteKeys, TokenVerifier
+from servicekit.auth.revoked_sessions import EndedSessions
+from servicekit.core.settings import ServiceSettings
+from servicekit.core.tasks import in_background
 from servicekit.dispatcher import AiohttpTransport, CallPolicy, Dispatcher, Peer, PeerLimits
-from servicekit.ended_sessions import EndedSessions
-from servicekit.health import Check
 from servicekit.idempotency import Fingerprints
-from servicekit.keyring import Keyring
-from servicekit.policy import install_policies
-from servicekit.quota import TokenBucket
-from servicekit.receiver import SealedReceiver
-from servicekit.replay import ReplayGuard, ValkeyNonces
-from servicekit.sealer import MessageSealer
-from servicekit.settings import ServiceSettings
-from servicekit.tokens import FIRST_KEYS_SECONDS, Authenticator, KeySource, RemoteKeys, TokenVerifier
-from servicekit.valkey import Valkey, create_client
+from servicekit.sealing.client import MessageSealer
+from servicekit.sealing.keyring import Keyring
+from servicekit.sealing.middleware import SealedReceiver
+from servicekit.sealing.replay import ReplayGuard, ValkeyNonces
+from servicekit.sealing.route_policy import install_policies
+from servicekit.valkey.client import Valkey, create_client
+from servicekit.valkey.rate_limit import TokenBucket
+from servicekit.web.application import Lifespan, build_app
+from servicekit.web.health import Check
 
 USER: Final = "user"
 JWKS_PATH: Final = "/.well-known/jwks.json"

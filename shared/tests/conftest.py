@@ -12,17 +12,17 @@ from fastapi import APIRouter, FastAPI, Header, Request, Response
 from pydantic import BaseModel, ConfigDict
 from starlette.middleware import Middleware
 
-from servicekit import context, errors
-from servicekit.app import build_app
-from servicekit.ciphers import CipherName
-from servicekit.keyring import Keyring
-from servicekit.policy import CallerService, OptionalCallerService, install_policies, optional, sealed
-from servicekit.receiver import SealedReceiver
-from servicekit.replay import NonceStore, ReplayGuard
-from servicekit.sealed_wire import MAX_SEALED_BYTES
+from servicekit.core import context, errors
+from servicekit.sealing.ciphers import CipherName
+from servicekit.sealing.keyring import Keyring
+from servicekit.sealing.middleware import SealedReceiver
+from servicekit.sealing.replay import NonceStore, ReplayGuard
+from servicekit.sealing.route_policy import CallerService, OptionalCallerService, install_policies, optional, sealed
+from servicekit.sealing.wire import MAX_SEALED_BYTES
 from servicekit.testing.sealed import MemoryNonces, SealedPeer, make_keyrings
 from servicekit.testing.serving import nothing_to_do
 from servicekit.testing.settings import unconnected_settings
+from servicekit.web.application import build_app
 
 PATH = "/api/v1/parcels"
 

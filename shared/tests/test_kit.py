@@ -8,12 +8,12 @@ import httpx2
 import pytest
 from fastapi import APIRouter
 
+from servicekit.auth.access_tokens import CurrentUser
 from servicekit.dispatcher import CircuitOpen, DispatchError
 from servicekit.kit import ServiceKit
 from servicekit.testing.serving import nothing_to_do
 from servicekit.testing.settings import unconnected_settings
 from servicekit.testing.tokens import TestIssuer
-from servicekit.tokens import CurrentUser
 
 router = APIRouter(prefix="/api/v1/parcels")
 

@@ -16,7 +16,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from servicekit.catalog import read_catalog
+from opskit.catalog import read_catalog
 
 MEMBERS = {"type", "title", "status", "detail", "instance", "request_id"}
 

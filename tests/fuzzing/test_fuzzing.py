@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from servicekit.catalog import read_catalog
+from opskit.catalog import read_catalog
 
 HERE = Path(__file__).parent
 CASES = os.environ.get("CASES") or "5"

@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from servicekit.catalog import read_catalog
+from opskit.catalog import read_catalog
 
 SERVICES = list(read_catalog())
 # Each takes a request without a body, which is the end of the account or of its session.

@@ -1,6 +1,6 @@
 """What Alembic runs for every command."""
 
-from servicekit.migrations import run_environment
+from servicekit.storage.postgres_migrations import run_environment
 from user_service.models import METADATA
 
 run_environment(METADATA)

@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from local_platform.stores import StoreSet
-from servicekit.keyring import Keyring
-from servicekit.migrations import migrate
+from servicekit.sealing.keyring import Keyring
+from servicekit.storage.postgres_migrations import migrate
 from servicekit.testing.clock import MovableClock
 from servicekit.testing.sealed import make_keyrings
 from servicekit.testing.serving import in_process

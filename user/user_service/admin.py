@@ -14,12 +14,12 @@ from uuid import UUID
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from servicekit.clock import utc_now
+from servicekit.core.clock import utc_now
 from servicekit.idempotency.postgres import PostgresIdempotency
-from servicekit.migrations import DatabaseSettings
-from servicekit.models import sessions_of
 from servicekit.outbox import Fact
-from servicekit.postgres import create_engine
+from servicekit.storage.postgres import create_engine
+from servicekit.storage.postgres_migrations import DatabaseSettings
+from servicekit.storage.postgres_models import sessions_of
 from user_service.accounts.actions import AccountNotFound, RoleActions
 from user_service.accounts.rules import Role
 from user_service.accounts.store import PostgresAccounts

@@ -5,21 +5,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
-from servicekit import postgres
-from servicekit.background import in_background
-from servicekit.cache import Cache
-from servicekit.clock import Clock, utc_now
-from servicekit.failure_limits import FailureLimits
-from servicekit.health import Check
+from servicekit.core.clock import Clock, utc_now
+from servicekit.core.tasks import in_background
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.kit import ServiceKit
-from servicekit.models import sessions_of
 from servicekit.outbox import Outbox, SealedDelivery
 from servicekit.outbox.postgres import PostgresFactStore
+from servicekit.storage import postgres
+from servicekit.storage.postgres_models import sessions_of
+from servicekit.web.health import Check
 from user_service.accounts.actions import AccountActions, RoleActions
 from user_service.accounts.queries import AccountQueries
 from user_service.accounts.routes import router as account_routes
 from user_service.accounts.store import PostgresAccounts
+from user_service.cache import Cache
 from user_service.logins.actions import LoginActions
 from user_service.logins.routes import router as login_routes
 from user_service.logins.store import PostgresLogins
@@ -37,6 +36,7 @@ from user_service.sessions.routes import router as session_routes
 from user_service.sessions.store import EndedSessionRecords, PostgresSessions
 from user_service.sessions.upkeep import Upkeep
 from user_service.settings import Settings
+from user_service.throttling.failure_limits import FailureLimits
 from user_service.tokens.issuer import TokenIssuer
 from user_service.tokens.routes import router as token_routes
 from user_service.tokens.signing_keys import SigningKeys

@@ -12,8 +12,8 @@ from typing import Final
 
 from loguru import logger
 
-from servicekit import logs
-from servicekit.migrations import MigrationError, migrate
+from servicekit.observability import logs
+from servicekit.storage.postgres_migrations import MigrationError, migrate
 from user_service.settings import MigrationSettings
 from user_service.tokens.signing_keys import SigningKeyError, ensure_signing_key
 

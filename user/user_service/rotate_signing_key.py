@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic_settings import BaseSettings
 
 from servicekit.kit import USER
-from servicekit.rotation.command import add_fleet_options, reporting, say, workers_of
+from servicekit.ops.rotation.command import add_fleet_options, reporting, say, workers_of
 from user_service.tokens.rotation import GATEWAY_SECONDS, SigningKeyRotation
 from user_service.tokens.signing_keys import SigningKeyError
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from servicekit.migrations import DatabaseSettings
-from servicekit.settings import PostgresSettings
+from servicekit.core.settings import PostgresSettings
+from servicekit.storage.postgres_migrations import DatabaseSettings
 
 
 class Settings(PostgresSettings):

@@ -7,7 +7,7 @@ from prometheus_client import Counter
 
 from analytics_service.events.rules import Event, Sender, accepted
 from analytics_service.events.schemas import BatchIn, EventIn, Recorded
-from servicekit.clock import Clock
+from servicekit.core.clock import Clock
 from servicekit.idempotency import Answer, Attempt
 
 EVENTS = Counter(

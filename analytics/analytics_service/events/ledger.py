@@ -19,7 +19,7 @@ from analytics_service.events.store import EventStore
 from analytics_service.rollups.lanes import Lane, Lanes
 from analytics_service.rollups.rules import count_events, count_users
 from analytics_service.rollups.store import RollupStore
-from servicekit.errors import ServiceUnavailable
+from servicekit.core.errors import ServiceUnavailable
 from servicekit.idempotency import Answer, Attempt
 from servicekit.idempotency.mongo import MongoIdempotency
 

@@ -9,9 +9,9 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from analytics_service.events.schemas import EventOut
-from servicekit.cursors import Instant, Page, cut_page, decode_cursor
-from servicekit.errors import Forbidden
-from servicekit.tokens import Principal
+from servicekit.auth.access_tokens import Principal
+from servicekit.core.errors import Forbidden
+from servicekit.web.pagination import Instant, Page, cut_page, decode_cursor
 
 Position = tuple[datetime, UUID]
 _POSITION = TypeAdapter(tuple[Instant, UUID])

@@ -11,14 +11,14 @@ from analytics_service.events.queries import EventFilter, EventQueries, visible_
 from analytics_service.events.rules import Sender
 from analytics_service.events.schemas import EventOut, EventsBody, Recorded
 from analytics_service.moments import Moment
-from servicekit.api_errors import problems
-from servicekit.bounded_route import bounded_route
-from servicekit.cursors import DEFAULT_LIMIT, Cursor, Limit, Page
-from servicekit.errors import Unauthorized
+from servicekit.auth.access_tokens import CurrentUser, OptionalUser
+from servicekit.core.errors import Unauthorized
 from servicekit.idempotency import IdempotencyKey
-from servicekit.policy import OptionalCallerService, optional
-from servicekit.tokens import CurrentUser, OptionalUser
-from servicekit.wiring import provided
+from servicekit.sealing.route_policy import OptionalCallerService, optional
+from servicekit.web.body_limit import bounded_route
+from servicekit.web.dependencies import provided
+from servicekit.web.openapi import problems
+from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 
 # What the gateway lets through, and twice as much as a sealed message may have.
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024

@@ -12,7 +12,7 @@ import uuid_utils
 
 from analytics_service.events.schemas import BatchIn, EventIn
 from analytics_service.rollups.rules import minute_of
-from servicekit.errors import UnprocessableContent
+from servicekit.core.errors import UnprocessableContent
 
 FACTS: Final = frozenset({"user.registered", "user.deleted", "note.created", "asset.uploaded"})
 """What only the platform's own services can know."""

@@ -11,7 +11,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from analytics_service.events.queries import EventFilter, Position
 from analytics_service.events.rules import Event
-from servicekit.mongo import Document
+from servicekit.storage.mongo import Document
 
 COLLECTION_NAME: Final = "events"
 SEEN_USERS_NAME: Final = "seen_users"

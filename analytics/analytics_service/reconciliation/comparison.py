@@ -32,7 +32,7 @@ from analytics_service.rollups.rules import (
     start_of,
 )
 from analytics_service.rollups.store import RollupStore
-from servicekit.mongo import Document
+from servicekit.storage.mongo import Document
 
 _DAY: Final = timedelta(days=1)
 _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)

@@ -6,7 +6,7 @@ from pymongo import ReturnDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
-from servicekit.mongo import Document
+from servicekit.storage.mongo import Document
 
 COLLECTION_NAME: Final = "maintenance"
 # The one document, which the migration creates.

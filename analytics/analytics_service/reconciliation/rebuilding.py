@@ -18,7 +18,7 @@ from analytics_service.rollups.labels import Labels
 from analytics_service.rollups.rules import Cell, count_users
 from analytics_service.rollups.store import CORRECTIONS_SHARD, RollupStore
 from servicekit.idempotency.mongo import in_transaction
-from servicekit.mongo import Document
+from servicekit.storage.mongo import Document
 
 # Told after each day: how many days of how many are done, and how many counts were corrected so far.
 Progress = Callable[[int, int, int], None]

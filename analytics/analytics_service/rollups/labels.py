@@ -13,7 +13,7 @@ from pymongo import ReturnDocument
 from pymongo.asynchronous.database import AsyncDatabase
 
 from analytics_service.rollups.rules import OTHER
-from servicekit.mongo import Document
+from servicekit.storage.mongo import Document
 
 COLLECTION_NAME: Final = "event_types"
 MAX_TYPES: Final = 1_000

@@ -14,7 +14,7 @@ from typing import Final
 
 from prometheus_client import Counter
 
-from servicekit.errors import ServiceUnavailable
+from servicekit.core.errors import ServiceUnavailable
 
 # What a reader adds up at most for one cell. More would cost statistics, fewer would cost ingest.
 SHARDS: Final = 32

@@ -16,7 +16,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
 from analytics_service.rollups.rules import EVER_SLOT, SLOTS, Cell, Counts, Span
-from servicekit.mongo import Document
+from servicekit.storage.mongo import Document
 
 COLLECTION_NAME: Final = "rollups"
 INDEXES: Final = [IndexModel([("_id.span", 1), ("_id.start", 1)], name="by_start")]

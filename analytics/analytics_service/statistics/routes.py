@@ -8,9 +8,9 @@ from analytics_service.moments import Moment
 from analytics_service.statistics.queries import StatisticsQueries
 from analytics_service.statistics.rules import Interval, series_of
 from analytics_service.statistics.schemas import SeriesOut, Stats
-from servicekit.clock import Clock
-from servicekit.tokens import CurrentUser
-from servicekit.wiring import provided
+from servicekit.auth.access_tokens import CurrentUser
+from servicekit.core.clock import Clock
+from servicekit.web.dependencies import provided
 
 router = APIRouter(prefix="/api/v1/analytics/stats", tags=["statistics"])
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from analytics_service.rollups.rules import Span
-from servicekit.errors import UnprocessableContent
+from servicekit.core.errors import UnprocessableContent
 
 MAX_POINTS: Final = 1_440
 

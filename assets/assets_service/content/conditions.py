@@ -4,7 +4,7 @@ from typing import Final
 
 from starlette.datastructures import Headers
 
-from servicekit.errors import PreconditionFailed
+from servicekit.core.errors import PreconditionFailed
 
 _ANY: Final = "*"
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from servicekit.errors import ServiceError
+from servicekit.core.errors import ServiceError
 
 # More pieces than this are wanted by nobody but an attacker: the whole file is the answer then (section 17.15).
 MOST_RANGES: Final = 16

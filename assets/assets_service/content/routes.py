@@ -10,10 +10,10 @@ from assets_service.links.signatures import LinkRefused, LinkSigner
 from assets_service.records.queries import AssetQueries
 from assets_service.records.routes import PREFIX
 from assets_service.records.schemas import AssetOut
-from servicekit.api_errors import problems
-from servicekit.errors import Unauthorized
-from servicekit.tokens import OptionalUser
-from servicekit.wiring import provided
+from servicekit.auth.access_tokens import OptionalUser
+from servicekit.core.errors import Unauthorized
+from servicekit.web.dependencies import provided
+from servicekit.web.openapi import problems
 
 router = APIRouter(prefix=PREFIX, tags=["assets"])
 

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from loguru import logger
 
-from servicekit.clock import Clock
-from servicekit.errors import UnprocessableContent
+from servicekit.core.clock import Clock
+from servicekit.core.errors import UnprocessableContent
 from servicekit.outbox import Fact
 
 USER_DELETED = "user.deleted"

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from assets_service.links.signatures import LinkSigner
 from assets_service.records.queries import AssetQueries
 from assets_service.records.routes import PREFIX
-from servicekit.tokens import CurrentUser
-from servicekit.wiring import provided
+from servicekit.auth.access_tokens import CurrentUser
+from servicekit.web.dependencies import provided
 
 router = APIRouter(prefix=PREFIX, tags=["assets"])
 

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from servicekit.clock import Clock
-from servicekit.errors import Forbidden
+from servicekit.core.clock import Clock
+from servicekit.core.errors import Forbidden
 
 VALID: Final = timedelta(minutes=15)
 # The secret signs nothing else; the version keeps a later form of link from being mistaken for this one.

@@ -7,8 +7,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from assets_service.records.queries import AssetQueries
-from servicekit.policy import sealed
-from servicekit.wiring import provided
+from servicekit.sealing.route_policy import sealed
+from servicekit.web.dependencies import provided
 
 # No route of the gateway leads to /internal/.
 router = APIRouter(prefix="/internal", tags=["services"])

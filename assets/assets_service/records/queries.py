@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from assets_service.records.schemas import AssetOut
 from assets_service.records.tables import assets
-from servicekit.cursors import Page, cut_page, decode_cursor
-from servicekit.errors import NotFound
+from servicekit.core.errors import NotFound
+from servicekit.web.pagination import Page, cut_page, decode_cursor
 
 # Ids are made in the order of time, so that the newest files have the greatest ones.
 _POSITION = TypeAdapter(tuple[UUID])

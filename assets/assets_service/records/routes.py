@@ -8,9 +8,9 @@ from fastapi import APIRouter, Response
 from assets_service.records.actions import AssetActions
 from assets_service.records.queries import AssetQueries
 from assets_service.records.schemas import AssetOut
-from servicekit.cursors import DEFAULT_LIMIT, Cursor, Limit, Page
-from servicekit.tokens import CurrentUser
-from servicekit.wiring import provided
+from servicekit.auth.access_tokens import CurrentUser
+from servicekit.web.dependencies import provided
+from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 
 PREFIX = "/api/v1/assets"
 router = APIRouter(prefix=PREFIX, tags=["assets"])

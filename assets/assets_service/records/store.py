@@ -7,7 +7,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from assets_service.records.tables import Asset, LooseObject, Usage
-from servicekit.models import Sessions
+from servicekit.storage.postgres_models import Sessions
 
 # Bytes that have been loose since then may go at once.
 _LONG_AGO = func.to_timestamp(0)

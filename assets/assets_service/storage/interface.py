@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from servicekit.errors import NotFound, ServiceUnavailable
+from servicekit.core.errors import NotFound, ServiceUnavailable
 
 SHARDS = 256
 

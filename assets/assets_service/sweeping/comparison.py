@@ -12,7 +12,7 @@ from uuid import UUID
 
 from loguru import logger
 
-from servicekit.clock import Clock
+from servicekit.core.clock import Clock
 
 # If more rows than these, and more than this part of them, lack their bytes, the store is damaged or the wrong one.
 # Removing rows would make that worse.

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from prometheus_client import Counter
 
-from servicekit.clock import Clock
+from servicekit.core.clock import Clock
 
 REMOVED: Final = Counter("service_leftovers_removed_total", "Bytes without an asset that were removed.")
 

@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from assets_service.records.tables import Asset, LooseObject, Usage
-from servicekit.models import Sessions
+from servicekit.storage.postgres_models import Sessions
 
 # Of an advisory lock: one process compares rows with bytes at a time. Each database has locks of its own.
 _LOCK: Final = int.from_bytes(b"compare")

@@ -18,8 +18,8 @@ from assets_service.records.schemas import AssetOut
 from assets_service.storage.interface import Staging, StoreAway
 from assets_service.uploads.incoming import IncomingFile
 from assets_service.uploads.intake import Intake, Received
-from servicekit.clock import Clock
-from servicekit.errors import PayloadTooLarge, ServiceError
+from servicekit.core.clock import Clock
+from servicekit.core.errors import PayloadTooLarge, ServiceError
 from servicekit.idempotency import Answer, Attempt
 from servicekit.outbox import Fact
 

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from assets_service.uploads.media_types import declared_type
 from assets_service.uploads.multipart import FormFile
 from assets_service.uploads.names import name_of_form, name_of_header
-from servicekit.errors import BadRequest, PayloadTooLarge, ServiceError, UnsupportedMedia
+from servicekit.core.errors import BadRequest, PayloadTooLarge, ServiceError, UnsupportedMedia
 
 MULTIPART: Final = "multipart/form-data"
 # Boundaries and part headers come on top of the file itself. The gateway leaves the same room.

@@ -9,7 +9,7 @@ from typing import Final
 from assets_service.storage.interface import Staging
 from assets_service.uploads.incoming import FileTooLarge, IncomingFile
 from assets_service.uploads.media_types import HEAD_BYTES, TEXT, LyingType, TextCheck, detect
-from servicekit.errors import UnprocessableContent
+from servicekit.core.errors import UnprocessableContent
 
 # Chunks come from the network by 64 KiB at most; they are handled together, because each hand-over to a thread costs.
 PIECE_BYTES: Final = 1024 * 1024

@@ -12,7 +12,7 @@ from typing import Final
 
 from pure_magic_rs import MagicDb
 
-from servicekit.errors import UnsupportedMedia
+from servicekit.core.errors import UnsupportedMedia
 
 TEXT: Final = "text/plain"
 _MP3: Final = "audio/mpeg"

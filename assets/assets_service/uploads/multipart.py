@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, Self
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from servicekit.errors import BadRequest, UnprocessableContent
+from servicekit.core.errors import BadRequest, UnprocessableContent
 
 if TYPE_CHECKING:
     # Known to type checkers only.

@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from assets_service.records.tables import FILENAME_LENGTH
-from servicekit.errors import UnprocessableContent
+from servicekit.core.errors import UnprocessableContent
 
 # Controls, lone surrogates, line and paragraph separators.
 _UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})

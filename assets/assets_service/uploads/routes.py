@@ -9,10 +9,10 @@ from assets_service.records.schemas import AssetOut
 from assets_service.uploads.actions import UploadActions
 from assets_service.uploads.documentation import REQUEST_BODY
 from assets_service.uploads.incoming import open_upload
-from servicekit.api_errors import problems
+from servicekit.auth.access_tokens import CurrentUser
 from servicekit.idempotency import Answer, Attempt, IdempotencyKey
-from servicekit.tokens import CurrentUser
-from servicekit.wiring import provided
+from servicekit.web.dependencies import provided
+from servicekit.web.openapi import problems
 
 router = APIRouter(prefix=PREFIX, tags=["assets"])
 

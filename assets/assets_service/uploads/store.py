@@ -11,12 +11,12 @@ from assets_service.records.schemas import AssetOut
 from assets_service.records.tables import Asset, LooseObject, Usage
 from assets_service.storage.interface import shard_of
 from assets_service.uploads.actions import QuotaExceeded, Transaction
-from servicekit.errors import ServiceUnavailable
+from servicekit.auth.access_tokens import InvalidToken
+from servicekit.core.errors import ServiceUnavailable
 from servicekit.idempotency import Answer, Attempt
 from servicekit.idempotency.postgres import PostgresIdempotency
-from servicekit.models import Sessions
 from servicekit.outbox import Fact, Outbox
-from servicekit.tokens import InvalidToken
+from servicekit.storage.postgres_models import Sessions
 
 
 class UploadTooSlow(ServiceUnavailable):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from local_platform.service_command import reporting, run_module
 from local_platform.service_environment import issues_tokens
-from servicekit.catalog import read_catalog
+from opskit.catalog import read_catalog
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from local_platform.layout import Layout
 from local_platform.ports import HOST
 from local_platform.probes import NotReady, Probe, http_get, json_body
 from local_platform.process import Command, rotate
-from servicekit.catalog import ServiceEntry
+from opskit.catalog import ServiceEntry
 
 NAME = "gateway"
 # Requests in flight may finish; a client that trickles its upload does not hold up the stop for ever.

@@ -8,8 +8,8 @@ from pathlib import Path
 from local_platform.files import SecretFiles
 from local_platform.layout import Layout
 from local_platform.service_environment import keys_directory
-from servicekit.catalog import read_catalog
-from servicekit.make_keys import make_missing
+from opskit.catalog import read_catalog
+from servicekit.ops.make_keys import make_missing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

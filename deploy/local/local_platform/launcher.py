@@ -29,8 +29,8 @@ from local_platform.services import Services
 from local_platform.stores import StoreSet
 from local_platform.supervisor import Supervisor
 from local_platform.tasks import together
-from servicekit.catalog import ServiceEntry, read_catalog
-from servicekit.key_files import ensure_keys
+from opskit.catalog import ServiceEntry, read_catalog
+from servicekit.sealing.key_files import ensure_keys
 
 GATEWAY = "gateway"
 REACH_SECONDS = 20.0

@@ -15,8 +15,8 @@ from pydantic import SecretStr
 from local_platform.errors import LaunchError
 from local_platform.layout import REPOSITORY
 from local_platform.stores import running_stores
-from servicekit.catalog import read_catalog
-from servicekit.migrations import MigrationError, autogenerate
+from opskit.catalog import read_catalog
+from servicekit.storage.postgres_migrations import MigrationError, autogenerate
 
 
 async def write_migration(folder: Path, message: str) -> Path | None:

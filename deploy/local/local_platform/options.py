@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from local_platform.errors import InvalidOption
-from servicekit.ciphers import CipherName
+from servicekit.sealing.ciphers import CipherName
 
 MOST_REPLICAS = 16
 MOST_NODES = 7

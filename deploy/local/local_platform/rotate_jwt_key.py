@@ -7,7 +7,7 @@ from pathlib import Path
 
 from local_platform.service_command import reporting, run_module, running_layout
 from local_platform.service_environment import issues_tokens
-from servicekit.catalog import read_catalog
+from opskit.catalog import read_catalog
 
 _EPILOG = "Further option: --timeout SECONDS, how long to wait for the workers in each phase."
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from local_platform.files import SecretFiles
 from local_platform.service_command import reporting, running_layout
 from local_platform.service_environment import keys_directory
-from servicekit.rotation import command
+from servicekit.ops.rotation import command
 
-_EPILOG = "Further options: --pair NAME, --timeout SECONDS; see python -m servicekit.rotation --help."
+_EPILOG = "Further options: --pair NAME, --timeout SECONDS; see python -m servicekit.ops.rotation --help."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Hand on to `servicekit.rotation`, which takes all further options; return its exit status."""
+    """Hand on to `servicekit.ops.rotation`, which takes all further options; return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m local_platform.rotate_keys", description=__doc__, epilog=_EPILOG)
     parser.add_argument("--data-dir", type=Path, default=Path(".data"), help="as given to make run (default .data)")
     values, others = parser.parse_known_args(arguments)

@@ -13,7 +13,7 @@ from local_platform.errors import InvalidOption, LaunchError
 from local_platform.files import SecretFiles
 from local_platform.layout import Layout
 from local_platform.service_environment import service_environment
-from servicekit.catalog import ServiceEntry, read_catalog
+from opskit.catalog import ServiceEntry, read_catalog
 
 
 def running_layout(data_dir: Path) -> Layout:

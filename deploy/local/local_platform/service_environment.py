@@ -7,7 +7,7 @@ from pathlib import Path
 
 from local_platform.files import SecretFiles
 from local_platform.ports import HOST
-from servicekit.catalog import ServiceEntry
+from opskit.catalog import ServiceEntry
 
 # Whoever publishes signing keys issues tokens, and tells which sessions ended.
 JWKS_PATH = "/.well-known/jwks.json"

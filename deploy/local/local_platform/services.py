@@ -10,7 +10,7 @@ from local_platform.probes import NotReady, Probe, http_get, json_body
 from local_platform.process import Command
 from local_platform.service_environment import service_environment, write_secrets
 from local_platform.stores import StoreSet
-from servicekit.catalog import ServiceEntry
+from opskit.catalog import ServiceEntry
 
 WORKERS = 2
 # A little more than gunicorn's own graceful time-out, so that it is gunicorn who ends a slow worker.

@@ -9,7 +9,7 @@ from local_platform.layout import Layout
 from local_platform.ports import HOST
 from local_platform.process import Command
 from local_platform.valkey_access import ValkeyAccess
-from servicekit.valkey_acl import acl
+from opskit.valkey_acl import acl
 
 NAME = "valkey"
 

@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from local_platform.errors import ServerMissing
 from local_platform.probes import ANSWER_SECONDS, NotReady
-from servicekit.valkey_acl import ADMINISTRATOR
+from opskit.valkey_acl import ADMINISTRATOR
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from local_platform.files import SecretFiles
 from local_platform.layout import REPOSITORY
 from local_platform.migration import write_migration
 from local_platform.service_environment import service_environment, write_secrets
-from servicekit.catalog import ServiceEntry, read_catalog
+from opskit.catalog import ServiceEntry, read_catalog
 
 ACCOUNTS = ServiceEntry("accounts", "accounts", 8002, "postgres", ("events",), ("/.well-known/jwks.json",))
 EVENTS = ServiceEntry("events", "events", 8001, "mongo")

@@ -3,8 +3,8 @@
 import pytest
 
 from local_platform import keys, rotate_jwt_key, rotate_keys
-from servicekit.catalog import read_catalog
-from servicekit.key_files import file_name, read_key_file
+from opskit.catalog import read_catalog
+from servicekit.sealing.key_files import file_name, read_key_file
 
 
 def _content(root):

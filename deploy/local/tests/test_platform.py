@@ -21,7 +21,7 @@ from local_platform.child import Child, State
 from local_platform.launcher import Platform, prepared, running_platform
 from local_platform.options import Options
 from local_platform.probes import NotReady, http_get
-from servicekit.catalog import read_catalog
+from opskit.catalog import read_catalog
 
 STORES = ("postgres", "mongo", "valkey")
 

@@ -5,13 +5,13 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 
+from opskit.catalog import CatalogError
 from release_tool import project_commands, release_commands
 from release_tool.console import Console
 from release_tool.deployment import Deployment
 from release_tool.errors import Interrupted, ToolError
 from release_tool.release import Plan
 from release_tool.runner import interruptible
-from servicekit.catalog import CatalogError
 
 Command = Callable[[argparse.Namespace, Console], None]
 

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Mapping
 
+from opskit.catalog import ServiceEntry
 from release_tool.board import Board
 from release_tool.console import Console
 from release_tool.errors import CommandFailed, NotHealthy
 from release_tool.stack import Container, Stack
-from servicekit.catalog import ServiceEntry
 
 # Initialising every store on a busy machine takes minutes.
 UP_SECONDS = 300.0

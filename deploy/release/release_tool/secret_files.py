@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
+from opskit.catalog import ServiceEntry
+from opskit.valkey_acl import acl
 from release_tool.files import exclusive, write_atomically
-from servicekit.catalog import ServiceEntry
-from servicekit.valkey_acl import acl
 
 Environment = Literal["production", "development"]
 

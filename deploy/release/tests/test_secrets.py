@@ -10,10 +10,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from opskit.catalog import read_catalog
 from release_tool.console import Console
 from release_tool.deployment import Deployment
 from release_tool.secret_files import write_secrets
-from servicekit.catalog import read_catalog
 
 CATALOG = read_catalog()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from gateway_config.pools import Candidate, Catalog
 from gateway_config.render import render
 from gateway_config.settings import GatewaySettings
-from servicekit.catalog import read_catalog
+from opskit.catalog import read_catalog
 
 CERTIFICATE, KEY = "certificate.pem", "key.pem"
 

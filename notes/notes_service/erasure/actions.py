@@ -6,7 +6,7 @@ from uuid import UUID
 
 from loguru import logger
 
-from servicekit.errors import UnprocessableContent
+from servicekit.core.errors import UnprocessableContent
 from servicekit.outbox import Fact
 
 # A transaction that began before the deletion was known may still add a note. The server ends every transaction after

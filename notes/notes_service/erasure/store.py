@@ -8,8 +8,8 @@ from pymongo import IndexModel
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
-from servicekit.mongo import Document
-from servicekit.tokens import InvalidToken
+from servicekit.auth.access_tokens import InvalidToken
+from servicekit.storage.mongo import Document
 
 COLLECTION_NAME: Final = "erased_owners"
 # By far longer than an access token lives.

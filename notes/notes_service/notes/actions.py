@@ -9,8 +9,8 @@ from notes_service.notes.rules import Note, changed, new_note
 from notes_service.notes.schemas import NoteIn, NoteOut
 from notes_service.notes.words import words_of
 from notes_service.preconditions import IfMatch, required
-from servicekit.clock import Clock
-from servicekit.errors import NotFound, ServiceUnavailable, UnprocessableContent
+from servicekit.core.clock import Clock
+from servicekit.core.errors import NotFound, ServiceUnavailable, UnprocessableContent
 from servicekit.idempotency import Answer, Attempt
 
 # Only `If-Match: *` gets beyond the first: it stands for whichever version the others leave behind.

@@ -11,7 +11,7 @@ from pymongo.errors import OperationFailure
 from notes_service.notes.rules import Note
 from notes_service.notes.store import NoteStore
 from notes_service.peers import NOTE_CREATED
-from servicekit.errors import ServiceUnavailable
+from servicekit.core.errors import ServiceUnavailable
 from servicekit.idempotency import Answer, Attempt
 from servicekit.idempotency.mongo import MongoIdempotency
 from servicekit.outbox import Fact, Outbox

@@ -11,7 +11,7 @@ from notes_service.notes.actions import NoteNotFound
 from notes_service.notes.rules import Note, fitting
 from notes_service.notes.schemas import NoteOut
 from notes_service.notes.words import words_of
-from servicekit.cursors import Page, decode_cursor, encode_cursor
+from servicekit.web.pagination import Page, decode_cursor, encode_cursor
 
 PAGE_BYTES: Final = 4 * 1024 * 1024
 """Bodies on one page of a list. Beyond it the page ends, whatever `limit` allows; `next_cursor` leads on."""

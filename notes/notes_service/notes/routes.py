@@ -12,11 +12,11 @@ from notes_service.notes.queries import NoteFilter, NoteQueries
 from notes_service.notes.rules import Note
 from notes_service.notes.schemas import NoteChange, NoteIn, NoteOut
 from notes_service.preconditions import ExpectedVersion, KnownTags, is_current
-from servicekit.bounded_route import bounded_route
-from servicekit.cursors import DEFAULT_LIMIT, Cursor, Limit, Page
+from servicekit.auth.access_tokens import CurrentUser
 from servicekit.idempotency import IdempotencyKey
-from servicekit.tokens import CurrentUser
-from servicekit.wiring import provided
+from servicekit.web.body_limit import bounded_route
+from servicekit.web.dependencies import provided
+from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 
 # A note of 1 MiB with every character escaped has 6 MiB.
 MAX_REQUEST_BYTES: Final = 7 * 1024 * 1024

@@ -10,7 +10,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from notes_service.notes.queries import NoteFilter
 from notes_service.notes.rules import Note
-from servicekit.mongo import Document
+from servicekit.storage.mongo import Document
 
 COLLECTION_NAME: Final = "notes"
 # Every list goes by id, which begins with the time of creation: each of these gives one in order, without sorting.

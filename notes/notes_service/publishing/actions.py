@@ -7,7 +7,7 @@ from uuid import UUID
 
 from notes_service.notes.actions import NoteContended, NoteNotFound
 from notes_service.notes.rules import milliseconds
-from servicekit.clock import Clock
+from servicekit.core.clock import Clock
 
 # 144 bits: nobody finds a page by guessing, and 24 characters of base64url without padding.
 SLUG_BYTES: Final = 18

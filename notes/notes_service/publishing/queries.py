@@ -4,7 +4,7 @@ from typing import Protocol
 
 from notes_service.preconditions import Tag
 from notes_service.publishing.schemas import PublicNote
-from servicekit.errors import NotFound
+from servicekit.core.errors import NotFound
 
 
 class PageNotFound(NotFound):

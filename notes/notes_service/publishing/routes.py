@@ -10,8 +10,8 @@ from notes_service.preconditions import KnownTags, is_current
 from notes_service.publishing.actions import PublicationActions
 from notes_service.publishing.queries import PublicationQueries
 from notes_service.publishing.schemas import PublicNote, Published
-from servicekit.tokens import CurrentUser
-from servicekit.wiring import provided
+from servicekit.auth.access_tokens import CurrentUser
+from servicekit.web.dependencies import provided
 
 # Two seconds fresh, two more while a new copy is fetched: a change shows within five.
 PUBLIC: Final = {"Cache-Control": "public, max-age=2, stale-while-revalidate=2"}

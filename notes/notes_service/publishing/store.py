@@ -10,7 +10,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from notes_service.notes.store import COLLECTION_NAME
 from notes_service.preconditions import Tag
 from notes_service.publishing.schemas import PublicNote
-from servicekit.mongo import Document
+from servicekit.storage.mongo import Document
 
 _PUBLISHED: Final = {"slug": {"$exists": True}}
 INDEXES: Final = [IndexModel("slug", name="by_slug", unique=True, partialFilterExpression=_PUBLISHED)]

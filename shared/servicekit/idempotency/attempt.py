@@ -13,7 +13,7 @@ from uuid import UUID
 
 from prometheus_client import Counter
 
-from servicekit.errors import Conflict, UnprocessableContent
+from servicekit.core.errors import Conflict, UnprocessableContent
 from servicekit.idempotency.answer import Answer
 
 KEPT = timedelta(hours=24)

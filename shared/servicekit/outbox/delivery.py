@@ -12,7 +12,6 @@ from typing import Final, Protocol
 
 import orjson
 
-from servicekit.dispatch.answers import Answer, retry_after
 from servicekit.dispatcher import (
     CanCall,
     DispatchError,
@@ -22,6 +21,7 @@ from servicekit.dispatcher import (
     PeerTimeout,
     PeerUnavailable,
 )
+from servicekit.dispatcher.answers import Answer, retry_after
 from servicekit.outbox.facts import Fact, Route
 
 CALL_SECONDS: Final = 5.0

@@ -13,7 +13,7 @@ from typing import Any
 from loguru import logger
 from uuid_utils.compat import uuid7
 
-from servicekit import context
+from servicekit.core import context
 from servicekit.outbox.claims import Claimer
 from servicekit.outbox.delivery import Delivers, DeliveryRefused, DestinationAway, described
 from servicekit.outbox.facts import Route

@@ -14,9 +14,9 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
-from servicekit import mongo
 from servicekit.outbox.facts import Fact
 from servicekit.outbox.store import Backlog, Claim, Origin, ParkedFact
+from servicekit.storage import mongo
 
 COLLECTION_NAME: Final = "outbox"
 # A query for null would also look for documents without the field, so what indexes begin with is a plain flag.

@@ -38,9 +38,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.sql import Executable
 from uuid_utils.compat import uuid7
 
-from servicekit import postgres
 from servicekit.outbox.facts import Fact
 from servicekit.outbox.store import Backlog, Claim, Origin, ParkedFact
+from servicekit.storage import postgres
 
 TABLE_NAME: Final = "outbox"
 

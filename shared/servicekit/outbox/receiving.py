@@ -7,9 +7,9 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from servicekit.errors import Conflict
+from servicekit.core.errors import Conflict
 from servicekit.outbox.facts import FACTS_PATH, Fact
-from servicekit.policy import sealed
+from servicekit.sealing.route_policy import sealed
 
 # It has the same effect for the same fact given twice: after a lost answer it is.
 Handler = Callable[[Fact], Awaitable[None]]

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
-from servicekit import context
+from servicekit.core import context
 from servicekit.outbox.facts import Fact
 
 TxT_contra = TypeVar("TxT_contra", contravariant=True)

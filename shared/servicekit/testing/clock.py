@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class MovableClock:
-    """Fulfils `servicekit.clock.Clock`: tests move it, or stop it."""
+    """Fulfils `servicekit.core.clock.Clock`: tests move it, or stop it."""
 
     def __init__(self) -> None:
         self.stopped_at: datetime | None = None

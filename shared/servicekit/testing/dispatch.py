@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import orjson
 
-from servicekit.dispatch.answers import Answer, judged
-from servicekit.dispatch.calls import Param, build_call
-from servicekit.dispatch.errors import DispatchError
-from servicekit.dispatch.policy import CallPolicy
+from servicekit.dispatcher.answers import Answer, judged
+from servicekit.dispatcher.calls import Param, build_call
+from servicekit.dispatcher.errors import DispatchError
+from servicekit.dispatcher.policy import CallPolicy
 
 
 class UnexpectedCall(AssertionError):

@@ -14,10 +14,10 @@ from pydantic import SecretStr
 from sqlalchemy import MetaData, Table, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from servicekit import mongo
 from servicekit.idempotency import Answer, Attempt
 from servicekit.idempotency.mongo import COLLECTION_NAME, INDEXES, MongoIdempotency
 from servicekit.idempotency.postgres import PostgresIdempotency, idempotency_table
+from servicekit.storage import mongo
 
 ROUTE = "/api/v1/things"
 Effect = Callable[[Any], Awaitable[Answer]]

@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from servicekit.dispatch.sealing import Sealer
-from servicekit.dispatch.transport import TransportError, WireRequest
 from servicekit.dispatcher import Answer, Dispatcher, Peer, PeerLimits
+from servicekit.dispatcher.sealing import Sealer
+from servicekit.dispatcher.transport import TransportError, WireRequest
 
 Outcome = Answer | TransportError
 

@@ -9,11 +9,11 @@ import httpx2
 import orjson
 from multidict import CIMultiDict
 
-from servicekit.ciphers import CipherName
-from servicekit.dispatch.answers import Answer
-from servicekit.key_files import ensure_keys
-from servicekit.keyring import Keyring
-from servicekit.sealer import MessageSealer, SentMessage
+from servicekit.dispatcher.answers import Answer
+from servicekit.sealing.ciphers import CipherName
+from servicekit.sealing.client import MessageSealer, SentMessage
+from servicekit.sealing.key_files import ensure_keys
+from servicekit.sealing.keyring import Keyring
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def make_keyrings(root: Path, calls: Mapping[str, Sequence[str]]) -> dict[str, K
 
 
 class MemoryNonces:
-    """Fulfils `servicekit.replay.NonceStore` inside one process; `away` makes it fail like a store that is away."""
+    """A `NonceStore` inside one process; `away` makes it fail like a store that cannot be reached."""
 
     def __init__(self) -> None:
         self.nonces: set[str] = set()

@@ -11,9 +11,9 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from servicekit.keyring import Keyring
-from servicekit.receiver import SealedReceiver
-from servicekit.replay import ReplayGuard
+from servicekit.sealing.keyring import Keyring
+from servicekit.sealing.middleware import SealedReceiver
+from servicekit.sealing.replay import ReplayGuard
 from servicekit.testing.sealed import MemoryNonces
 
 # What a test left hanging, such as an upload that never ends, is given up at the end.

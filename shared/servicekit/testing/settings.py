@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from pydantic import SecretStr
 
-from servicekit.settings import ServiceSettings
+from servicekit.core.settings import ServiceSettings
 
 
 def common_settings(name: str, valkey_url: str, keys: Path) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from servicekit.auth.access_tokens import ALGORITHM, TYPE
 from servicekit.testing.wire_server import WireServer, answering, reply
-from servicekit.tokens import ALGORITHM, TYPE
 
 
 class TestIssuer:

@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
 
-from servicekit import ended_sessions
-from servicekit.ended_sessions import EndedSessions
+from servicekit.auth import revoked_sessions as ended_sessions
+from servicekit.auth.revoked_sessions import EndedSessions
 from user_service.sessions import announcements
 
 API = "/api/v1/users"

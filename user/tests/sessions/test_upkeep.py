@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from servicekit.models import sessions_of
+from servicekit.storage.postgres_models import sessions_of
 from user_service.sessions.upkeep import Upkeep
 
 API = "/api/v1/users"

@@ -12,12 +12,12 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-from servicekit.clock import utc_now
-from servicekit.held_keys import ACCESS_TOKENS, KeyState
-from servicekit.rotation.errors import AlreadyRotating
-from servicekit.rotation.journal import FILE, only_rotation
-from servicekit.rotation.workers import Demand, Need
-from servicekit.tokens import parse_jwks
+from servicekit.auth.access_tokens import parse_jwks
+from servicekit.core.clock import utc_now
+from servicekit.observability.key_metrics import ACCESS_TOKENS, KeyState
+from servicekit.ops.rotation.errors import AlreadyRotating
+from servicekit.ops.rotation.journal import FILE, only_rotation
+from servicekit.ops.rotation.workers import Demand, Need
 from user_service.tokens import rotation, signing_keys
 from user_service.tokens.issuer import LIFETIME, TokenIssuer
 from user_service.tokens.rotation import MARGIN, SigningKeyRotation

@@ -10,8 +10,8 @@ from uuid import UUID
 from prometheus_client import Counter
 from uuid_utils.compat import uuid7
 
-from servicekit.clock import Clock
-from servicekit.errors import Conflict, NotFound
+from servicekit.core.clock import Clock
+from servicekit.core.errors import Conflict, NotFound
 from servicekit.idempotency import Answer, Attempt
 from servicekit.outbox import Fact
 from user_service.accounts.rules import Role

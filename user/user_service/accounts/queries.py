@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from servicekit.cursors import Page, cut_page, decode_cursor
+from servicekit.web.pagination import Page, cut_page, decode_cursor
 from user_service.accounts.actions import AccountNotFound
 from user_service.accounts.schemas import Account, PublicAccount
 from user_service.accounts.tables import users_read, users_read_totals

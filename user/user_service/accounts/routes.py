@@ -11,12 +11,12 @@ from uuid import UUID
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from servicekit.api_errors import problems
-from servicekit.cursors import DEFAULT_LIMIT, Cursor, Limit, Page
+from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, InvalidToken
 from servicekit.idempotency import Answer, IdempotencyKey
-from servicekit.policy import OptionalCallerService, optional
-from servicekit.tokens import CurrentAdmin, CurrentUser, InvalidToken
-from servicekit.wiring import provided
+from servicekit.sealing.route_policy import OptionalCallerService, optional
+from servicekit.web.dependencies import provided
+from servicekit.web.openapi import problems
+from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 from user_service.accounts.actions import AccountActions, AccountNotFound, RoleActions
 from user_service.accounts.queries import AccountQueries
 from user_service.accounts.schemas import (

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from servicekit.idempotency import Answer, Attempt
 from servicekit.idempotency.postgres import PostgresIdempotency
-from servicekit.models import Sessions
 from servicekit.outbox import Fact
+from servicekit.storage.postgres_models import Sessions
 from user_service.accounts.actions import AccountTaken, AccountTransaction, NewAccount
 from user_service.accounts.rules import Role, email_key, username_key
 from user_service.accounts.schemas import Account, ProfileChange

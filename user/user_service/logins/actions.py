@@ -7,8 +7,8 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from servicekit.clock import Clock
-from servicekit.errors import Unauthorized
+from servicekit.core.clock import Clock
+from servicekit.core.errors import Unauthorized
 from user_service.accounts.rules import login_keys
 from user_service.logins.client import Client
 from user_service.passwords.rules import normalize_password

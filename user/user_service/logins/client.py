@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from servicekit.client_address import client_address
+from servicekit.core.client_address import client_address
 from user_service.logins.rules import network_of
 from user_service.sessions.rules import readable_user_agent
 

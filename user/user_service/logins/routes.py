@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Form
 from pydantic import BaseModel, ConfigDict, Field
 
-from servicekit.api_errors import problems
-from servicekit.errors import BadRequest
-from servicekit.wiring import provided
+from servicekit.core.errors import BadRequest
+from servicekit.web.dependencies import provided
+from servicekit.web.openapi import problems
 from user_service.caching import no_store
 from user_service.logins.actions import Credentials, LoginActions
 from user_service.logins.client import RequestClient

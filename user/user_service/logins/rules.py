@@ -4,7 +4,7 @@ from datetime import timedelta
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
-from servicekit.failure_limits import Counted, FailureLimit
+from user_service.throttling.failure_limits import Counted, FailureLimit
 
 # Failures, each within the time after the first of them.
 PER_ACCOUNT_AND_ADDRESS: Final = FailureLimit("account-address", 10, 15 * 60)

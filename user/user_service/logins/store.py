@@ -3,7 +3,7 @@
 from sqlalchemy import exists, select
 from sqlalchemy.dialects.postgresql import insert
 
-from servicekit.models import Sessions
+from servicekit.storage.postgres_models import Sessions
 from user_service.accounts.tables import User
 from user_service.logins.actions import Candidate, NewSession
 from user_service.logins.tables import LoginAddress

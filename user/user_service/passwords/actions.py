@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from servicekit.clock import Clock
-from servicekit.errors import Conflict, Forbidden
+from servicekit.core.clock import Clock
+from servicekit.core.errors import Conflict, Forbidden
 from user_service.sessions.actions import Ended
 
 

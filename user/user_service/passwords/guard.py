@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
-from servicekit.failure_limits import Counted, Verdict
 from user_service.logins.rules import counters
 from user_service.passwords.rules import normalize_password
+from user_service.throttling.failure_limits import Counted, Verdict
 
 
 class Limits(Protocol):

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 import argon2
 from prometheus_client import Counter, Gauge
 
-from servicekit.errors import ServiceUnavailable
+from servicekit.core.errors import ServiceUnavailable
 
 # The least that OWASP's Password Storage Cheat Sheet accepts for argon2id.
 MEMORY_KIBIBYTES: Final = 19_456

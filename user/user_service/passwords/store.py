@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import and_, exists, select
 
-from servicekit.models import Sessions
+from servicekit.storage.postgres_models import Sessions
 from user_service.accounts.tables import User
 from user_service.logins.tables import LoginAddress
 from user_service.passwords.actions import CurrentPassword

@@ -10,8 +10,8 @@ from uuid import UUID
 from loguru import logger
 from prometheus_client import Counter
 
-from servicekit.clock import Clock
-from servicekit.errors import NotFound, Unauthorized
+from servicekit.core.clock import Clock
+from servicekit.core.errors import NotFound, Unauthorized
 from user_service.sessions.refresh_tokens import (
     NotARefreshToken,
     digest,

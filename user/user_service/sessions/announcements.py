@@ -13,8 +13,8 @@ from uuid import UUID
 
 from loguru import logger
 
-from servicekit.background import in_background
-from servicekit.clock import Clock
+from servicekit.core.clock import Clock
+from servicekit.core.tasks import in_background
 from user_service.sessions.actions import Ended
 
 PAUSE_SECONDS: Final = 0.4

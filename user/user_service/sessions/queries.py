@@ -6,8 +6,8 @@ from pydantic import TypeAdapter
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from servicekit.clock import Clock
-from servicekit.cursors import Page, cut_page, decode_cursor
+from servicekit.core.clock import Clock
+from servicekit.web.pagination import Page, cut_page, decode_cursor
 from user_service.sessions.schemas import SessionView
 from user_service.sessions.tables import UserSession
 

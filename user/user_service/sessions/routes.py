@@ -5,10 +5,10 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from servicekit.api_errors import problems
-from servicekit.cursors import DEFAULT_LIMIT, Cursor, Limit, Page
-from servicekit.tokens import CurrentAdmin, CurrentUser, OptionalUser
-from servicekit.wiring import provided
+from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, OptionalUser
+from servicekit.web.dependencies import provided
+from servicekit.web.openapi import problems
+from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 from user_service.caching import no_store
 from user_service.sessions.actions import SessionActions
 from user_service.sessions.queries import SessionQueries

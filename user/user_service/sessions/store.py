@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, delete, insert, literal, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from servicekit.models import Sessions
+from servicekit.storage.postgres_models import Sessions
 from user_service.accounts.tables import User
 from user_service.sessions.actions import Ended, Presented, SessionTransaction
 from user_service.sessions.rules import ENDED_KEPT, TokenState

@@ -8,8 +8,8 @@ from typing import Final
 from loguru import logger
 from sqlalchemy import ColumnElement, delete, select, tuple_
 
-from servicekit.clock import Clock
-from servicekit.models import Sessions
+from servicekit.core.clock import Clock
+from servicekit.storage.postgres_models import Sessions
 from user_service.database import Base
 from user_service.logins.rules import ADDRESS_KEPT
 from user_service.logins.tables import LoginAddress

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import jwt
 
-from servicekit.tokens import ALGORITHM, TYPE
+from servicekit.auth.access_tokens import ALGORITHM, TYPE
 from user_service.tokens.signing_keys import SigningKey
 
 LIFETIME: Final = timedelta(minutes=15)

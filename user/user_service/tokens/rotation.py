@@ -10,11 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from servicekit.clock import Clock, utc_now
-from servicekit.held_keys import ACCESS_TOKENS
-from servicekit.key_files import new_key_id
-from servicekit.rotation.journal import only_rotation
-from servicekit.rotation.workers import Agreement, Demand, Need, Say
+from servicekit.core.clock import Clock, utc_now
+from servicekit.observability.key_metrics import ACCESS_TOKENS
+from servicekit.ops.rotation.journal import only_rotation
+from servicekit.ops.rotation.workers import Agreement, Demand, Need, Say
+from servicekit.sealing.key_files import new_key_id
 from user_service.tokens.issuer import LIFETIME
 from user_service.tokens.signing_keys import current_id, make_current, retire_others, write_signing_key
 

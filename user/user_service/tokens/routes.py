@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from servicekit.policy import optional
+from servicekit.sealing.route_policy import optional
 from user_service.tokens.signing_keys import SigningKeys
 
 router = APIRouter(tags=["tokens"])

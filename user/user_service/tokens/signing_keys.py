@@ -32,10 +32,10 @@ from jwt.algorithms import ECAlgorithm
 from loguru import logger
 from prometheus_client import Counter
 
-from servicekit.clock import Clock, utc_now
-from servicekit.held_keys import ACCESS_TOKENS, HeldKeys, announce_worker
-from servicekit.key_files import new_key_id, write_key_file
-from servicekit.tokens import ALGORITHM
+from servicekit.auth.access_tokens import ALGORITHM
+from servicekit.core.clock import Clock, utc_now
+from servicekit.observability.key_metrics import ACCESS_TOKENS, HeldKeys, announce_worker
+from servicekit.sealing.key_files import new_key_id, write_key_file
 
 CURRENT: Final = "current"
 RETIRE_AFTER: Final = "retire-after"

@@ -6,12 +6,12 @@ import time
 import httpx2
 
 from local_platform.demo.tour import TIMEOUT_SECONDS, Visit
-from servicekit.ciphers import LIFETIME_SECONDS, CipherName
-from servicekit.dispatch.sealing import CannotOpen
-from servicekit.envelope import open_request
-from servicekit.keyring import Keyring
-from servicekit.sealed_wire import COMMUNICATION
-from servicekit.sealer import MessageSealer, SentMessage
+from servicekit.dispatcher.sealing import CannotOpen
+from servicekit.sealing.ciphers import LIFETIME_SECONDS, CipherName
+from servicekit.sealing.client import MessageSealer, SentMessage
+from servicekit.sealing.envelope import open_request
+from servicekit.sealing.keyring import Keyring
+from servicekit.sealing.wire import COMMUNICATION
 
 CALLER, CALLEE = "user", "analytics"
 TARGET = "/api/v1/analytics/events"

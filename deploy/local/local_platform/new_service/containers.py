@@ -11,7 +11,7 @@ from string import Template
 from typing import Final, Literal
 
 from local_platform.new_service.registration import NotRegistered
-from servicekit.catalog import ServiceEntry, Store
+from opskit.catalog import ServiceEntry, Store
 
 Environment = Literal["development", "production"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from servicekit.catalog import ServiceEntry
+from opskit.catalog import ServiceEntry
 
 # The narrowest of what key files, NGINX, PostgreSQL and Python take.
 _NAME: Final = re.compile(r"[a-z][a-z0-9]{1,29}")

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from servicekit.catalog import ServiceEntry
+from opskit.catalog import ServiceEntry
 
 CALLER: Final = "user"
 """The service that may call a new one: it is the one that tells all others of deleted accounts."""

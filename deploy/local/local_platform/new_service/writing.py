@@ -17,7 +17,7 @@ from local_platform.new_service.containers import (
 )
 from local_platform.new_service.naming import check_name
 from local_platform.new_service.registration import CALLER, free_port, with_entry, with_member
-from servicekit.catalog import ServiceEntry, Store, read_catalog
+from opskit.catalog import ServiceEntry, Store, read_catalog
 
 Catalog = Mapping[str, ServiceEntry]
 

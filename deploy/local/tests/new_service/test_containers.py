@@ -15,7 +15,7 @@ from local_platform.new_service.containers import (
     with_connections,
 )
 from local_platform.new_service.registration import NotRegistered
-from servicekit.catalog import ServiceEntry, read_catalog
+from opskit.catalog import ServiceEntry, read_catalog
 
 NEW = [
     ServiceEntry("billing", "billing", 8005, "postgres", calls=("user",)),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from local_platform.new_service.naming import NameRefused, check_name
-from servicekit.catalog import ServiceEntry
+from opskit.catalog import ServiceEntry
 
 CATALOG = {"user": ServiceEntry("user", "users", 8002, "postgres")}
 

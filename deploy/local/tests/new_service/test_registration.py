@@ -7,7 +7,7 @@ import pytest
 
 from local_platform.layout import REPOSITORY
 from local_platform.new_service.registration import NotRegistered, free_port, with_entry, with_member
-from servicekit.catalog import ServiceEntry, read_catalog
+from opskit.catalog import ServiceEntry, read_catalog
 
 BILLING = ServiceEntry("billing", "billing", 8005, "postgres", calls=("user",))
 

@@ -1,0 +1,235 @@
+"""Access tokens: verification against the user service's published keys (RFC 7519, RFC 9068).
+
+A token is an ES256 JWT of type `at+jwt`. Every service verifies it again, whatever the gateway did: identity never
+comes from a header.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Container, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+from uuid import UUID
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from fastapi import Depends, Request, Security
+from fastapi.security import OAuth2PasswordBearer
+from jwt.algorithms import ECAlgorithm
+from loguru import logger
+
+from servicekit.core import context
+from servicekit.core.errors import Forbidden, ServiceUnavailable, Unauthorized
+from servicekit.observability.key_metrics import ACCESS_TOKENS, HeldKeys, announce_worker
+
+ALGORITHM = "ES256"
+TYPE = "at+jwt"
+CLAIMS = ("iss", "aud", "sub", "sid", "roles", "jti", "iat", "exp")
+CACHE_SIZE = 10_000
+# How soon a new key is known, and one that the user service no longer publishes forgotten.
+KEYS_REFRESH_SECONDS = 10.0
+# While nothing can be verified yet, keys are asked for this often.
+FIRST_KEYS_SECONDS = 0.2
+# An unknown key id may be new; asking again is bounded, because a stranger chooses the key id.
+UNKNOWN_KEY_SECONDS = 5.0
+
+_bearer = OAuth2PasswordBearer(tokenUrl="/api/v1/users/token", auto_error=False)
+
+
+class InvalidToken(Unauthorized):
+    """One text for every reason: forged, expired, for somebody else, of an ended session."""
+
+    detail = "The access token is not valid."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
+
+class KeysUnavailable(ServiceUnavailable):
+    detail = "Access tokens cannot be verified now. Try again."
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who a verified token speaks for. `expires_at` is in Unix seconds."""
+
+    id: UUID
+    session_id: UUID
+    roles: frozenset[str]
+    expires_at: float
+
+    @property
+    def is_admin(self) -> bool:
+        return "admin" in self.roles
+
+
+class KeySource(Protocol):
+    """Where verification keys come from."""
+
+    async def key(self, kid: str) -> EllipticCurvePublicKey | None:
+        """Return the key of this id, or None when there is none."""
+
+
+class RemoteKeys:
+    """The user service's JWKS (RFC 7517): fetched ahead of need, and kept while the user service is away."""
+
+    def __init__(self, fetch: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
+        announce_worker()
+        self._fetch = fetch
+        self._held = HeldKeys(ACCESS_TOKENS)
+        self._keys: dict[str, EllipticCurvePublicKey] | None = None
+        self._asked_at = -KEYS_REFRESH_SECONDS
+        self._lock = asyncio.Lock()
+
+    async def key(self, kid: str) -> EllipticCurvePublicKey | None:
+        """Return the key of this id. Raises `KeysUnavailable` while no key was ever fetched."""
+        if self._keys is None or kid not in self._keys:
+            async with self._lock:
+                if (self._keys is None or kid not in self._keys) and not self._asked_recently():
+                    await self._refresh()
+        if self._keys is None:
+            raise KeysUnavailable
+        return self._keys.get(kid)
+
+    async def follow(self) -> None:
+        """Keep the keys current, for ever. Run it as a task of the lifespan."""
+        while True:
+            async with self._lock:
+                await self._refresh()
+            await asyncio.sleep(FIRST_KEYS_SECONDS if self._keys is None else KEYS_REFRESH_SECONDS)
+
+    async def _refresh(self) -> None:
+        self._asked_at = time.monotonic()
+        try:
+            self._keys = parse_jwks(await self._fetch())
+        except Exception as error:  # Whatever went wrong, the keys that we have stay in use.
+            logger.warning("the user service's keys could not be fetched: {}", type(error).__name__)
+        else:
+            self._held.report(self._keys)
+
+    def _asked_recently(self) -> bool:
+        pause = FIRST_KEYS_SECONDS if self._keys is None else UNKNOWN_KEY_SECONDS
+        return time.monotonic() - self._asked_at < pause
+
+
+def parse_jwks(document: Mapping[str, Any]) -> dict[str, EllipticCurvePublicKey]:
+    """Return the P-256 signature keys of a JWK set by key id; other keys are passed over."""
+    keys = {}
+    for item in document["keys"]:
+        if item.get("kty") == "EC" and item.get("crv") == "P-256" and "kid" in item:
+            key = ECAlgorithm.from_jwk(item)
+            if isinstance(key, EllipticCurvePublicKey):
+                keys[str(item["kid"])] = key
+    return keys
+
+
+class TokenVerifier:
+    """Turns an access token into a principal. Verified tokens are remembered until they expire."""
+
+    def __init__(self, keys: KeySource, *, issuer: str, audience: str, ended_sessions: Container[UUID] = ()) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._ended_sessions = ended_sessions
+        self._verified: OrderedDict[str, Principal] = OrderedDict()
+
+    async def verify(self, token: str) -> Principal:
+        """Return whom the token speaks for. Raises `InvalidToken`, or `KeysUnavailable` before the first key."""
+        principal = self._verified.get(token)
+        if principal is None:
+            principal = await self._verify(token)
+            self._remember(token, principal)
+        if principal.expires_at <= time.time():
+            self._verified.pop(token, None)
+            raise InvalidToken
+        if principal.session_id in self._ended_sessions:
+            raise InvalidToken
+        return principal
+
+    async def _verify(self, token: str) -> Principal:
+        try:
+            header = jwt.get_unverified_header(token)
+            kid = header.get("kid")
+            if header.get("typ") != TYPE or header.get("alg") != ALGORITHM or not isinstance(kid, str):
+                raise InvalidToken
+            key = await self._keys.key(kid)
+            if key is None:
+                raise InvalidToken
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                issuer=self._issuer,
+                audience=self._audience,
+                # The issuer's clock may be a little ahead of ours; how long a token is good is what `exp` says.
+                options={"require": list(CLAIMS), "verify_iat": False},
+            )
+            return Principal(
+                id=UUID(claims["sub"]),
+                session_id=UUID(claims["sid"]),
+                roles=frozenset(claims["roles"]),
+                expires_at=float(claims["exp"]),
+            )
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+            logger.info("access token refused: {}", type(error).__name__)
+            raise InvalidToken from None
+
+    def _remember(self, token: str, principal: Principal) -> None:
+        self._verified[token] = principal
+        if len(self._verified) > CACHE_SIZE:
+            self._verified.popitem(last=False)
+
+
+class Authenticator:
+    """What a request's credentials pass through; `create_app` puts one into `app.state.authenticator`.
+
+    `admit` is called with the subject of every authenticated request and raises when the subject asks too often.
+    """
+
+    def __init__(self, verifier: TokenVerifier, *, admit: Callable[[str], Awaitable[None]]) -> None:
+        self._verifier = verifier
+        self._admit = admit
+
+    async def authenticate(self, token: str) -> Principal:
+        principal = await self._verifier.verify(token)
+        request = context.current()
+        if request is not None:
+            request.user_id = str(principal.id)
+        await self._admit(str(principal.id))
+        return principal
+
+
+async def _optional_user(request: Request, token: Annotated[str | None, Security(_bearer)]) -> Principal | None:
+    if token is None:
+        return None
+    authenticator: Authenticator = request.app.state.authenticator
+    return await authenticator.authenticate(token)
+
+
+async def _current_user(user: Annotated[Principal | None, Depends(_optional_user)]) -> Principal:
+    if user is None:
+        raise Unauthorized
+    return user
+
+
+OptionalUser = Annotated[Principal | None, Depends(_optional_user)]
+"""The signed-in user, or None for a request without a token. An invalid token is refused all the same."""
+
+CurrentUser = Annotated[Principal, Depends(_current_user)]
+"""The signed-in user; 401 without a valid token."""
+
+
+def require_role(role: str) -> Callable[[Principal], Awaitable[Principal]]:
+    """Return a dependency that lets only users of this role pass; 403 for others."""
+
+    async def check(user: CurrentUser) -> Principal:
+        if role not in user.roles:
+            raise Forbidden
+        return user
+
+    return check
+
+
+CurrentAdmin = Annotated[Principal, Depends(require_role("admin"))]
+"""The signed-in administrator; 403 for other users."""

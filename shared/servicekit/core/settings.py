@@ -1,0 +1,155 @@
+"""Settings that every service reads from its environment, once, at start.
+
+A secret may stand in a file: `DATABASE_URL_FILE=/run/secrets/database_url` fills `DATABASE_URL`. No secret has a
+default, and production refuses the placeholders of `.env.example`.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from servicekit.core.client_address import Network, network_or_name
+
+PLACEHOLDERS = ("change-me", "changeme", "placeholder", "example", "secret", "password")
+FILE_SUFFIX = "_FILE"
+
+# Where no budget is given.
+POOL_SIZE: Final = 5
+# One connection serves requests while the relay of facts or a probe has the other.
+LEAST_POOL_SIZE: Final = 2
+# Of a budget, for what runs beside the replicas: two migration jobs, one of which waits, and an operator's command.
+JOB_CONNECTIONS: Final = 4
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Reads each field `NAME` from the file that `NAME_FILE` names."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(field_name.upper() + FILE_SUFFIX)
+        if path is None:
+            return None, field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        except OSError as error:
+            raise ValueError(f"{field_name.upper()}{FILE_SUFFIX}: {error}") from error
+
+    def __call__(self) -> dict[str, Any]:
+        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class EnvironmentSettings(BaseSettings):
+    """Frozen settings from the environment and from the files that it names."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
+
+class ServiceSettings(EnvironmentSettings):
+    """What the kit needs to know. A service derives its own settings and adds its store's address."""
+
+    service_name: str
+    environment: Literal["development", "production"] = "production"
+
+    log_level: str = "INFO"
+    log_format: Literal["json", "console"] = "json"
+    log_dir: Path | None = None
+    # `sqlalchemy=WARNING,aiohttp=ERROR`: levels of single libraries.
+    log_levels: str = ""
+
+    # The base URL of an OpenTelemetry collector (OTLP over HTTP); without one there are no traces.
+    otel_exporter_otlp_endpoint: HttpUrl | None = None
+    # The share of the traces begun here that is recorded; in a trace begun elsewhere its beginning has decided.
+    otel_traces_sampler_arg: float = Field(default=1.0, ge=0, le=1)
+
+    valkey_url: SecretStr
+
+    service_keys_dir: Path
+    service_cipher: Literal["fernet", "aes-256-gcm"] = "fernet"
+    # Base URLs of each service that this one calls, one for each replica; a DNS name may stand for several.
+    peer_urls: dict[str, list[str]] = Field(default_factory=dict)
+
+    # Networks, and DNS names, from which X-Real-IP is believed: the gateway's own.
+    gateway_networks: Annotated[tuple[Network | str, ...], NoDecode] = ()
+    # Requests per second and user, over all replicas; 0 switches the limit off.
+    user_rate: int = Field(default=100, ge=0)
+
+    token_issuer: str = "baseplate-user"
+    token_audience: str = "baseplate"
+
+    # Keys the HMAC by which a repeated request is recognised as the same one.
+    fingerprint_secret: SecretStr = Field(min_length=32)
+
+    @property
+    def traced(self) -> bool:
+        """Whether this service exports traces."""
+        return self.otel_exporter_otlp_endpoint is not None
+
+    @field_validator("gateway_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: Any) -> Any:
+        parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return tuple(network_or_name(part) if isinstance(part, str) else part for part in parts)
+
+    @model_validator(mode="after")
+    def _refuse_placeholders(self) -> Self:
+        if self.environment == "production":
+            for name in type(self).model_fields:
+                value = getattr(self, name)
+                if isinstance(value, SecretStr) and _is_placeholder(value.get_secret_value()):
+                    raise ValueError(f"{name.upper()} still holds a placeholder; set a secret of your own")
+        return self
+
+
+class PostgresSettings(ServiceSettings):
+    """What a service that owns a PostgreSQL database needs besides."""
+
+    database_url: SecretStr
+    # The service's share of the server's `max_connections`: over all replicas, their workers and its jobs.
+    database_connections: int | None = Field(default=None, ge=1)
+    # The most replicas that run at once, those of both versions during a release included.
+    database_replicas: int = Field(default=1, ge=1)
+    # gunicorn's own variable: the workers of one replica.
+    web_concurrency: int = Field(default=1, ge=1)
+
+    @property
+    def pool_size(self) -> int:
+        """How many connections each process may hold, so that all of them stay within the budget."""
+        if self.database_connections is None:
+            return POOL_SIZE
+        return (self.database_connections - JOB_CONNECTIONS) // self._processes
+
+    @property
+    def _processes(self) -> int:
+        return self.database_replicas * self.web_concurrency
+
+    @model_validator(mode="after")
+    def _refuse_a_budget_that_is_too_small(self) -> Self:
+        if self.pool_size < LEAST_POOL_SIZE:
+            least = self._processes * LEAST_POOL_SIZE + JOB_CONNECTIONS
+            raise ValueError(
+                f"DATABASE_CONNECTIONS={self.database_connections} is too small for {self._processes} processes "
+                f"(DATABASE_REPLICAS × WEB_CONCURRENCY): {LEAST_POOL_SIZE} connections each and {JOB_CONNECTIONS} for "
+                f"jobs are {least}"
+            )
+        return self
+
+
+def _is_placeholder(value: str) -> bool:
+    """Whether a secret, or the password inside a URL, is one of the words that stand for a missing secret."""
+    password = value.split("://", 1)[-1].rsplit("@", 1)[0].rsplit(":", 1)[-1] if "://" in value else value
+    return password.lower().strip("<>_-") in PLACEHOLDERS or "change-me" in password.lower()

@@ -1,1 +1,0 @@
-"""The parts that `servicekit.dispatcher` is made of. Services import from there."""

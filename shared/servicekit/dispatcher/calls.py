@@ -1,0 +1,158 @@
+"""What a call consists of, and the check that it says on the wire what was meant."""
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+from urllib.parse import quote, urlencode
+
+import orjson
+from uuid_utils.compat import uuid7
+
+from servicekit.dispatcher.answers import Answer
+from servicekit.dispatcher.errors import InvalidCall
+from servicekit.dispatcher.policy import CallPolicy
+
+Param = str | int | float | bool | Sequence[str]
+
+BODILESS = frozenset({"GET", "HEAD", "DELETE"})
+METHODS = BODILESS | {"POST", "PUT", "PATCH"}
+# RFC 9110, section 9.2.2: repeating these has the effect of doing them once.
+IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+
+# RFC 3986, section 3.3: what a path consists of. Everything else must come percent-encoded.
+_PATH = re.compile(r"/(?!/)(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
+_DOT_SEGMENT = re.compile(r"/(?:\.|%2[eE]){1,2}(?:/|$)")
+# RFC 9110, sections 5.1 and 5.5, without the obsolete bytes above ASCII.
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+# Spaces at the ends would be lost on the way, and with them the identity of the key.
+_IDEMPOTENCY_KEY = re.compile(r"(?! )[\x20-\x7e]{1,255}(?<! )")
+# Headers that the dispatcher or the connection sets, and prefixes that belong to the kit.
+_RESERVED = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "traceparent",
+        "tracestate",
+        "upgrade",
+        "x-correlation-id",
+        "x-encrypt-response",
+        "x-request-deadline-ms",
+        "x-request-id",
+    }
+)
+_RESERVED_PREFIX = "x-service-"
+
+
+class CanCall(Protocol):
+    """What a service depends on to call others: `Dispatcher` in production, `FakeDispatcher` in its unit tests."""
+
+    async def call(
+        self,
+        peer: str,
+        path: str,
+        *,
+        method: str = "GET",
+        params: Mapping[str, Param] | None = None,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        content: bytes | None = None,
+        encrypted: bool = False,
+        idempotency_key: str | Literal[True] | None = None,
+        deadline: float | None = None,
+        policy: CallPolicy | None = None,
+    ) -> Answer: ...
+
+
+class Call(NamedTuple):
+    """One checked call. Header names are in lower case, `content-type` and `idempotency-key` included."""
+
+    method: str
+    # Path and query as they stand on the request line.
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether sending it twice has the effect of sending it once.
+
+        After a lost answer a repeated PUT or DELETE with If-Match would meet its own first effect and get 412.
+        """
+        if "idempotency-key" in self.headers:
+            return True
+        return self.method in IDEMPOTENT and "if-match" not in self.headers
+
+
+def build_call(
+    path: str,
+    *,
+    method: str,
+    params: Mapping[str, Param] | None,
+    headers: Mapping[str, str] | None,
+    json: Any,
+    content: bytes | None,
+    idempotency_key: str | Literal[True] | None,
+) -> Call:
+    """Check the parts of a call and put them together.
+
+    Raises InvalidCall for whatever could change the meaning of the request on the wire: control characters, dot
+    segments, headers that the dispatcher itself sets, a body where the method has none.
+    """
+    if method not in METHODS:
+        raise InvalidCall(f"method {method!r} is not one of {sorted(METHODS)}")
+    if not _is_plain_path(path):
+        raise InvalidCall(f"path {path!r} is no absolute path with all special characters percent-encoded")
+    own = _checked_headers(headers) if headers else {}
+    if json is not None and content is not None:
+        raise InvalidCall("a call has either json or content")
+    body = orjson.dumps(json) if json is not None else content or b""
+    if body and method in BODILESS:
+        raise InvalidCall(f"a {method} request has no body")
+    if body:
+        own.setdefault("content-type", "application/octet-stream" if json is None else "application/json")
+    if idempotency_key is not None:
+        if "idempotency-key" in own:
+            raise InvalidCall("the Idempotency-Key is given twice")
+        own["idempotency-key"] = str(uuid7()) if idempotency_key is True else idempotency_key
+    if "idempotency-key" in own:
+        _check_key(own["idempotency-key"])
+    return Call(method, f"{path}?{_query(params)}" if params else path, own, body)
+
+
+# Most calls of a service go to a handful of paths.
+@functools.lru_cache(maxsize=1024)
+def _is_plain_path(path: str) -> bool:
+    return _PATH.fullmatch(path) is not None and _DOT_SEGMENT.search(path) is None
+
+
+def _query(params: Mapping[str, Param]) -> str:
+    plain = {name: str(value).lower() if isinstance(value, bool) else value for name, value in params.items()}
+    return urlencode(plain, doseq=True, quote_via=quote, safe="")
+
+
+def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    checked = {}
+    for name, value in headers.items():
+        lower = name.lower()
+        if not _HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
+            # The value is left out: it may be a credential.
+            raise InvalidCall(f"header {name!r} has characters that a header must not have")
+        if lower in _RESERVED or lower.startswith(_RESERVED_PREFIX):
+            raise InvalidCall(f"header {name!r} is set by the dispatcher itself")
+        checked[lower] = value
+    return checked
+
+
+def _check_key(key: str) -> None:
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidCall("an Idempotency-Key has 1 to 255 printable ASCII characters")

@@ -1,0 +1,97 @@
+"""A service's own part of tracing: which requests get a span, and when spans are exported."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.types import Scope
+
+from servicekit.core import context
+from servicekit.core.settings import ServiceSettings
+from servicekit.observability.metrics import METHODS
+from servicekit.observability.tracing.export import Exporter, SpanQueue
+from servicekit.observability.tracing.spans import Kind, Span, send_background_to
+from servicekit.observability.tracing.traceparent import (
+    is_sampled,
+    new_span_id,
+    new_trace_id,
+    parent_id_of,
+    trace_id_of,
+    written,
+)
+
+
+class Tracing:
+    """One per application. While `on` is false nothing else of it is used."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+        self._ratio = settings.otel_traces_sampler_arg
+        self._queue = SpanQueue()
+        self.on = settings.traced
+
+    def begin(self, request: context.RequestContext) -> None:
+        """Decide whether a request is sampled, and if so give it its span.
+
+        Whoever sent a trace context has decided already. Without one a trace begins here, and the ratio decides.
+        """
+        came = request.traceparent
+        if came is not None:
+            if is_sampled(came):
+                self._give_span(request, trace_id_of(came), parent_id_of(came))
+            return
+        trace_id = new_trace_id()
+        if random.random() < self._ratio:
+            self._give_span(request, trace_id, None)
+        else:
+            request.traceparent = written(trace_id, new_span_id(), sampled=False)
+
+    def _give_span(self, request: context.RequestContext, trace_id: str, parent_id: str | None) -> None:
+        request.span = Span(self._queue.put, Kind.SERVER, trace_id=trace_id, parent_id=parent_id)
+        # What the request causes elsewhere, now or later, stands below its span.
+        request.traceparent = request.span.traceparent
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Export spans meanwhile: entered in the worker, because a thread does not survive a fork."""
+        if not self.on:
+            yield
+            return
+        # Importing OpenTelemetry takes a while.
+        self._queue.start(await asyncio.to_thread(self._connect))
+        send_background_to(self._queue.put)
+        try:
+            yield
+        finally:
+            send_background_to(None)
+            await asyncio.to_thread(self._queue.stop)
+
+    def _connect(self) -> Exporter:
+        from servicekit.observability.tracing.otlp import OtlpExporter
+
+        return OtlpExporter(
+            str(self._settings.otel_exporter_otlp_endpoint),
+            service=self._settings.service_name,
+            environment=self._settings.environment,
+        )
+
+
+def end_request(span: Span, scope: Scope, route: str | None, status: int | None) -> None:
+    """End a request's span. `status` is None when the client went away before there was an answer."""
+    # A client can invent methods and paths; names of spans stay few.
+    known = scope["method"] in METHODS
+    name = scope["method"] if known else "HTTP"
+    span.name = f"{name} {route}" if route else name
+    span.attributes |= {
+        "http.request.method": scope["method"] if known else "_OTHER",
+        "url.scheme": scope.get("scheme", "http"),
+        "url.path": scope["path"],
+    }
+    if route:
+        span.attributes["http.route"] = route
+    if status is not None:
+        span.attributes["http.response.status_code"] = status
+        if status >= 500:
+            span.fail(str(status))
+    span.end()

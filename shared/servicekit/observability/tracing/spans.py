@@ -1,0 +1,105 @@
+"""One timed piece of a trace, and how code deep inside a request begins one."""
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from enum import Enum
+from typing import Final
+
+from servicekit.core import context
+from servicekit.observability.tracing.traceparent import is_sampled, new_span_id, parent_id_of, trace_id_of, written
+
+Attribute = str | int
+Sink = Callable[["Span"], None]
+
+CANCELLED: Final = "cancelled"
+
+
+class Kind(Enum):
+    """A request that this service answers, or something that it asks of another one or of a store."""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+class Span:
+    """A span in progress. Attributes are named by OpenTelemetry's semantic conventions.
+
+    They hold no query strings, parameters of statements, bodies or texts of errors: whoever reads the collector must
+    not learn what the logs would not tell.
+    """
+
+    __slots__ = (
+        "_sink",
+        "attributes",
+        "ended_at",
+        "failed",
+        "kind",
+        "name",
+        "open_children",
+        "parent_id",
+        "span_id",
+        "started_at",
+        "trace_id",
+    )
+
+    def __init__(self, sink: Sink, kind: Kind, *, trace_id: str, parent_id: str | None) -> None:
+        """`sink` gets the span when it ends."""
+        self._sink = sink
+        self.kind = kind
+        self.trace_id = trace_id
+        self.parent_id = parent_id
+        self.span_id = new_span_id()
+        self.name = ""
+        self.attributes: dict[str, Attribute] = {}
+        self.failed = False
+        # Children that a driver reports in two events; a cancelled command has no second one.
+        self.open_children: dict[int, Span] = {}
+        # Nanoseconds since the epoch.
+        self.started_at = time.time_ns()
+        self.ended_at = 0
+
+    @property
+    def traceparent(self) -> str:
+        """The header for whoever continues the trace below this span."""
+        return written(self.trace_id, self.span_id, sampled=True)
+
+    def child(self) -> "Span":
+        """Begin a span for something that is asked of somebody else."""
+        return Span(self._sink, Kind.CLIENT, trace_id=self.trace_id, parent_id=self.span_id)
+
+    def fail(self, kind: str) -> None:
+        """Mark the span as failed; `kind` is a class of errors, never an error's text."""
+        self.failed = True
+        self.attributes["error.type"] = kind
+
+    def end(self) -> None:
+        """Hand the span over for export. Nothing may change it afterwards."""
+        for child in self.open_children.values():
+            child.fail(CANCELLED)
+            child.end()
+        self.ended_at = time.time_ns()
+        self._sink(self)
+
+
+# Where spans go that belong to no request of this process, such as the delivery of a fact. It is set in the task of
+# the application's lifespan, from which background tasks inherit it.
+_background: ContextVar[Sink | None] = ContextVar("background_spans", default=None)
+
+
+def send_background_to(sink: Sink | None) -> None:
+    """Let tasks that are begun from here on export their spans to `sink`."""
+    _background.set(sink)
+
+
+def start_child() -> Span | None:
+    """Begin a span below the request in progress; None outside of one and where it is not sampled."""
+    request = context.current()
+    if request is None:
+        return None
+    if request.span is not None:
+        return request.span.child()
+    sink, traceparent = _background.get(), request.traceparent
+    if sink is None or traceparent is None or not is_sampled(traceparent):
+        return None
+    return Span(sink, Kind.CLIENT, trace_id=trace_id_of(traceparent), parent_id=parent_id_of(traceparent))

@@ -1,0 +1,44 @@
+"""`python -m servicekit.ops.make_keys`: writes the keys between services that are missing; what exists stays.
+
+Where a volume holds the keys, a job that runs as the services' user makes them: they belong to whoever makes them.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from opskit.catalog import DEFAULT_PATH, CatalogError, read_catalog
+from servicekit.sealing.key_files import CatalogEntry, KeyFileError, ensure_keys
+
+
+def make_missing(root: Path, catalog: Mapping[str, CatalogEntry]) -> int:
+    """Write what is missing and name it. Return the exit status: 0, or 1 after a message about what cannot be used."""
+    try:
+        written = ensure_keys(root, catalog)
+    except (KeyFileError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    for path in written:
+        sys.stdout.write(f"{path}\n")
+    if not written:
+        sys.stdout.write(f"no key is missing in {root}\n")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return the exit status: 0, or 1 after a message."""
+    parser = argparse.ArgumentParser(prog="python -m servicekit.ops.make_keys", description=__doc__)
+    parser.add_argument("--keys-dir", type=Path, required=True, help="gets one directory of keys for each service")
+    parser.add_argument("--services", type=Path, default=DEFAULT_PATH, help="the list of services")
+    options = parser.parse_args(arguments)
+    try:
+        catalog = read_catalog(options.services)
+    except CatalogError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return make_missing(options.keys_dir, catalog)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Where the replicas of each service are. Asked again before every look, because replicas come and go."""
+
+import asyncio
+import socket
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import orjson
+
+from servicekit.ops.rotation.errors import FleetUnknown
+
+GATEWAY = "gateway"
+
+
+class Fleet(Protocol):
+    async def replicas(self) -> Mapping[str, Sequence[str]]:
+        """Return the base URL of every replica by service. Raises `FleetUnknown`."""
+
+    async def require(self, services: Collection[str]) -> None:
+        """Raise `FleetUnknown` unless it can be known who the replicas of these services are."""
+
+
+class RunFileFleet:
+    """The replicas that `make run` lists in `DATA_DIR/run.json`.
+
+    One that is between two lives is listed; one that was stopped on purpose is not, and reads all keys when it starts.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def replicas(self) -> Mapping[str, Sequence[str]]:
+        try:
+            processes = orjson.loads(self._path.read_bytes())["processes"]
+            found: dict[str, list[str]] = {}
+            for process in processes:
+                if process["service"] != GATEWAY and process["url"].startswith("http"):
+                    found.setdefault(process["service"], []).append(process["url"])
+        except OSError as error:
+            raise FleetUnknown(f"no platform runs there: {self._path}: {error.strerror}") from error
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise FleetUnknown(f"{self._path} is no list of processes") from error
+        return found
+
+    async def require(self, services: Collection[str]) -> None:
+        # A service that is not listed has no process that could hold a key.
+        await self.replicas()
+
+
+class NamedFleet:
+    """Replicas behind DNS names, as in compose: a name stands for every address that it resolves to."""
+
+    def __init__(self, urls: Mapping[str, Sequence[str]]) -> None:
+        """`urls` are base URLs by service, such as http://user:8002."""
+        self._urls = urls
+
+    async def replicas(self) -> Mapping[str, Sequence[str]]:
+        return {
+            service: [url for name in urls for url in await _resolved(name)] for service, urls in self._urls.items()
+        }
+
+    async def require(self, services: Collection[str]) -> None:
+        if forgotten := sorted(set(services) - self._urls.keys()):
+            raise FleetUnknown(f"say where the replicas of {', '.join(forgotten)} are, too")
+
+
+async def _resolved(url: str) -> list[str]:
+    parts = urlsplit(url)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise FleetUnknown(f"{parts.hostname} does not resolve: {error.strerror}") from error
+    hosts = {f"[{address[0]}]" if family == socket.AF_INET6 else str(address[0]) for family, *_, address in found}
+    return [f"{parts.scheme}://{host}:{parts.port or 80}" for host in sorted(hosts)]

@@ -1,0 +1,67 @@
+"""What a rotation set out to do: for each set of keys the id of the key that is to replace all others.
+
+It is written before the first key and removed after the last step. How far a rotation has come shows in the key files;
+with the target known, each of their states says what to do next, so an interrupted rotation is finished by running it
+again.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from servicekit.ops.rotation.errors import AlreadyRotating, RotationError
+from servicekit.sealing.key_files import write_key_file
+
+# The leading dot keeps readers of keys away from it.
+FILE: Final = ".rotation.json"
+
+
+class Journal:
+    """The journal of the keys below one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / FILE
+
+    def read(self) -> Mapping[str, str]:
+        """Return the new key's id by set of keys; nothing when no rotation is unfinished. Raises RotationError."""
+        try:
+            targets = orjson.loads(self._path.read_bytes())["targets"]
+        except FileNotFoundError:
+            return {}
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            targets = None
+        if not isinstance(targets, dict) or not all(isinstance(target, str) for target in targets.values()):
+            raise RotationError(f"{self._path} is damaged; remove it to begin a new rotation")
+        return targets
+
+    def write(self, targets: Mapping[str, str]) -> None:
+        write_key_file(self._path, orjson.dumps({"targets": targets}))
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_rotation(directory: Path) -> Iterator[Journal]:
+    """Keep other rotations of these keys away and yield the journal. Raises `AlreadyRotating`.
+
+    The kernel frees the lock with the process, however that ends.
+    """
+    try:
+        # The directory itself is locked: a file made for it by root would shut out its owner.
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise RotationError(f"there are no keys in {directory}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRotating(f"another rotation of the keys in {directory} is running; let it finish") from error
+        yield Journal(directory)
+    finally:
+        os.close(descriptor)

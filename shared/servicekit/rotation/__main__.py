@@ -1,7 +1,0 @@
-"""See `servicekit.rotation.command`."""
-
-import sys
-
-from servicekit.rotation.command import main
-
-sys.exit(main())

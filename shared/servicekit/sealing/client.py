@@ -1,0 +1,90 @@
+"""Seal the dispatcher's requests and open the responses to them."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from multidict import CIMultiDict
+
+from servicekit.dispatcher.errors import InvalidCall
+from servicekit.dispatcher.sealing import CannotOpen, Opened, SealedRequest
+from servicekit.sealing.ciphers import CipherName
+from servicekit.sealing.envelope import EnvelopeRefused, Exchange, Refusal, new_nonce, open_answer, seal_request
+from servicekit.sealing.keyring import Keyring, UnknownKeyError
+from servicekit.sealing.wire import (
+    CALLER,
+    COMMUNICATION,
+    ENCRYPTED,
+    ENVELOPE,
+    ENVELOPE_IN_HEADER,
+    MAX_SEALED_BYTES,
+    MEDIA_TYPE,
+    from_header,
+    to_header,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SentMessage:
+    """One sealed request, with what its answer is bound to."""
+
+    headers: Mapping[str, str]
+    body: bytes
+    exchange: Exchange
+    nonce: str
+
+
+class MessageSealer:
+    """Fulfils `servicekit.dispatcher.sealing.Sealer` for the calls of `service`."""
+
+    def __init__(
+        self, service: str, keyring: Keyring, cipher: CipherName, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`clock` gives seconds since the epoch."""
+        self._service = service
+        self._keyring = keyring
+        self._cipher = cipher
+        self._clock = clock
+
+    def seal_request(self, peer: str, method: str, target: str, headers: Mapping[str, str], body: bytes) -> SentMessage:
+        """Seal one request to `peer` with all its headers, whose names are in lower case.
+
+        Raises InvalidCall where there is no key for the pair or the message is longer than the peer takes.
+        """
+        try:
+            key = self._keyring.sealing_key(self._service, peer)
+        except UnknownKeyError as error:
+            raise InvalidCall(str(error)) from error
+        exchange = Exchange(self._service, peer, method, target.encode("latin-1"))
+        nonce = new_nonce()
+        inside = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        wire = seal_request(exchange, key, self._cipher, nonce=nonce, headers=inside, body=body, now=self._clock())
+        if len(wire) > MAX_SEALED_BYTES:
+            raise InvalidCall(f"a sealed message has at most {MAX_SEALED_BYTES} bytes, not {len(wire)}")
+        marks = {COMMUNICATION: ENCRYPTED, CALLER: self._service}
+        if method in ENVELOPE_IN_HEADER:
+            return SentMessage({**marks, ENVELOPE: to_header(wire).decode("ascii")}, b"", exchange, nonce)
+        return SentMessage({**marks, "content-type": MEDIA_TYPE}, wire, exchange, nonce)
+
+    def open_answer(
+        self, peer: str, request: SealedRequest, status: int, headers: Mapping[str, str], body: bytes
+    ) -> Opened:
+        """Open the answer to `request`; `headers`, those outside, are looked up in any case. Raises CannotOpen."""
+        if not isinstance(request, SentMessage):
+            raise TypeError("an answer is opened by the sealer of its request")
+        if headers.get(COMMUNICATION, "").lower() != ENCRYPTED:
+            raise CannotOpen(Refusal.NOT_SEALED)
+        try:
+            wire = from_header(headers[ENVELOPE].encode("latin-1")) if ENVELOPE in headers else body
+            answer = open_answer(
+                wire,
+                request.exchange,
+                lambda key_id: self._keyring.opening_key(self._service, peer, key_id),
+                nonce=request.nonce,
+                status=status,
+                now=self._clock(),
+            )
+        except EnvelopeRefused as refused:
+            raise CannotOpen(refused.reason) from refused
+        sealed = CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers)
+        return Opened(sealed, answer.body)

@@ -1,0 +1,237 @@
+"""The gunicorn worker of every service: uvicorn with a stop that loses no request.
+
+uvicorn's own stop closes idle kept-alive connections at once, and a request that is on its way over one of them dies
+with it. Here a stop has three steps:
+
+1. announce  Every answer says `Connection: close` while connections are still accepted, so clients leave in their own
+             time: for `DRAIN_SECONDS`, or until nobody is connected.
+2. settle    The listener closes when its queue is empty. Answers in progress are finished. A connection that stays
+             idle is closed unless a request already lies in its buffer.
+3. shut down uvicorn cancels what its time limit leaves over and runs the application's shutdown.
+
+This leans on `Server.main_loop`, `Server.shutdown`, the attributes of `HttpToolsProtocol` and its `send_400_response`,
+none of which uvicorn promises: its version and that of uvicorn-worker are pinned, and shared/tests/test_worker.py
+counts lost requests.
+"""
+
+import asyncio
+import ctypes
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+from uuid_utils.compat import uuid7
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import Server
+from uvicorn_worker import UvicornWorker
+
+from servicekit.core import errors
+from servicekit.observability import logs
+from servicekit.server.write_coalescing import JoinedWrites
+
+# How long a stopping worker goes on accepting, so that kept-alive clients hear of the stop with an answer.
+DRAIN_SECONDS = 2.0
+# Nobody connected for this long means that nobody is left to be told.
+QUIET_SECONDS = 0.2
+# A connection opened last may still send its first request for this long after the listener has closed.
+FIRST_REQUEST_SECONDS = 1.0
+# What remains of gunicorn's graceful time-out, after which it kills, for the application's own shutdown.
+APPLICATION_SHUTDOWN_SECONDS = 3.0
+# A quick stop (SIGQUIT, SIGINT) gives requests in flight this long; gunicorn kills after two seconds.
+QUICK_STOP_SECONDS = 1.0
+
+_PASS_SECONDS = 0.05
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+class GracefulServer(Server):
+    """A uvicorn server that tells its clients of a stop before it closes their connections.
+
+    `stop_seconds` bounds a whole stop, the application's shutdown left out.
+    """
+
+    def __init__(self, config: Config, *, stop_seconds: float) -> None:
+        super().__init__(config)
+        self._stop_seconds = stop_seconds
+        self._quick = False
+
+    def stop_quickly(self) -> None:
+        """Stop without the courtesy: cancel what is not done within `QUICK_STOP_SECONDS`."""
+        self._quick = True
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop in the three steps described above."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._stop_seconds
+        await self._announce(clock() + DRAIN_SECONDS)
+        await self._close_listeners(sockets or [])
+        await self._settle(deadline)
+        left = QUICK_STOP_SECONDS if self._quick else deadline - clock()
+        self.config.timeout_graceful_shutdown = max(0, round(left))
+        await super().shutdown(sockets)
+        # uvicorn would now raise the signal again and die of it, past gunicorn's and the interpreter's exit handlers.
+        self._captured_signals.clear()
+
+    async def _announce(self, until: float) -> None:
+        self.config.encoded_headers = [*self.config.encoded_headers, (b"connection", b"close")]
+        for connection in self._connections():
+            # An answer whose head is sent has promised to keep the connection; the next one can take that back.
+            if _is_answering(connection) and not connection.cycle.response_started:
+                connection.cycle.keep_alive = False
+        # A tick puts the new header into answers and beats the worker's heart.
+        await self.on_tick(0)
+        clock = asyncio.get_running_loop().time
+        quiet_since, served = clock(), self.server_state.total_requests
+        while clock() < until and not self._quick:
+            if self.server_state.connections or self.server_state.total_requests != served:
+                quiet_since, served = clock(), self.server_state.total_requests
+            elif clock() - quiet_since >= QUIET_SECONDS:
+                return
+            await asyncio.sleep(_PASS_SECONDS)
+            await self.on_tick(0)
+
+    async def _close_listeners(self, sockets: Sequence[socket.socket]) -> None:
+        """Close each listener as soon as its queue is empty: closing it before would reset what waits there."""
+        loop = asyncio.get_running_loop()
+        for listener, server in zip(sockets, self.servers, strict=True):
+            waiting = list(_accept_all(listener))
+            # No await between the last accept and this: the gap in which a client could still slip in stays minimal.
+            server.close()
+            for client in waiting:
+                await loop.connect_accepted_socket(self._new_protocol, client)
+
+    async def _settle(self, deadline: float) -> None:
+        clock = asyncio.get_running_loop().time
+        first_request_until = clock() + FIRST_REQUEST_SECONDS
+        idle_before: set[Any] = set()
+        while self.server_state.connections and clock() < deadline and not self._quick:
+            await self.on_tick(0)
+            # The timer is a new one after each answer, so meeting it twice means idle for a whole pass.
+            idle = {connection.timeout_keep_alive_task: connection for connection in self._connections()}
+            idle.pop(None, None)
+            for timer in idle_before & idle.keys():
+                if not _has_data_waiting(idle[timer].transport):
+                    idle[timer].transport.close()
+            if clock() >= first_request_until and not any(map(_is_answering, self._connections())):
+                return
+            idle_before = set(idle)
+            await asyncio.sleep(_PASS_SECONDS)
+
+    def _connections(self) -> list[Any]:
+        return list(self.server_state.connections)
+
+    def _new_protocol(self) -> "ProblemProtocol":
+        return ProblemProtocol(self.config, self.server_state, self.lifespan.state)
+
+
+class ProblemProtocol(HttpToolsProtocol):
+    """Sends head and body of an answer together, and answers bytes that are no HTTP request with a problem document."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin a connection."""
+        super().connection_made(JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer and close. No middleware sees such bytes, so the request gets its id here."""
+        request_id = str(uuid7())
+        document = errors.problem(400, detail="This is not a valid HTTP request.", instance="/")
+        body = orjson.dumps({**document, "request_id": request_id})
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", errors.PROBLEM_JSON.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+            (b"x-request-id", request_id.encode()),
+            (b"connection", b"close"),
+        ]
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[400] + lines + b"\r\n" + body)
+        self.transport.close()
+
+
+def _is_answering(connection: Any) -> bool:
+    return connection.cycle is not None and not connection.cycle.response_complete
+
+
+def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
+    while True:
+        try:
+            client, _ = listener.accept()
+        except BlockingIOError:
+            return
+        except ConnectionAbortedError:
+            continue
+        client.setblocking(False)
+        yield client
+
+
+def _has_data_waiting(transport: asyncio.Transport) -> bool:
+    """Whether the client has sent something that the loop has not read yet."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class GracefulWorker(UvicornWorker):  # type: ignore[misc]
+    """Runs `GracefulServer` under gunicorn."""
+
+    CONFIG_KWARGS: dict[str, Any] = {  # noqa: RUF012 - uvicorn-worker declares it so
+        "loop": "uvloop",
+        "http": ProblemProtocol,
+        "ws": "none",
+        "lifespan": "on",
+        # The kit writes the access line; the gateway's address headers are read by `servicekit.core.client_address`.
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+    }
+
+    async def _serve(self) -> None:
+        # The application has set up logging meanwhile; this switches uvicorn's access lines off again.
+        self.config.configure_logging()
+        self.config.app = self.wsgi
+        server = GracefulServer(self.config, stop_seconds=self.cfg.graceful_timeout - APPLICATION_SHUTDOWN_SECONDS)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.stop_quickly)
+        # The plain sockets inside gunicorn's wrappers: the loop can take those over and closes them once.
+        await server.serve(sockets=[listener.sock for listener in self.sockets])
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+
+class KitLogger(Logger):  # type: ignore[misc]
+    """Sends gunicorn's own lines through `servicekit.observability.logs`, in the master as well as in its workers."""
+
+    def setup(self, cfg: Any) -> None:
+        """Configure logging from the service's environment. Called at start and again at each reload."""
+        super().setup(cfg)
+        directory = os.environ.get("LOG_DIR")
+        logs.configure(
+            os.environ.get("SERVICE_NAME") or "gunicorn",
+            format_=os.environ.get("LOG_FORMAT") or "json",
+            level=os.environ.get("LOG_LEVEL") or "INFO",
+            levels=os.environ.get("LOG_LEVELS") or "",
+            directory=Path(directory) if directory else None,
+        )
+
+
+def die_with_master(master: int) -> None:
+    """Have the kernel kill this worker when its master dies (Linux; elsewhere this does nothing).
+
+    A master that was killed cannot stop its workers, and they would hold its port against the next one.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != master:
+        # It died before the kernel was asked.
+        os._exit(1)

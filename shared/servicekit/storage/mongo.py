@@ -1,0 +1,108 @@
+"""MongoDB by PyMongo's asynchronous client: one client per process (docs/adr/0001)."""
+
+import asyncio
+from datetime import UTC
+from typing import Any
+
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions, DatetimeConversion
+from loguru import logger
+from pydantic import SecretStr
+from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import (
+    ConnectionFailure,
+    ExecutionTimeout,
+    OperationFailure,
+    WaitQueueTimeoutError,
+    WTimeoutError,
+)
+from pymongo.read_concern import ReadConcern
+from starlette.applications import Starlette
+from starlette.requests import Request
+
+from servicekit.core.errors import ProblemResponse, ServiceUnavailable
+from servicekit.storage.mongo_tracing import CommandSpans
+
+Document = dict[str, Any]
+
+# What the driver raises when no primary answers in time.
+UNAVAILABLE: tuple[type[Exception], ...] = (
+    ConnectionFailure,
+    ExecutionTimeout,
+    WaitQueueTimeoutError,
+    WTimeoutError,
+)
+
+# A server that has just started, and does not have the keys yet that sign the cluster's time.
+_KEY_NOT_FOUND = 211
+
+POOL_SIZE = 50
+# Longer than a fail-over with tuned elections (1–2 s), shorter than the gateway's patience.
+SELECTION_MILLISECONDS = 5_000
+CONNECT_MILLISECONDS = 2_000
+CLOSE_SECONDS = 2.0
+
+
+def create_client(url: SecretStr, *, application: str, traced: bool = False) -> AsyncMongoClient[Document]:
+    """Return a client that acknowledges writes by majority and retries reads and writes once.
+
+    With `traced`, commands of sampled requests have spans.
+    """
+    return AsyncMongoClient(
+        url.get_secret_value(),
+        appname=application,
+        maxPoolSize=POOL_SIZE,
+        serverSelectionTimeoutMS=SELECTION_MILLISECONDS,
+        connectTimeoutMS=CONNECT_MILLISECONDS,
+        waitQueueTimeoutMS=SELECTION_MILLISECONDS,
+        # A new primary is noticed within this time also when nothing failed yet.
+        heartbeatFrequencyMS=1_000,
+        event_listeners=[CommandSpans()] if traced else [],
+        retryReads=True,
+        retryWrites=True,
+    )
+
+
+def database(client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
+    """Return the database that the URL names, with aware UTC times and standard UUIDs."""
+    return client.get_default_database(
+        codec_options=CodecOptions(
+            tz_aware=True,
+            tzinfo=UTC,
+            uuid_representation=UuidRepresentation.STANDARD,
+            datetime_conversion=DatetimeConversion.DATETIME,
+        ),
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=WriteConcern("majority", wtimeout=SELECTION_MILLISECONDS),
+        read_concern=ReadConcern("majority"),
+    )
+
+
+def answer_while_it_starts(app: Starlette) -> None:
+    """Let the application answer 503 while a server that has just started cannot serve; other failures stay failures.
+
+    The driver takes them all for one kind of error, and says of this one that no repetition helps.
+    """
+    app.add_exception_handler(OperationFailure, _unavailable_if_starting)
+
+
+async def _unavailable_if_starting(request: Request, error: Exception) -> Any:
+    if not isinstance(error, OperationFailure) or error.code != _KEY_NOT_FOUND:
+        raise error
+    logger.error("a store is away: MongoDB has just started")
+    return ProblemResponse(ServiceUnavailable(), instance=request.url.path)
+
+
+async def ping(db: AsyncDatabase[Document]) -> None:
+    """Raise unless a primary answers."""
+    await db.command("ping")
+
+
+async def close(client: AsyncMongoClient[Document]) -> None:
+    """Close the client; a server that is gone already is not waited for (the driver would, for 30 s)."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await client.close()
+    except TimeoutError:
+        logger.warning("the MongoDB client did not close in time")

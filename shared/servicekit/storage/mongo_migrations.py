@@ -1,0 +1,61 @@
+"""The migration job of a service that owns a MongoDB database: the collections and indexes that its code expects.
+
+COLLECTIONS = {"notes": [IndexModel("owner_id")], "outbox": outbox.INDEXES}
+
+async with connected(DatabaseSettings().mongo_url, application="notes-migrate") as database:
+    await create_collections(database, COLLECTIONS)
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from pydantic import SecretStr
+from pymongo import IndexModel
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import CollectionInvalid, OperationFailure
+
+from servicekit.core.settings import EnvironmentSettings
+from servicekit.storage import mongo
+from servicekit.storage.mongo import Document
+
+_NAMESPACE_EXISTS: Final = 48
+
+
+class DatabaseSettings(EnvironmentSettings):
+    """What a job needs that only talks to the database: `MONGO_URL`, or the file that `MONGO_URL_FILE` names."""
+
+    mongo_url: SecretStr
+
+
+async def create_collections(
+    database: AsyncDatabase[Document], collections: Mapping[str, Sequence[IndexModel]]
+) -> None:
+    """Create what is missing. Any number of jobs may do so at once.
+
+    The collections are there before the first transaction: one that created them would hold up all others.
+    """
+    for name, indexes in collections.items():
+        await _create(database, name)
+        if indexes:
+            await database[name].create_indexes(list(indexes))
+
+
+async def _create(database: AsyncDatabase[Document], name: str) -> None:
+    try:
+        await database.create_collection(name)
+    except CollectionInvalid:
+        return
+    except OperationFailure as error:
+        if error.code != _NAMESPACE_EXISTS:
+            raise
+
+
+@asynccontextmanager
+async def connected(url: SecretStr, *, application: str) -> AsyncIterator[AsyncDatabase[Document]]:
+    """Lend the database to a job."""
+    client = mongo.create_client(url, application=application)
+    try:
+        yield mongo.database(client)
+    finally:
+        await mongo.close(client)

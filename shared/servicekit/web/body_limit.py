@@ -1,0 +1,58 @@
+"""Routes whose body is read up to a limit, and refused beyond it before anything else looks at it.
+
+    router = APIRouter(prefix="/api/v1/notes", route_class=bounded_route(2 * 1024 * 1024))
+
+The framework has such a limit as well (`max_body_size`), but answers with plain text, not with a problem.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive
+
+from servicekit.core.errors import PayloadTooLarge
+
+
+def bounded_route(max_bytes: int) -> type[APIRoute]:
+    """Return a class of routes that answer 413 to a body of more than `max_bytes`."""
+
+    class BoundedRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def bounded(request: Request) -> Response:
+                body = await _read(request, max_bytes)
+                return await handle(Request(request.scope, _given(body, request.receive)))
+
+            return bounded
+
+    return BoundedRoute
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise PayloadTooLarge
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > max_bytes:
+            raise PayloadTooLarge
+    return bytes(body)
+
+
+def _given(body: bytes, rest: Receive) -> Receive:
+    """Return a channel that gives this body, then what the connection has to say."""
+    given = False
+
+    async def receive() -> Message:
+        nonlocal given
+        if given:
+            return await rest()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive

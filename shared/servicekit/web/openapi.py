@@ -1,0 +1,99 @@
+"""Which errors an operation of the OpenAPI document can answer with.
+
+Most follow from what the operation consists of: a body can be too large, a path can name nothing, a token can have
+expired. A route names the rest itself:
+
+    @router.get("", responses=problems(403))
+
+`default` stays beside them for what no client can prepare for, such as a 500.
+"""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from servicekit.core.errors import PROBLEM_JSON
+
+PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
+    "title": "Problem",
+    "description": "An error (RFC 9457).",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "instance", "request_id"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string", "examples": ["Not Found"]},
+        "status": {"type": "integer", "examples": [404]},
+        "detail": {"type": "string", "examples": ["There is no such resource."]},
+        "instance": {"type": "string"},
+        "request_id": {"type": "string"},
+        "errors": {
+            "description": "The fields that are invalid.",
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+_CONTENT: Final[Mapping[str, Any]] = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+ANY_PROBLEM: Final[dict[str, Any]] = {"description": "Another error", "content": _CONTENT}
+_RETRY_AFTER: Final[Mapping[str, Any]] = {
+    "Retry-After": {"description": "In seconds.", "schema": {"type": "integer", "minimum": 1}}
+}
+_TOLD_WHEN: Final = frozenset({409, 429, 503})
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that answers with these errors."""
+    return {status: _problem(status) for status in statuses}
+
+
+def declaring_errors(generate: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """Return a function that adds to the document of `generate` what each operation's parts imply."""
+
+    def document() -> dict[str, Any]:
+        schema = generate()
+        schema.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+        for path, operations in schema["paths"].items():
+            for operation in operations.values():
+                for status in implied_errors(path, operation):
+                    operation["responses"].setdefault(str(status), _problem(status))
+                operation["responses"] = dict(sorted(operation["responses"].items()))
+        return schema
+
+    return document
+
+
+def implied_errors(path: str, operation: Mapping[str, Any]) -> set[int]:
+    """Return the error statuses that follow from an operation's path, body, parameters and security."""
+    parameters = {(parameter["in"], parameter["name"]) for parameter in operation.get("parameters", ())}
+    places = {place for place, _ in parameters}
+    statuses: set[int] = set()
+    if "requestBody" in operation:
+        statuses |= {400, 413, 422}
+    if places & {"path", "query"}:
+        statuses.add(422)
+    if "path" in places:
+        statuses.add(404)
+    if ("header", "Idempotency-Key") in parameters:
+        statuses |= {409, 422}
+    if ("header", "If-Match") in parameters:
+        statuses |= {412, 428}
+    if "security" in operation:
+        statuses.add(401)
+    if path.startswith("/api/"):
+        # The limits of the gateway and of the signed-in user; a store that is away.
+        statuses |= {429, 503}
+    if path.startswith("/internal/"):
+        # No valid sealed message; a service that may not call this.
+        statuses |= {401, 403, 503}
+    if path == "/ready":
+        statuses.add(503)
+    return statuses
+
+
+def _problem(status: int) -> dict[str, Any]:
+    described = {"description": HTTPStatus(status).phrase, "content": _CONTENT}
+    return {**described, "headers": _RETRY_AFTER} if status in _TOLD_WHEN else described

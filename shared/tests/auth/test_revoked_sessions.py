@@ -1,0 +1,86 @@
+"""Ended sessions reach every process, and a Valkey that lost them does not make them valid again."""
+
+import time
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from servicekit.auth import revoked_sessions as ended_sessions
+from servicekit.auth.revoked_sessions import EndedSessions
+
+
+@pytest.fixture
+async def valkey(valkey_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(valkey_url) as client:
+        yield client
+
+
+async def test_a_published_end_is_known_to_every_process_after_a_refresh(valkey: Redis) -> None:
+    publisher, *followers = (EndedSessions(valkey) for _ in range(3))
+    session = uuid4()
+    await publisher.refill({})
+    assert await publisher.publish({session: time.time() + 60})
+
+    for follower in followers:
+        assert session not in follower
+        await follower.refresh()
+        assert session in follower
+
+
+async def test_more_ends_than_one_batch_are_all_heard(valkey: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ended_sessions, "BATCH", 10)
+    sessions = {uuid4(): time.time() + 60 for _ in range(35)}
+    await EndedSessions(valkey).refill(sessions)
+
+    follower = EndedSessions(valkey)
+    await follower.refresh()
+    assert all(session in follower for session in sessions)
+
+
+async def test_an_emptied_valkey_looks_complete_only_once_it_was_refilled(valkey: Redis) -> None:
+    follower, before, after = EndedSessions(valkey), uuid4(), uuid4()
+    await follower.refill({before: time.time() + 60})
+    await follower.refresh()
+
+    await valkey.flushall()
+    assert not await follower.publish({after: time.time() + 60})
+    assert not await follower.exists()
+
+    await follower.refill({before: time.time() + 60, after: time.time() + 60})
+    newcomer = EndedSessions(valkey)
+    for process in (follower, newcomer):
+        await process.refresh()
+        assert before in process
+        assert after in process
+
+
+async def test_a_refill_without_any_ended_session_is_one_and_refuses_nobody(valkey: Redis) -> None:
+    ended = EndedSessions(valkey)
+    await ended.refill({})
+    await ended.refresh()
+
+    assert await ended.exists()
+    assert UUID(int=0) not in ended
+
+
+async def test_without_valkey_a_metric_says_that_ends_are_not_heard() -> None:
+    follower = EndedSessions(Redis.from_url("redis://127.0.0.1:1/0"))
+
+    await follower.refresh()
+
+    assert ended_sessions.DEAF._value.get() == 1
+    ended_sessions.DEAF.set(0)
+
+
+async def test_a_session_is_forgotten_once_its_token_has_expired(
+    valkey: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower, session = EndedSessions(valkey), uuid4()
+    follower.add(session, time.time() + 60)
+
+    later = time.time() + 61
+    monkeypatch.setattr("servicekit.auth.revoked_sessions.time.time", lambda: later)
+    await follower.refresh()
+    assert session not in follower

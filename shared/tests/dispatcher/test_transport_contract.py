@@ -1,0 +1,342 @@
+"""What the dispatcher relies on in every transport, over real sockets and against servers that misbehave."""
+
+import asyncio
+import random
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import httpx2
+import pytest
+
+from servicekit.dispatcher.aiohttp_transport import AiohttpTransport
+from servicekit.dispatcher.answers import Answer
+from servicekit.dispatcher.httpx2_transport import Httpx2Transport
+from servicekit.dispatcher.transport import (
+    ConnectionLost,
+    NotSent,
+    TimedOut,
+    Transport,
+    TransportError,
+    UnusableAnswer,
+    WireRequest,
+)
+from servicekit.testing.wire_server import Received, WireServer, answering, closing, hanging, reply
+
+MAX_ANSWER = 64 * 1024
+POOL = 10
+
+MAKERS: dict[str, Callable[[], Transport]] = {
+    "aiohttp": lambda: AiohttpTransport(max_connections=POOL, max_answer_bytes=MAX_ANSWER),
+    "httpx2": lambda: Httpx2Transport(
+        httpx2.AsyncHTTPTransport(trust_env=False, limits=httpx2.Limits(max_connections=POOL)),
+        max_answer_bytes=MAX_ANSWER,
+    ),
+}
+
+
+@pytest.fixture(params=sorted(MAKERS))
+async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
+    made = MAKERS[request.param]()
+    yield made
+    await made.aclose()
+
+
+def request_to(
+    url: str,
+    method: str = "GET",
+    *,
+    body: bytes = b"",
+    headers: dict[str, str] | None = None,
+    timeout: float = 5.0,
+    connect_timeout: float = 5.0,
+) -> WireRequest:
+    return WireRequest(method, url, headers or {}, body, timeout, connect_timeout)
+
+
+@pytest.fixture
+def closed_port() -> Iterator[str]:
+    with socket.socket() as reserved:
+        # Bound and not listening: nobody else can take the port, and connecting to it is refused.
+        reserved.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{reserved.getsockname()[1]}"
+
+
+@pytest.fixture
+def deaf_port() -> Iterator[str]:
+    """A port whose queue of connections is full, so that the next connection is neither made nor refused."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(listening.getsockname())
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        for client in waiting:
+            client.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+async def test_request_arrives_as_it_was_given(transport: Transport, method: str) -> None:
+    body = b"" if method in {"GET", "HEAD", "DELETE"} else bytes(range(256))
+    target = "/a%2Fb/%7Ec/d;e=f,(g)!$&'*+:@?q=%20+%C3%A9&r=a%2Bb&s"
+    async with WireServer(answering(reply(200))) as server:
+        headers = {"x-thing": "a value", "content-type": "text/x"}
+        await transport.send(request_to(server.url + target, method, body=body, headers=headers))
+
+        (received,) = server.requests
+    assert (received.method, received.target, received.body) == (method, target, body)
+    assert received.headers["x-thing"] == "a value"
+    assert received.headers["content-type"] == "text/x"
+
+
+async def test_adds_no_header_that_says_more_than_the_caller_wants(transport: Transport) -> None:
+    async with WireServer(answering(reply(200))) as server:
+        await transport.send(request_to(server.url + "/"))
+
+        (received,) = server.requests
+    assert set(received.headers) <= {"host", "connection"}
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 304, 400, 401, 404, 429, 500, 503])
+async def test_every_status_is_an_answer(transport: Transport, status: int) -> None:
+    body = b"" if status in {204, 304} else b'{"a": 1}'
+    async with WireServer(answering(reply(status, body, x_thing="A value", retry_after="7"))) as server:
+        answer = await transport.send(request_to(server.url + "/"))
+
+    assert (answer.status, answer.body) == (status, body)
+    assert answer.headers["X-Thing"] == answer.headers["x-thing"] == "A value"
+    assert answer.headers["RETRY-AFTER"] == "7"
+
+
+async def test_answer_in_chunks_is_put_together(transport: Transport) -> None:
+    data = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    async with WireServer(answering(data)) as server:
+        answer = await transport.send(request_to(server.url + "/"))
+
+    assert answer.body == b"abcde"
+
+
+async def test_connections_are_kept_and_used_again(transport: Transport) -> None:
+    async with WireServer(answering(reply(200, b"x"))) as server:
+        for _ in range(5):
+            await transport.send(request_to(server.url + "/"))
+
+        assert server.connections == 1
+
+
+async def test_refused_connection_counts_as_not_sent(transport: Transport, closed_port: str) -> None:
+    with pytest.raises(NotSent):
+        await transport.send(request_to(closed_port + "/", "POST", body=b"x"))
+
+
+async def test_connection_that_is_never_made_counts_as_not_sent(transport: Transport, deaf_port: str) -> None:
+    with pytest.raises(NotSent):
+        await transport.send(request_to(deaf_port + "/", "POST", body=b"x", connect_timeout=0.1))
+
+
+@pytest.mark.parametrize("data", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""], ids=["plain text", "close"])
+async def test_failed_tls_handshake_counts_as_not_sent(transport: Transport, data: bytes) -> None:
+    async def no_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(data)
+        writer.close()
+
+    async with await asyncio.start_server(no_tls, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(NotSent):
+            await transport.send(request_to(f"https://127.0.0.1:{port}/", "POST", body=b"x"))
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
+async def test_server_that_takes_a_request_and_closes_got_it_exactly_once(transport: Transport, method: str) -> None:
+    async with WireServer(closing) as server:
+        with pytest.raises(ConnectionLost):
+            await transport.send(request_to(server.url + "/", method, body=b"x" if method in {"PUT", "POST"} else b""))
+
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST", "DELETE"])
+async def test_nothing_is_sent_again_when_a_kept_connection_breaks(transport: Transport, method: str) -> None:
+    """aiohttp by itself repeats idempotent requests here."""
+
+    async def close_the_second(request: Received, writer: asyncio.StreamWriter) -> None:
+        await (closing if request.earlier else answering(reply(200)))(request, writer)
+
+    async with WireServer(close_the_second) as server:
+        request = request_to(server.url + "/", method, body=b"x" if method in {"PUT", "POST"} else b"")
+        await transport.send(request)
+        with pytest.raises(ConnectionLost):
+            await transport.send(request)
+
+        assert len(server.requests) == 2
+        assert server.connections == 1
+
+
+async def test_reset_connection_does_not_count_as_not_sent(transport: Transport) -> None:
+    async def reset(_request: Received, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with WireServer(reset) as server:
+        with pytest.raises(ConnectionLost):
+            await transport.send(request_to(server.url + "/", "POST", body=b"x" * 100_000))
+
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nff\r\nonly this",
+        b"HTTP/1.1 200 OK\r\ncontent-le",
+    ],
+    ids=["length", "chunked", "head"],
+)
+async def test_truncated_answer_is_lost(transport: Transport, data: bytes) -> None:
+    async def truncate(_request: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        await writer.drain()
+        writer.close()
+
+    async with WireServer(truncate) as server:
+        with pytest.raises(ConnectionLost):
+            await transport.send(request_to(server.url + "/"))
+
+        assert len(server.requests) == 1
+
+
+async def test_what_is_no_http_is_an_error_and_not_taken_for_unsent(transport: Transport) -> None:
+    async with WireServer(answering(b"220 mail.example ESMTP\r\n\r\n")) as server:
+        with pytest.raises((UnusableAnswer, ConnectionLost)):
+            await transport.send(request_to(server.url + "/", "POST", body=b"x"))
+
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [f"content-length: {MAX_ANSWER + 1}", "transfer-encoding: chunked"],
+)
+async def test_answer_above_the_limit_is_given_up(transport: Transport, head: str) -> None:
+    async def flood(_request: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode())
+        while True:
+            writer.write(b"400\r\n" + b"x" * 1024 + b"\r\n")
+            await writer.drain()
+
+    async with WireServer(flood) as server:
+        with pytest.raises(UnusableAnswer):
+            await transport.send(request_to(server.url + "/"))
+
+
+@pytest.mark.parametrize("size", [0, 1, MAX_ANSWER])
+async def test_answer_up_to_the_limit_is_taken(transport: Transport, size: int) -> None:
+    async with WireServer(answering(reply(200, b"x" * size))) as server:
+        answer = await transport.send(request_to(server.url + "/"))
+
+    assert len(answer.body) == size
+
+
+async def test_compressed_answer_stays_as_it_was_sent(transport: Transport) -> None:
+    async with WireServer(answering(reply(200, b"not really gzip", content_encoding="gzip"))) as server:
+        answer = await transport.send(request_to(server.url + "/"))
+
+    assert answer.body == b"not really gzip"
+
+
+async def test_hanging_server_times_out(transport: Transport) -> None:
+    async with WireServer(hanging) as server:
+        with pytest.raises(TimedOut):
+            await transport.send(request_to(server.url + "/", timeout=0.05))
+
+        # On a busy machine, the time may be up before the request has left; it is never sent again.
+        assert len(server.requests) <= 1
+
+
+async def test_server_that_stops_in_the_body_times_out(transport: Transport) -> None:
+    async def stall(request: Received, writer: asyncio.StreamWriter) -> None:
+        await answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc")(request, writer)
+        await hanging(request, writer)
+
+    async with WireServer(stall) as server:
+        with pytest.raises(TimedOut):
+            await transport.send(request_to(server.url + "/", timeout=0.05))
+
+
+async def test_redirect_is_an_answer_and_not_followed(transport: Transport) -> None:
+    async with WireServer(answering(reply(200))) as elsewhere:
+        async with WireServer(answering(reply(307, location=elsewhere.url + "/stolen"))) as server:
+            answer = await transport.send(request_to(server.url + "/", "POST", body=b"secret"))
+
+        assert (answer.status, elsewhere.requests) == (307, [])
+
+
+async def test_cookies_are_not_kept(transport: Transport) -> None:
+    async with WireServer(answering(reply(200, set_cookie="session=1; Path=/"))) as server:
+        # By name: no client keeps cookies of a bare address anyway.
+        url = server.url.replace("127.0.0.1", "localhost") + "/"
+        await transport.send(request_to(url))
+        await transport.send(request_to(url))
+
+        assert "cookie" not in server.requests[1].headers
+
+
+async def test_proxies_of_the_environment_are_not_used(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch, closed_port: str
+) -> None:
+    monkeypatch.setenv("http_proxy", closed_port)
+    monkeypatch.setenv("HTTP_PROXY", closed_port)
+    async with WireServer(answering(reply(204))) as server:
+        assert (await transport.send(request_to(server.url + "/"))).status == 204
+
+
+async def test_thousand_cancelled_requests_leave_the_pool_whole(transport: Transport) -> None:
+    random_ = random.Random(7)
+
+    async def dawdle(_request: Received, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(random_.uniform(0, 0.004))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nhe")
+        await writer.drain()
+        await asyncio.sleep(random_.uniform(0, 0.002))
+        writer.write(b"re")
+
+    async def cancelled_somewhere(server: WireServer) -> Answer | None:
+        try:
+            async with asyncio.timeout(random_.uniform(0, 0.02)):
+                return await transport.send(request_to(server.url + "/"))
+        except (TimeoutError, TransportError):
+            return None
+
+    async with WireServer(dawdle) as server:
+        outcomes = []
+        for _ in range(20):
+            outcomes += await asyncio.gather(*(cancelled_somewhere(server) for _ in range(50)))
+        assert outcomes.count(None) > 0
+
+        after = await asyncio.gather(*(transport.send(request_to(server.url + "/")) for _ in range(POOL)))
+
+    assert [(answer.status, answer.body) for answer in after] == [(200, b"here")] * POOL
+
+
+async def test_answers_are_never_swapped_by_cancellation(transport: Transport) -> None:
+    """A connection whose request was cancelled must not hand its late answer to the next request."""
+
+    async def echo(request: Received, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.002)
+        writer.write(reply(200, request.target.encode()))
+        await writer.drain()
+
+    random_ = random.Random(11)
+    async with WireServer(echo) as server:
+
+        async def one(number: int) -> bool:
+            try:
+                async with asyncio.timeout(random_.uniform(0, 0.03)):
+                    answer = await transport.send(request_to(f"{server.url}/{number}"))
+            except (TimeoutError, TransportError):
+                return True
+            return answer.body == f"/{number}".encode()
+
+        assert all(await asyncio.gather(*(one(number) for number in range(300))))

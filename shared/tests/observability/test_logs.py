@@ -1,0 +1,96 @@
+"""Log lines: one JSON object each, with the request's identity and without anybody's secrets."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loguru import logger
+
+from servicekit.core import context
+from servicekit.observability import logs
+
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def lines(capfd: pytest.CaptureFixture[str]) -> Iterator[Lines]:
+    yield lambda: [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    logs.configure("tests", level="WARNING")
+
+
+def test_a_line_carries_the_identity_of_its_request(lines: Lines) -> None:
+    logs.configure("parcels")
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    token = context.enter(
+        context.RequestContext("r-1", "c-1", traceparent=f"00-{trace_id}-00f067aa0ba902b7-01", user_id="u-1")
+    )
+    logger.info("weighed {}", "{braces}")
+    context.leave(token)
+
+    (line,) = lines()
+    assert line["service"] == "parcels"
+    assert line["message"] == "weighed {braces}"
+    assert (line["request_id"], line["correlation_id"]) == ("r-1", "c-1")
+    assert (line["trace_id"], line["user_id"]) == (trace_id, "u-1")
+
+
+def test_lines_of_libraries_take_the_same_way(lines: Lines) -> None:
+    logs.configure("parcels")
+    logging.getLogger("gunicorn.error").warning("worker %s left", 7)
+
+    (line,) = lines()
+    assert line["message"] == "worker 7 left"
+    assert line["level"] == "WARNING"
+
+
+def test_a_level_may_be_written_in_any_case(lines: Lines) -> None:
+    logs.configure("parcels", level="warning")
+    logger.info("weighed")
+    logger.warning("too heavy")
+
+    assert [line["message"] for line in lines()] == ["too heavy"]
+
+
+def test_a_librarys_level_can_be_set_alone(lines: Lines) -> None:
+    logs.configure("parcels", levels="aiohttp=ERROR")
+    logging.getLogger("aiohttp").warning("quiet")
+    logging.getLogger("uvicorn.error").info("heard")
+
+    assert [line["message"] for line in lines()] == ["heard"]
+
+
+def test_a_traceback_shows_no_values_of_variables(lines: Lines) -> None:
+    logs.configure("parcels")
+    password = "hunter" + str(2)
+    try:
+        int(password and "not a number")
+    except ValueError:
+        logger.exception("failed")
+
+    (line,) = lines()
+    assert line["error"] == "ValueError"
+    assert "hunter2" not in line["traceback"]
+
+
+def test_files_are_written_on_request_with_errors_apart(lines: Lines, tmp_path: Path) -> None:
+    logs.configure("parcels", directory=tmp_path)
+    logger.info("one")
+    logger.error("two")
+    logger.complete()
+
+    everything = (tmp_path / f"parcels.{os.getpid()}.log").read_text().splitlines()
+    errors = (tmp_path / f"parcels.{os.getpid()}.error.log").read_text().splitlines()
+    assert [json.loads(line)["message"] for line in everything] == ["one", "two"]
+    assert [json.loads(line)["message"] for line in errors] == ["two"]
+
+
+def test_the_access_line_is_json_of_its_own(lines: Lines) -> None:
+    logs.access({"path": "/x", "status": 200})
+    sys.stdout.flush()
+
+    assert lines() == [{"path": "/x", "status": 200}]

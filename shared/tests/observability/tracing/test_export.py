@@ -1,0 +1,301 @@
+"""What becomes of ended spans: no request waits for a collector, losses are counted, and off means off."""
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+from fastapi import APIRouter, FastAPI
+from loguru import logger
+from prometheus_client import REGISTRY
+from pydantic import HttpUrl, ValidationError
+
+from servicekit.core.settings import ServiceSettings
+from servicekit.observability.tracing import export
+from servicekit.observability.tracing.export import SpanQueue
+from servicekit.observability.tracing.spans import Kind, Span
+from servicekit.testing.collector import TraceCollector
+from servicekit.testing.settings import unconnected_settings
+from servicekit.testing.wire_server import Behaviour, answering, closing, hanging, reply
+from servicekit.web.application import build_app
+
+PATIENCE_SECONDS = 60.0
+GUNICORN_CONF = Path(__file__).parents[4] / "deploy" / "gunicorn.conf.py"
+
+
+@pytest.fixture(autouse=True)
+def _try_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "PAUSE_SECONDS", 0.02)
+
+
+@contextmanager
+def _kept_lines() -> Iterator[list[str]]:
+    """What is logged meanwhile by the kit and by libraries. An application that is built replaces all sinks."""
+    kept: list[str] = []
+    sink = logger.add(lambda message: kept.append(message.record["message"]), level="INFO")
+    yield kept
+    logger.remove(sink)
+
+
+def _settings(url: str) -> ServiceSettings:
+    return unconnected_settings(
+        "parcels",
+        otel_exporter_otlp_endpoint=HttpUrl(url),
+    )
+
+
+@asynccontextmanager
+async def _nothing(_app: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+@asynccontextmanager
+async def _running(url: str) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of an application whose lifespan is entered and whose spans go to `url`."""
+    router = APIRouter()
+
+    @router.get("/parcels/{parcel}")
+    async def read(parcel: int) -> int:
+        return parcel
+
+    app = build_app(_settings(url), title="Parcels", lifespan=_nothing, routers=[router], checks={})
+    transport = httpx2.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://p") as client:
+        yield client
+
+
+def _count(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"service_tracing_spans_{name}_total", labels) or 0.0
+
+
+def _span(queue: SpanQueue) -> Span:
+    return Span(queue.put, Kind.SERVER, trace_id="1" * 32, parent_id=None)
+
+
+async def _until_logged(lines: list[str], words: str) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not any(words in line for line in lines):
+            await asyncio.sleep(0.01)
+
+
+class StuckExporter:
+    """A collector that takes a batch and never comes back."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.released = threading.Event()
+
+    def export(self, spans: Sequence[Span]) -> bool:
+        self.entered.set()
+        self.released.wait()
+        return False
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_collector_that_hangs_blocks_neither_requests_nor_the_stop() -> None:
+    queue, stuck = SpanQueue(), StuckExporter()
+    full, stopped = _count("dropped", reason="queue_full"), _count("dropped", reason="stopped")
+    queue.start(stuck)
+    _span(queue).end()
+    assert stuck.entered.wait(PATIENCE_SECONDS)
+
+    for _ in range(export.QUEUE_SPANS + 100):
+        _span(queue).end()
+    queue.stop()
+
+    assert _count("dropped", reason="queue_full") - full == 100
+    assert _count("dropped", reason="stopped") - stopped == export.QUEUE_SPANS
+    stuck.released.set()
+
+
+@pytest.mark.parametrize("behaviour", [hanging, closing, answering(reply(503)), answering(reply(400))])
+async def test_a_broken_collector_costs_no_request_its_answer(behaviour: Behaviour, collector: TraceCollector) -> None:
+    collector.behaviour = behaviour
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        async with _running(collector.url) as client:
+            for _ in range(300):
+                assert (await client.get("/parcels/1")).status_code == 200
+            while not collector.requests:
+                await asyncio.sleep(0.01)
+
+
+async def test_an_absent_collector_is_told_of_once_and_its_return_as_well(collector: TraceCollector) -> None:
+    """The exporter library would write one line or more for each batch."""
+    collector.behaviour = answering(reply(403))
+    away, taken = _count("dropped", reason="collector_away"), _count("exported")
+    async with _running(collector.url) as client:
+        with _kept_lines() as lines:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while len(collector.requests) < 5:
+                    await client.get("/parcels/1")
+                    await asyncio.sleep(0)
+            collector.behaviour = answering(reply())
+            await client.get("/parcels/2")
+            await _until_logged(lines, "takes spans again")
+
+    about = [line for line in lines if "span" in line]
+    assert [line for line in about if "403" in line] == about[:1]
+    assert len(about) == 3
+    assert _count("dropped", reason="collector_away") - away >= 4
+    assert _count("exported") > taken
+
+
+async def test_spans_that_wait_when_a_worker_stops_are_exported(
+    collector: TraceCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "FLUSH_SECONDS", 600)
+
+    async with _running(collector.url) as client:
+        await client.get("/parcels/1")
+        assert collector.requests == []
+
+    assert [span.name for span in collector.spans] == ["GET /parcels/{parcel}"]
+
+
+async def test_many_spans_leave_before_their_time(collector: TraceCollector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "FLUSH_SECONDS", 600)
+
+    async with _running(collector.url) as client:
+        for _ in range(export.BATCH_SPANS):
+            await client.get("/parcels/1")
+        await collector.until(lambda spans: len(spans) == export.BATCH_SPANS)
+
+
+async def test_the_export_itself_is_not_logged_by_the_libraries(collector: TraceCollector) -> None:
+    async with _running(collector.url) as client:
+        with _kept_lines() as lines:
+            logging.getLogger("urllib3").info("a line that would be kept")
+            await client.get("/parcels/1")
+            await collector.until(lambda spans: len(spans) == 1)
+
+    assert lines == ["a line that would be kept"]
+
+
+@pytest.mark.parametrize("url", ["collector:4318", "grpc://127.0.0.1:4317", ""])
+def test_a_collector_that_is_no_http_url_is_refused_at_start(url: str) -> None:
+    with pytest.raises(ValidationError):
+        ServiceSettings.model_validate({"otel_exporter_otlp_endpoint": url})
+
+
+@pytest.mark.parametrize("ratio", ["-0.1", "1.1", "half", "nan"])
+def test_a_ratio_that_is_none_is_refused_at_start(ratio: str) -> None:
+    with pytest.raises(ValidationError, match="otel_traces_sampler_arg"):
+        ServiceSettings.model_validate({"otel_traces_sampler_arg": ratio})
+
+
+OFF = """
+import asyncio, sys, threading
+from contextlib import asynccontextmanager
+from pathlib import Path
+import httpx2
+from servicekit.storage import mongo, postgres
+from servicekit.web.application import build_app
+from servicekit.core.settings import ServiceSettings
+
+@asynccontextmanager
+async def nothing(app):
+    yield
+
+async def main():
+    settings = ServiceSettings(
+        service_name="tiny", valkey_url="redis://127.0.0.1:1/0", service_keys_dir=Path(), fingerprint_secret="f" * 32
+    )
+    app = build_app(settings, title="Tiny", lifespan=nothing, routers=[], checks={})
+    transport = httpx2.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://t") as client:
+        headers = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+        assert (await client.get("/nowhere", headers=headers)).status_code == 404
+    heavy = ("opentelemetry.sdk", "opentelemetry.exporter", "google.protobuf", "requests")
+    threads = [thread.name for thread in threading.enumerate() if "export" in thread.name]
+    print([name for name in heavy if name in sys.modules], threads)
+
+asyncio.run(main())
+"""
+
+
+def test_off_imports_neither_sdk_nor_exporter_and_starts_no_thread() -> None:
+    """OpenTelemetry's small interface package is another matter: the web framework imports it by itself."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+
+    done = subprocess.run(
+        [sys.executable, "-c", OFF], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert done.stdout.splitlines()[-1:] == ["[] []"], done.stderr
+
+
+TINY = """
+from contextlib import asynccontextmanager
+from fastapi import APIRouter
+from servicekit.web.application import build_app
+from servicekit.core.settings import ServiceSettings
+
+router = APIRouter()
+
+@router.get("/parcels/{parcel}")
+async def read(parcel: int) -> int:
+    return parcel
+
+@asynccontextmanager
+async def nothing(app):
+    yield
+
+def create_app():
+    return build_app(ServiceSettings(), title="Tiny", lifespan=nothing, routers=[router], checks={})
+"""
+
+
+async def test_each_worker_exports_for_itself_and_the_master_has_no_thread(
+    collector: TraceCollector, tmp_path: Path, new_port: Callable[[], int]
+) -> None:
+    (tmp_path / "tiny.py").write_text(TINY)
+    port = new_port()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gunicorn", "--config", str(GUNICORN_CONF)),
+        *("--bind", f"127.0.0.1:{port}", "tiny:create_app()"),
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "WEB_CONCURRENCY": "2",
+            "SERVICE_NAME": "tiny",
+            "VALKEY_URL": "redis://127.0.0.1:1/0",
+            "SERVICE_KEYS_DIR": str(tmp_path),
+            "FINGERPRINT_SECRET": "f" * 32,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_TRACES_SAMPLER_ARG": "1",
+        },
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len({span.instance for span in collector.spans}) < 2:
+                await _ask(f"http://127.0.0.1:{port}/parcels/1")
+        assert psutil.Process(process.pid).num_threads() == 1
+        last = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        await _ask(f"http://127.0.0.1:{port}/parcels/2", traceparent=last)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+
+    assert last[3:35] in {span.trace_id for span in collector.spans}
+
+
+async def _ask(url: str, **headers: str) -> None:
+    """Ask over a connection of its own, so that any worker may answer; before they listen nobody does."""
+    async with httpx2.AsyncClient() as client:
+        try:
+            await client.get(url, headers=headers)
+        except httpx2.ConnectError:
+            await asyncio.sleep(0.05)

@@ -1,0 +1,156 @@
+"""Facts on their whole way: recorded, sealed, sent, opened and handled by another service's application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from servicekit.core import context
+from servicekit.core.errors import UnprocessableContent
+from servicekit.dispatcher import CallPolicy, Dispatcher, Httpx2Transport, Peer
+from servicekit.outbox import (
+    FACTS_PATH,
+    DeliveryError,
+    DeliveryRefused,
+    DestinationAway,
+    Fact,
+    Route,
+    Routes,
+    SealedDelivery,
+    facts_router,
+)
+from servicekit.sealing.client import MessageSealer
+from servicekit.sealing.keyring import Keyring
+from servicekit.sealing.middleware import SealedReceiver
+from servicekit.sealing.replay import ReplayGuard
+from servicekit.sealing.route_policy import install_policies
+from servicekit.testing.sealed import MemoryNonces, make_keyrings
+from servicekit.testing.serving import nothing_to_do
+from servicekit.testing.settings import unconnected_settings
+from servicekit.web.application import build_app
+
+TO_NOTES = Route("notes")
+
+
+class Notes:
+    """The service `notes`, which erases what a deleted user had."""
+
+    def __init__(self) -> None:
+        self.erased: list[Fact] = []
+        self.contexts: list[context.RequestContext | None] = []
+
+    async def erase(self, fact: Fact) -> None:
+        if fact.subject == "nobody":
+            raise UnprocessableContent("There is no such user.")
+        if fact.subject == "unlucky":
+            raise RuntimeError("the disk is full")
+        self.erased.append(fact)
+        self.contexts.append(context.current())
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def keyrings(tmp_path: Path) -> dict[str, Keyring]:
+    return make_keyrings(tmp_path / "keys", {"user": ["notes"], "assets": ["notes"]})
+
+
+@pytest.fixture
+async def app(notes: Notes, keyrings: dict[str, Keyring]) -> AsyncIterator[FastAPI]:
+    replays = ReplayGuard(MemoryNonces())
+    settings = unconnected_settings("notes")
+    app = build_app(
+        settings,
+        title="Notes",
+        lifespan=nothing_to_do,
+        routers=[facts_router({"user.deleted": notes.erase}, callers=("user",))],
+        checks={},
+        receiver=Middleware(
+            SealedReceiver, service="notes", keyring=keyrings["notes"], cipher="fernet", replays=replays
+        ),
+    )
+    install_policies(app)
+    yield app
+    await replays.aclose()
+
+
+@asynccontextmanager
+async def delivery(app: FastAPI, keyrings: dict[str, Keyring], caller: str = "user") -> AsyncIterator[SealedDelivery]:
+    transport = Httpx2Transport(httpx2.ASGITransport(app))
+    sealer = MessageSealer(caller, keyrings[caller], "fernet")
+    peer = Peer("notes", ("http://notes.test",), CallPolicy(attempts=1))
+    async with Dispatcher([peer], transport=transport, sealer=sealer) as dispatcher:
+        yield SealedDelivery(dispatcher)
+
+
+def deleted(subject: str = "0192f3a4-0000-7000-8000-000000000001") -> Fact:
+    return Fact(type="user.deleted", subject=subject, payload={"reason": "asked for it"})
+
+
+async def test_a_recorded_fact_reaches_its_handler_with_the_request_that_caused_it(
+    world: Any, make_outbox: Any, until: Any, app: FastAPI, notes: Notes, keyrings: dict[str, Keyring]
+) -> None:
+    traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
+    async with delivery(app, keyrings) as delivers:
+        outbox = make_outbox(world.own, delivers=delivers, routes=Routes({"user.deleted": [TO_NOTES]}))
+        async with outbox.relaying():
+            token = context.enter(context.RequestContext("r-1", "c-1", traceparent=traceparent))
+            async with world.transaction() as tx:
+                await outbox.record(tx, fact := deleted())
+            context.leave(token)
+            await until(lambda: len(notes.erased) == 1, "the handler has it")
+
+    assert notes.erased == [fact]
+    (request,) = notes.contexts
+    assert request is not None
+    assert (request.correlation_id, request.caller) == ("c-1", "user")
+    assert request.trace_id == "a" * 32
+
+
+async def test_what_a_handler_raises_decides_what_becomes_of_the_fact(
+    app: FastAPI, notes: Notes, keyrings: dict[str, Keyring]
+) -> None:
+    async with delivery(app, keyrings) as delivers:
+        with pytest.raises(DeliveryRefused, match="There is no such user"):
+            await delivers.deliver(TO_NOTES, deleted("nobody"))
+        with pytest.raises(DeliveryError, match="answered 500") as failed:
+            await delivers.deliver(TO_NOTES, deleted("unlucky"))
+        assert type(failed.value) is DeliveryError
+    assert notes.erased == []
+
+
+async def test_a_fact_that_this_version_does_not_handle_is_tried_again_later(
+    app: FastAPI, keyrings: dict[str, Keyring]
+) -> None:
+    async with delivery(app, keyrings) as delivers:
+        with pytest.raises(DeliveryError, match="answered 409") as failed:
+            await delivers.deliver(TO_NOTES, Fact(type="user.renamed", subject="ann"))
+    assert type(failed.value) is DeliveryError
+
+
+async def test_facts_are_taken_sealed_from_the_named_services_only(
+    app: FastAPI, notes: Notes, keyrings: dict[str, Keyring]
+) -> None:
+    async with delivery(app, keyrings, "assets") as delivers:
+        with pytest.raises(DeliveryRefused, match="answered 403"):
+            await delivers.deliver(TO_NOTES, deleted())
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://notes.test") as client:
+        body = {"id": str(deleted().id), "type": "user.deleted", "subject": "ann", "payload": {}}
+        answer = await client.post(FACTS_PATH, json={**body, "occurred_at": "2026-11-21T10:00:00Z"})
+    assert answer.status_code == 401
+    assert notes.erased == []
+
+
+async def test_a_service_without_the_key_waits_for_it(app: FastAPI, keyrings: dict[str, Keyring]) -> None:
+    keyrings["stranger"] = keyrings["notes"]
+    async with delivery(app, keyrings, "stranger") as delivers:
+        with pytest.raises(DestinationAway, match="key"):
+            await delivers.deliver(TO_NOTES, deleted())

@@ -1,0 +1,106 @@
+"""The guarded client: quick to give up, quick to come back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from prometheus_client import REGISTRY
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from local_platform.stores import StoreSet
+from servicekit.valkey.client import FAILURES_TO_OPEN, PAUSE_SECONDS, Valkey, ValkeyAway, create_client
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+async def client(valkey_url: str) -> AsyncIterator[Redis]:
+    async with create_client(SecretStr(valkey_url), application="test") as client:
+        yield client
+
+
+async def ping(client: Redis) -> bool:
+    return bool(await client.ping())
+
+
+async def fail(valkey: Valkey, times: int = FAILURES_TO_OPEN) -> None:
+    async def refuse(client: Redis) -> None:
+        raise ConnectionError
+
+    for _ in range(times):
+        with pytest.raises(ValkeyAway):
+            await valkey.run(refuse)
+
+
+async def test_several_failures_open_the_circuit_and_one_answer_after_the_pause_closes_it(client: Redis) -> None:
+    clock = Clock()
+    valkey = Valkey(client, clock=clock)
+    await fail(valkey, FAILURES_TO_OPEN - 1)
+    assert await valkey.run(ping)
+    await fail(valkey)
+    assert REGISTRY.get_sample_value("service_valkey_away") == 1
+    with pytest.raises(ValkeyAway):
+        await valkey.run(ping)
+    clock.now = PAUSE_SECONDS
+    assert await valkey.run(ping)
+    assert REGISTRY.get_sample_value("service_valkey_away") == 0
+    assert await valkey.run(ping)
+
+
+async def test_after_the_pause_a_single_call_finds_out_while_the_others_go_on_without(client: Redis) -> None:
+    clock = Clock()
+    valkey = Valkey(client, clock=clock)
+    await fail(valkey)
+    clock.now = PAUSE_SECONDS
+    calls = 0
+
+    async def count(client: Redis) -> None:
+        nonlocal calls
+        calls += 1
+        await client.ping()
+
+    results = await asyncio.gather(*(valkey.run(count) for _ in range(10)), return_exceptions=True)
+    assert calls == 1
+    assert [result for result in results if not isinstance(result, ValkeyAway)] == [None]
+
+
+async def test_a_stuck_server_is_given_up_and_its_late_answers_reach_nobody(
+    client: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    valkey = Valkey(client)
+    await client.mset({str(number): number for number in range(20)})
+    async with Redis.from_url(valkey_url) as other:
+        # Of writes alone, so that the server hears of its end.
+        await other.client_pause(60_000, all=False)
+        monkeypatch.setattr("servicekit.valkey.client.CALL_SECONDS", 0.25)
+        writes = (valkey.run(lambda client: client.set("late", "x")) for _ in range(20))
+        stuck = await asyncio.gather(*writes, return_exceptions=True)
+        assert {type(result) for result in stuck} == {ValkeyAway}
+        await other.client_unpause()
+    answers = await asyncio.gather(*(client.get(str(number)) for number in range(20)))
+    assert answers == [str(number).encode() for number in range(20)]
+
+
+async def test_a_server_that_went_and_came_back_is_used_again(client: Redis, stores: StoreSet) -> None:
+    valkey = Valkey(client)
+    assert await valkey.run(ping)
+    await stores.stop("valkey")
+    try:
+        for _ in range(FAILURES_TO_OPEN + 1):
+            with pytest.raises(ValkeyAway):
+                await valkey.run(ping)
+    finally:
+        await stores.start("valkey")
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                assert await valkey.run(ping)
+                return
+            except ValkeyAway:
+                await asyncio.sleep(0.05)

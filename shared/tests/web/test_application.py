@@ -1,0 +1,326 @@
+"""The assembly that all services share."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from ipaddress import ip_address
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx2
+import pytest
+from fastapi import APIRouter
+from loguru import logger
+from prometheus_client import generate_latest
+from pydantic import BaseModel, ConfigDict
+
+from servicekit.core import context, errors
+from servicekit.testing.serving import nothing_to_do
+from servicekit.testing.settings import unconnected_settings
+from servicekit.web.application import build_app
+from servicekit.web.body_limit import bounded_route
+from servicekit.web.health import Check
+
+
+class Parcel(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    weight: int
+
+
+class StoreGone(Exception):
+    """Stands for what a driver raises when its store is away."""
+
+
+def _routes() -> APIRouter:
+    router = APIRouter(prefix="/api/v1/parcels")
+
+    @router.post("/")
+    async def create(parcel: Parcel) -> Parcel:
+        return parcel
+
+    @router.get("/context")
+    async def show_context() -> dict[str, str | None]:
+        request = context.current()
+        assert request is not None
+        return {
+            "request_id": request.request_id,
+            "correlation_id": request.correlation_id,
+            "trace_id": request.trace_id,
+            "traceparent": request.traceparent,
+        }
+
+    @router.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("password=hunter2")
+
+    @router.get("/away")
+    async def away() -> None:
+        raise StoreGone
+
+    @router.get("/slow")
+    async def slow() -> None:
+        await asyncio.sleep(60)
+
+    @router.get("/inner-timeout")
+    async def inner_timeout() -> None:
+        raise TimeoutError
+
+    @router.get("/{parcel_id}")
+    async def read(parcel_id: int) -> None:
+        raise errors.NotFound(shelf="B 12")
+
+    @router.delete("/{parcel_id}")
+    async def delete(parcel_id: int) -> None:
+        raise errors.NotFound
+
+    return router
+
+
+async def _fail() -> None:
+    raise ConnectionError
+
+
+async def _succeed() -> None:
+    return None
+
+
+def _client(**checks: Check) -> httpx2.AsyncClient:
+    app = build_app(
+        unconnected_settings("parcels"),
+        title="Parcels",
+        lifespan=nothing_to_do,
+        routers=[_routes()],
+        checks=checks,
+        unavailable=[StoreGone],
+    )
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://parcels")
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx2.AsyncClient]:
+    async with _client(store=Check(_succeed)) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/nowhere", None, 404),
+        ("PUT", "/api/v1/parcels/7", None, 405),
+        ("GET", "/api/v1/parcels/seven", None, 422),
+        ("GET", "/api/v1/parcels/7", None, 404),
+        ("POST", "/api/v1/parcels/", "{", 400),
+        ("POST", "/api/v1/parcels/", '{"weight": 1, "colour": "red"}', 422),
+        ("POST", "/api/v1/parcels/", '{"weight": "heavy"}', 422),
+        ("GET", "/api/v1/parcels/broken", None, 500),
+        ("GET", "/api/v1/parcels/inner-timeout", None, 500),
+        ("GET", "/api/v1/parcels/away", None, 503),
+    ],
+)
+async def test_every_error_is_a_problem_document(
+    client: httpx2.AsyncClient, method: str, path: str, body: str | None, status: int
+) -> None:
+    answer = await client.request(method, path, content=body, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert {"type", "title", "status", "detail", "instance", "request_id"} <= problem.keys()
+    assert problem["status"] == status
+    assert problem["instance"] == path
+    assert problem["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_an_unexpected_error_tells_the_client_nothing_of_its_cause(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/api/v1/parcels/broken")
+
+    assert "hunter2" not in answer.text
+    assert "RuntimeError" not in answer.text
+    assert "Traceback" not in answer.text
+
+
+async def test_validation_names_the_fields_and_never_repeats_the_value(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/api/v1/parcels/", json={"weight": "hunter2"})
+
+    assert [error["field"] for error in answer.json()["errors"]] == ["body.weight"]
+    assert "hunter2" not in answer.text
+
+
+async def test_a_method_that_is_not_allowed_names_those_of_all_routes_of_the_path(client: httpx2.AsyncClient) -> None:
+    assert (await client.put("/api/v1/parcels/7")).headers["allow"] == "DELETE, GET, HEAD"
+    assert (await client.put("/api/v1/parcels/")).headers["allow"] == "POST"
+    assert (await client.delete("/health")).headers["allow"] == "GET, HEAD"
+
+
+async def test_an_error_keeps_its_extension_members(client: httpx2.AsyncClient) -> None:
+    assert (await client.get("/api/v1/parcels/7")).json()["shelf"] == "B 12"
+
+
+async def test_a_store_that_is_away_is_answered_with_503_and_when_to_retry(client: httpx2.AsyncClient) -> None:
+    assert (await client.get("/api/v1/parcels/away")).headers["retry-after"] == "1"
+
+
+async def test_work_stops_when_the_caller_has_given_up(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/api/v1/parcels/slow", headers={"X-Request-Deadline-Ms": "20"})
+
+    assert answer.status_code == 504
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_malformed_deadline_is_no_deadline(client: httpx2.AsyncClient) -> None:
+    for deadline in ("-1", "1e3", "soon", "9" * 400):
+        answer = await client.get("/api/v1/parcels/context", headers={"X-Request-Deadline-Ms": deadline})
+        assert answer.status_code == 200
+
+
+async def test_a_well_formed_request_id_is_kept_and_another_one_replaced(client: httpx2.AsyncClient) -> None:
+    kept = await client.get("/api/v1/parcels/context", headers={"X-Request-Id": "order-7_a.b"})
+    assert kept.headers["x-request-id"] == kept.json()["request_id"] == "order-7_a.b"
+    assert kept.json()["correlation_id"] == "order-7_a.b"
+
+    for unsafe in ("a b", "x" * 65, '"}{', "ä"):
+        answer = await client.get("/api/v1/parcels/context", headers={"X-Request-Id": unsafe.encode()})
+        assert re.fullmatch(r"[0-9a-f-]{36}", answer.headers["x-request-id"])
+
+
+async def test_the_trace_context_is_taken_over_when_it_is_well_formed(client: httpx2.AsyncClient) -> None:
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    good = f"00-{trace_id}-00f067aa0ba902b7-01"
+    assert (await client.get("/api/v1/parcels/context", headers={"traceparent": good})).json()["trace_id"] == trace_id
+    bad = await client.get("/api/v1/parcels/context", headers={"traceparent": "00-zz-1-01"})
+    assert bad.json()["traceparent"] is None
+
+
+async def test_metrics_carry_the_route_template_and_no_raw_path_or_invented_method(
+    client: httpx2.AsyncClient,
+) -> None:
+    await client.get("/api/v1/parcels/4711")
+    await client.get("/nowhere/4712")
+    await client.request("BREW", "/api/v1/parcels/4711")
+
+    text = (await client.get("/metrics")).text
+    assert 'route="/api/v1/parcels/{parcel_id}"' in text
+    assert "/4711" not in text
+    assert "/4712" not in text
+    assert "BREW" not in text
+
+
+async def test_health_touches_no_store_and_ready_names_the_one_that_is_away() -> None:
+    async with _client(store=Check(_fail), cache=Check(_fail, required=False)) as client:
+        alive = await client.get("/health")
+        assert alive.status_code == 200
+        assert alive.json()["service"] == "parcels"
+        assert alive.json()["status"] == "alive"
+
+        ready = await client.get("/ready")
+        assert ready.status_code == 503
+        assert ready.headers["content-type"] == "application/problem+json"
+        assert ready.json()["reasons"][0] == "store does not answer"
+        assert ready.json()["checks"] == {"store": "down", "cache": "down"}
+
+
+async def test_without_an_optional_store_the_service_is_degraded_but_ready() -> None:
+    async with _client(store=Check(_succeed), cache=Check(_fail, required=False)) as client:
+        ready = await client.get("/ready")
+
+    assert ready.status_code == 200
+    assert ready.json()["status"] == "degraded"
+    assert {"cpu_percent", "memory_percent", "disk_percent"} <= ready.json()["resources"].keys()
+
+
+async def test_a_full_disk_makes_a_service_unready(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = {"cpu_percent": 1.0, "memory_percent": 10.0, "disk_percent": 96.0}
+    monkeypatch.setattr("servicekit.web.health._resources", lambda: full)
+    async with _client(store=Check(_succeed)) as client:
+        ready = await client.get("/ready")
+
+    assert ready.status_code == 503
+    assert ready.json()["reasons"] == ["disk is 96 % used"]
+
+
+async def test_the_documentation_names_the_errors_of_each_operation(client: httpx2.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+
+    assert "request_id" in document["components"]["schemas"]["Problem"]["required"]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            errors_of = {status for status in operation["responses"] if not status.startswith("2")}
+            assert "default" in errors_of, path
+            for status in errors_of:
+                content = operation["responses"][status]["content"]["application/problem+json"]
+                assert content == {"schema": {"$ref": "#/components/schemas/Problem"}}, (path, status)
+    create = document["paths"]["/api/v1/parcels/"]["post"]["responses"]
+    assert {"400", "413", "422", "429", "503"} < create.keys()
+    assert "404" in document["paths"]["/api/v1/parcels/{parcel_id}"]["delete"]["responses"]
+    assert "503" in document["paths"]["/ready"]["get"]["responses"]
+
+
+async def test_a_client_that_leaves_within_its_request_is_no_failure_of_the_service() -> None:
+    router = APIRouter(route_class=bounded_route(100))
+
+    @router.post("/parcels")
+    async def create(parcel: Parcel) -> Parcel:
+        return parcel
+
+    app = build_app(
+        unconnected_settings("parcels"), title="Parcels", lifespan=nothing_to_do, routers=[router], checks={}
+    )
+    lines, sent = [], []
+    sink = logger.add(lambda line: lines.append(str(line)), level="WARNING")
+    parts = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(parts)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/parcels", "query_string": b"", "headers": [], "app": app}
+    try:
+        await app(scope, receive, send)
+    finally:
+        logger.remove(sink)
+
+    assert (sent, lines) == ([], [])
+    assert 'route="/parcels",status="499"' in generate_latest().decode()
+
+
+async def test_the_route_of_a_typed_path_parameter_is_told_without_its_type() -> None:
+    router = APIRouter()
+
+    @router.get("/crates/{crate_id:uuid}")
+    async def read(crate_id: UUID) -> UUID:
+        return crate_id
+
+    app = build_app(
+        unconnected_settings("parcels"), title="Crates", lifespan=nothing_to_do, routers=[router], checks={}
+    )
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://crates") as http:
+        assert (await http.get(f"/crates/{uuid4()}")).status_code == 200
+
+    assert 'route="/crates/{crate_id}"' in generate_latest().decode()
+
+
+async def test_the_gateway_may_be_given_by_its_name() -> None:
+    settings = unconnected_settings("parcels").model_copy(update={"gateway_networks": ("localhost",)})
+    app = build_app(settings, title="Parcels", lifespan=nothing_to_do, routers=[], checks={})
+
+    async with app.router.lifespan_context(app):
+        assert ip_address("127.0.0.1") in app.state.gateway
+
+
+async def test_the_page_of_the_api_loads_everything_from_the_service_itself(client: httpx2.AsyncClient) -> None:
+    page = await client.get("/docs")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "://" not in page.text
+
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) == 3
+    for path in loaded:
+        assert (await client.get(path)).status_code == 200, path
+    assert "'/openapi.json'" in page.text
+
+
+@pytest.mark.parametrize("name", ["main.py", "..%2fmain.py", "../main.py", "%2e%2e/main.py"])
+async def test_the_page_gives_away_no_other_file(client: httpx2.AsyncClient, name: str) -> None:
+    assert (await client.get(f"/docs/swagger-ui/{name}")).status_code == 404

@@ -1,0 +1,140 @@
+"""Cache-aside on Valkey: what is not there is loaded and put there, for a limited time.
+
+Three promises: a fill that began before an invalidation never overwrites it; of equal requests in one process one
+loads; without Valkey everything is loaded directly.
+
+A missing key is leased to whoever misses it: `SET key L<token> NX GET`. Only the holder of the lease may fill the key,
+and an invalidation deletes the lease with the key. For the same reason requests share a load only if they met the same
+lease: whoever comes after an invalidation meets another one and loads anew.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from secrets import token_bytes
+from typing import Any, Final
+
+import orjson
+from loguru import logger
+from prometheus_client import Counter
+
+from servicekit.valkey.client import Valkey, ValkeyAway
+
+# How long a load may take and still fill; then the next request that misses gets a lease of its own.
+LEASE_SECONDS: Final = 10
+
+_VALUE, _LEASE = b"V", b"L"
+
+# Fills the key, or gives the lease back when there is nothing to fill it with.
+_FILL: Final = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] == '' then return redis.call('DEL', KEYS[1]) end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+REQUESTS = Counter(
+    "service_cache_requests_total",
+    "Look-ups: hit, miss, or bypass when Valkey was away.",
+    ["cache", "result"],
+)
+LOST_INVALIDATIONS = Counter(
+    "service_cache_lost_invalidations_total", "Invalidations that Valkey did not take: stale until the TTL.", ["cache"]
+)
+
+Load = Callable[[], Awaitable[bytes]]
+
+
+class Cache:
+    """Values of one kind, kept for `ttl` seconds. `name` tells the caches of one service apart."""
+
+    def __init__(self, valkey: Valkey, *, service: str, name: str, ttl: float) -> None:
+        self._valkey = valkey
+        self._prefix = f"{service}:cache:{name}:"
+        self._name = name
+        self._ttl_milliseconds = max(1, round(ttl * 1000))
+        self._fill_script = valkey.client.register_script(_FILL)
+        # Leases that were asked for here, and whose answer has not been read yet.
+        self._asked: set[bytes] = set()
+        # Loads in progress, by the lease that they began under.
+        self._loads: dict[bytes, asyncio.Task[bytes]] = {}
+
+    async def get_bytes(self, key: str, load: Load) -> bytes:
+        """Return the value, from the cache or else from `load`, and raise what `load` raises.
+
+        `load` may serve several requests and outlive the one that began it: it uses nothing that belongs to a request.
+        """
+        lease = _LEASE + token_bytes(16)
+        self._asked.add(lease)
+        try:
+            found: Any = await self._valkey.run(
+                lambda client: client.set(self._prefix + key, lease, nx=True, get=True, px=LEASE_SECONDS * 1000)
+            )
+        except ValkeyAway:
+            self._count("bypass")
+            return await load()
+        finally:
+            self._asked.discard(lease)
+        if found is not None and found[:1] == _VALUE:
+            self._count("hit")
+            return bytes(found[1:])
+        self._count("miss")
+        held = lease if found is None else bytes(found)
+        task = self._loads.get(held)
+        if task is None:
+            # Under another process's lease nothing can be filled, but equal requests still load once. A request of this
+            # process may meet a lease before the one that holds it has heard so, which then shares this load.
+            task = asyncio.create_task(self._load(key, load, held, fill=held == lease or held in self._asked))
+            self._loads[held] = task
+            task.add_done_callback(lambda done: self._loaded(held, done))
+        # Shielded: the client that began the load may leave while others wait for it.
+        return await asyncio.shield(task)
+
+    async def get(self, key: str, load: Callable[[], Awaitable[Any]]) -> Any:
+        """Return a JSON value. It is the decoded JSON whether it comes from the cache or from `load`."""
+
+        async def load_bytes() -> bytes:
+            return orjson.dumps(await load(), option=orjson.OPT_UTC_Z)
+
+        return orjson.loads(await self.get_bytes(key, load_bytes))
+
+    async def invalidate(self, *keys: str) -> None:
+        """Forget the values. Call it after the commit of what changed them, before that is answered.
+
+        While Valkey is away the old values stay until their TTL; a metric and the log say so.
+        """
+        try:
+            await self._valkey.run(lambda client: client.delete(*(self._prefix + key for key in keys)))
+        except ValkeyAway:
+            LOST_INVALIDATIONS.labels(self._name).inc(len(keys))
+            logger.warning("cache {}: {} invalidation(s) lost, Valkey is away", self._name, len(keys))
+
+    async def _load(self, key: str, load: Load, lease: bytes, *, fill: bool) -> bytes:
+        try:
+            value = await load()
+        except BaseException:
+            if fill:
+                await self._fill(key, lease, b"")
+            raise
+        if fill:
+            await self._fill(key, lease, _VALUE + value)
+        return value
+
+    def _loaded(self, lease: bytes, task: asyncio.Task[bytes]) -> None:
+        del self._loads[lease]
+        if not task.cancelled():
+            # Marks the exception as seen when all who waited for it have left.
+            task.exception()
+
+    async def _fill(self, key: str, lease: bytes, content: bytes) -> None:
+        try:
+            await self._valkey.run(
+                lambda client: self._fill_script(
+                    keys=[self._prefix + key], args=[lease, content, self._ttl_milliseconds], client=client
+                )
+            )
+        except ValkeyAway:
+            # The lease runs out by itself.
+            logger.debug("cache {}: not filled, Valkey is away", self._name)
+
+    def _count(self, result: str) -> None:
+        REQUESTS.labels(self._name, result).inc()
