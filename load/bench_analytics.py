@@ -35,7 +35,7 @@ from uuid_utils.compat import uuid7
 from analytics_service.check import differences
 from analytics_service.database import migrate
 from analytics_service.events import store as events
-from analytics_service.events.rules import FACTS
+from analytics_service.events.rules import RESERVED_EVENT_TYPES
 from analytics_service.reconciliation.rebuilding import Rebuild
 from analytics_service.rollups.labels import Labels
 from local_platform.stores import StoreSet, running_stores
@@ -179,7 +179,7 @@ async def load(database: AsyncDatabase[Document], number: int) -> None:
             ],
             ordered=False,
         )
-    labels = Labels(database, FACTS)
+    labels = Labels(database, RESERVED_EVENT_TYPES)
     await labels.of(TYPES)
     started = time.perf_counter()
     await Rebuild(database, labels).run(lambda _done, _days, _corrected: None)

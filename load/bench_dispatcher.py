@@ -29,7 +29,7 @@ import uvloop
 from servicekit.dispatcher import AiohttpTransport, CallPolicy, Dispatcher, Httpx2Transport, Peer, PeerLimits
 from servicekit.sealing.ciphers import CipherName
 from servicekit.sealing.client import MessageSealer
-from servicekit.sealing.envelope import Exchange, open_request, seal_answer
+from servicekit.sealing.envelope import MessageBinding, open_request, seal_response
 from servicekit.sealing.keyring import Keyring
 from servicekit.sealing.wire import CALLER, COMMUNICATION, ENCRYPTED, MEDIA_TYPE
 
@@ -67,12 +67,12 @@ class PeerProtocol(asyncio.Protocol):
         self._transport.write(self._sealed(rest) if sealed else _reply(REPLY, "application/json", ""))
 
     def _sealed(self, wire: bytes) -> bytes:
-        exchange = Exchange("user", "analytics", "POST", PATH.encode())
+        exchange = MessageBinding("user", "analytics", "POST", PATH.encode())
         cipher: CipherName = "fernet" if wire.startswith(b"v1.fernet.") else "aes-256-gcm"
         now = time.time()
         opened = open_request(wire, exchange, lambda key: self._keyring.opening_key("user", "analytics", key), now=now)
         headers = [(b"content-type", b"application/json")]
-        body = seal_answer(
+        body = seal_response(
             exchange, opened.key, cipher, nonce=opened.nonce, status=200, headers=headers, body=REPLY, now=now
         )
         return _reply(body, MEDIA_TYPE, f"{COMMUNICATION}: {ENCRYPTED}\r\n{CALLER}: analytics\r\n")

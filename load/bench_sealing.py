@@ -21,7 +21,7 @@ from starlette.types import Message, Scope
 
 from servicekit.sealing.ciphers import CipherName, Key
 from servicekit.sealing.client import MessageSealer
-from servicekit.sealing.envelope import Exchange, new_nonce, open_request, seal_request
+from servicekit.sealing.envelope import MessageBinding, new_nonce, open_request, seal_request
 from servicekit.sealing.middleware import SealedReceiver
 from servicekit.sealing.replay import ReplayGuard
 from servicekit.sealing.route_policy import install_policies, optional
@@ -50,7 +50,7 @@ BODY = Thing(name="thing", text="x" * 980).model_dump_json().encode()
 def sealing() -> None:
     """Print what sealing and opening one message costs."""
     key = Key("bench", bytes(range(32)))
-    exchange = Exchange("user", "analytics", "POST", PATH.encode())
+    exchange = MessageBinding("user", "analytics", "POST", PATH.encode())
     headers = [(b"content-type", b"application/json")]
 
     def once(cipher: CipherName, body: bytes) -> Callable[[], None]:

@@ -41,12 +41,12 @@ async def test_an_answer_opens_for_its_own_request_only(
 
     assert answer.status_code == 200
     assert b"count" not in answer.content
-    opened = seal.open_answer("user", message, answer.status_code, answer.headers, answer.content)
+    opened = seal.open_response("user", message, answer.status_code, answer.headers, answer.content)
     assert b"count" in opened.body
 
     other = seal.seal_request("user", "GET", COUNT, {}, b"")
     with pytest.raises(Exception, match="another request"):
-        seal.open_answer("user", other, answer.status_code, answer.headers, answer.content)
+        seal.open_response("user", other, answer.status_code, answer.headers, answer.content)
 
 
 @pytest.mark.parametrize("replica", [0, 1])

@@ -9,7 +9,7 @@ from analytics_service.events.actions import RecordEvents
 from analytics_service.events.ledger import Ledger
 from analytics_service.events.queries import EventQueries
 from analytics_service.events.routes import router as event_routes
-from analytics_service.events.rules import FACTS
+from analytics_service.events.rules import RESERVED_EVENT_TYPES
 from analytics_service.events.store import EventStore
 from analytics_service.peers import UserService
 from analytics_service.rollups.labels import Labels
@@ -51,10 +51,10 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
         checks={"mongo": Check(lambda: mongo.ping(database))},
         unavailable=mongo.UNAVAILABLE,
     )
-    mongo.answer_while_it_starts(app)
+    mongo.add_startup_error_handler(app)
     state = app.state
     state.clock = clock
-    state.record_events = RecordEvents(ledger, Labels(database, FACTS), clock)
+    state.record_events = RecordEvents(ledger, Labels(database, RESERVED_EVENT_TYPES), clock)
     state.event_queries = EventQueries(events)
     state.statistics_queries = StatisticsQueries(rollups, UserService(kit.dispatcher))
     return app

@@ -11,7 +11,7 @@ from typing import Final
 
 from pymongo.asynchronous.database import AsyncDatabase
 
-from analytics_service.events.rules import FACTS
+from analytics_service.events.rules import RESERVED_EVENT_TYPES
 from analytics_service.reconciliation.comparison import Comparison, Difference
 from analytics_service.rollups.labels import Labels
 from analytics_service.rollups.rules import Span
@@ -24,7 +24,7 @@ _INTERVALS: Final = {Span.HOUR: "minute", Span.DAY: "hour", Span.MONTH: "day", S
 
 async def differences(database: AsyncDatabase[Document]) -> tuple[list[Difference], int]:
     """Return the counts that are wrong, and how many users have events and are not remembered."""
-    comparison = Comparison(database, Labels(database, FACTS))
+    comparison = Comparison(database, Labels(database, RESERVED_EVENT_TYPES))
     found = [difference for day in await comparison.days() for difference in await comparison.of_day(day)]
     found += await comparison.of_totals()
     return found, sum([len(users) async for users in comparison.unseen_users()])

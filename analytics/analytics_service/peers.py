@@ -5,7 +5,7 @@ from typing import Final
 from loguru import logger
 
 from analytics_service.statistics.queries import UsersNotCounted
-from servicekit.dispatcher import CallPolicy, CanCall, DispatchError, InvalidCall, PeerTimeout, PeerUnavailable
+from servicekit.dispatcher import CallPolicy, DispatchError, InvalidCall, PeerClient, PeerTimeout, PeerUnavailable
 
 USER: Final = "user"
 COUNT_PATH: Final = "/api/v1/users/stats/count"
@@ -17,7 +17,7 @@ COUNT_POLICY: Final = CallPolicy(attempts=2, deadline=1.0, attempt_timeout=0.6, 
 class UserService:
     """The user service, as far as this one needs it."""
 
-    def __init__(self, dispatcher: CanCall) -> None:
+    def __init__(self, dispatcher: PeerClient) -> None:
         self._dispatcher = dispatcher
 
     async def count(self) -> int:

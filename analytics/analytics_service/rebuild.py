@@ -6,7 +6,7 @@ A run that was broken off is simply begun again. A second one at the same time e
 import asyncio
 import sys
 
-from analytics_service.events.rules import FACTS
+from analytics_service.events.rules import RESERVED_EVENT_TYPES
 from analytics_service.reconciliation.guard import Superseded
 from analytics_service.reconciliation.rebuilding import Rebuild
 from analytics_service.rollups.labels import Labels
@@ -16,7 +16,7 @@ from servicekit.storage.mongo_migrations import DatabaseSettings, connected
 async def _main() -> int:
     async with connected(DatabaseSettings().mongo_url, application="analytics-rebuild") as database:
         try:
-            corrected = await Rebuild(database, Labels(database, FACTS)).run(_progress)
+            corrected = await Rebuild(database, Labels(database, RESERVED_EVENT_TYPES)).run(_progress)
         except Superseded as error:
             sys.stderr.write(f"stopped: {error}\n")
             return 1

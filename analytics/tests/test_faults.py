@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from uuid_utils.compat import uuid7
 
 from analytics_service.database import migrate
-from servicekit.auth.revoked_sessions import EndedSessions
+from servicekit.auth.revoked_sessions import RevokedSessions
 from servicekit.storage import mongo
 from servicekit.valkey.client import create_client
 
@@ -28,7 +28,7 @@ from uuid import UUID
 from analytics_service.app import create_app
 from analytics_service.events.rules import Sender
 from analytics_service.events.schemas import BatchIn
-from servicekit.idempotency import Attempt
+from servicekit.idempotency import IdempotentRequest
 
 async def main(user):
     app = create_app()
@@ -36,7 +36,7 @@ async def main(user):
     async def send():
         while True:
             answer = await app.state.record_events.record(
-                Sender.user(UUID(user)), body, Attempt("events", None, b"")
+                Sender.user(UUID(user)), body, IdempotentRequest("events", None, b"")
             )
             print(f"answered {answer.status}", flush=True)
     print("ready", flush=True)
@@ -244,7 +244,7 @@ async def test_an_ended_session_is_refused(deployment: Any) -> None:
         path = _EVENTS
         assert (await analytics.http.post(path, json={"type": "a"}, headers=headers)).status_code == 202
         async with create_client(deployment.settings.valkey_url, application="test") as valkey:
-            await EndedSessions(valkey).refill({session_id: 4_000_000_000.0})
+            await RevokedSessions(valkey).refill({session_id: 4_000_000_000.0})
         async with asyncio.timeout(60):
             while (await analytics.http.post(path, json={"type": "a"}, headers=headers)).status_code == 202:
                 await asyncio.sleep(0.05)

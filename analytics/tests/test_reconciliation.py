@@ -11,7 +11,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from analytics_service.check import differences, table
-from analytics_service.events.rules import FACTS
+from analytics_service.events.rules import RESERVED_EVENT_TYPES
 from analytics_service.reconciliation.guard import Guard, Superseded
 from analytics_service.reconciliation.rebuilding import Rebuild
 from analytics_service.rollups.labels import Labels
@@ -20,7 +20,7 @@ Agreement = Callable[[], Awaitable[int]]
 
 
 def _rebuild(database: Any) -> Rebuild:
-    return Rebuild(database, Labels(database, FACTS))
+    return Rebuild(database, Labels(database, RESERVED_EVENT_TYPES))
 
 
 def _silent(_done: int, _days: int, _corrected: int) -> None: ...

@@ -13,7 +13,7 @@ from assets_service.links.routes import router as link_routes
 from assets_service.links.signatures import LinkSigner
 from assets_service.models import IDEMPOTENCY_KEYS, OUTBOX
 from assets_service.ownership.routes import router as ownership_routes
-from assets_service.peers import FACTS
+from assets_service.peers import SUBSCRIPTIONS
 from assets_service.records.actions import AssetActions
 from assets_service.records.queries import AssetQueries
 from assets_service.records.routes import router as record_routes
@@ -28,11 +28,11 @@ from assets_service.uploads.actions import Limits, UploadActions
 from assets_service.uploads.routes import router as upload_routes
 from assets_service.uploads.store import PostgresUploads
 from servicekit.core.clock import Clock, utc_now
-from servicekit.core.tasks import in_background
+from servicekit.core.tasks import background_task
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.kit import ServiceKit
-from servicekit.outbox import Outbox, SealedDelivery, facts_router
-from servicekit.outbox.postgres import PostgresFactStore
+from servicekit.outbox import Outbox, SealedDelivery, events_router
+from servicekit.outbox.postgres import PostgresOutboxStore
 from servicekit.storage import postgres
 from servicekit.storage.postgres_models import sessions_of
 from servicekit.web.health import Check
@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     sessions = sessions_of(engine)
     store = open_store(settings)
 
-    outbox = Outbox(PostgresFactStore(engine, OUTBOX), FACTS, SealedDelivery(kit.dispatcher))
+    outbox = Outbox(PostgresOutboxStore(engine, OUTBOX), SUBSCRIPTIONS, SealedDelivery(kit.dispatcher))
     records = PostgresRecords(sessions)
     leftovers = PostgresLeftovers(sessions)
     settled = timedelta(seconds=settings.leftover_seconds)
@@ -64,7 +64,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
             stack.push_async_callback(engine.dispose)
             await stack.enter_async_context(kit.running())
             await stack.enter_async_context(outbox.relaying())
-            await stack.enter_async_context(in_background(sweeper.run()))
+            await stack.enter_async_context(background_task(sweeper.run()))
             yield
 
     app = kit.build(
@@ -76,7 +76,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
             content_routes,
             link_routes,
             ownership_routes,
-            facts_router({USER_DELETED: Erasure(records, clock=clock).user_deleted}, callers=("user",)),
+            events_router({USER_DELETED: Erasure(records, clock=clock).user_deleted}, callers=("user",)),
         ],
         checks={"postgres": Check(lambda: postgres.ping(engine)), "store": Check(store.check)},
         unavailable=postgres.UNAVAILABLE,

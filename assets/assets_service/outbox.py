@@ -1,8 +1,8 @@
 """The operator's command for facts that were given up: `python -m assets_service.outbox list` or `retry`."""
 
 from servicekit.outbox.command import outbox_command
-from servicekit.outbox.postgres import open_fact_store
+from servicekit.outbox.postgres import open_outbox_store
 from servicekit.storage.postgres_migrations import DatabaseSettings
 
 if __name__ == "__main__":
-    outbox_command(open_fact_store(DatabaseSettings().database_url, application="assets-outbox"))
+    outbox_command(open_outbox_store(DatabaseSettings().database_url, application="assets-outbox"))

@@ -3,6 +3,8 @@
 from typing import Final
 
 from assets_service.uploads.actions import ASSET_UPLOADED
-from servicekit.outbox import Route, Routes, as_event
+from servicekit.outbox import Subscription, Subscriptions, as_analytics_event
 
-FACTS: Final = Routes({ASSET_UPLOADED: [Route("analytics", "/api/v1/analytics/events", as_event)]})
+SUBSCRIPTIONS: Final = Subscriptions(
+    {ASSET_UPLOADED: [Subscription("analytics", "/api/v1/analytics/events", as_analytics_event)]}
+)

@@ -9,20 +9,20 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from assets_service.models import IDEMPOTENCY_KEYS, OUTBOX
-from assets_service.peers import FACTS
+from assets_service.peers import SUBSCRIPTIONS
 from assets_service.records.schemas import AssetOut
 from assets_service.storage.interface import StoreAway
 from assets_service.uploads.actions import Limits, QuotaExceeded, Transaction, UploadActions
 from assets_service.uploads.incoming import IncomingFile
 from assets_service.uploads.store import PostgresUploads, UploadTooSlow
 from servicekit.core.clock import utc_now
-from servicekit.idempotency import Answer, Attempt
+from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.outbox import Outbox
-from servicekit.outbox.postgres import PostgresFactStore
+from servicekit.outbox.postgres import PostgresOutboxStore
 from servicekit.storage.postgres_models import sessions_of
 
-ANSWER = Answer(201, b"{}")
+ANSWER = StoredResponse(201, b"{}")
 
 
 class FakeStaging:
@@ -47,7 +47,7 @@ class FakeStaging:
 class FakeUploads:
     """Fulfils `actions.Uploads`; `outcome` is what the last transaction brings."""
 
-    def __init__(self, outcome: Answer | Exception, *, stored: Answer | None = None) -> None:
+    def __init__(self, outcome: StoredResponse | Exception, *, stored: StoredResponse | None = None) -> None:
         self._outcome = outcome
         self._stored = stored
         self.notes: set[UUID] = set()
@@ -58,10 +58,12 @@ class FakeUploads:
     async def withdraw(self, asset_id: UUID) -> None:
         self.notes.discard(asset_id)
 
-    async def peek(self, attempt: Attempt) -> Answer | None:
+    async def find_stored(self, attempt: IdempotentRequest) -> StoredResponse | None:
         return self._stored
 
-    async def once(self, attempt: Attempt, effect: Callable[[Transaction], Awaitable[Answer]]) -> Answer:
+    async def once(
+        self, attempt: IdempotentRequest, effect: Callable[[Transaction], Awaitable[StoredResponse]]
+    ) -> StoredResponse:
         if isinstance(self._outcome, Exception):
             raise self._outcome
         return self._outcome
@@ -75,12 +77,12 @@ class OneStaging:
         return self._staging
 
 
-async def _upload(uploads: FakeUploads, staging: FakeStaging) -> Answer:
+async def _upload(uploads: FakeUploads, staging: FakeStaging) -> StoredResponse:
     async def pieces() -> AsyncIterator[bytes]:
         yield b"content"
 
-    async def attempt_of(content: bytes) -> Attempt:
-        return Attempt("/", b"key")
+    async def attempt_of(content: bytes) -> IdempotentRequest:
+        return IdempotentRequest("/", b"key")
 
     actions = UploadActions(uploads, OneStaging(staging), limits=Limits(file=100, user=100), clock=utc_now)
     file = IncomingFile("a.txt", None, None, pieces())
@@ -137,7 +139,7 @@ async def test_bytes_that_were_given_up_become_no_asset(database: AsyncEngine, c
     class Undelivered:
         async def deliver(self, route: Any, fact: Any) -> None: ...
 
-    outbox = Outbox(PostgresFactStore(database, OUTBOX), FACTS, Undelivered())
+    outbox = Outbox(PostgresOutboxStore(database, OUTBOX), SUBSCRIPTIONS, Undelivered())
     uploads = PostgresUploads(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS), outbox)
     asset = AssetOut(
         id=uuid4(), filename="a", media_type="text/plain", size=1, sha256="00" * 32, created_at=datetime.now(UTC)
@@ -146,10 +148,10 @@ async def test_bytes_that_were_given_up_become_no_asset(database: AsyncEngine, c
     await uploads.announce(asset.id, owner, expected=1, quota=10)
     await uploads.withdraw(asset.id)
 
-    async def effect(transaction: Transaction) -> Answer:
+    async def effect(transaction: Transaction) -> StoredResponse:
         await transaction.add(asset, owner, quota=10)
         return ANSWER
 
     with pytest.raises(UploadTooSlow):
-        await uploads.once(Attempt("/", None), effect)
+        await uploads.once(IdempotentRequest("/", None), effect)
     assert await count("assets") == 0

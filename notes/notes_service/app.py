@@ -12,18 +12,18 @@ from notes_service.notes.ledger import Ledger
 from notes_service.notes.queries import NoteQueries
 from notes_service.notes.routes import router as note_routes
 from notes_service.notes.store import NoteStore
-from notes_service.peers import FACTS, AssetsService
+from notes_service.peers import SUBSCRIPTIONS, AssetsService
 from notes_service.publishing.actions import PublicationActions
 from notes_service.publishing.queries import PublicationQueries
 from notes_service.publishing.routes import router as publishing_routes
 from notes_service.publishing.store import PublicationStore
 from notes_service.settings import Settings
 from servicekit.core.clock import Clock, utc_now
-from servicekit.core.tasks import in_background
+from servicekit.core.tasks import background_task
 from servicekit.idempotency.mongo import MongoIdempotency
 from servicekit.kit import USER, ServiceKit
-from servicekit.outbox import Outbox, SealedDelivery, facts_router
-from servicekit.outbox.mongo import MongoFactStore
+from servicekit.outbox import Outbox, SealedDelivery, events_router
+from servicekit.outbox.mongo import MongoOutboxStore
 from servicekit.storage import mongo
 from servicekit.web.health import Check
 
@@ -35,7 +35,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     client = mongo.create_client(settings.mongo_url, application=settings.service_name, traced=settings.traced)
     database = mongo.database(client)
 
-    outbox = Outbox(MongoFactStore(database), FACTS, SealedDelivery(kit.dispatcher))
+    outbox = Outbox(MongoOutboxStore(database), SUBSCRIPTIONS, SealedDelivery(kit.dispatcher))
     notes = NoteStore(database)
     publications = PublicationStore(database)
     owners = ErasedOwners(database)
@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
             stack.push_async_callback(mongo.close, client)
             await stack.enter_async_context(kit.running())
             await stack.enter_async_context(outbox.relaying())
-            await stack.enter_async_context(in_background(erasure.follow()))
+            await stack.enter_async_context(background_task(erasure.follow()))
             yield
 
     app = kit.build(
@@ -57,12 +57,12 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
         routers=[
             publishing_routes,
             note_routes,
-            facts_router({"user.deleted": erasure.on_user_deleted}, callers=(USER,)),
+            events_router({"user.deleted": erasure.on_user_deleted}, callers=(USER,)),
         ],
         checks={"mongo": Check(lambda: mongo.ping(database))},
         unavailable=mongo.UNAVAILABLE,
     )
-    mongo.answer_while_it_starts(app)
+    mongo.add_startup_error_handler(app)
     state = app.state
     state.note_actions = NoteActions(
         Ledger(MongoIdempotency(database), notes, outbox, owners), notes, AssetsService(kit.dispatcher), clock

@@ -8,8 +8,8 @@ from loguru import logger
 from pydantic import BaseModel, ValidationError
 
 from notes_service.notes.actions import AttachmentsNotChecked
-from servicekit.dispatcher import CallPolicy, CanCall, DispatchError, InvalidCall
-from servicekit.outbox import Route, Routes, as_event
+from servicekit.dispatcher import CallPolicy, DispatchError, InvalidCall, PeerClient
+from servicekit.outbox import Subscription, Subscriptions, as_analytics_event
 
 ASSETS: Final = "assets"
 OWNED_PATH: Final = "/internal/owned"
@@ -18,7 +18,9 @@ OWNED_PATH: Final = "/internal/owned"
 OWNED_POLICY: Final = CallPolicy(attempts=2, deadline=3.0, attempt_timeout=1.5, connect_timeout=0.5)
 
 NOTE_CREATED: Final = "note.created"
-FACTS: Final = Routes({NOTE_CREATED: [Route("analytics", "/api/v1/analytics/events", as_event)]})
+SUBSCRIPTIONS: Final = Subscriptions(
+    {NOTE_CREATED: [Subscription("analytics", "/api/v1/analytics/events", as_analytics_event)]}
+)
 """Who hears of what happens here."""
 
 
@@ -29,7 +31,7 @@ class _Owned(BaseModel):
 class AssetsService:
     """The assets service, as far as this one needs it."""
 
-    def __init__(self, dispatcher: CanCall) -> None:
+    def __init__(self, dispatcher: PeerClient) -> None:
         self._dispatcher = dispatcher
 
     async def owned(self, user_id: UUID, asset_ids: Collection[UUID]) -> set[UUID]:

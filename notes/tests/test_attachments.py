@@ -8,7 +8,7 @@ from uuid_utils.compat import uuid7
 
 from notes_service.notes.actions import AttachmentsNotChecked
 from notes_service.peers import OWNED_PATH, AssetsService
-from servicekit.dispatcher import AnswerRejected, CircuitOpen, DispatchError, PeerTimeout, PeerUnreachable
+from servicekit.dispatcher import CircuitOpen, DispatchError, PeerTimeout, PeerUnreachable, ResponseRejected
 from servicekit.testing.dispatch import FakeDispatcher
 
 
@@ -121,7 +121,7 @@ async def test_the_call_is_sealed_and_may_be_repeated() -> None:
         PeerUnreachable("assets", "refused"),
         CircuitOpen("assets", "open"),
         PeerTimeout("assets", "slow"),
-        AnswerRejected("assets", "not sealed"),
+        ResponseRejected("assets", "not sealed"),
     ],
 )
 async def test_no_answer_is_no_refusal(error: DispatchError) -> None:

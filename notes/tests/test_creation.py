@@ -19,13 +19,13 @@ from notes_service.app import create_app
 from notes_service.notes.ledger import Ledger
 from notes_service.notes.store import NoteStore
 from servicekit.idempotency.mongo import MongoIdempotency
-from servicekit.outbox.mongo import MongoFactStore
+from servicekit.outbox.mongo import MongoOutboxStore
 from servicekit.testing.stages import stop_after
 
 STAGES = {
     "claimed": (MongoIdempotency, "_claim"),
     "added": (NoteStore, "add"),
-    "recorded": (MongoFactStore, "record"),
+    "recorded": (MongoOutboxStore, "record"),
     "stored": (MongoIdempotency, "_store"),
     "committed": (Ledger, "create"),
 }

@@ -16,13 +16,13 @@ from notes_service.notes.store import NoteStore
 from servicekit.auth.access_tokens import InvalidToken
 from servicekit.core.clock import utc_now
 from servicekit.idempotency.mongo import in_transaction
-from servicekit.outbox import FACTS_PATH, Fact, as_fact
+from servicekit.outbox import EVENTS_PATH, DomainEvent, as_domain_event
 
 
 async def deleted(notes: Any, user_id: UUID | str, *, caller: str = "user", type_: str = "user.deleted") -> int:
     """Tell the service that an account is deleted; return the status."""
-    fact = dict(as_fact(Fact(type=type_, subject=str(user_id))))
-    answer = await notes.service(caller).call("POST", FACTS_PATH, json=fact)
+    fact = dict(as_domain_event(DomainEvent(type=type_, subject=str(user_id))))
+    answer = await notes.service(caller).call("POST", EVENTS_PATH, json=fact)
     return int(answer.status)
 
 
@@ -68,7 +68,7 @@ async def test_a_note_whose_transaction_was_under_way_is_erased_soon_after(
 
     async def late(session: Any) -> None:
         await owners.admit(session, owner_id)
-        await erasure.on_user_deleted(Fact(type="user.deleted", subject=str(owner_id)))
+        await erasure.on_user_deleted(DomainEvent(type="user.deleted", subject=str(owner_id)))
         await store.add(session, new_note(owner_id, NoteIn(title="late"), utc_now()), [])
 
     await in_transaction(database.client, late)
@@ -122,7 +122,7 @@ async def test_only_the_user_service_says_who_is_deleted(notes: Any, user: Any, 
     await user.created()
 
     assert await deleted(notes, user.id, caller=caller) == 403
-    plain = await notes.http.post(FACTS_PATH, json={"type": "user.deleted", "subject": str(user.id)})
+    plain = await notes.http.post(EVENTS_PATH, json={"type": "user.deleted", "subject": str(user.id)})
     assert plain.status_code == 401
     assert await user.titles() == ["a title"]
 

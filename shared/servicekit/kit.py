@@ -19,9 +19,9 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
 from servicekit.auth.access_tokens import FIRST_KEYS_SECONDS, Authenticator, KeySource, RemoteKeys, TokenVerifier
-from servicekit.auth.revoked_sessions import EndedSessions
+from servicekit.auth.revoked_sessions import RevokedSessions
 from servicekit.core.settings import ServiceSettings
-from servicekit.core.tasks import in_background
+from servicekit.core.tasks import background_task
 from servicekit.dispatcher import AiohttpTransport, CallPolicy, Dispatcher, Peer, PeerLimits
 from servicekit.idempotency import Fingerprints
 from servicekit.sealing.client import MessageSealer
@@ -60,7 +60,7 @@ class ServiceKit:
             transport=AiohttpTransport(),
             sealer=MessageSealer(service, self.keyring, settings.service_cipher),
         )
-        self.ended_sessions = EndedSessions(self.valkey_client)
+        self.revoked_sessions = RevokedSessions(self.valkey_client)
         self._replays = ReplayGuard(ValkeyNonces(self.valkey_client, service))
         self._remote_keys = RemoteKeys(self._fetch_keys)
         self._keys = keys or self._remote_keys
@@ -69,9 +69,9 @@ class ServiceKit:
                 self._keys,
                 issuer=settings.token_issuer,
                 audience=settings.token_audience,
-                ended_sessions=self.ended_sessions,
+                revoked_sessions=self.revoked_sessions,
             ),
-            admit=TokenBucket(self.valkey, service=service, name="user", rate=settings.user_rate).admit,
+            consume=TokenBucket(self.valkey, service=service, name="user", rate=settings.user_rate).consume,
         )
 
     def build(
@@ -116,10 +116,10 @@ class ServiceKit:
             await stack.enter_async_context(self.keyring.watching())
             await stack.enter_async_context(self.dispatcher)
             if self._keys is self._remote_keys:
-                await stack.enter_async_context(in_background(self._remote_keys.follow()))
+                await stack.enter_async_context(background_task(self._remote_keys.follow()))
             # No request is served before this process knows which sessions have ended.
-            await self.ended_sessions.refresh()
-            await stack.enter_async_context(in_background(self.ended_sessions.follow()))
+            await self.revoked_sessions.refresh()
+            await stack.enter_async_context(background_task(self.revoked_sessions.follow()))
             yield
 
     async def _fetch_keys(self) -> Mapping[str, Any]:

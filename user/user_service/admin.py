@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from servicekit.core.clock import utc_now
 from servicekit.idempotency.postgres import PostgresIdempotency
-from servicekit.outbox import Fact
+from servicekit.outbox import DomainEvent
 from servicekit.storage.postgres import create_engine
 from servicekit.storage.postgres_migrations import DatabaseSettings
 from servicekit.storage.postgres_models import sessions_of
@@ -37,7 +37,7 @@ async def promote(username: str, database_url: SecretStr) -> None:
         await engine.dispose()
 
 
-async def _no_facts(_session: AsyncSession, fact: Fact) -> None:
+async def _no_facts(_session: AsyncSession, fact: DomainEvent) -> None:
     """Refuse: a change of role is told to no other service."""
     raise NotImplementedError(fact.type)
 

@@ -6,11 +6,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 
 from servicekit.core.clock import Clock, utc_now
-from servicekit.core.tasks import in_background
+from servicekit.core.tasks import background_task
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.kit import ServiceKit
 from servicekit.outbox import Outbox, SealedDelivery
-from servicekit.outbox.postgres import PostgresFactStore
+from servicekit.outbox.postgres import PostgresOutboxStore
 from servicekit.storage import postgres
 from servicekit.storage.postgres_models import sessions_of
 from servicekit.web.health import Check
@@ -28,12 +28,12 @@ from user_service.passwords.guard import PasswordGuard
 from user_service.passwords.hashing import PasswordHasher, hashing_threads
 from user_service.passwords.routes import router as password_routes
 from user_service.passwords.store import PostgresPasswords
-from user_service.peers import FACTS
+from user_service.peers import SUBSCRIPTIONS
 from user_service.sessions.actions import SessionActions
 from user_service.sessions.announcements import Announcements
 from user_service.sessions.queries import SessionQueries
 from user_service.sessions.routes import router as session_routes
-from user_service.sessions.store import EndedSessionRecords, PostgresSessions
+from user_service.sessions.store import PostgresSessions, RevokedSessionRecords
 from user_service.sessions.upkeep import Upkeep
 from user_service.settings import Settings
 from user_service.throttling.failure_limits import FailureLimits
@@ -58,13 +58,13 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     signing_keys = SigningKeys(settings.jwt_keys_dir)
     kit = ServiceKit(settings, keys=signing_keys)
     issuer = TokenIssuer(signing_keys, settings.token_issuer, settings.token_audience)
-    announcements = Announcements(kit.ended_sessions, EndedSessionRecords(sessions), clock=clock)
+    announcements = Announcements(kit.revoked_sessions, RevokedSessionRecords(sessions), clock=clock)
     announce = announcements.announce
 
     hasher = PasswordHasher(hashing_threads())
     guard = PasswordGuard(FailureLimits(kit.valkey, service=service), hasher)
     views = Cache(kit.valkey, service=service, name="public_accounts", ttl=PUBLIC_VIEW_SECONDS)
-    outbox = Outbox(PostgresFactStore(engine, OUTBOX), FACTS, SealedDelivery(kit.dispatcher))
+    outbox = Outbox(PostgresOutboxStore(engine, OUTBOX), SUBSCRIPTIONS, SealedDelivery(kit.dispatcher))
     accounts = PostgresAccounts(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS), outbox.record)
 
     @asynccontextmanager
@@ -74,11 +74,11 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
         async with AsyncExitStack() as stack:
             stack.push_async_callback(engine.dispose)
             stack.callback(hasher.close)
-            await stack.enter_async_context(in_background(signing_keys.watch()))
+            await stack.enter_async_context(background_task(signing_keys.watch()))
             await stack.enter_async_context(kit.running())
             await stack.enter_async_context(outbox.relaying())
             await stack.enter_async_context(announcements.running())
-            await stack.enter_async_context(in_background(Upkeep(sessions, clock=clock).run()))
+            await stack.enter_async_context(background_task(Upkeep(sessions, clock=clock).run()))
             yield
 
     app = kit.build(

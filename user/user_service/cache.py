@@ -17,7 +17,7 @@ import orjson
 from loguru import logger
 from prometheus_client import Counter
 
-from servicekit.valkey.client import Valkey, ValkeyAway
+from servicekit.valkey.client import Valkey, ValkeyUnavailable
 
 # How long a load may take and still fill; then the next request that misses gets a lease of its own.
 LEASE_SECONDS: Final = 10
@@ -69,7 +69,7 @@ class Cache:
             found: Any = await self._valkey.run(
                 lambda client: client.set(self._prefix + key, lease, nx=True, get=True, px=LEASE_SECONDS * 1000)
             )
-        except ValkeyAway:
+        except ValkeyUnavailable:
             self._count("bypass")
             return await load()
         finally:
@@ -104,7 +104,7 @@ class Cache:
         """
         try:
             await self._valkey.run(lambda client: client.delete(*(self._prefix + key for key in keys)))
-        except ValkeyAway:
+        except ValkeyUnavailable:
             LOST_INVALIDATIONS.labels(self._name).inc(len(keys))
             logger.warning("cache {}: {} invalidation(s) lost, Valkey is away", self._name, len(keys))
 
@@ -132,7 +132,7 @@ class Cache:
                     keys=[self._prefix + key], args=[lease, content, self._ttl_milliseconds], client=client
                 )
             )
-        except ValkeyAway:
+        except ValkeyUnavailable:
             # The lease runs out by itself.
             logger.debug("cache {}: not filled, Valkey is away", self._name)
 

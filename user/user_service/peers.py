@@ -2,15 +2,15 @@
 
 from typing import Final
 
-from servicekit.outbox import Route, Routes, as_event
+from servicekit.outbox import Subscription, Subscriptions, as_analytics_event
 from user_service.accounts.actions import USER_DELETED, USER_REGISTERED
 
-_ANALYTICS: Final = Route("analytics", "/api/v1/analytics/events", as_event)
+_ANALYTICS: Final = Subscription("analytics", "/api/v1/analytics/events", as_analytics_event)
 
-FACTS: Final = Routes(
+SUBSCRIPTIONS: Final = Subscriptions(
     {
         USER_REGISTERED: [_ANALYTICS],
         # Whoever keeps something of a user erases it.
-        USER_DELETED: [_ANALYTICS, Route("notes"), Route("assets")],
+        USER_DELETED: [_ANALYTICS, Subscription("notes"), Subscription("assets")],
     }
 )

@@ -8,7 +8,7 @@ from prometheus_client import Counter
 from analytics_service.events.rules import Event, Sender, accepted
 from analytics_service.events.schemas import BatchIn, EventIn, Recorded
 from servicekit.core.clock import Clock
-from servicekit.idempotency import Answer, Attempt
+from servicekit.idempotency import IdempotentRequest, StoredResponse
 
 EVENTS = Counter(
     "service_events_total", "Events that were sent: new ones, and ones that were there already.", ["result"]
@@ -17,8 +17,12 @@ EVENTS = Counter(
 
 class RecordsOnce(Protocol):
     async def record(
-        self, attempt: Attempt, events: Sequence[Event], labels: Mapping[str, str], answer: Callable[[int], Answer]
-    ) -> Answer:
+        self,
+        attempt: IdempotentRequest,
+        events: Sequence[Event],
+        labels: Mapping[str, str],
+        answer: Callable[[int], StoredResponse],
+    ) -> StoredResponse:
         """Add the events that are not there yet, once per attempt; `answer` is told how many those are."""
 
 
@@ -35,7 +39,7 @@ class RecordEvents:
         self._labels = labels
         self._clock = clock
 
-    async def record(self, sender: Sender, body: EventIn | BatchIn, attempt: Attempt) -> Answer:
+    async def record(self, sender: Sender, body: EventIn | BatchIn, attempt: IdempotentRequest) -> StoredResponse:
         """Record all events or none, and answer how many are new. Raises `EventsRefused`."""
         events = accepted(sender, body, request_id=attempt.id, now=self._clock())
         sent = len(body.events) if isinstance(body, BatchIn) else 1
@@ -43,10 +47,10 @@ class RecordEvents:
         labels = await self._labels.of(event.type for event in events)
         new = 0
 
-        def answer(added: int) -> Answer:
+        def answer(added: int) -> StoredResponse:
             nonlocal new
             new = added
-            return Answer.json(Recorded(accepted=added, duplicates=sent - added), status=202)
+            return StoredResponse.json(Recorded(accepted=added, duplicates=sent - added), status=202)
 
         stored = await self._ledger.record(attempt, events, labels, answer)
         if not stored.replayed:

@@ -20,7 +20,7 @@ from analytics_service.rollups.lanes import Lane, Lanes
 from analytics_service.rollups.rules import count_events, count_users
 from analytics_service.rollups.store import RollupStore
 from servicekit.core.errors import ServiceUnavailable
-from servicekit.idempotency import Answer, Attempt
+from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.idempotency.mongo import MongoIdempotency
 
 # How long a request tries again while others write the same, in seconds; then it is the client's turn to try.
@@ -51,8 +51,12 @@ class Ledger:
         self._users = _RecentUsers(REMEMBERED_USERS)
 
     async def record(
-        self, attempt: Attempt, events: Sequence[Event], labels: Mapping[str, str], answer: Callable[[int], Answer]
-    ) -> Answer:
+        self,
+        attempt: IdempotentRequest,
+        events: Sequence[Event],
+        labels: Mapping[str, str],
+        answer: Callable[[int], StoredResponse],
+    ) -> StoredResponse:
         """Add the events that are not there yet, once per attempt; `answer` is told how many those are.
 
         Raises `KeyInUse` and `KeyReused` for the attempt, `Contended` and `Overloaded` when the time is up.
@@ -60,7 +64,7 @@ class Ledger:
         async with self._lanes.lend() as lane:
             earlier_tries = count()
 
-            async def effect(session: AsyncClientSession) -> Answer:
+            async def effect(session: AsyncClientSession) -> StoredResponse:
                 # Nearly always all of them are new: only a second try, which has met something, looks beforehand.
                 fresh = await self._events.unknown(session, events) if next(earlier_tries) else events
                 if fresh:

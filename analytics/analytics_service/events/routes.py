@@ -15,7 +15,7 @@ from servicekit.auth.access_tokens import CurrentUser, OptionalUser
 from servicekit.core.errors import Unauthorized
 from servicekit.idempotency import IdempotencyKey
 from servicekit.sealing.route_policy import OptionalCallerService, optional
-from servicekit.web.body_limit import bounded_route
+from servicekit.web.body_limit import route_with_body_limit
 from servicekit.web.dependencies import provided
 from servicekit.web.openapi import problems
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
@@ -23,7 +23,7 @@ from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 # What the gateway lets through, and twice as much as a sealed message may have.
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
 
-router = APIRouter(prefix="/api/v1/analytics", tags=["events"], route_class=bounded_route(MAX_BODY_BYTES))
+router = APIRouter(prefix="/api/v1/analytics", tags=["events"], route_class=route_with_body_limit(MAX_BODY_BYTES))
 
 
 Actions = Annotated[RecordEvents, provided("record_events")]
@@ -56,8 +56,8 @@ async def record_events(
     Events that were recorded before, by their id, are counted as duplicates. The answer comes when statistics have
     the events.
     """
-    answer = await actions.record(sender, body, await key.by(sender.name))
-    return answer.response()
+    answer = await actions.record(sender, body, await key.scoped_to(sender.name))
+    return answer.to_response()
 
 
 @router.get("/events", response_model=Page[EventOut], responses=problems(403))

@@ -14,7 +14,7 @@ from analytics_service.events.schemas import BatchIn, EventIn
 from analytics_service.rollups.rules import minute_of
 from servicekit.core.errors import UnprocessableContent
 
-FACTS: Final = frozenset({"user.registered", "user.deleted", "note.created", "asset.uploaded"})
+RESERVED_EVENT_TYPES: Final = frozenset({"user.registered", "user.deleted", "note.created", "asset.uploaded"})
 """What only the platform's own services can know."""
 
 OLDEST: Final = timedelta(days=30)
@@ -98,7 +98,7 @@ def _faults(sender: Sender, item: EventIn, now: datetime) -> Iterator[tuple[str,
     """Say which fields are not accepted, and why."""
     if item.occurred_at is not None and not now - OLDEST <= item.occurred_at <= now + NEWEST:
         yield "occurred_at", "must lie within the last 30 days and at most 5 minutes ahead"
-    if sender.user_id is not None and item.type in FACTS:
+    if sender.user_id is not None and item.type in RESERVED_EVENT_TYPES:
         yield "type", "is reserved for the platform's own services"
     if sender.user_id is not None and item.user_id is not None:
         yield "user_id", "is set by services only"

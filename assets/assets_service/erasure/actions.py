@@ -8,7 +8,7 @@ from loguru import logger
 
 from servicekit.core.clock import Clock
 from servicekit.core.errors import UnprocessableContent
-from servicekit.outbox import Fact
+from servicekit.outbox import DomainEvent
 
 USER_DELETED = "user.deleted"
 
@@ -34,7 +34,7 @@ class Erasure:
         self._records = records
         self._clock = clock
 
-    async def user_deleted(self, fact: Fact) -> None:
+    async def user_deleted(self, fact: DomainEvent) -> None:
         """Erase the user's files. Raises `NoUser`."""
         try:
             owner = UUID(fact.subject)

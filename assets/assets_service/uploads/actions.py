@@ -20,8 +20,8 @@ from assets_service.uploads.incoming import IncomingFile
 from assets_service.uploads.intake import Intake, Received
 from servicekit.core.clock import Clock
 from servicekit.core.errors import PayloadTooLarge, ServiceError
-from servicekit.idempotency import Answer, Attempt
-from servicekit.outbox import Fact
+from servicekit.idempotency import IdempotentRequest, StoredResponse
+from servicekit.outbox import DomainEvent
 
 ASSET_UPLOADED: Final = "asset.uploaded"
 
@@ -59,7 +59,7 @@ class Transaction(Protocol):
         was deleted meanwhile.
         """
 
-    async def record(self, fact: Fact) -> None: ...
+    async def record(self, fact: DomainEvent) -> None: ...
 
 
 class Uploads(Protocol):
@@ -69,9 +69,11 @@ class Uploads(Protocol):
     async def withdraw(self, asset_id: UUID) -> None:
         """Note that the loose bytes are gone."""
 
-    async def peek(self, attempt: Attempt) -> Answer | None: ...
+    async def find_stored(self, attempt: IdempotentRequest) -> StoredResponse | None: ...
 
-    async def once(self, attempt: Attempt, effect: Callable[[Transaction], Awaitable[Answer]]) -> Answer: ...
+    async def once(
+        self, attempt: IdempotentRequest, effect: Callable[[Transaction], Awaitable[StoredResponse]]
+    ) -> StoredResponse: ...
 
 
 class UploadActions:
@@ -87,9 +89,9 @@ class UploadActions:
         self,
         owner: UUID,
         file: IncomingFile,
-        attempt_of: Callable[[bytes], Awaitable[Attempt]],
-        answer: Callable[[AssetOut], Answer],
-    ) -> Answer:
+        attempt_of: Callable[[bytes], Awaitable[IdempotentRequest]],
+        answer: Callable[[AssetOut], StoredResponse],
+    ) -> StoredResponse:
         """Store the file. `attempt_of` gets what makes two uploads the same. Raises what is wrong with the file."""
         asset_id = uuid7()
         quota = self.limits.user
@@ -98,7 +100,7 @@ class UploadActions:
         try:
             received = await Intake(staging, declared=file.declared, limit=self.limits.file).receive(file)
             attempt = await attempt_of(_content(file.filename, received))
-            stored = await self._uploads.peek(attempt)
+            stored = await self._uploads.find_stored(attempt)
             if stored is None:
                 await staging.publish()
         except BaseException:
@@ -111,9 +113,14 @@ class UploadActions:
         return await self._commit(asset, owner, attempt, staging, answer)
 
     async def _commit(
-        self, asset: AssetOut, owner: UUID, attempt: Attempt, staging: Staging, answer: Callable[[AssetOut], Answer]
-    ) -> Answer:
-        async def effect(transaction: Transaction) -> Answer:
+        self,
+        asset: AssetOut,
+        owner: UUID,
+        attempt: IdempotentRequest,
+        staging: Staging,
+        answer: Callable[[AssetOut], StoredResponse],
+    ) -> StoredResponse:
+        async def effect(transaction: Transaction) -> StoredResponse:
             await transaction.add(asset, owner, quota=self.limits.user)
             await transaction.record(_fact(asset, owner))
             return answer(asset)
@@ -151,9 +158,9 @@ def _asset(asset_id: UUID, filename: str, received: Received, now: datetime) -> 
     )
 
 
-def _fact(asset: AssetOut, owner: UUID) -> Fact:
+def _fact(asset: AssetOut, owner: UUID) -> DomainEvent:
     payload = {"asset_id": str(asset.id), "size": asset.size, "media_type": asset.media_type}
-    return Fact(type=ASSET_UPLOADED, subject=str(owner), payload=payload)
+    return DomainEvent(type=ASSET_UPLOADED, subject=str(owner), payload=payload)
 
 
 def _content(filename: str, received: Received) -> bytes:

@@ -10,15 +10,15 @@ from assets_service.uploads.actions import UploadActions
 from assets_service.uploads.documentation import REQUEST_BODY
 from assets_service.uploads.incoming import open_upload
 from servicekit.auth.access_tokens import CurrentUser
-from servicekit.idempotency import Answer, Attempt, IdempotencyKey
+from servicekit.idempotency import IdempotencyKey, IdempotentRequest, StoredResponse
 from servicekit.web.dependencies import provided
 from servicekit.web.openapi import problems
 
 router = APIRouter(prefix=PREFIX, tags=["assets"])
 
 
-def _created(asset: AssetOut) -> Answer:
-    return Answer.json(asset, status=201, headers={"Location": f"{PREFIX}/{asset.id}", "ETag": asset.etag})
+def _created(asset: AssetOut) -> StoredResponse:
+    return StoredResponse.json(asset, status=201, headers={"Location": f"{PREFIX}/{asset.id}", "ETag": asset.etag})
 
 
 @router.post("", status_code=201, response_model=AssetOut, responses=problems(415), openapi_extra=REQUEST_BODY)
@@ -34,9 +34,9 @@ async def upload_asset(
     something else than it is.
     """
 
-    async def attempt_of(content: bytes) -> Attempt:
-        return await key.by(user.id, content=content)
+    async def attempt_of(content: bytes) -> IdempotentRequest:
+        return await key.scoped_to(user.id, content=content)
 
     file = await open_upload(request, actions.limits.file)
     answer = await actions.upload(user.id, file, attempt_of, _created)
-    return answer.response()
+    return answer.to_response()

@@ -13,9 +13,9 @@ from assets_service.storage.interface import shard_of
 from assets_service.uploads.actions import QuotaExceeded, Transaction
 from servicekit.auth.access_tokens import InvalidToken
 from servicekit.core.errors import ServiceUnavailable
-from servicekit.idempotency import Answer, Attempt
+from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.idempotency.postgres import PostgresIdempotency
-from servicekit.outbox import Fact, Outbox
+from servicekit.outbox import DomainEvent, Outbox
 from servicekit.storage.postgres_models import Sessions
 
 
@@ -43,10 +43,12 @@ class PostgresUploads:
         async with self._sessions.begin() as session:
             await session.execute(delete(LooseObject).where(LooseObject.asset_id == asset_id))
 
-    async def peek(self, attempt: Attempt) -> Answer | None:
-        return await self._keys.peek(attempt)
+    async def find_stored(self, attempt: IdempotentRequest) -> StoredResponse | None:
+        return await self._keys.find_stored(attempt)
 
-    async def once(self, attempt: Attempt, effect: Callable[[Transaction], Awaitable[Answer]]) -> Answer:
+    async def once(
+        self, attempt: IdempotentRequest, effect: Callable[[Transaction], Awaitable[StoredResponse]]
+    ) -> StoredResponse:
         return await self._keys.run(attempt, lambda session: effect(_PostgresTransaction(session, self._outbox)))
 
 
@@ -66,7 +68,7 @@ class _PostgresTransaction:
         values = asset.model_dump() | {"sha256": bytes.fromhex(asset.sha256)}
         await self._session.execute(insert(Asset).values(**values, owner_id=owner, shard=shard_of(asset.id)))
 
-    async def record(self, fact: Fact) -> None:
+    async def record(self, fact: DomainEvent) -> None:
         await self._outbox.record(self._session, fact)
 
     async def _charge(self, owner: UUID, size: int, quota: int) -> None:

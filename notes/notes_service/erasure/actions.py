@@ -7,7 +7,7 @@ from uuid import UUID
 from loguru import logger
 
 from servicekit.core.errors import UnprocessableContent
-from servicekit.outbox import Fact
+from servicekit.outbox import DomainEvent
 
 # A transaction that began before the deletion was known may still add a note. The server ends every transaction after
 # 3 s (transactionLifetimeLimitSeconds), so after these seconds none of them is left.
@@ -42,7 +42,7 @@ class ErasureActions:
         self._owners = owners
         self._notes = notes
 
-    async def on_user_deleted(self, fact: Fact) -> None:
+    async def on_user_deleted(self, fact: DomainEvent) -> None:
         """Erase at once. The same fact may come again. Raises `NoAccount`."""
         try:
             owner_id = UUID(fact.subject)

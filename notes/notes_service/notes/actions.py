@@ -11,7 +11,7 @@ from notes_service.notes.words import words_of
 from notes_service.preconditions import IfMatch, required
 from servicekit.core.clock import Clock
 from servicekit.core.errors import NotFound, ServiceUnavailable, UnprocessableContent
-from servicekit.idempotency import Answer, Attempt
+from servicekit.idempotency import IdempotentRequest, StoredResponse
 
 # Only `If-Match: *` gets beyond the first: it stands for whichever version the others leave behind.
 MAX_TRIES: Final = 10
@@ -40,10 +40,12 @@ class NoteContended(ServiceUnavailable):
 
 
 class CreatesNotes(Protocol):
-    async def stored(self, attempt: Attempt) -> Answer | None:
+    async def stored(self, attempt: IdempotentRequest) -> StoredResponse | None:
         """Return the answer that this attempt got before. Raises `KeyReused`."""
 
-    async def create(self, attempt: Attempt, note: Note, words: Sequence[str], answer: Answer) -> Answer:
+    async def create(
+        self, attempt: IdempotentRequest, note: Note, words: Sequence[str], answer: StoredResponse
+    ) -> StoredResponse:
         """Add the note and tell others of it, once per attempt; return the answer, or the stored one."""
 
 
@@ -75,7 +77,7 @@ class NoteActions:
         self._assets = assets
         self._clock = clock
 
-    async def create(self, owner_id: UUID, content: NoteIn, attempt: Attempt) -> Answer:
+    async def create(self, owner_id: UUID, content: NoteIn, attempt: IdempotentRequest) -> StoredResponse:
         """Create a note once per attempt. Raises `AttachmentsRefused` or `AttachmentsNotChecked`."""
         if stored := await self._ledger.stored(attempt):
             return stored
@@ -137,7 +139,7 @@ async def words_by_which(note: Note) -> list[str]:
     return await asyncio.to_thread(words_of, note.title, note.body)
 
 
-def created(note: Note) -> Answer:
+def created(note: Note) -> StoredResponse:
     """Return the answer to the request that created the note."""
     headers = {"Location": f"/api/v1/notes/{note.id}", "ETag": str(note.tag), "Cache-Control": "private, no-store"}
-    return Answer.json(NoteOut.model_validate(note, from_attributes=True), status=201, headers=headers)
+    return StoredResponse.json(NoteOut.model_validate(note, from_attributes=True), status=201, headers=headers)

@@ -12,9 +12,9 @@ from notes_service.notes.rules import Note
 from notes_service.notes.store import NoteStore
 from notes_service.peers import NOTE_CREATED
 from servicekit.core.errors import ServiceUnavailable
-from servicekit.idempotency import Answer, Attempt
+from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.idempotency.mongo import MongoIdempotency
-from servicekit.outbox import Fact, Outbox
+from servicekit.outbox import DomainEvent, Outbox
 
 
 class NotCommitted(ServiceUnavailable):
@@ -37,18 +37,20 @@ class Ledger:
         self._outbox = outbox
         self._owners = owners
 
-    async def stored(self, attempt: Attempt) -> Answer | None:
+    async def stored(self, attempt: IdempotentRequest) -> StoredResponse | None:
         """Return the answer that this attempt got before. Raises `KeyReused`."""
-        return await self._keys.peek(attempt)
+        return await self._keys.find_stored(attempt)
 
-    async def create(self, attempt: Attempt, note: Note, words: Sequence[str], answer: Answer) -> Answer:
+    async def create(
+        self, attempt: IdempotentRequest, note: Note, words: Sequence[str], answer: StoredResponse
+    ) -> StoredResponse:
         """Add the note and tell others of it, once per attempt; return the answer, or the stored one.
 
         Raises `KeyInUse` and `KeyReused` for the attempt, and what `AdmitsOwners` raises.
         """
-        fact = Fact(type=NOTE_CREATED, subject=str(note.owner_id), payload={"note_id": str(note.id)})
+        fact = DomainEvent(type=NOTE_CREATED, subject=str(note.owner_id), payload={"note_id": str(note.id)})
 
-        async def effect(session: AsyncClientSession) -> Answer:
+        async def effect(session: AsyncClientSession) -> StoredResponse:
             await self._owners.admit(session, note.owner_id)
             await self._notes.add(session, note, words)
             await self._outbox.record(session, fact)

@@ -14,7 +14,7 @@ from notes_service.notes.schemas import NoteChange, NoteIn, NoteOut
 from notes_service.preconditions import ExpectedVersion, KnownTags, is_current
 from servicekit.auth.access_tokens import CurrentUser
 from servicekit.idempotency import IdempotencyKey
-from servicekit.web.body_limit import bounded_route
+from servicekit.web.body_limit import route_with_body_limit
 from servicekit.web.dependencies import provided
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 
@@ -23,7 +23,7 @@ MAX_REQUEST_BYTES: Final = 7 * 1024 * 1024
 # What belongs to one user is kept by no cache, the browser's own included.
 PRIVATE: Final = {"Cache-Control": "private, no-store"}
 
-router = APIRouter(prefix="/api/v1/notes", tags=["notes"], route_class=bounded_route(MAX_REQUEST_BYTES))
+router = APIRouter(prefix="/api/v1/notes", tags=["notes"], route_class=route_with_body_limit(MAX_REQUEST_BYTES))
 
 Actions = Annotated[NoteActions, provided("note_actions")]
 Queries = Annotated[NoteQueries, provided("note_queries")]
@@ -35,8 +35,8 @@ _LOCATION: Final[Mapping[str, Any]] = {"Location": {"description": "Its path.", 
 @router.post("", status_code=201, response_model=NoteOut, responses={201: {"headers": {**_ETAG, **_LOCATION}}})
 async def create_note(content: NoteIn, user: CurrentUser, key: IdempotencyKey, actions: Actions) -> Response:
     """Create a note."""
-    answer = await actions.create(user.id, content, await key.by(user.id))
-    return answer.response()
+    answer = await actions.create(user.id, content, await key.scoped_to(user.id))
+    return answer.to_response()
 
 
 @router.get("")

@@ -21,7 +21,7 @@ from loguru import logger
 
 from servicekit.core import context
 from servicekit.core.errors import Forbidden, ServiceUnavailable, Unauthorized
-from servicekit.observability.key_metrics import ACCESS_TOKENS, HeldKeys, announce_worker
+from servicekit.observability.key_metrics import ACCESS_TOKENS, KeyMetrics, announce_worker
 
 ALGORITHM = "ES256"
 TYPE = "at+jwt"
@@ -77,7 +77,7 @@ class RemoteKeys:
     def __init__(self, fetch: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
         announce_worker()
         self._fetch = fetch
-        self._held = HeldKeys(ACCESS_TOKENS)
+        self._held = KeyMetrics(ACCESS_TOKENS)
         self._keys: dict[str, EllipticCurvePublicKey] | None = None
         self._asked_at = -KEYS_REFRESH_SECONDS
         self._lock = asyncio.Lock()
@@ -127,11 +127,11 @@ def parse_jwks(document: Mapping[str, Any]) -> dict[str, EllipticCurvePublicKey]
 class TokenVerifier:
     """Turns an access token into a principal. Verified tokens are remembered until they expire."""
 
-    def __init__(self, keys: KeySource, *, issuer: str, audience: str, ended_sessions: Container[UUID] = ()) -> None:
+    def __init__(self, keys: KeySource, *, issuer: str, audience: str, revoked_sessions: Container[UUID] = ()) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
-        self._ended_sessions = ended_sessions
+        self._revoked_sessions = revoked_sessions
         self._verified: OrderedDict[str, Principal] = OrderedDict()
 
     async def verify(self, token: str) -> Principal:
@@ -143,7 +143,7 @@ class TokenVerifier:
         if principal.expires_at <= time.time():
             self._verified.pop(token, None)
             raise InvalidToken
-        if principal.session_id in self._ended_sessions:
+        if principal.session_id in self._revoked_sessions:
             raise InvalidToken
         return principal
 
@@ -184,19 +184,19 @@ class TokenVerifier:
 class Authenticator:
     """What a request's credentials pass through; `create_app` puts one into `app.state.authenticator`.
 
-    `admit` is called with the subject of every authenticated request and raises when the subject asks too often.
+    `consume` is called with the subject of every authenticated request and raises when the subject asks too often.
     """
 
-    def __init__(self, verifier: TokenVerifier, *, admit: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, verifier: TokenVerifier, *, consume: Callable[[str], Awaitable[None]]) -> None:
         self._verifier = verifier
-        self._admit = admit
+        self._consume = consume
 
     async def authenticate(self, token: str) -> Principal:
         principal = await self._verifier.verify(token)
         request = context.current()
         if request is not None:
             request.user_id = str(principal.id)
-        await self._admit(str(principal.id))
+        await self._consume(str(principal.id))
         return principal
 
 

@@ -24,21 +24,21 @@ KEPT_MILLISECONDS = 20 * 60 * 1000
 START = "0"
 _NOBODY = UUID(int=0)
 
-DEAF = Gauge(
+REVOCATIONS_STALE = Gauge(
     "service_ended_sessions_unheard",
     "1 while Valkey is away and an ended session is honoured until its token expires.",
     multiprocess_mode="livemax",
 )
 
 
-class EndedSessions:
+class RevokedSessions:
     """The set of ended sessions that this process knows. `session_id in ended` costs no I/O."""
 
     def __init__(self, valkey: Redis) -> None:
         self._valkey = valkey
         self._expiries: dict[UUID, float] = {}
         self._last_id: str | bytes = START
-        self._deaf = False
+        self._stale = False
 
     def __contains__(self, session_id: object) -> bool:
         return session_id in self._expiries
@@ -92,15 +92,15 @@ class EndedSessions:
             while await self._read_batch() == BATCH:
                 pass
         except (RedisError, OSError, TimeoutError) as error:
-            if not self._deaf:
+            if not self._stale:
                 logger.warning("ended sessions are not heard of: Valkey does not answer ({})", type(error).__name__)
-            self._deaf, self._last_id = True, START
-            DEAF.set(1)
+            self._stale, self._last_id = True, START
+            REVOCATIONS_STALE.set(1)
             return
-        if self._deaf:
+        if self._stale:
             logger.info("ended sessions are heard of again")
-        self._deaf = False
-        DEAF.set(0)
+        self._stale = False
+        REVOCATIONS_STALE.set(0)
         self._forget_expired()
 
     async def _read_batch(self) -> int:

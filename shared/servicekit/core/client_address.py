@@ -16,7 +16,7 @@ from loguru import logger
 from starlette.types import Scope
 
 from servicekit.core.dns import Lookup, look_up
-from servicekit.core.tasks import in_background
+from servicekit.core.tasks import background_task
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -76,7 +76,7 @@ class GatewayAddresses:
             return
         # Where the gateway runs already, its first request tells the client's address, too.
         await self._refresh()
-        async with in_background(self._follow()):
+        async with background_task(self._follow()):
             yield
 
     async def _follow(self) -> None:

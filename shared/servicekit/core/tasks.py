@@ -10,7 +10,7 @@ CANCEL_AGAIN_SECONDS = 0.1
 
 
 @asynccontextmanager
-async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def background_task(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run `work` while the context is open, and cancel it at the end."""
     task = asyncio.create_task(work)
     try:

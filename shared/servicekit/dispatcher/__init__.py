@@ -4,8 +4,9 @@
         "analytics", "/api/v1/analytics/events", method="POST", json={"type": "signed-in"}, encrypted=True
     )
 
-A call ends in an `Answer` with a status of 2xx or 304, or in one of the errors drawn in `servicekit.dispatcher.errors`:
-every other status is raised as `PeerRefused` or `PeerFailed`, which have it as `.answer`. Redirects are not followed.
+A call returns a `PeerResponse` with a status of 2xx or 304, or raises one of the errors drawn in
+`servicekit.dispatcher.errors`. Every other status is raised as `PeerRefused` or `PeerFailed`, which have the response
+as `.response`. Redirects are not followed.
 
 One call, in order:
 
@@ -25,11 +26,9 @@ from typing import Any, Literal, Self
 
 from servicekit.core import context
 from servicekit.dispatcher.aiohttp_transport import AiohttpTransport
-from servicekit.dispatcher.answers import Answer
-from servicekit.dispatcher.calls import HEADER_VALUE, CanCall, Param, build_call
+from servicekit.dispatcher.answers import PeerResponse
+from servicekit.dispatcher.calls import HEADER_VALUE, Param, PeerClient, build_call
 from servicekit.dispatcher.errors import (
-    AnswerLost,
-    AnswerRejected,
     BulkheadFull,
     CircuitOpen,
     DeadlineExceeded,
@@ -40,23 +39,21 @@ from servicekit.dispatcher.errors import (
     PeerTimeout,
     PeerUnavailable,
     PeerUnreachable,
+    ResponseLost,
+    ResponseRejected,
     UnknownPeer,
 )
 from servicekit.dispatcher.httpx2_transport import Httpx2Transport
-from servicekit.dispatcher.link import Link
+from servicekit.dispatcher.link import PeerState
 from servicekit.dispatcher.policy import CallPolicy, Peer, PeerLimits
-from servicekit.dispatcher.run import Run
+from servicekit.dispatcher.run import CallExecution
 from servicekit.dispatcher.sealing import Sealer
 from servicekit.dispatcher.transport import Transport
 
 __all__ = [
     "AiohttpTransport",
-    "Answer",
-    "AnswerLost",
-    "AnswerRejected",
     "BulkheadFull",
     "CallPolicy",
-    "CanCall",
     "CircuitOpen",
     "DeadlineExceeded",
     "DispatchError",
@@ -64,12 +61,16 @@ __all__ = [
     "Httpx2Transport",
     "InvalidCall",
     "Peer",
+    "PeerClient",
     "PeerFailed",
     "PeerLimits",
     "PeerRefused",
+    "PeerResponse",
     "PeerTimeout",
     "PeerUnavailable",
     "PeerUnreachable",
+    "ResponseLost",
+    "ResponseRejected",
     "UnknownPeer",
 ]
 
@@ -87,7 +88,7 @@ class Dispatcher:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`clock` and `sleep` are replaced in tests, so that waits take no time."""
-        self._links = {peer.name: Link(peer, clock) for peer in peers}
+        self._links = {peer.name: PeerState(peer, clock) for peer in peers}
         self._transport = transport
         self._sealer = sealer
         self._clock = clock
@@ -107,7 +108,7 @@ class Dispatcher:
         idempotency_key: str | Literal[True] | None = None,
         deadline: float | None = None,
         policy: CallPolicy | None = None,
-    ) -> Answer:
+    ) -> PeerResponse:
         """Call `peer` and return its answer.
 
         `path` comes percent-encoded and without a query, which `params` brings. `idempotency_key=True` makes a new
@@ -134,7 +135,7 @@ class Dispatcher:
         started = self._clock()
         used = policy or link.policy
         ends, inherited = _end(started, used.deadline if deadline is None else deadline)
-        run = Run(
+        run = CallExecution(
             link,
             call,
             policy=used,
@@ -157,7 +158,7 @@ class Dispatcher:
     async def __aexit__(self, *_exc: object) -> None:
         await self.aclose()
 
-    async def _counted(self, link: Link, run: Run, started: float) -> Answer:
+    async def _counted(self, link: PeerState, run: CallExecution, started: float) -> PeerResponse:
         """Hold a place in the bulkhead during `run`, and count how it ended."""
         metrics = link.metrics
         if not link.bulkhead.enter():

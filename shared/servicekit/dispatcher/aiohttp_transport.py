@@ -15,15 +15,15 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from yarl import URL
 
 from servicekit.dispatcher.addresses import Addresses
-from servicekit.dispatcher.answers import Answer
+from servicekit.dispatcher.answers import PeerResponse
 from servicekit.dispatcher.transport import (
     KEEP_ALIVE,
-    MAX_ANSWER_BYTES,
     MAX_CONNECTIONS,
+    MAX_RESPONSE_BYTES,
     ConnectionLost,
     NotSent,
     TimedOut,
-    UnusableAnswer,
+    UnusableResponse,
     WireRequest,
 )
 
@@ -72,7 +72,7 @@ class AiohttpTransport:
         self,
         *,
         max_connections: int = MAX_CONNECTIONS,
-        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        max_answer_bytes: int = MAX_RESPONSE_BYTES,
         addresses: Addresses | None = None,
     ) -> None:
         self._max_connections = max_connections
@@ -81,7 +81,7 @@ class AiohttpTransport:
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
-    async def send(self, request: WireRequest, /) -> Answer:
+    async def send(self, request: WireRequest, /) -> PeerResponse:
         """Send once; see `Transport.send`."""
         url = URL(request.url, encoded=True)
         host = url.raw_host or ""
@@ -95,11 +95,11 @@ class AiohttpTransport:
         except (_Broken, aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
             raise ConnectionLost(str(error) or type(error).__name__) from error
         except aiohttp.ClientError as error:
-            raise UnusableAnswer(f"{type(error).__name__}: {error}") from error
+            raise UnusableResponse(f"{type(error).__name__}: {error}") from error
         except TimeoutError as error:
             raise TimedOut(f"no answer within {request.timeout:.3f} s") from error
 
-    async def _exchange_with_any(self, url: URL, name: str, request: WireRequest) -> Answer:
+    async def _exchange_with_any(self, url: URL, name: str, request: WireRequest) -> PeerResponse:
         try:
             addresses = await self._addresses.in_turn(name, within=request.connect_timeout)
         except OSError as error:
@@ -121,7 +121,7 @@ class AiohttpTransport:
         headers: Mapping[str, str],
         connect_timeout: float,
         name: str | None = None,
-    ) -> Answer:
+    ) -> PeerResponse:
         """Send to one address and read the answer. `name` is whose certificate a TLS server must have."""
         session = self._session or self._open()
         async with session.request(
@@ -138,7 +138,7 @@ class AiohttpTransport:
                 body = await response.read()
             else:
                 body = await self._body_up_to_limit(response)
-            return Answer(response.status, response.headers, body)
+            return PeerResponse(response.status, response.headers, body)
 
     async def aclose(self) -> None:
         """Close all connections; nothing can be sent afterwards."""
@@ -171,4 +171,4 @@ class AiohttpTransport:
             else:
                 return bytes(chunks)
         response.close()
-        raise UnusableAnswer(f"the answer has more than {limit} bytes")
+        raise UnusableResponse(f"the answer has more than {limit} bytes")

@@ -10,7 +10,7 @@ from typing import Any, Self
 import orjson
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from servicekit.dispatcher.errors import AnswerRejected, PeerFailed, PeerRefused
+from servicekit.dispatcher.errors import PeerFailed, PeerRefused, ResponseRejected
 
 _SECONDS = re.compile(r"[0-9]+")
 # What our own caller is told at most, however much patience a peer asks for.
@@ -18,7 +18,7 @@ _MAX_RETRY_AFTER = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PeerResponse:
     """A peer's answer: status, headers (looked up in any case) and the whole body.
 
     The answer to a sealed call has the headers that the peer sealed, and none of those outside the seal.
@@ -37,30 +37,30 @@ class Answer:
     def json(self) -> Any:
         """Return the parsed body.
 
-        Raises AnswerRejected for a body that is no JSON, so that callers handle it like any other useless answer.
+        Raises ResponseRejected for a body that is no JSON, so that callers handle it like any other useless answer.
         """
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError as error:
-            raise AnswerRejected("the peer", f"the body is not JSON: {error}") from error
+            raise ResponseRejected("the peer", f"the body is not JSON: {error}") from error
 
 
-def judged(peer: str, answer: Answer) -> Answer:
+def raise_for_status(peer: str, answer: PeerResponse) -> PeerResponse:
     """Return `answer` when it has a status of 2xx or 304, else raise it as PeerFailed or PeerRefused."""
     if 200 <= answer.status < 300 or answer.status == 304:
         return answer
-    if says_failed(answer):
+    if is_failure(answer):
         told = retry_after(answer)
         raise PeerFailed(peer, answer, retry_after=1.0 if told is None else min(told, _MAX_RETRY_AFTER))
     raise PeerRefused(peer, answer)
 
 
-def says_failed(answer: Answer) -> bool:
+def is_failure(answer: PeerResponse) -> bool:
     """Whether the peer could not answer this time, in contrast to a refusal that a repetition would not change."""
     return answer.status in {408, 429} or answer.status >= 500
 
 
-def retry_after(answer: Answer, *, now: datetime | None = None) -> float | None:
+def retry_after(answer: PeerResponse, *, now: datetime | None = None) -> float | None:
     """Return the seconds that `Retry-After` asks for (RFC 9110, section 10.2.3), or None when it says nothing."""
     value = answer.headers.get("Retry-After", "").strip()
     if _SECONDS.fullmatch(value):

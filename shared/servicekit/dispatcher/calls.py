@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import orjson
 from uuid_utils.compat import uuid7
 
-from servicekit.dispatcher.answers import Answer
+from servicekit.dispatcher.answers import PeerResponse
 from servicekit.dispatcher.errors import InvalidCall
 from servicekit.dispatcher.policy import CallPolicy
 
@@ -53,7 +53,7 @@ _RESERVED = frozenset(
 _RESERVED_PREFIX = "x-service-"
 
 
-class CanCall(Protocol):
+class PeerClient(Protocol):
     """What a service depends on to call others: `Dispatcher` in production, `FakeDispatcher` in its unit tests."""
 
     async def call(
@@ -70,7 +70,7 @@ class CanCall(Protocol):
         idempotency_key: str | Literal[True] | None = None,
         deadline: float | None = None,
         policy: CallPolicy | None = None,
-    ) -> Answer: ...
+    ) -> PeerResponse: ...
 
 
 class Call(NamedTuple):

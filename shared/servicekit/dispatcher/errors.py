@@ -6,12 +6,12 @@
         │   ├── PeerUnreachable       no connection could be made, so nothing was sent
         │   ├── CircuitOpen           it failed so often that it is left alone for a moment; nothing was sent
         │   ├── BulkheadFull          too many calls to it are in flight already; nothing was sent
-        │   ├── AnswerLost            the connection broke before the answer was whole
+        │   ├── ResponseLost            the connection broke before the answer was whole
         │   └── PeerFailed            it answered 408, 429 or 5xx: `answer` has it
         ├── PeerTimeout          504  no answer in time
         │   └── DeadlineExceeded      the time was up before anything was sent
         ├── PeerRefused          502  it answered another status than 2xx or 304: `answer` has it
-        └── AnswerRejected       502  the answer cannot be trusted or read, or is too large
+        └── ResponseRejected       502  the answer cannot be trusted or read, or is too large
     ValueError
     └── InvalidCall                   the call itself is wrong: a mistake in this service, not an absence of the peer
         └── UnknownPeer
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, ClassVar
 from servicekit.core.errors import ServiceError
 
 if TYPE_CHECKING:
-    from servicekit.dispatcher.answers import Answer
+    from servicekit.dispatcher.answers import PeerResponse
 
 
 class DispatchError(ServiceError):
@@ -86,20 +86,20 @@ class BulkheadFull(PeerUnavailable):
     sent = False
 
 
-class AnswerLost(PeerUnavailable):
+class ResponseLost(PeerUnavailable):
     """The connection broke after the request may have been sent and before the answer was whole."""
 
     outcome = "lost"
 
 
 class PeerFailed(PeerUnavailable):
-    """The peer answered 408, 429 or 5xx; `answer` has status, headers and body."""
+    """The peer answered 408, 429 or 5xx; `response` has status, headers and body."""
 
     outcome = "failed"
 
-    def __init__(self, peer: str, answer: "Answer", *, retry_after: float = 1.0) -> None:
-        super().__init__(peer, f"answered {answer.status}", retry_after=retry_after)
-        self.answer = answer
+    def __init__(self, peer: str, response: "PeerResponse", *, retry_after: float = 1.0) -> None:
+        super().__init__(peer, f"answered {response.status}", retry_after=retry_after)
+        self.response = response
 
 
 class PeerTimeout(DispatchError):
@@ -118,16 +118,16 @@ class DeadlineExceeded(PeerTimeout):
 
 
 class PeerRefused(DispatchError):
-    """The peer answered another status than 2xx or 304, redirects included; `answer` has status, headers and body."""
+    """The peer answered another status than 2xx or 304, redirects included; `response` has status, headers and body."""
 
     outcome = "refused"
 
-    def __init__(self, peer: str, answer: "Answer") -> None:
-        super().__init__(peer, f"answered {answer.status}")
-        self.answer = answer
+    def __init__(self, peer: str, response: "PeerResponse") -> None:
+        super().__init__(peer, f"answered {response.status}")
+        self.response = response
 
 
-class AnswerRejected(DispatchError):
+class ResponseRejected(DispatchError):
     """The answer cannot be trusted (unsealed, altered, of another request) or read, or is too large."""
 
     outcome = "rejected"

@@ -9,15 +9,15 @@ from typing import cast
 import httpx2
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from servicekit.dispatcher.answers import Answer
+from servicekit.dispatcher.answers import PeerResponse
 from servicekit.dispatcher.transport import (
     KEEP_ALIVE,
-    MAX_ANSWER_BYTES,
     MAX_CONNECTIONS,
+    MAX_RESPONSE_BYTES,
     ConnectionLost,
     NotSent,
     TimedOut,
-    UnusableAnswer,
+    UnusableResponse,
     WireRequest,
 )
 
@@ -26,7 +26,7 @@ class Httpx2Transport:
     """Sends through any httpx2 transport; without one, over real connections."""
 
     def __init__(
-        self, transport: httpx2.AsyncBaseTransport | None = None, *, max_answer_bytes: int = MAX_ANSWER_BYTES
+        self, transport: httpx2.AsyncBaseTransport | None = None, *, max_answer_bytes: int = MAX_RESPONSE_BYTES
     ) -> None:
         self._transport = transport or httpx2.AsyncHTTPTransport(
             trust_env=False,
@@ -39,7 +39,7 @@ class Httpx2Transport:
         )
         self._max_answer_bytes = max_answer_bytes
 
-    async def send(self, request: WireRequest, /) -> Answer:
+    async def send(self, request: WireRequest, /) -> PeerResponse:
         """Send once; see `Transport.send`."""
         try:
             async with asyncio.timeout(request.timeout):
@@ -51,13 +51,13 @@ class Httpx2Transport:
         except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
             raise ConnectionLost(str(error) or type(error).__name__) from error
         except httpx2.HTTPError as error:
-            raise UnusableAnswer(f"{type(error).__name__}: {error}") from error
+            raise UnusableResponse(f"{type(error).__name__}: {error}") from error
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._transport.aclose()
 
-    async def _send(self, request: WireRequest) -> Answer:
+    async def _send(self, request: WireRequest) -> PeerResponse:
         response = await self._transport.handle_async_request(
             httpx2.Request(
                 request.method,
@@ -72,8 +72,8 @@ class Httpx2Transport:
             async for chunk in cast(httpx2.AsyncByteStream, response.stream):
                 body += chunk
                 if len(body) > self._max_answer_bytes:
-                    raise UnusableAnswer(f"the answer has more than {self._max_answer_bytes} bytes")
+                    raise UnusableResponse(f"the answer has more than {self._max_answer_bytes} bytes")
         finally:
             await response.aclose()
         headers = CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw)
-        return Answer(response.status_code, CIMultiDictProxy(headers), bytes(body))
+        return PeerResponse(response.status_code, CIMultiDictProxy(headers), bytes(body))

@@ -12,7 +12,7 @@ from servicekit.dispatcher.policy import Peer
 from servicekit.dispatcher.replicas import Replicas
 
 
-class Link:
+class PeerState:
     """One peer's replicas, breaker, budget, bulkhead and metrics."""
 
     def __init__(self, peer: Peer, clock: Callable[[], float]) -> None:

@@ -10,14 +10,14 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from tenacity.stop import stop_any, stop_base
 from tenacity.wait import wait_base
 
-from servicekit.dispatcher.answers import Answer, retry_after
+from servicekit.dispatcher.answers import PeerResponse, retry_after
 from servicekit.dispatcher.errors import (
-    AnswerLost,
     DeadlineExceeded,
     DispatchError,
     PeerFailed,
     PeerTimeout,
     PeerUnreachable,
+    ResponseLost,
 )
 from servicekit.dispatcher.policy import CallPolicy
 
@@ -36,8 +36,8 @@ def worth_retrying(error: BaseException, *, repeatable: bool) -> bool:
     if isinstance(error, DeadlineExceeded):
         return False
     if isinstance(error, PeerFailed):
-        return repeatable and error.answer.status in RETRYABLE_STATUSES
-    if isinstance(error, AnswerLost | PeerTimeout):
+        return repeatable and error.response.status in RETRYABLE_STATUSES
+    if isinstance(error, ResponseLost | PeerTimeout):
         return repeatable
     return False
 
@@ -55,7 +55,7 @@ class _WaitAsTold(wait_base):
         told = None
         if retry_state.outcome is not None:
             error = retry_state.outcome.exception()
-            told = retry_after(error.answer) if isinstance(error, PeerFailed) else None
+            told = retry_after(error.response) if isinstance(error, PeerFailed) else None
         return (told or 0.0) + self._jitter(retry_state)
 
 
@@ -81,21 +81,21 @@ class _StopWithoutBudget(stop_base):
 
 async def retrying(
     first: DispatchError,
-    attempt: Callable[[int], Awaitable[Answer]],
+    attempt: Callable[[int], Awaitable[PeerResponse]],
     *,
     policy: CallPolicy,
     worth: Callable[[BaseException], bool],
     time_left: Callable[[], float],
     spend: Callable[[], bool],
     sleep: Callable[[float], Awaitable[None]],
-) -> Answer:
+) -> PeerResponse:
     """Go on after the first attempt failed with `first`; raise the last failure when there is no point in going on.
 
     `attempt` gets its number, from 2. `spend` takes a retry out of the budget, or says that there is none.
     """
     number = 0
 
-    async def next_attempt() -> Answer:
+    async def next_attempt() -> PeerResponse:
         # The first attempt is over. It is played back, so that tenacity counts and judges it like the others.
         nonlocal number
         number += 1

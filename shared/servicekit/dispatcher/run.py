@@ -2,19 +2,19 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from servicekit.dispatcher.answers import Answer, judged, says_failed
+from servicekit.dispatcher.answers import PeerResponse, is_failure, raise_for_status
 from servicekit.dispatcher.breaker import State, Verdict
 from servicekit.dispatcher.calls import Call
 from servicekit.dispatcher.errors import (
-    AnswerLost,
-    AnswerRejected,
     CircuitOpen,
     DeadlineExceeded,
     DispatchError,
     PeerTimeout,
     PeerUnreachable,
+    ResponseLost,
+    ResponseRejected,
 )
-from servicekit.dispatcher.link import Link
+from servicekit.dispatcher.link import PeerState
 from servicekit.dispatcher.policy import CallPolicy
 from servicekit.dispatcher.retry import retrying, worth_retrying
 from servicekit.dispatcher.sealing import CannotOpen, SealedRequest, Sealer
@@ -25,7 +25,7 @@ from servicekit.dispatcher.transport import (
     TimedOut,
     Transport,
     TransportError,
-    UnusableAnswer,
+    UnusableResponse,
     WireRequest,
 )
 
@@ -36,12 +36,12 @@ FAILING_STATUSES = frozenset({502, 503, 504})
 _FAIR_SECONDS = 1.0
 
 
-class Run:
+class CallExecution:
     """The attempts of one call. `ends` is the moment on `clock` at which the caller gives up."""
 
     def __init__(
         self,
-        link: Link,
+        link: PeerState,
         call: Call,
         *,
         policy: CallPolicy,
@@ -66,7 +66,7 @@ class Run:
         self._sent = False
         self._tried: str | None = None
 
-    async def answer(self, sleep: Callable[[float], Awaitable[None]]) -> Answer:
+    async def answer(self, sleep: Callable[[float], Awaitable[None]]) -> PeerResponse:
         """Return the answer, after retries where these are allowed. Raises DispatchError."""
         self._link.budget.earn()
         try:
@@ -96,7 +96,7 @@ class Run:
     def _time_left(self) -> float:
         return self._ends - self._clock()
 
-    async def _attempt(self, number: int) -> Answer:
+    async def _attempt(self, number: int) -> PeerResponse:
         left = self._time_left()
         if left <= 0:
             raise DeadlineExceeded(self._link.name, "the deadline has passed")
@@ -124,7 +124,7 @@ class Run:
             verdict = Verdict.FAILING if answer.status in FAILING_STATUSES else Verdict.HEALTHY
         finally:
             breaker.settle(permit, verdict)
-        return judged(self._link.name, self._opened(*sealing, answer) if sealing else answer)
+        return raise_for_status(self._link.name, self._opened(*sealing, answer) if sealing else answer)
 
     def _timeout(self, number: int, left: float) -> float:
         """Only an attempt that another may follow stops early: the last one gets all the time there is."""
@@ -156,7 +156,7 @@ class Run:
         )
 
     def _verdict(self, error: TransportError, timeout: float) -> Verdict:
-        if isinstance(error, UnusableAnswer):
+        if isinstance(error, UnusableResponse):
             return Verdict.HEALTHY
         if isinstance(error, TimedOut) and self._inherited and timeout < _FAIR_SECONDS:
             return Verdict.UNKNOWN
@@ -167,18 +167,20 @@ class Run:
         if isinstance(error, NotSent):
             return PeerUnreachable(peer, reason)
         if isinstance(error, ConnectionLost):
-            return AnswerLost(peer, reason)
+            return ResponseLost(peer, reason)
         if isinstance(error, TimedOut):
             return PeerTimeout(peer, reason)
-        return AnswerRejected(peer, reason)
+        return ResponseRejected(peer, reason)
 
-    def _opened(self, sealer: Sealer, sealed: SealedRequest, answer: Answer) -> Answer:
+    def _opened(self, sealer: Sealer, sealed: SealedRequest, answer: PeerResponse) -> PeerResponse:
         try:
-            headers, body = sealer.open_answer(self._link.name, sealed, answer.status, answer.headers, answer.body)
+            headers, body = sealer.open_response(self._link.name, sealed, answer.status, answer.headers, answer.body)
         except CannotOpen as error:
             # A peer that cannot open a request cannot seal its 401, nor can a proxy or a server that is shutting down
             # seal a 503. Both end the call with an error, so that nothing unsealed is ever taken for content.
-            if answer.status == 401 or says_failed(answer):
+            if answer.status == 401 or is_failure(answer):
                 return answer
-            raise AnswerRejected(self._link.name, f"the answer {answer.status} is not sealed for this call") from error
-        return Answer.of(answer.status, headers, body)
+            raise ResponseRejected(
+                self._link.name, f"the answer {answer.status} is not sealed for this call"
+            ) from error
+        return PeerResponse.of(answer.status, headers, body)

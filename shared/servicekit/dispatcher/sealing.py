@@ -40,7 +40,7 @@ class Sealer(Protocol):
         cannot be sealed.
         """
 
-    def open_answer(
+    def open_response(
         self, peer: str, request: SealedRequest, status: int, headers: Mapping[str, str], body: bytes
     ) -> Opened:
         """Open the answer to `request`, one of this sealer's own. Raises CannotOpen, also for an unsealed answer."""

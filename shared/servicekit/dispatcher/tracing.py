@@ -3,12 +3,12 @@
 from collections.abc import Awaitable
 from urllib.parse import urlsplit
 
-from servicekit.dispatcher.answers import Answer
+from servicekit.dispatcher.answers import PeerResponse
 from servicekit.dispatcher.transport import Transport, TransportError, WireRequest
 from servicekit.observability.tracing.spans import CANCELLED, Span, start_child
 
 
-def send_traced(transport: Transport, request: WireRequest, *, peer: str, attempt: int) -> Awaitable[Answer]:
+def send_traced(transport: Transport, request: WireRequest, *, peer: str, attempt: int) -> Awaitable[PeerResponse]:
     """Send the request, with a span if the request in progress is sampled, else as it is."""
     span = start_child()
     if span is None:
@@ -30,7 +30,7 @@ def send_traced(transport: Transport, request: WireRequest, *, peer: str, attemp
     return _sent(transport, request._replace(headers={**request.headers, "traceparent": span.traceparent}), span)
 
 
-async def _sent(transport: Transport, request: WireRequest, span: Span) -> Answer:
+async def _sent(transport: Transport, request: WireRequest, span: Span) -> PeerResponse:
     try:
         answer = await transport.send(request)
     except TransportError as error:

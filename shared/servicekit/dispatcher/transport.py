@@ -4,7 +4,7 @@
     ├── NotSent           no connection: not a byte of the request left this process
     ├── ConnectionLost    the connection broke later; the peer may have executed the request
     ├── TimedOut          the time was up; the peer may have executed the request
-    └── UnusableAnswer    something came back that is no HTTP answer, or a larger one than allowed
+    └── UnusableResponse    something came back that is no HTTP answer, or a larger one than allowed
 
 A transport sends a request once. It follows no redirect, keeps no cookie, reads no proxy from the environment and
 never sends again by itself: whether a repetition is safe only the caller knows.
@@ -13,13 +13,13 @@ never sends again by itself: whether a repetition is safe only the caller knows.
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from servicekit.dispatcher.answers import Answer
+from servicekit.dispatcher.answers import PeerResponse
 
 # Peers close idle connections after 75 s. Closing first, and early, avoids sending into a connection that is being
 # closed at the other end.
 KEEP_ALIVE = 25.0
 MAX_CONNECTIONS = 512
-MAX_ANSWER_BYTES = 4 * 1024 * 1024
+MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 
 
 class TransportError(Exception):
@@ -38,7 +38,7 @@ class TimedOut(TransportError):
     """The time was up after the request may have been sent."""
 
 
-class UnusableAnswer(TransportError):
+class UnusableResponse(TransportError):
     """What came back is no HTTP answer, or a larger one than allowed."""
 
 
@@ -57,7 +57,7 @@ class WireRequest(NamedTuple):
 class Transport(Protocol):
     """Sends one request over pooled connections."""
 
-    async def send(self, request: WireRequest, /) -> Answer:
+    async def send(self, request: WireRequest, /) -> PeerResponse:
         """Return the whole answer, whatever its status.
 
         Raises TransportError. Cancelling it leaves the pool as it was.

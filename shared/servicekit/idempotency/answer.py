@@ -13,7 +13,7 @@ JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StoredResponse:
     """Status, headers and body as an effect decided them. Secrets do not belong here: it is stored in plain."""
 
     status: int
@@ -40,7 +40,7 @@ class Answer:
     def as_replay(self) -> Self:
         return replace(self, replayed=True)
 
-    def response(self) -> Response:
+    def to_response(self) -> Response:
         """Return the HTTP response; a stored answer says that it is one."""
         response = Response(self.body, self.status, dict(self.headers))
         if self.replayed:

@@ -14,7 +14,7 @@ from uuid import UUID
 from prometheus_client import Counter
 
 from servicekit.core.errors import Conflict, UnprocessableContent
-from servicekit.idempotency.answer import Answer
+from servicekit.idempotency.answer import StoredResponse
 
 KEPT = timedelta(hours=24)
 ANONYMOUS = "anonymous"
@@ -43,7 +43,7 @@ class KeyReused(UnprocessableContent):
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class IdempotentRequest:
     """What the stores need to know of a request.
 
     `id` stands for the key within its scope; without a key it is None and the effect simply runs. `route` is the
@@ -63,7 +63,7 @@ class Attempt:
         scope = f"{method}\n{route}\n{ANONYMOUS if caller is None else caller}\n{key}"
         return cls(route, hashlib.sha256(scope.encode()).digest(), fingerprint)
 
-    def replay(self, answer: Answer, fingerprint: bytes) -> Answer:
+    def replay(self, answer: StoredResponse, fingerprint: bytes) -> StoredResponse:
         """Return the stored answer. Raises `KeyReused` when its request had another fingerprint."""
         if not hmac.compare_digest(fingerprint, self.fingerprint):
             self._count_conflict("other_request")

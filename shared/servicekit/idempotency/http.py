@@ -9,7 +9,7 @@ from fastapi import Depends, Header
 from pydantic import SecretStr
 from starlette.requests import Request
 
-from servicekit.idempotency.attempt import Attempt
+from servicekit.idempotency.attempt import IdempotentRequest
 
 
 class Fingerprints:
@@ -31,14 +31,14 @@ class Fingerprints:
         return mac.digest()
 
 
-class KeyedRequest:
+class IdempotencyKeyHeader:
     """A request with or without a key."""
 
     def __init__(self, request: Request, key: str | None) -> None:
         self._request = request
         self._key = key
 
-    async def by(self, caller: UUID | str | None, *, content: bytes | None = None) -> Attempt:
+    async def scoped_to(self, caller: UUID | str | None, *, content: bytes | None = None) -> IdempotentRequest:
         """Return the attempt of this caller: a user's id, a service's name, or None for somebody anonymous.
 
         `content` is what makes two requests the same; it defaults to the body's bytes. A route that streams its body
@@ -50,12 +50,12 @@ class KeyedRequest:
             fingerprints: Fingerprints = self._request.app.state.fingerprints
             body = await self._request.body() if content is None else content
             fingerprint = fingerprints.of(self._request.method.encode(), self._request.url.path.encode(), body)
-        return Attempt.of(
+        return IdempotentRequest.of(
             method=self._request.method, route=route, caller=caller, key=self._key, fingerprint=fingerprint
         )
 
 
-async def _keyed_request(
+async def _idempotency_key_header(
     request: Request,
     key: Annotated[
         str | None,
@@ -67,9 +67,9 @@ async def _keyed_request(
             description="Repeats with the same key have one effect and get the first answer, for 24 hours.",
         ),
     ] = None,
-) -> KeyedRequest:
-    return KeyedRequest(request, key)
+) -> IdempotencyKeyHeader:
+    return IdempotencyKeyHeader(request, key)
 
 
-IdempotencyKey = Annotated[KeyedRequest, Depends(_keyed_request)]
+IdempotencyKey = Annotated[IdempotencyKeyHeader, Depends(_idempotency_key_header)]
 """The request's Idempotency-Key; 422 for one that is empty, longer than 255 or not printable ASCII."""

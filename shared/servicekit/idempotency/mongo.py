@@ -19,8 +19,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from servicekit.idempotency.answer import Answer
-from servicekit.idempotency.attempt import KEPT, Attempt
+from servicekit.idempotency.answer import StoredResponse
+from servicekit.idempotency.attempt import KEPT, IdempotentRequest
 
 COLLECTION_NAME: Final = "idempotency_keys"
 INDEXES: Final = [IndexModel("created_at", name="expiry", expireAfterSeconds=int(KEPT.total_seconds()))]
@@ -106,7 +106,7 @@ class MongoIdempotency:
         self._client = database.client
         self._keys = database[COLLECTION_NAME]
 
-    async def peek(self, attempt: Attempt) -> Answer | None:
+    async def find_stored(self, attempt: IdempotentRequest) -> StoredResponse | None:
         """Return the stored answer, if there is one. Raises `KeyReused` when it belongs to another request."""
         if attempt.id is None:
             return None
@@ -114,9 +114,11 @@ class MongoIdempotency:
         if found is None:
             return None
         headers = tuple((name, value) for name, value in found["headers"])
-        return attempt.replay(Answer(found["status"], found["body"], headers), found["fingerprint"])
+        return attempt.replay(StoredResponse(found["status"], found["body"], headers), found["fingerprint"])
 
-    async def run(self, attempt: Attempt, effect: Callable[[AsyncClientSession], Awaitable[Answer]]) -> Answer:
+    async def run(
+        self, attempt: IdempotentRequest, effect: Callable[[AsyncClientSession], Awaitable[StoredResponse]]
+    ) -> StoredResponse:
         """Return the stored answer, or run `effect` in a transaction and store its answer if it is a success.
 
         `effect` may run more than once, each time after everything before was undone, so it does nothing but use its
@@ -127,7 +129,7 @@ class MongoIdempotency:
         if key_id is None:
             return await in_transaction(self._client, effect)
 
-        async def claim_and_run(session: AsyncClientSession) -> Answer:
+        async def claim_and_run(session: AsyncClientSession) -> StoredResponse:
             await self._claim(session, key_id)
             answer = await effect(session)
             await self._store(session, key_id, attempt.fingerprint, answer)
@@ -138,7 +140,7 @@ class MongoIdempotency:
             try:
                 return await in_transaction(self._client, claim_and_run)
             except _Taken:
-                stored = await self.peek(attempt)
+                stored = await self.find_stored(attempt)
             if stored is not None:
                 return stored
             if time.monotonic() >= deadline:
@@ -160,7 +162,9 @@ class MongoIdempotency:
                 raise _Taken from None
             raise
 
-    async def _store(self, session: AsyncClientSession, key_id: bytes, fingerprint: bytes, answer: Answer) -> None:
+    async def _store(
+        self, session: AsyncClientSession, key_id: bytes, fingerprint: bytes, answer: StoredResponse
+    ) -> None:
         if not answer.is_success:
             await self._keys.delete_one({"_id": key_id}, session=session)
             return

@@ -25,8 +25,8 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from servicekit.idempotency.answer import Answer
-from servicekit.idempotency.attempt import KEPT, Attempt
+from servicekit.idempotency.answer import StoredResponse
+from servicekit.idempotency.attempt import KEPT, IdempotentRequest
 
 TABLE_NAME: Final = "idempotency_keys"
 CLEAN_SECONDS: Final = 60.0
@@ -59,14 +59,16 @@ class PostgresIdempotency:
         self._table = table
         self._clean_at = time.monotonic()
 
-    async def peek(self, attempt: Attempt) -> Answer | None:
+    async def find_stored(self, attempt: IdempotentRequest) -> StoredResponse | None:
         """Return the stored answer, if there is one. Raises `KeyReused` when it belongs to another request."""
         if attempt.id is None:
             return None
         async with self._sessions() as session:
             return await self._find(session, attempt, attempt.id)
 
-    async def run(self, attempt: Attempt, effect: Callable[[AsyncSession], Awaitable[Answer]]) -> Answer:
+    async def run(
+        self, attempt: IdempotentRequest, effect: Callable[[AsyncSession], Awaitable[StoredResponse]]
+    ) -> StoredResponse:
         """Return the stored answer, or run `effect` in a transaction and store its answer if it is a success.
 
         What `effect` raises undoes everything and frees the key. Raises `KeyInUse` while another attempt is in
@@ -86,13 +88,13 @@ class PostgresIdempotency:
         await self._clean()
         return answer
 
-    async def _lock(self, session: AsyncSession, attempt: Attempt, key_id: bytes) -> None:
+    async def _lock(self, session: AsyncSession, attempt: IdempotentRequest, key_id: bytes) -> None:
         # The lock's number is half of what identifies the key: two keys that share it meet in a 409, not in an error.
         number = int.from_bytes(key_id[:8], signed=True)
         if not await session.scalar(select(func.pg_try_advisory_xact_lock(number))):
             raise attempt.in_use()
 
-    async def _find(self, session: AsyncSession, attempt: Attempt, key_id: bytes) -> Answer | None:
+    async def _find(self, session: AsyncSession, attempt: IdempotentRequest, key_id: bytes) -> StoredResponse | None:
         columns = self._table.c
         found = await session.execute(
             select(columns.status, columns.headers, columns.body, columns.fingerprint).where(
@@ -103,9 +105,9 @@ class PostgresIdempotency:
         if row is None:
             return None
         headers = tuple((name, value) for name, value in row.headers)
-        return attempt.replay(Answer(row.status, row.body, headers), row.fingerprint)
+        return attempt.replay(StoredResponse(row.status, row.body, headers), row.fingerprint)
 
-    async def _store(self, session: AsyncSession, key_id: bytes, fingerprint: bytes, answer: Answer) -> None:
+    async def _store(self, session: AsyncSession, key_id: bytes, fingerprint: bytes, answer: StoredResponse) -> None:
         values = {
             "fingerprint": fingerprint,
             "status": answer.status,

@@ -42,7 +42,7 @@ def announce_worker() -> None:
     _HOLDER.set(1)
 
 
-class HeldKeys:
+class KeyMetrics:
     """Reports the keys of one set. Series of dropped keys stay, at 0, until the worker ends."""
 
     def __init__(self, name: str) -> None:

@@ -1,12 +1,13 @@
 """Durable facts: what happened here reaches the services that must hear of it, whatever dies in between.
 
-    ROUTES = Routes({"user.registered": [Route("analytics", "/api/v1/analytics/events", as_event)]})
+    TO_ANALYTICS = Subscription("analytics", "/api/v1/analytics/events", as_analytics_event)
+    SUBSCRIPTIONS = Subscriptions({"user.registered": [TO_ANALYTICS]})
 
-    outbox = Outbox(PostgresFactStore(engine, table), ROUTES, SealedDelivery(dispatcher))   # in the lifespan
+    outbox = Outbox(PostgresOutboxStore(engine, table), SUBSCRIPTIONS, SealedDelivery(dispatcher))   # in the lifespan
     async with outbox.relaying():
         yield
 
-    await outbox.record(tx, Fact(type="user.registered", subject=str(user.id), payload={...}))   # in an action
+    await outbox.record(tx, DomainEvent(type="user.registered", subject=str(user.id), payload={...}))   # in an action
 
 `record` writes into the transaction of the cause, one row per destination. A relay in every worker leases rows,
 delivers them by sealed calls, and deletes them. What is promised:
@@ -21,33 +22,41 @@ A parked fact steps aside: it may wait for days, and what comes after it – the
 So a fact that is retried by hand may arrive after later ones of its subject, and receivers take it so.
 """
 
-from servicekit.outbox.delivery import Delivers, DeliveryError, DeliveryRefused, DestinationAway, SealedDelivery
-from servicekit.outbox.facts import FACTS_PATH, Fact, Route, Routes, UnknownFact, as_event, as_fact
+from servicekit.outbox.delivery import Delivers, DeliveryError, DeliveryRefused, DestinationUnavailable, SealedDelivery
+from servicekit.outbox.facts import (
+    EVENTS_PATH,
+    DomainEvent,
+    Subscription,
+    Subscriptions,
+    UnknownEventType,
+    as_analytics_event,
+    as_domain_event,
+)
 from servicekit.outbox.limits import RelayLimits
-from servicekit.outbox.receiving import Handler, facts_router
+from servicekit.outbox.receiving import Handler, events_router
 from servicekit.outbox.relay import Outbox
-from servicekit.outbox.store import Backlog, Claim, FactStore, Origin, ParkedFact
+from servicekit.outbox.store import Backlog, Claim, DeadLetter, Origin, OutboxStore
 
 __all__ = [
-    "FACTS_PATH",
+    "EVENTS_PATH",
     "Backlog",
     "Claim",
+    "DeadLetter",
     "Delivers",
     "DeliveryError",
     "DeliveryRefused",
-    "DestinationAway",
-    "Fact",
-    "FactStore",
+    "DestinationUnavailable",
+    "DomainEvent",
     "Handler",
     "Origin",
     "Outbox",
-    "ParkedFact",
+    "OutboxStore",
     "RelayLimits",
-    "Route",
-    "Routes",
     "SealedDelivery",
-    "UnknownFact",
-    "as_event",
-    "as_fact",
-    "facts_router",
+    "Subscription",
+    "Subscriptions",
+    "UnknownEventType",
+    "as_analytics_event",
+    "as_domain_event",
+    "events_router",
 ]

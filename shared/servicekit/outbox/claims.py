@@ -9,15 +9,17 @@ a subject has waiting.
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from servicekit.outbox.store import Claim, FactStore
+from servicekit.outbox.store import Claim, OutboxStore
 
 WINDOW: Final = 100
 
 
-class Claimer:
+class LeaseSelector:
     """Claims facts of some types for one destination."""
 
-    def __init__(self, store: FactStore[Any], destination: str, types: Iterable[str], *, lease_seconds: float) -> None:
+    def __init__(
+        self, store: OutboxStore[Any], destination: str, types: Iterable[str], *, lease_seconds: float
+    ) -> None:
         self._store = store
         self._destination = destination
         self._types = sorted(types)

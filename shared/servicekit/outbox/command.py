@@ -3,7 +3,7 @@
 A service makes its command of it:
 
     if __name__ == "__main__":
-        outbox_command(open_fact_store(Settings().database_url, application="user-outbox"))
+        outbox_command(open_outbox_store(Settings().database_url, application="user-outbox"))
 """
 
 import argparse
@@ -14,11 +14,11 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn
 from uuid import UUID
 
-from servicekit.outbox.store import FactStore, ParkedFact
+from servicekit.outbox.store import DeadLetter, OutboxStore
 
 
 def outbox_command(
-    store: AbstractAsyncContextManager[FactStore[Any]], arguments: Sequence[str] | None = None
+    store: AbstractAsyncContextManager[OutboxStore[Any]], arguments: Sequence[str] | None = None
 ) -> NoReturn:
     """Run `list`, `retry ID` or `retry --all` and exit: 0, or 1 where no such fact is parked."""
     options = _parser().parse_args(arguments)
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _run(store: AbstractAsyncContextManager[FactStore[Any]], options: argparse.Namespace) -> int:
+async def _run(store: AbstractAsyncContextManager[OutboxStore[Any]], options: argparse.Namespace) -> int:
     async with store as facts:
         if options.command == "list":
             await _list(facts)
@@ -48,7 +48,7 @@ async def _run(store: AbstractAsyncContextManager[FactStore[Any]], options: argp
     return 0 if count or options.all else 1
 
 
-async def _list(facts: FactStore[Any]) -> None:
+async def _list(facts: OutboxStore[Any]) -> None:
     for destination, backlog in sorted((await facts.backlogs()).items()):
         sys.stdout.write(
             f"{destination}: {backlog.waiting} waiting, the oldest for {backlog.oldest_seconds:.0f} s; "
@@ -58,7 +58,7 @@ async def _list(facts: FactStore[Any]) -> None:
         sys.stdout.write(_line(fact) + "\n")
 
 
-def _line(fact: ParkedFact) -> str:
+def _line(fact: DeadLetter) -> str:
     since = fact.parked_at.isoformat(timespec="seconds")
     return (
         f"{fact.id} {fact.type} of {fact.subject} for {fact.destination}, "

@@ -1,8 +1,8 @@
 """Delivery of one fact, and the three ways in which it may fail.
 
 DeliveryError
-├── DestinationAway    nobody there who could answer: says nothing about the fact, which waits as long as it takes
-└── DeliveryRefused    the destination will never take this fact: it is parked at once
+├── DestinationUnavailable    cannot be reached: says nothing about the event, which waits as long as it takes
+└── DeliveryRefused           the destination will never take this fact: it is parked at once
 any other exception    this attempt failed: tried again with growing pauses, and parked after many failures
 """
 
@@ -13,16 +13,16 @@ from typing import Final, Protocol
 import orjson
 
 from servicekit.dispatcher import (
-    CanCall,
     DispatchError,
     InvalidCall,
+    PeerClient,
     PeerFailed,
     PeerRefused,
     PeerTimeout,
     PeerUnavailable,
 )
-from servicekit.dispatcher.answers import Answer, retry_after
-from servicekit.outbox.facts import Fact, Route
+from servicekit.dispatcher.answers import PeerResponse, retry_after
+from servicekit.outbox.facts import DomainEvent, Subscription
 
 CALL_SECONDS: Final = 5.0
 # The longest error text that is kept, in characters.
@@ -38,7 +38,7 @@ class DeliveryError(Exception):
     """A fact was not delivered. The text is kept with the fact and logged: it holds no payload."""
 
 
-class DestinationAway(DeliveryError):
+class DestinationUnavailable(DeliveryError):
     """The destination cannot take facts now; `retry_after` is how many seconds it asked for, if it did."""
 
     def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
@@ -68,17 +68,17 @@ def described(error: BaseException) -> str:
 class Delivers(Protocol):
     """Brings one fact to one destination."""
 
-    async def deliver(self, route: Route, fact: Fact) -> None:
+    async def deliver(self, route: Subscription, fact: DomainEvent) -> None:
         """Return when the destination has it. Raises `DeliveryError` or anything else, see above."""
 
 
 class SealedDelivery:
     """Delivers by sealed calls."""
 
-    def __init__(self, dispatcher: CanCall) -> None:
+    def __init__(self, dispatcher: PeerClient) -> None:
         self._dispatcher = dispatcher
 
-    async def deliver(self, route: Route, fact: Fact) -> None:
+    async def deliver(self, route: Subscription, fact: DomainEvent) -> None:
         """Post the fact; see `Delivers.deliver`.
 
         It carries no Idempotency-Key: the fact's own id does that work, and for longer than a day.
@@ -94,23 +94,23 @@ class SealedDelivery:
 
 def _named(error: DispatchError | InvalidCall) -> DeliveryError:
     if isinstance(error, PeerRefused | PeerFailed):
-        return _answered(error.answer)
+        return _answered(error.response)
     # An invalid call is one to a peer whose address or key is not configured yet: nothing that the fact could help.
     if isinstance(error, PeerUnavailable | PeerTimeout | InvalidCall):
-        return DestinationAway(str(error))
+        return DestinationUnavailable(str(error))
     return DeliveryError(str(error))
 
 
-def _answered(answer: Answer) -> DeliveryError:
+def _answered(answer: PeerResponse) -> DeliveryError:
     reason = f"answered {answer.status}{_detail(answer)}"
     if answer.status in _AWAY:
-        return DestinationAway(reason, retry_after=retry_after(answer))
+        return DestinationUnavailable(reason, retry_after=retry_after(answer))
     if 400 <= answer.status < 500 and answer.status not in _PASSING:
         return DeliveryRefused(reason)
     return DeliveryError(reason)
 
 
-def _detail(answer: Answer) -> str:
+def _detail(answer: PeerResponse) -> str:
     """Return what a problem document says. Our services write neither values nor secrets into it."""
     try:
         problem = orjson.loads(answer.body)

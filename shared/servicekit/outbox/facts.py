@@ -8,10 +8,10 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-FACTS_PATH: Final = "/internal/facts"
+EVENTS_PATH: Final = "/internal/facts"
 
 
-class UnknownFact(ValueError):
+class UnknownEventType(ValueError):
     """The routing table names no destination for facts of this type."""
 
 
@@ -22,7 +22,7 @@ def _now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
+class DomainEvent:
     """Something that happened. `subject` is what it happened to: facts of one subject arrive in order.
 
     `payload` is what `orjson` can write. It holds no secrets: it leaves this service.
@@ -39,11 +39,11 @@ class Fact:
             raise ValueError("occurred_at must be an aware time")
 
 
-Body = Callable[[Fact], Mapping[str, Any]]
+Body = Callable[[DomainEvent], Mapping[str, Any]]
 
 
-def as_fact(fact: Fact) -> Mapping[str, Any]:
-    """Return the body that `facts_router` takes."""
+def as_domain_event(fact: DomainEvent) -> Mapping[str, Any]:
+    """Return the body that `events_router` takes."""
     return {
         "id": fact.id,
         "type": fact.type,
@@ -53,7 +53,7 @@ def as_fact(fact: Fact) -> Mapping[str, Any]:
     }
 
 
-def as_event(fact: Fact) -> Mapping[str, Any]:
+def as_analytics_event(fact: DomainEvent) -> Mapping[str, Any]:
     """Return the body of an analytics event, whose user is the fact's subject."""
     return {
         "event_id": fact.id,
@@ -65,28 +65,30 @@ def as_event(fact: Fact) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class Subscription:
     """Where and in which form a fact is delivered: a sealed POST of `body` to `path` of the service `destination`.
 
     The receiver must take the same fact twice with the effect of once; the body carries the fact's id for that.
     """
 
     destination: str
-    path: str = FACTS_PATH
-    body: Body = as_fact
+    path: str = EVENTS_PATH
+    body: Body = as_domain_event
 
 
-class Routes:
+class Subscriptions:
     """Which facts go where; the one place of a service that says so.
 
-        TO_ANALYTICS = Route("analytics", "/api/v1/analytics/events", as_event)
-        ROUTES = Routes({"user.registered": [TO_ANALYTICS], "user.deleted": [TO_ANALYTICS, Route("notes")]})
+        TO_ANALYTICS = Subscription("analytics", "/api/v1/analytics/events", as_analytics_event)
+        SUBSCRIPTIONS = Subscriptions(
+            {"user.registered": [TO_ANALYTICS], "user.deleted": [TO_ANALYTICS, Subscription("notes")]}
+        )
 
     Facts that are waiting keep their destination when the table changes. A process delivers only the types that its
     own table knows, so while an old and a new version run side by side, the new one's facts wait for the new one.
     """
 
-    def __init__(self, table: Mapping[str, Sequence[Route]]) -> None:
+    def __init__(self, table: Mapping[str, Sequence[Subscription]]) -> None:
         self._table = {type_: {route.destination: route for route in routes} for type_, routes in table.items()}
         for type_, routes in table.items():
             if not routes or len(self._table[type_]) < len(routes):
@@ -98,12 +100,12 @@ class Routes:
         return tuple(sorted({destination for routes in self._table.values() for destination in routes}))
 
     def of_type(self, type_: str) -> tuple[str, ...]:
-        """Return the destinations of a type of fact. Raises `UnknownFact`."""
+        """Return the destinations of a type of fact. Raises `UnknownEventType`."""
         try:
             return tuple(self._table[type_])
         except KeyError:
-            raise UnknownFact(f"no route for facts of type {type_!r}") from None
+            raise UnknownEventType(f"no route for facts of type {type_!r}") from None
 
-    def to(self, destination: str) -> Mapping[str, Route]:
+    def to(self, destination: str) -> Mapping[str, Subscription]:
         """Return the routes to one destination by type."""
         return {type_: routes[destination] for type_, routes in self._table.items() if destination in routes}

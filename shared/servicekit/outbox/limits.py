@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from servicekit.outbox.delivery import DeliveryRefused, DestinationAway
+from servicekit.outbox.delivery import DeliveryRefused, DestinationUnavailable
 
 Draw = Callable[[], float]
 
@@ -70,7 +70,7 @@ def after_failure(
 
     An absent destination says nothing about the fact, so it never parks one, however long it lasts.
     """
-    if isinstance(error, DestinationAway):
+    if isinstance(error, DestinationUnavailable):
         return Postpone(away_pause, counted=False)
     if isinstance(error, DeliveryRefused) or failures + 1 >= limits.park_after:
         return Park()

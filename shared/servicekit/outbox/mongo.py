@@ -14,8 +14,8 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
-from servicekit.outbox.facts import Fact
-from servicekit.outbox.store import Backlog, Claim, Origin, ParkedFact
+from servicekit.outbox.facts import DomainEvent
+from servicekit.outbox.store import Backlog, Claim, DeadLetter, Origin
 from servicekit.storage import mongo
 
 COLLECTION_NAME: Final = "outbox"
@@ -36,14 +36,16 @@ _IS_DUE: Final = {"$expr": {"$lte": ["$due_at", "$$NOW"]}}
 Document = dict[str, Any]
 
 
-class MongoFactStore:
+class MongoOutboxStore:
     """Facts in the collection `outbox` of a database."""
 
     def __init__(self, database: AsyncDatabase[Document]) -> None:
         self._database = database
         self._facts = database[COLLECTION_NAME]
 
-    async def record(self, tx: AsyncClientSession, fact: Fact, destinations: Sequence[str], origin: Origin) -> None:
+    async def record(
+        self, tx: AsyncClientSession, fact: DomainEvent, destinations: Sequence[str], origin: Origin
+    ) -> None:
         """Add the fact for each destination within the caller's transaction."""
         if not tx.in_transaction:
             raise ValueError("a fact is recorded within the transaction of its cause")
@@ -147,11 +149,11 @@ class MongoFactStore:
             async for found in counted
         }
 
-    async def parked(self) -> list[ParkedFact]:
+    async def parked(self) -> list[DeadLetter]:
         """Return the parked facts."""
         names = ("fact_id", "destination", "type", "subject", "failures", "parked_at", "last_error")
         found = self._facts.find({"parked": True}, dict.fromkeys(names, True)).sort("position", ASCENDING)
-        return [ParkedFact(*(document[name] for name in names)) async for document in found]
+        return [DeadLetter(*(document[name] for name in names)) async for document in found]
 
     async def retry(self, fact_id: UUID | None = None) -> int:
         """Let parked facts be due again."""
@@ -198,7 +200,7 @@ def _in(seconds: float) -> Document:
 
 
 def _claim(document: Document, lease: UUID) -> Claim:
-    fact = Fact(
+    fact = DomainEvent(
         id=document["fact_id"],
         type=document["type"],
         subject=document["subject"],
@@ -210,10 +212,10 @@ def _claim(document: Document, lease: UUID) -> Claim:
 
 
 @asynccontextmanager
-async def open_fact_store(url: SecretStr, *, application: str) -> AsyncIterator[MongoFactStore]:
+async def open_outbox_store(url: SecretStr, *, application: str) -> AsyncIterator[MongoOutboxStore]:
     """Open a store by itself, for a command."""
     client = mongo.create_client(url, application=application)
     try:
-        yield MongoFactStore(mongo.database(client))
+        yield MongoOutboxStore(mongo.database(client))
     finally:
         await mongo.close(client)

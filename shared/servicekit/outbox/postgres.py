@@ -38,8 +38,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.sql import Executable
 from uuid_utils.compat import uuid7
 
-from servicekit.outbox.facts import Fact
-from servicekit.outbox.store import Backlog, Claim, Origin, ParkedFact
+from servicekit.outbox.facts import DomainEvent
+from servicekit.outbox.store import Backlog, Claim, DeadLetter, Origin
 from servicekit.storage import postgres
 
 TABLE_NAME: Final = "outbox"
@@ -77,7 +77,7 @@ def outbox_table(metadata: MetaData) -> Table:
     )
 
 
-class PostgresFactStore:
+class PostgresOutboxStore:
     """Facts in the table that `outbox_table` describes."""
 
     def __init__(self, engine: AsyncEngine, table: Table) -> None:
@@ -88,7 +88,7 @@ class PostgresFactStore:
         self._turn = asyncio.Lock()
 
     async def record(
-        self, tx: AsyncSession | AsyncConnection, fact: Fact, destinations: Sequence[str], origin: Origin
+        self, tx: AsyncSession | AsyncConnection, fact: DomainEvent, destinations: Sequence[str], origin: Origin
     ) -> None:
         """Add the fact for each destination within the caller's transaction."""
         common = {
@@ -203,7 +203,7 @@ class PostgresFactStore:
             row.destination: Backlog(row.waiting, row.parked, float(row.oldest)) for row in await self._run(statement)
         }
 
-    async def parked(self) -> list[ParkedFact]:
+    async def parked(self) -> list[DeadLetter]:
         """Return the parked facts."""
         columns = self._table.c
         statement = select(
@@ -216,7 +216,7 @@ class PostgresFactStore:
             columns.last_error,
         )
         rows = await self._run(statement.where(columns.parked_at.is_not(None)).order_by(columns.position))
-        return [ParkedFact(**row._mapping) for row in rows]
+        return [DeadLetter(**row._mapping) for row in rows]
 
     async def retry(self, fact_id: UUID | None = None) -> int:
         """Let parked facts be due again."""
@@ -247,7 +247,7 @@ def _due(table: FromClause, types: Sequence[str]) -> tuple[ColumnElement[bool], 
 
 
 def _claim(row: Row[Any]) -> Claim:
-    fact = Fact(
+    fact = DomainEvent(
         # asyncpg's own kind of UUID is none that `orjson` would write.
         id=UUID(int=row.id.int),
         type=row.type,
@@ -259,10 +259,10 @@ def _claim(row: Row[Any]) -> Claim:
 
 
 @asynccontextmanager
-async def open_fact_store(url: SecretStr, *, application: str) -> AsyncIterator[PostgresFactStore]:
+async def open_outbox_store(url: SecretStr, *, application: str) -> AsyncIterator[PostgresOutboxStore]:
     """Open a store by itself, for a command."""
     engine = postgres.create_engine(url, application=application, pool_size=1)
     try:
-        yield PostgresFactStore(engine, outbox_table(MetaData()))
+        yield PostgresOutboxStore(engine, outbox_table(MetaData()))
     finally:
         await engine.dispose()

@@ -6,7 +6,7 @@ from servicekit.outbox.limits import RelayLimits, backoff
 LONGEST_RETRY_AFTER = 30.0
 
 
-class Presence:
+class DestinationHealth:
     """One destination as one process sees it. Times are those of one monotonic clock, in seconds."""
 
     def __init__(self, limits: RelayLimits) -> None:

@@ -8,20 +8,20 @@ from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from servicekit.core.errors import Conflict
-from servicekit.outbox.facts import FACTS_PATH, Fact
+from servicekit.outbox.facts import EVENTS_PATH, DomainEvent
 from servicekit.sealing.route_policy import sealed
 
 # It has the same effect for the same fact given twice: after a lost answer it is.
-Handler = Callable[[Fact], Awaitable[None]]
+Handler = Callable[[DomainEvent], Awaitable[None]]
 
 
-class FactNotHandled(Conflict):
+class EventNotHandled(Conflict):
     """Another version of this service may handle it, so the sender tries again for an hour or two."""
 
     detail = "This version of the service has no use for this type of fact."
 
 
-class FactBody(BaseModel):
+class EventBody(BaseModel):
     """A fact as it is sent."""
 
     model_config = ConfigDict(extra="forbid")
@@ -33,7 +33,7 @@ class FactBody(BaseModel):
     payload: dict[str, Any]
 
 
-def facts_router(handlers: Mapping[str, Handler], *, callers: tuple[str, ...]) -> APIRouter:
+def events_router(handlers: Mapping[str, Handler], *, callers: tuple[str, ...]) -> APIRouter:
     """Return the route that takes facts from these services and gives each to the handler of its type.
 
     An error of a handler is an answer like any other: the sender keeps the fact, and parks it where the answer says
@@ -41,14 +41,14 @@ def facts_router(handlers: Mapping[str, Handler], *, callers: tuple[str, ...]) -
     """
     router = APIRouter(tags=["facts"])
 
-    @router.post(FACTS_PATH, status_code=204, dependencies=[sealed(*callers)])
-    async def take_fact(body: FactBody) -> None:
+    @router.post(EVENTS_PATH, status_code=204, dependencies=[sealed(*callers)])
+    async def receive_event(body: EventBody) -> None:
         """Take note of something that happened in another service; the same fact may come more than once."""
         handler = handlers.get(body.type)
         if handler is None:
-            raise FactNotHandled
+            raise EventNotHandled
         await handler(
-            Fact(
+            DomainEvent(
                 id=body.id,
                 type=body.type,
                 subject=body.subject,

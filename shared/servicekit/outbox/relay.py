@@ -10,10 +10,10 @@ from loguru import logger
 
 from servicekit.outbox import measures
 from servicekit.outbox.delivery import Delivers, described
-from servicekit.outbox.facts import Fact, Routes
-from servicekit.outbox.lane import Lane
+from servicekit.outbox.facts import DomainEvent, Subscriptions
 from servicekit.outbox.limits import RelayLimits
-from servicekit.outbox.store import FactStore, Origin, TxT_contra
+from servicekit.outbox.store import Origin, OutboxStore, TxT_contra
+from servicekit.outbox.worker import DestinationWorker
 
 # Counting a long backlog takes time; at most this part of it all is spent on that.
 COUNTING_SHARE = 0.02
@@ -26,8 +26,8 @@ class Outbox(Generic[TxT_contra]):
 
     def __init__(
         self,
-        store: FactStore[TxT_contra],
-        routes: Routes,
+        store: OutboxStore[TxT_contra],
+        routes: Subscriptions,
         delivers: Delivers,
         *,
         limits: RelayLimits | None = None,
@@ -35,33 +35,33 @@ class Outbox(Generic[TxT_contra]):
         self._store = store
         self._routes = routes
         self._limits = limits or RelayLimits()
-        self._lanes = {
-            destination: Lane(destination, routes.to(destination), store, delivers, self._limits)
+        self._workers = {
+            destination: DestinationWorker(destination, routes.to(destination), store, delivers, self._limits)
             for destination in routes.destinations
         }
 
-    async def record(self, tx: TxT_contra, fact: Fact) -> None:
+    async def record(self, tx: TxT_contra, fact: DomainEvent) -> None:
         """Add the fact within the transaction of its cause: it is delivered if and only if that commits.
 
-        Raises `UnknownFact` for a type without a route, and what the store raises.
+        Raises `UnknownEventType` for a type without a route, and what the store raises.
         """
         destinations = self._routes.of_type(fact.type)
         await self._store.record(tx, fact, destinations, Origin.current())
         for destination in destinations:
-            self._lanes[destination].wake()
+            self._workers[destination].wake()
 
     @asynccontextmanager
     async def relaying(self) -> AsyncIterator[None]:
         """Relay facts meanwhile. The store and the dispatcher are opened before and closed after."""
         stopped = asyncio.Event()
-        tasks = [asyncio.create_task(lane.run()) for lane in self._lanes.values()]
+        tasks = [asyncio.create_task(worker.run()) for worker in self._workers.values()]
         tasks.append(asyncio.create_task(self._count(stopped)))
         try:
             yield
         finally:
             stopped.set()
-            for lane in self._lanes.values():
-                lane.stop()
+            for worker in self._workers.values():
+                worker.stop()
             await _ended(tasks, within=self._limits.stop + SETTLE_SECONDS)
 
     async def _count(self, stopped: asyncio.Event) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
 from servicekit.core import context
-from servicekit.outbox.facts import Fact
+from servicekit.outbox.facts import DomainEvent
 
 TxT_contra = TypeVar("TxT_contra", contravariant=True)
 
@@ -38,7 +38,7 @@ class Claim:
 
     key: Any
     lease: UUID
-    fact: Fact
+    fact: DomainEvent
     origin: Origin
     # Failures that count towards parking; being unable to reach the destination does not.
     failures: int
@@ -55,7 +55,7 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
-class ParkedFact:
+class DeadLetter:
     """A fact that was given up until someone retries it. The payload is left out: it may be somebody's data."""
 
     id: UUID
@@ -67,10 +67,10 @@ class ParkedFact:
     last_error: str
 
 
-class FactStore(Protocol[TxT_contra]):
+class OutboxStore(Protocol[TxT_contra]):
     """Keeps facts until they are delivered. `TxT_contra` is the transaction in which a fact is recorded."""
 
-    async def record(self, tx: TxT_contra, fact: Fact, destinations: Sequence[str], origin: Origin) -> None:
+    async def record(self, tx: TxT_contra, fact: DomainEvent, destinations: Sequence[str], origin: Origin) -> None:
         """Add the fact for each destination within the caller's transaction."""
 
     async def due_subjects(self, destination: str, types: Sequence[str], *, limit: int) -> list[str]:
@@ -96,7 +96,7 @@ class FactStore(Protocol[TxT_contra]):
     async def backlogs(self) -> Mapping[str, Backlog]:
         """Return the backlog of each destination that has one."""
 
-    async def parked(self) -> list[ParkedFact]:
+    async def parked(self) -> list[DeadLetter]:
         """Return all parked facts, in the order in which they were recorded."""
 
     async def retry(self, fact_id: UUID | None = None) -> int:

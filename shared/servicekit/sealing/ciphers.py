@@ -35,7 +35,7 @@ class Unopenable(Exception):
     """The token is no canonical text, was altered, or was sealed under another key or cipher."""
 
 
-class Untimely(Unopenable):
+class ExpiredMessage(Unopenable):
     """The token is genuine, but its own time stamp is `age` seconds old, or lies in the future (negative)."""
 
     def __init__(self, age: float) -> None:
@@ -73,7 +73,7 @@ class FernetCipher:
     def _why(self, token: bytes, now: float) -> Unopenable:
         """Tell an expired token from an altered one, for the log; the library does not."""
         try:
-            return Untimely(int(now) - self._fernet.extract_timestamp(token))
+            return ExpiredMessage(int(now) - self._fernet.extract_timestamp(token))
         except InvalidToken:
             return Unopenable()
 

@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from servicekit.dispatcher.errors import InvalidCall
 from servicekit.dispatcher.sealing import CannotOpen, Opened, SealedRequest
 from servicekit.sealing.ciphers import CipherName
-from servicekit.sealing.envelope import EnvelopeRefused, Exchange, Refusal, new_nonce, open_answer, seal_request
+from servicekit.sealing.envelope import EnvelopeRefused, MessageBinding, Refusal, new_nonce, open_response, seal_request
 from servicekit.sealing.keyring import Keyring, UnknownKeyError
 from servicekit.sealing.wire import (
     CALLER,
@@ -30,7 +30,7 @@ class SentMessage:
 
     headers: Mapping[str, str]
     body: bytes
-    exchange: Exchange
+    exchange: MessageBinding
     nonce: str
 
 
@@ -55,7 +55,7 @@ class MessageSealer:
             key = self._keyring.sealing_key(self._service, peer)
         except UnknownKeyError as error:
             raise InvalidCall(str(error)) from error
-        exchange = Exchange(self._service, peer, method, target.encode("latin-1"))
+        exchange = MessageBinding(self._service, peer, method, target.encode("latin-1"))
         nonce = new_nonce()
         inside = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         wire = seal_request(exchange, key, self._cipher, nonce=nonce, headers=inside, body=body, now=self._clock())
@@ -66,7 +66,7 @@ class MessageSealer:
             return SentMessage({**marks, ENVELOPE: to_header(wire).decode("ascii")}, b"", exchange, nonce)
         return SentMessage({**marks, "content-type": MEDIA_TYPE}, wire, exchange, nonce)
 
-    def open_answer(
+    def open_response(
         self, peer: str, request: SealedRequest, status: int, headers: Mapping[str, str], body: bytes
     ) -> Opened:
         """Open the answer to `request`; `headers`, those outside, are looked up in any case. Raises CannotOpen."""
@@ -76,7 +76,7 @@ class MessageSealer:
             raise CannotOpen(Refusal.NOT_SEALED)
         try:
             wire = from_header(headers[ENVELOPE].encode("latin-1")) if ENVELOPE in headers else body
-            answer = open_answer(
+            answer = open_response(
                 wire,
                 request.exchange,
                 lambda key_id: self._keyring.opening_key(self._service, peer, key_id),

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from servicekit.sealing.ciphers import LIFETIME_SECONDS, CipherName, Key, Unopenable, Untimely
+from servicekit.sealing.ciphers import LIFETIME_SECONDS, CipherName, ExpiredMessage, Key, Unopenable
 
 VERSION: Final = 1
 # How far the clocks of two machines may differ, in seconds.
@@ -92,7 +92,7 @@ class EnvelopeRefused(Exception):
         self.reason = reason
 
 
-class Exchange(NamedTuple):
+class MessageBinding(NamedTuple):
     """Who asks whom for what: a request and its answer are bound to the same. `target` is path and query as sent."""
 
     caller: str
@@ -131,14 +131,14 @@ def split(wire: bytes) -> list[bytes]:
 
 
 def seal_request(
-    exchange: Exchange, key: Key, cipher: CipherName, *, nonce: str, headers: Headers, body: bytes, now: float
+    exchange: MessageBinding, key: Key, cipher: CipherName, *, nonce: str, headers: Headers, body: bytes, now: float
 ) -> bytes:
     """Return a request as it goes over the wire. `now` is in seconds since the epoch."""
     return _seal(exchange, Direction.REQUEST, key, cipher, {"nonce": nonce}, headers, body, now)
 
 
-def seal_answer(
-    exchange: Exchange,
+def seal_response(
+    exchange: MessageBinding,
     key: Key,
     cipher: CipherName,
     *,
@@ -153,7 +153,7 @@ def seal_answer(
     return _seal(exchange, direction, key, cipher, {"nonce": nonce, "status": status}, headers, body, now)
 
 
-def open_request(wire: bytes, exchange: Exchange, keys: KeyLookup, *, now: float) -> Opened:
+def open_request(wire: bytes, exchange: MessageBinding, keys: KeyLookup, *, now: float) -> Opened:
     """Return the content of a request made for this exchange. Whether it was seen before is the caller's to check.
 
     Raises `EnvelopeRefused`.
@@ -161,9 +161,9 @@ def open_request(wire: bytes, exchange: Exchange, keys: KeyLookup, *, now: float
     return _opened(*_open(wire, exchange, Direction.REQUEST, keys, now))
 
 
-def open_answer(
+def open_response(
     wire: bytes,
-    exchange: Exchange,
+    exchange: MessageBinding,
     keys: KeyLookup,
     *,
     nonce: str,
@@ -184,7 +184,7 @@ def open_answer(
 
 
 def _seal(
-    exchange: Exchange,
+    exchange: MessageBinding,
     direction: Direction,
     key: Key,
     cipher_name: CipherName,
@@ -211,7 +211,7 @@ def _seal(
 
 
 def _open(
-    wire: bytes, exchange: Exchange, direction: Direction, keys: KeyLookup, now: float
+    wire: bytes, exchange: MessageBinding, direction: Direction, keys: KeyLookup, now: float
 ) -> tuple[Key, dict[str, Any], bytes]:
     key, cipher_name, payload = _decrypt(wire, keys, now)
     encoded, _, body = payload.partition(b"\n")
@@ -236,14 +236,14 @@ def _decrypt(wire: bytes, keys: KeyLookup, now: float) -> tuple[Key, CipherName,
         raise EnvelopeRefused(Refusal.UNKNOWN_KEY)
     try:
         return key, cipher_name, key.cipher(cipher_name).open(token, now)
-    except Untimely as untimely:
+    except ExpiredMessage as untimely:
         raise EnvelopeRefused(_untimely(untimely.age) or Refusal.UNOPENABLE) from None
     except Unopenable:
         raise EnvelopeRefused(Refusal.UNOPENABLE) from None
 
 
 def _mismatch(
-    header: Mapping[str, Any], exchange: Exchange, direction: Direction, key: Key, cipher_name: CipherName
+    header: Mapping[str, Any], exchange: MessageBinding, direction: Direction, key: Key, cipher_name: CipherName
 ) -> Refusal | None:
     """Return which binding of a genuine header differs from what is expected here."""
     caller, callee, method, target = exchange

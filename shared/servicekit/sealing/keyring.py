@@ -14,7 +14,7 @@ from typing import Final
 from loguru import logger
 from prometheus_client import Counter
 
-from servicekit.observability.key_metrics import HeldKeys, announce_worker
+from servicekit.observability.key_metrics import KeyMetrics, announce_worker
 from servicekit.sealing.ciphers import Key
 from servicekit.sealing.key_files import KeyFileError, PairKeys, pair_name, read_key_file
 
@@ -39,7 +39,7 @@ class Keyring:
         announce_worker()
         self._service = service
         self._directory = directory
-        self._reports: dict[_Pair, HeldKeys] = {}
+        self._reports: dict[_Pair, KeyMetrics] = {}
         self._versions = _versions(directory)
         self._files = {name: self._read(name) for name in self._versions}
         self._pairs: Mapping[_Pair, Mapping[str, Key]] = {}
@@ -124,7 +124,7 @@ class Keyring:
             self._report(pair, ())
 
     def _report(self, pair: _Pair, ids: tuple[str, ...]) -> None:
-        report = self._reports.setdefault(pair, HeldKeys(pair_name(*pair)))
+        report = self._reports.setdefault(pair, KeyMetrics(pair_name(*pair)))
         report.report(ids, in_use=next(iter(ids), None))
 
     @staticmethod

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from servicekit.core import context
 from servicekit.core.errors import PayloadTooLarge, ProblemResponse, ServiceError
 from servicekit.sealing.ciphers import CipherName, Key
-from servicekit.sealing.envelope import Direction, EnvelopeRefused, Exchange, Refusal, is_nonce, open_request
+from servicekit.sealing.envelope import Direction, EnvelopeRefused, MessageBinding, Refusal, is_nonce, open_request
 from servicekit.sealing.keyring import Keyring, UnknownKeyError
 from servicekit.sealing.replay import ReplayGuard
 from servicekit.sealing.request import (
@@ -136,7 +136,7 @@ class SealedReceiver:
             raise EnvelopeRefused(Refusal.UNKNOWN_CALLER) from None
         return self._sealer(send, exchange, key, nonce, Direction.PLAIN_ANSWER)
 
-    def _sealer(self, send: Send, exchange: Exchange, key: Key, nonce: str, direction: Direction) -> AnswerSealer:
+    def _sealer(self, send: Send, exchange: MessageBinding, key: Key, nonce: str, direction: Direction) -> AnswerSealer:
         return AnswerSealer(
             send, exchange, key, self._cipher, nonce=nonce, direction=direction, max_bytes=self._max_bytes
         )

@@ -6,7 +6,7 @@ from typing import Final
 from starlette.types import Message, Receive, Scope
 
 from servicekit.core.errors import PayloadTooLarge
-from servicekit.sealing.envelope import EnvelopeRefused, Exchange, Headers, Opened, Refusal
+from servicekit.sealing.envelope import EnvelopeRefused, Headers, MessageBinding, Opened, Refusal
 from servicekit.sealing.wire import (
     CALLER,
     COMMUNICATION,
@@ -74,11 +74,11 @@ def only(marks: Marks, name: str) -> bytes:
     return values[0]
 
 
-def exchange_of(marks: Marks, scope: Scope, service: str) -> Exchange:
+def exchange_of(marks: Marks, scope: Scope, service: str) -> MessageBinding:
     """Return what a message in this request has to be bound to. Raises `EnvelopeRefused` where no caller is named."""
     query = scope["query_string"]
     target = scope["raw_path"] + (b"?" + query if query else b"")
-    return Exchange(only(marks, CALLER).decode("latin-1"), service, scope["method"], target)
+    return MessageBinding(only(marks, CALLER).decode("latin-1"), service, scope["method"], target)
 
 
 async def read_envelope(marks: Marks, method: str, receive: Receive, limit: int) -> bytes:

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from servicekit.core.errors import PROBLEM_JSON, ProblemResponse, ServiceError
 from servicekit.sealing.ciphers import CipherName, Key
-from servicekit.sealing.envelope import Direction, Exchange, seal_answer
+from servicekit.sealing.envelope import Direction, MessageBinding, seal_response
 from servicekit.sealing.wire import BODILESS_STATUSES, COMMUNICATION, ENCRYPTED, ENVELOPE, MEDIA_TYPE, to_header
 
 # They belong to the connection, not to the answer.
@@ -27,7 +27,7 @@ class AnswerSealer:
     def __init__(
         self,
         send: Send,
-        exchange: Exchange,
+        exchange: MessageBinding,
         key: Key,
         cipher: CipherName,
         *,
@@ -94,7 +94,7 @@ class AnswerSealer:
         await self._send({"type": "http.response.body", "body": wire})
 
     def _sealed(self) -> bytes:
-        return seal_answer(
+        return seal_response(
             self._exchange,
             self._key,
             self._cipher,

@@ -36,7 +36,7 @@ from uvicorn_worker import UvicornWorker
 
 from servicekit.core import errors
 from servicekit.observability import logs
-from servicekit.server.write_coalescing import JoinedWrites
+from servicekit.server.write_coalescing import CoalescingTransport
 
 # How long a stopping worker goes on accepting, so that kept-alive clients hear of the stop with an answer.
 DRAIN_SECONDS = 2.0
@@ -139,7 +139,7 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """Begin a connection."""
-        super().connection_made(JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
 
     def send_400_response(self, msg: str) -> None:
         """Answer and close. No middleware sees such bytes, so the request gets its id here."""

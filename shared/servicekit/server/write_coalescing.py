@@ -11,7 +11,7 @@ from typing import Any, Final
 MOST_HELD_BYTES: Final = 64 * 1024
 
 
-class JoinedWrites:
+class CoalescingTransport:
     """A transport that sends together what is written within one pass of the event loop."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

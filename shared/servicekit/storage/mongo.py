@@ -79,7 +79,7 @@ def database(client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
     )
 
 
-def answer_while_it_starts(app: Starlette) -> None:
+def add_startup_error_handler(app: Starlette) -> None:
     """Let the application answer 503 while a server that has just started cannot serve; other failures stay failures.
 
     The driver takes them all for one kind of error, and says of this one that no repetition helps.

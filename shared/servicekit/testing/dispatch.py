@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import orjson
 
-from servicekit.dispatcher.answers import Answer, judged
+from servicekit.dispatcher.answers import PeerResponse, raise_for_status
 from servicekit.dispatcher.calls import Param, build_call
 from servicekit.dispatcher.errors import DispatchError
 from servicekit.dispatcher.policy import CallPolicy
@@ -38,7 +38,7 @@ class RecordedCall:
 
 
 class FakeDispatcher:
-    """Fulfils `servicekit.dispatcher.CanCall`.
+    """Fulfils `servicekit.dispatcher.PeerClient`.
 
         dispatcher = FakeDispatcher()
         dispatcher.will_answer("user", "/api/v1/users/stats/count", json={"count": 3})
@@ -49,7 +49,7 @@ class FakeDispatcher:
 
     def __init__(self) -> None:
         self.calls: list[RecordedCall] = []
-        self._outcomes: dict[tuple[str, str, str], list[Answer | DispatchError]] = {}
+        self._outcomes: dict[tuple[str, str, str], list[PeerResponse | DispatchError]] = {}
 
     def will_answer(
         self,
@@ -64,7 +64,7 @@ class FakeDispatcher:
     ) -> None:
         """Set the next answer of one route."""
         body = content if json is None else orjson.dumps(json)
-        self._add(peer, method, path, Answer.of(status, headers, body))
+        self._add(peer, method, path, PeerResponse.of(status, headers, body))
 
     def will_fail(self, peer: str, path: str, error: DispatchError, *, method: str = "GET") -> None:
         """Set an error as the next outcome of one route."""
@@ -84,7 +84,7 @@ class FakeDispatcher:
         idempotency_key: str | Literal[True] | None = None,
         deadline: float | None = None,
         policy: CallPolicy | None = None,
-    ) -> Answer:
+    ) -> PeerResponse:
         """Record the call and give the outcome that was set. Raises UnexpectedCall where none was."""
         checked = build_call(
             path,
@@ -112,14 +112,14 @@ class FakeDispatcher:
         )
         return self._outcome(peer, method, path)
 
-    def _add(self, peer: str, method: str, path: str, outcome: Answer | DispatchError) -> None:
+    def _add(self, peer: str, method: str, path: str, outcome: PeerResponse | DispatchError) -> None:
         self._outcomes.setdefault((peer, method, path), []).append(outcome)
 
-    def _outcome(self, peer: str, method: str, path: str) -> Answer:
+    def _outcome(self, peer: str, method: str, path: str) -> PeerResponse:
         outcomes = self._outcomes.get((peer, method, path))
         if not outcomes:
             raise UnexpectedCall(f"{method} {path} of {peer} was called, and no answer was set for it")
         outcome = outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
         if isinstance(outcome, DispatchError):
             raise outcome
-        return judged(peer, outcome)
+        return raise_for_status(peer, outcome)

@@ -14,19 +14,19 @@ from pydantic import SecretStr
 from sqlalchemy import MetaData, Table, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from servicekit.idempotency import Answer, Attempt
+from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.idempotency.mongo import COLLECTION_NAME, INDEXES, MongoIdempotency
 from servicekit.idempotency.postgres import PostgresIdempotency, idempotency_table
 from servicekit.storage import mongo
 
 ROUTE = "/api/v1/things"
-Effect = Callable[[Any], Awaitable[Answer]]
+Effect = Callable[[Any], Awaitable[StoredResponse]]
 
 
 class Keys(Protocol):
-    async def peek(self, attempt: Attempt) -> Answer | None: ...
+    async def find_stored(self, attempt: IdempotentRequest) -> StoredResponse | None: ...
 
-    async def run(self, attempt: Attempt, effect: Effect) -> Answer: ...
+    async def run(self, attempt: IdempotentRequest, effect: Effect) -> StoredResponse: ...
 
 
 class World(Protocol):
@@ -120,15 +120,15 @@ def sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
     return async_sessionmaker(engine, expire_on_commit=False)
 
 
-def attempt(key: str | None = "k-1", *, caller: str | None = "ann", body: bytes = b"body") -> Attempt:
-    return Attempt.of(method="POST", route=ROUTE, caller=caller, key=key, fingerprint=body.ljust(32, b"\0"))
+def attempt(key: str | None = "k-1", *, caller: str | None = "ann", body: bytes = b"body") -> IdempotentRequest:
+    return IdempotentRequest.of(method="POST", route=ROUTE, caller=caller, key=key, fingerprint=body.ljust(32, b"\0"))
 
 
 async def hang_in_effect(kind: str, url: str) -> None:
     """What the killed process does."""
     world = PostgresWorld(url) if kind == "postgres" else MongoWorld(url)
 
-    async def effect(tx: Any) -> Answer:
+    async def effect(tx: Any) -> StoredResponse:
         await world.add(tx)
         sys.stdout.write("inside\n")
         sys.stdout.flush()

@@ -3,14 +3,14 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from servicekit.dispatcher import Answer, Dispatcher, Peer, PeerLimits
+from servicekit.dispatcher import Dispatcher, Peer, PeerLimits, PeerResponse
 from servicekit.dispatcher.sealing import Sealer
 from servicekit.dispatcher.transport import TransportError, WireRequest
 
-Outcome = Answer | TransportError
+Outcome = PeerResponse | TransportError
 
-OK = Answer.of(200, {"Content-Type": "application/json"}, b'{"n": 1}')
-UNAVAILABLE = Answer.of(503)
+OK = PeerResponse.of(200, {"Content-Type": "application/json"}, b'{"n": 1}')
+UNAVAILABLE = PeerResponse.of(503)
 PATH = "/api/v1/analytics/events"
 
 
@@ -36,7 +36,7 @@ class ScriptedTransport:
         self.requests: list[WireRequest] = []
         self.before = before
 
-    async def send(self, request: WireRequest, /) -> Answer:
+    async def send(self, request: WireRequest, /) -> PeerResponse:
         """Record the request, then give the next outcome."""
         self.requests.append(request)
         if self.before is not None:

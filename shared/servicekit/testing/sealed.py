@@ -9,7 +9,7 @@ import httpx2
 import orjson
 from multidict import CIMultiDict
 
-from servicekit.dispatcher.answers import Answer
+from servicekit.dispatcher.answers import PeerResponse
 from servicekit.sealing.ciphers import CipherName
 from servicekit.sealing.client import MessageSealer, SentMessage
 from servicekit.sealing.key_files import ensure_keys
@@ -91,17 +91,17 @@ class SealedPeer:
         }
         return await self._http.request(**(parts | changes))
 
-    def open(self, recorded: Recorded, response: httpx2.Response) -> Answer:
+    def open(self, recorded: Recorded, response: httpx2.Response) -> PeerResponse:
         """Open the answer to a recorded request. Raises CannotOpen."""
         outside = CIMultiDict(response.headers.multi_items())
-        headers, body = self._sealer.open_answer(
+        headers, body = self._sealer.open_response(
             self._callee, recorded.message, response.status_code, outside, response.content
         )
-        return Answer.of(response.status_code, headers, body)
+        return PeerResponse.of(response.status_code, headers, body)
 
     async def call(
         self, method: str, target: str, *, json: Any = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> PeerResponse:
         """Seal, send and open."""
         recorded = self.seal(method, target, json=json, headers=headers)
         return self.open(recorded, await self.send(recorded))

@@ -34,7 +34,7 @@ AWAY = Gauge(
 T = TypeVar("T")
 
 
-class ValkeyAway(Exception):
+class ValkeyUnavailable(Exception):
     """Valkey does not answer, or refuses; do what has to be done without it."""
 
 
@@ -65,10 +65,13 @@ class Valkey:
         self._retry_at = 0.0
 
     async def run(self, command: Callable[[Redis], Awaitable[T]]) -> T:
-        """Return what `command` returns. Raises `ValkeyAway` when it fails, or at once while the circuit is open."""
+        """Return what `command` returns.
+
+        Raises `ValkeyUnavailable` when it fails, or at once while the circuit is open.
+        """
         if self._failures >= FAILURES_TO_OPEN:
             if self._clock() < self._retry_at:
-                raise ValkeyAway
+                raise ValkeyUnavailable
             # This call finds out whether it is back; meanwhile the others go on without it.
             self._retry_at = self._clock() + PAUSE_SECONDS
         try:
@@ -76,7 +79,7 @@ class Valkey:
                 result = await command(self.client)
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
-            raise ValkeyAway from error
+            raise ValkeyUnavailable from error
         self._answered()
         return result
 

@@ -11,7 +11,7 @@ from typing import Final
 from prometheus_client import Counter
 
 from servicekit.core.errors import TooManyRequests
-from servicekit.valkey.client import Valkey, ValkeyAway
+from servicekit.valkey.client import Valkey, ValkeyUnavailable
 
 # Returns the seconds to wait, as a string because Valkey cuts numbers down to integers; "0" means taken.
 _TAKE: Final = """
@@ -73,12 +73,12 @@ class TokenBucket:
                     )
                 )
             )
-        except ValkeyAway:
+        except ValkeyUnavailable:
             UNCHECKED.labels(self._name).inc()
             return Decision(allowed=True)
         return Decision(allowed=wait == 0, retry_after=wait)
 
-    async def admit(self, subject: str) -> None:
+    async def consume(self, subject: str) -> None:
         """Take one. Raises `TooManyRequests` with the time to wait; made for `tokens.Authenticator`."""
         decision = await self.take(subject)
         if not decision.allowed:

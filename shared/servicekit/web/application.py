@@ -75,7 +75,7 @@ def build_app(
     app = FastAPI(
         title=title,
         version="1",
-        lifespan=_surrounded(lifespan, tracing, gateway),
+        lifespan=_with_tracing(lifespan, tracing, gateway),
         # The framework's own spans are built before it is known whether they are sampled, and quote the query.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         # The framework's own page loads its files from a CDN.
@@ -98,13 +98,13 @@ def build_app(
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
     for exception in unavailable:
-        app.add_exception_handler(exception, _store_away)
+        app.add_exception_handler(exception, _store_unavailable)
     # The documented way to extend the schema (https://fastapi.tiangolo.com/how-to/extending-openapi/).
     app.openapi = declaring_errors(app.openapi)  # type: ignore[method-assign]
     return app
 
 
-def _surrounded(lifespan: Lifespan, tracing: Tracing, gateway: GatewayAddresses) -> Lifespan:
+def _with_tracing(lifespan: Lifespan, tracing: Tracing, gateway: GatewayAddresses) -> Lifespan:
     @asynccontextmanager
     async def whole(app: FastAPI) -> AsyncIterator[None]:
         # Export outlasts the service's own shutdown, whose calls have spans, too.
@@ -289,6 +289,6 @@ def _allowed_methods(request: Request) -> str:
     return ", ".join(sorted(methods))
 
 
-async def _store_away(request: Request, error: Exception) -> Any:
+async def _store_unavailable(request: Request, error: Exception) -> Any:
     logger.error("a store is away: {}", type(error).__name__)
     return errors.ProblemResponse(errors.ServiceUnavailable(), instance=request.url.path)

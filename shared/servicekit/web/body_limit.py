@@ -1,6 +1,6 @@
 """Routes whose body is read up to a limit, and refused beyond it before anything else looks at it.
 
-    router = APIRouter(prefix="/api/v1/notes", route_class=bounded_route(2 * 1024 * 1024))
+    router = APIRouter(prefix="/api/v1/notes", route_class=route_with_body_limit(2 * 1024 * 1024))
 
 The framework has such a limit as well (`max_body_size`), but answers with plain text, not with a problem.
 """
@@ -16,10 +16,10 @@ from starlette.types import Message, Receive
 from servicekit.core.errors import PayloadTooLarge
 
 
-def bounded_route(max_bytes: int) -> type[APIRoute]:
+def route_with_body_limit(max_bytes: int) -> type[APIRoute]:
     """Return a class of routes that answer 413 to a body of more than `max_bytes`."""
 
-    class BoundedRoute(APIRoute):
+    class RouteWithBodyLimit(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 
@@ -29,7 +29,7 @@ def bounded_route(max_bytes: int) -> type[APIRoute]:
 
             return bounded
 
-    return BoundedRoute
+    return RouteWithBodyLimit
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:

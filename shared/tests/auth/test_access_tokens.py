@@ -120,7 +120,7 @@ async def test_a_remembered_token_is_refused_once_it_has_expired(monkeypatch: py
 
 async def test_a_remembered_token_is_refused_once_its_session_ended() -> None:
     ended: set[UUID] = set()
-    verifier, token = _verifier(ended_sessions=ended), _token()
+    verifier, token = _verifier(revoked_sessions=ended), _token()
     await verifier.verify(token)
 
     ended.add(SESSION)

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 from redis.asyncio import Redis
 
-from servicekit.auth import revoked_sessions as ended_sessions
-from servicekit.auth.revoked_sessions import EndedSessions
+from servicekit.auth import revoked_sessions as revoked_sessions
+from servicekit.auth.revoked_sessions import RevokedSessions
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ async def valkey(valkey_url: str) -> AsyncIterator[Redis]:
 
 
 async def test_a_published_end_is_known_to_every_process_after_a_refresh(valkey: Redis) -> None:
-    publisher, *followers = (EndedSessions(valkey) for _ in range(3))
+    publisher, *followers = (RevokedSessions(valkey) for _ in range(3))
     session = uuid4()
     await publisher.refill({})
     assert await publisher.publish({session: time.time() + 60})
@@ -30,17 +30,17 @@ async def test_a_published_end_is_known_to_every_process_after_a_refresh(valkey:
 
 
 async def test_more_ends_than_one_batch_are_all_heard(valkey: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ended_sessions, "BATCH", 10)
+    monkeypatch.setattr(revoked_sessions, "BATCH", 10)
     sessions = {uuid4(): time.time() + 60 for _ in range(35)}
-    await EndedSessions(valkey).refill(sessions)
+    await RevokedSessions(valkey).refill(sessions)
 
-    follower = EndedSessions(valkey)
+    follower = RevokedSessions(valkey)
     await follower.refresh()
     assert all(session in follower for session in sessions)
 
 
 async def test_an_emptied_valkey_looks_complete_only_once_it_was_refilled(valkey: Redis) -> None:
-    follower, before, after = EndedSessions(valkey), uuid4(), uuid4()
+    follower, before, after = RevokedSessions(valkey), uuid4(), uuid4()
     await follower.refill({before: time.time() + 60})
     await follower.refresh()
 
@@ -49,7 +49,7 @@ async def test_an_emptied_valkey_looks_complete_only_once_it_was_refilled(valkey
     assert not await follower.exists()
 
     await follower.refill({before: time.time() + 60, after: time.time() + 60})
-    newcomer = EndedSessions(valkey)
+    newcomer = RevokedSessions(valkey)
     for process in (follower, newcomer):
         await process.refresh()
         assert before in process
@@ -57,7 +57,7 @@ async def test_an_emptied_valkey_looks_complete_only_once_it_was_refilled(valkey
 
 
 async def test_a_refill_without_any_ended_session_is_one_and_refuses_nobody(valkey: Redis) -> None:
-    ended = EndedSessions(valkey)
+    ended = RevokedSessions(valkey)
     await ended.refill({})
     await ended.refresh()
 
@@ -66,18 +66,18 @@ async def test_a_refill_without_any_ended_session_is_one_and_refuses_nobody(valk
 
 
 async def test_without_valkey_a_metric_says_that_ends_are_not_heard() -> None:
-    follower = EndedSessions(Redis.from_url("redis://127.0.0.1:1/0"))
+    follower = RevokedSessions(Redis.from_url("redis://127.0.0.1:1/0"))
 
     await follower.refresh()
 
-    assert ended_sessions.DEAF._value.get() == 1
-    ended_sessions.DEAF.set(0)
+    assert revoked_sessions.REVOCATIONS_STALE._value.get() == 1
+    revoked_sessions.REVOCATIONS_STALE.set(0)
 
 
 async def test_a_session_is_forgotten_once_its_token_has_expired(
     valkey: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    follower, session = EndedSessions(valkey), uuid4()
+    follower, session = RevokedSessions(valkey), uuid4()
     follower.add(session, time.time() + 60)
 
     later = time.time() + 61

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from servicekit.core.tasks import in_background
+from servicekit.core.tasks import background_task
 
 
 async def test_work_ends_with_its_context():
@@ -16,7 +16,7 @@ async def test_work_ends_with_its_context():
         finally:
             ended.set()
 
-    async with in_background(work()):
+    async with background_task(work()):
         await asyncio.sleep(0)
     assert ended.is_set()
 
@@ -33,7 +33,7 @@ async def test_work_that_loses_a_cancellation_is_told_again():
                     raise
                 lost.append("lost")
 
-    async with in_background(work()):
+    async with background_task(work()):
         await asyncio.sleep(0)
     assert len(lost) == 2
 
@@ -43,5 +43,5 @@ async def test_a_failure_of_the_work_is_not_hidden():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        async with in_background(work()):
+        async with background_task(work()):
             await asyncio.sleep(0)

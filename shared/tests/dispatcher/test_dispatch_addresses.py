@@ -9,7 +9,7 @@ import pytest
 
 from servicekit.dispatcher.addresses import KNOWN_SECONDS, Addresses
 from servicekit.dispatcher.aiohttp_transport import AiohttpTransport
-from servicekit.dispatcher.answers import Answer
+from servicekit.dispatcher.answers import PeerResponse
 from servicekit.dispatcher.transport import ConnectionLost, NotSent, WireRequest
 from servicekit.testing.wire_server import Behaviour, WireServer, answering, closing, reply
 
@@ -40,7 +40,7 @@ class Fleet:
         self.names = hosts
         return [await self.replica(host) for host in hosts]
 
-    async def send(self, method: str = "GET", *, connect_timeout: float = 5.0) -> Answer:
+    async def send(self, method: str = "GET", *, connect_timeout: float = 5.0) -> PeerResponse:
         url = f"http://{NAME}:{self.port}{TARGET}"
         body = b"x" if method == "POST" else b""
         return await self.transport.send(WireRequest(method, url, {}, body, 10.0, connect_timeout))

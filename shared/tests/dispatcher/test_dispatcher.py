@@ -6,14 +6,14 @@ import pytest
 
 from servicekit.core import context
 from servicekit.dispatcher import (
-    Answer,
-    AnswerRejected,
     CallPolicy,
     DeadlineExceeded,
     InvalidCall,
     PeerFailed,
     PeerRefused,
+    PeerResponse,
     PeerUnreachable,
+    ResponseRejected,
     UnknownPeer,
 )
 from servicekit.dispatcher.transport import NotSent
@@ -47,7 +47,7 @@ def incoming(clock: ManualClock) -> Iterator[context.RequestContext]:
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299, 304])
 async def test_usable_answer_is_returned(status: int) -> None:
-    answer = await scripted_dispatcher(ScriptedTransport(Answer.of(status, {"ETag": '"1"'}, b'{"n": 1}'))).call(
+    answer = await scripted_dispatcher(ScriptedTransport(PeerResponse.of(status, {"ETag": '"1"'}, b'{"n": 1}'))).call(
         "analytics", PATH
     )
 
@@ -56,26 +56,26 @@ async def test_usable_answer_is_returned(status: int) -> None:
 
 @pytest.mark.parametrize("status", [300, 302, 307, 400, 401, 403, 404, 409, 413, 422])
 async def test_refusal_and_redirect_are_raised_once_with_the_answer(status: int) -> None:
-    transport = ScriptedTransport(Answer.of(status, {"Location": "http://elsewhere/"}, b"why"))
+    transport = ScriptedTransport(PeerResponse.of(status, {"Location": "http://elsewhere/"}, b"why"))
     with pytest.raises(PeerRefused) as caught:
         await scripted_dispatcher(transport).call("analytics", PATH)
 
-    assert (caught.value.answer.status, caught.value.answer.body) == (status, b"why")
+    assert (caught.value.response.status, caught.value.response.body) == (status, b"why")
     assert len(transport.requests) == 1
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 501, 502, 503, 504])
 async def test_failure_is_raised_with_the_answer(status: int) -> None:
     with pytest.raises(PeerFailed) as caught:
-        await scripted_dispatcher(ScriptedTransport(Answer.of(status))).call("analytics", PATH, method="POST")
+        await scripted_dispatcher(ScriptedTransport(PeerResponse.of(status))).call("analytics", PATH, method="POST")
 
-    assert caught.value.answer.status == status
+    assert caught.value.response.status == status
     assert caught.value.maybe_executed
 
 
 @pytest.mark.parametrize(("told", "passed_on"), [("9" * 500, "60"), ("7", "7"), ("0", "1"), ("soon", "1")])
 async def test_our_own_caller_is_told_a_sensible_time_to_wait(told: str, passed_on: str) -> None:
-    transport = ScriptedTransport(Answer.of(503, {"Retry-After": told}))
+    transport = ScriptedTransport(PeerResponse.of(503, {"Retry-After": told}))
     with pytest.raises(PeerFailed) as caught:
         await scripted_dispatcher(transport).call("analytics", PATH, method="POST")
 
@@ -83,8 +83,8 @@ async def test_our_own_caller_is_told_a_sensible_time_to_wait(told: str, passed_
 
 
 async def test_body_that_is_no_json_is_a_dispatch_error() -> None:
-    answer = await scripted_dispatcher(ScriptedTransport(Answer.of(200, {}, b"<html>"))).call("analytics", PATH)
-    with pytest.raises(AnswerRejected):
+    answer = await scripted_dispatcher(ScriptedTransport(PeerResponse.of(200, {}, b"<html>"))).call("analytics", PATH)
+    with pytest.raises(ResponseRejected):
         answer.json()
 
 

@@ -7,12 +7,12 @@ import httpx2
 import pytest
 
 from servicekit.dispatcher import (
-    CanCall,
     Dispatcher,
     DispatchError,
     Httpx2Transport,
     InvalidCall,
     Peer,
+    PeerClient,
     PeerFailed,
     PeerRefused,
     PeerTimeout,
@@ -21,10 +21,10 @@ from servicekit.testing.dispatch import FakeDispatcher, UnexpectedCall
 
 PATH = "/api/v1/users/stats/count"
 
-Answering = Callable[..., CanCall]
+Answering = Callable[..., PeerClient]
 
 
-def real(status: int = 200, headers: dict[str, str] | None = None, content: bytes = b"{}") -> CanCall:
+def real(status: int = 200, headers: dict[str, str] | None = None, content: bytes = b"{}") -> PeerClient:
     def handler(_request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(status, headers=headers, content=content)
 
@@ -32,7 +32,7 @@ def real(status: int = 200, headers: dict[str, str] | None = None, content: byte
     return Dispatcher([peer], transport=Httpx2Transport(httpx2.MockTransport(handler)))
 
 
-def fake(status: int = 200, headers: dict[str, str] | None = None, content: bytes = b"{}") -> CanCall:
+def fake(status: int = 200, headers: dict[str, str] | None = None, content: bytes = b"{}") -> PeerClient:
     dispatcher = FakeDispatcher()
     for method in "GET", "POST":
         dispatcher.will_answer("user", PATH, method=method, status=status, headers=headers, content=content)
@@ -59,7 +59,7 @@ async def test_other_answers_are_raised(answering: Answering, status: int, error
         await answering(status, None, b"why").call("user", PATH, method="POST", json={})
 
     assert isinstance(caught.value, PeerRefused | PeerFailed)
-    assert (caught.value.answer.status, caught.value.answer.body) == (status, b"why")
+    assert (caught.value.response.status, caught.value.response.body) == (status, b"why")
 
 
 @pytest.mark.parametrize(

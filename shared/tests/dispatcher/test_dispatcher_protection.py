@@ -10,7 +10,6 @@ from prometheus_client import REGISTRY
 
 from servicekit.core import context
 from servicekit.dispatcher import (
-    Answer,
     BulkheadFull,
     CallPolicy,
     CircuitOpen,
@@ -20,10 +19,11 @@ from servicekit.dispatcher import (
     Peer,
     PeerFailed,
     PeerRefused,
+    PeerResponse,
     PeerTimeout,
     PeerUnavailable,
 )
-from servicekit.dispatcher.transport import ConnectionLost, NotSent, TimedOut, UnusableAnswer
+from servicekit.dispatcher.transport import ConnectionLost, NotSent, TimedOut, UnusableResponse
 from servicekit.testing.scripted_transport import (
     OK,
     PATH,
@@ -54,7 +54,15 @@ def incoming(clock: ManualClock) -> Iterator[context.RequestContext]:
 
 
 @pytest.mark.parametrize(
-    "failure", [NotSent("x"), ConnectionLost("x"), TimedOut("x"), Answer.of(502), Answer.of(503), Answer.of(504)]
+    "failure",
+    [
+        NotSent("x"),
+        ConnectionLost("x"),
+        TimedOut("x"),
+        PeerResponse.of(502),
+        PeerResponse.of(503),
+        PeerResponse.of(504),
+    ],
 )
 async def test_circuit_opens_after_five_failures_and_then_sends_nothing(failure: Outcome) -> None:
     transport = ScriptedTransport(failure)
@@ -72,7 +80,7 @@ async def test_circuit_opens_after_five_failures_and_then_sends_nothing(failure:
 
 @pytest.mark.parametrize("status", [400, 401, 404, 408, 409, 429, 500, 501])
 async def test_answers_about_the_request_do_not_open_the_circuit(status: int) -> None:
-    transport = ScriptedTransport(Answer.of(status))
+    transport = ScriptedTransport(PeerResponse.of(status))
     dispatcher = scripted_dispatcher(transport)
     for _ in range(20):
         with pytest.raises((PeerRefused, PeerFailed)):
@@ -119,7 +127,7 @@ async def test_open_circuit_lets_one_of_many_calls_probe_and_closes_on_success(c
     go.set()
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
 
-    assert sum(isinstance(outcome, Answer) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, PeerResponse) for outcome in outcomes) == 1
     assert sum(isinstance(outcome, CircuitOpen) for outcome in outcomes) == 49
     assert (await dispatcher.call("analytics", PATH)).status == 200
 
@@ -214,12 +222,12 @@ def metric(name: str, **labels: str) -> float:
     ("outcomes", "label"),
     [
         ([OK], "ok"),
-        ([Answer.of(404)], "refused"),
-        ([Answer.of(500)], "failed"),
+        ([PeerResponse.of(404)], "refused"),
+        ([PeerResponse.of(500)], "failed"),
         ([NotSent("x")], "unreachable"),
         ([ConnectionLost("x")], "lost"),
         ([TimedOut("x")], "timeout"),
-        ([UnusableAnswer("x")], "rejected"),
+        ([UnusableResponse("x")], "rejected"),
     ],
 )
 async def test_each_call_is_counted_once_by_its_end(outcomes: list[Outcome], label: str) -> None:

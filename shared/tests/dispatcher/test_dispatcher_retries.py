@@ -5,16 +5,16 @@ from typing import Any
 import pytest
 
 from servicekit.dispatcher import (
-    Answer,
-    AnswerLost,
-    AnswerRejected,
     CallPolicy,
     DispatchError,
     PeerFailed,
+    PeerResponse,
     PeerTimeout,
     PeerUnreachable,
+    ResponseLost,
+    ResponseRejected,
 )
-from servicekit.dispatcher.transport import ConnectionLost, NotSent, TimedOut, UnusableAnswer
+from servicekit.dispatcher.transport import ConnectionLost, NotSent, TimedOut, UnusableResponse
 from servicekit.testing.scripted_transport import (
     OK,
     PATH,
@@ -32,7 +32,9 @@ def clock() -> ManualClock:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
-@pytest.mark.parametrize("failure", [NotSent("x"), ConnectionLost("x"), TimedOut("x"), UNAVAILABLE, Answer.of(429)])
+@pytest.mark.parametrize(
+    "failure", [NotSent("x"), ConnectionLost("x"), TimedOut("x"), UNAVAILABLE, PeerResponse.of(429)]
+)
 async def test_harmless_repetition_is_made_on_another_replica(method: str, failure: Outcome) -> None:
     transport = ScriptedTransport(failure, OK)
 
@@ -74,10 +76,10 @@ async def test_replica_that_is_back_takes_its_share_again(clock: ManualClock) ->
 @pytest.mark.parametrize(
     ("failure", "error"),
     [
-        (ConnectionLost("x"), AnswerLost),
+        (ConnectionLost("x"), ResponseLost),
         (TimedOut("x"), PeerTimeout),
         (UNAVAILABLE, PeerFailed),
-        (UnusableAnswer("x"), AnswerRejected),
+        (UnusableResponse("x"), ResponseRejected),
     ],
 )
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ async def test_unsent_post_is_sent_again() -> None:
 
 async def test_post_is_not_sent_again_once_an_attempt_may_have_arrived() -> None:
     transport = ScriptedTransport(NotSent("x"), ConnectionLost("x"), OK)
-    with pytest.raises(AnswerLost) as caught:
+    with pytest.raises(ResponseLost) as caught:
         await scripted_dispatcher(transport).call("analytics", PATH, method="POST", json={"a": 1})
 
     assert (caught.value.attempts, caught.value.maybe_executed) == (2, True)
@@ -147,7 +149,7 @@ async def test_only_an_attempt_that_another_may_follow_stops_early() -> None:
 
 async def test_told_to_come_back_after_the_deadline_it_gives_up_at_once(clock: ManualClock) -> None:
     started = clock.now
-    transport = ScriptedTransport(Answer.of(503, {"Retry-After": "10"}))
+    transport = ScriptedTransport(PeerResponse.of(503, {"Retry-After": "10"}))
     with pytest.raises(PeerFailed) as caught:
         await scripted_dispatcher(transport, clock=clock).call("analytics", PATH, deadline=10.0)
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from servicekit.dispatcher import (
-    Answer,
-    AnswerRejected,
     InvalidCall,
     PeerRefused,
+    PeerResponse,
+    ResponseRejected,
 )
 from servicekit.dispatcher.sealing import CannotOpen, Opened, SealedRequest
 from servicekit.dispatcher.transport import ConnectionLost
@@ -42,7 +42,7 @@ class MarkingSealer:
         number = len(self.sealed)
         return MarkedRequest(number, b"envelope %d" % number, {"X-Service-Communication": "encrypted"})
 
-    def open_answer(
+    def open_response(
         self, peer: str, request: SealedRequest, status: int, headers: Mapping[str, str], body: bytes
     ) -> Opened:
         assert isinstance(request, MarkedRequest)
@@ -51,8 +51,8 @@ class MarkingSealer:
         return Opened({"Content-Type": "application/json", "ETag": '"inner"'}, body)
 
 
-def sealed_answer(status: int, number: int, body: bytes = b"{}") -> Answer:
-    return Answer.of(status, {"X-Sealed-For": str(number), "X-Outside": "1"}, body)
+def sealed_answer(status: int, number: int, body: bytes = b"{}") -> PeerResponse:
+    return PeerResponse.of(status, {"X-Sealed-For": str(number), "X-Outside": "1"}, body)
 
 
 async def test_sealed_call_shows_nothing_of_itself_on_the_wire() -> None:
@@ -93,24 +93,24 @@ async def test_retry_is_sealed_anew_under_the_same_key() -> None:
 
 @pytest.mark.parametrize("status", [200, 204, 304, 302, 400, 403, 404, 409, 422])
 async def test_unsealed_answer_to_a_sealed_call_is_never_taken(status: int) -> None:
-    with pytest.raises(AnswerRejected):
-        await scripted_dispatcher(ScriptedTransport(Answer.of(status, {}, b"{}")), sealer=MarkingSealer()).call(
+    with pytest.raises(ResponseRejected):
+        await scripted_dispatcher(ScriptedTransport(PeerResponse.of(status, {}, b"{}")), sealer=MarkingSealer()).call(
             "analytics", PATH, encrypted=True
         )
 
 
 async def test_answer_of_another_attempt_is_not_taken() -> None:
     transport = ScriptedTransport(ConnectionLost("x"), sealed_answer(200, 1))
-    with pytest.raises(AnswerRejected):
+    with pytest.raises(ResponseRejected):
         await scripted_dispatcher(transport, sealer=MarkingSealer()).call("analytics", PATH, encrypted=True)
 
 
 async def test_peer_that_could_not_open_the_request_says_so_in_plain_text() -> None:
-    transport = ScriptedTransport(Answer.of(401))
+    transport = ScriptedTransport(PeerResponse.of(401))
     with pytest.raises(PeerRefused) as caught:
         await scripted_dispatcher(transport, sealer=MarkingSealer()).call("analytics", PATH, encrypted=True)
 
-    assert caught.value.answer.status == 401
+    assert caught.value.response.status == 401
     assert len(transport.requests) == 1
 
 
@@ -128,7 +128,7 @@ async def test_sealed_refusal_is_raised_with_what_was_sealed() -> None:
             "analytics", PATH, encrypted=True
         )
 
-    assert (caught.value.answer.status, caught.value.answer.body) == (404, b"why")
+    assert (caught.value.response.status, caught.value.response.body) == (404, b"why")
 
 
 async def test_without_a_sealer_a_sealed_call_is_refused_and_not_sent_plainly() -> None:

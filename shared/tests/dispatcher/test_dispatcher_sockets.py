@@ -10,8 +10,6 @@ import pytest
 
 from servicekit.dispatcher import (
     AiohttpTransport,
-    Answer,
-    AnswerLost,
     BulkheadFull,
     CallPolicy,
     CircuitOpen,
@@ -20,7 +18,9 @@ from servicekit.dispatcher import (
     Peer,
     PeerLimits,
     PeerRefused,
+    PeerResponse,
     PeerTimeout,
+    ResponseLost,
 )
 from servicekit.testing.wire_server import Behaviour, Received, WireServer, answering, closing, hanging, reply
 
@@ -47,7 +47,7 @@ async def calling() -> AsyncIterator[Calling]:
 
 async def test_post_that_is_taken_and_not_answered_is_delivered_exactly_once(calling: Calling) -> None:
     async with WireServer(closing) as server:
-        with pytest.raises(AnswerLost) as caught:
+        with pytest.raises(ResponseLost) as caught:
             await calling(server).call("analytics", PATH, method="POST", json={"a": 1})
 
         assert [request.body for request in server.requests] == [b'{"a":1}']
@@ -136,7 +136,7 @@ async def test_redirect_to_elsewhere_is_not_followed(calling: Calling) -> None:
             with pytest.raises(PeerRefused) as caught:
                 await calling(server).call("analytics", PATH, method="POST", json={"secret": 1})
 
-        assert (caught.value.answer.status, elsewhere.requests) == (308, [])
+        assert (caught.value.response.status, elsewhere.requests) == (308, [])
 
 
 async def test_peer_is_left_alone_for_as_long_as_it_asks(calling: Calling) -> None:
@@ -166,7 +166,7 @@ async def test_thousand_calls_that_end_anywhere_leave_the_dispatcher_whole(calli
         await asyncio.sleep(random_.uniform(0, 0.002))
         writer.write(b"re")
 
-    async def ended_somewhere(dispatcher: Dispatcher) -> Answer | None:
+    async def ended_somewhere(dispatcher: Dispatcher) -> PeerResponse | None:
         moment = random_.uniform(0, 0.02)
         try:
             if ended_by == "deadline":

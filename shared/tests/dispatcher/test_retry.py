@@ -6,12 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from servicekit.dispatcher.answers import Answer, retry_after
+from servicekit.dispatcher.answers import PeerResponse, retry_after
 from servicekit.dispatcher.budget import RetryBudget
 from servicekit.dispatcher.calls import build_call
 from servicekit.dispatcher.errors import (
-    AnswerLost,
-    AnswerRejected,
     BulkheadFull,
     CircuitOpen,
     DeadlineExceeded,
@@ -20,6 +18,8 @@ from servicekit.dispatcher.errors import (
     PeerRefused,
     PeerTimeout,
     PeerUnreachable,
+    ResponseLost,
+    ResponseRejected,
 )
 from servicekit.dispatcher.policy import CallPolicy
 from servicekit.dispatcher.retry import retrying, worth_retrying
@@ -27,8 +27,8 @@ from servicekit.dispatcher.retry import retrying, worth_retrying
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
-def answer(status: int, told: str | None = None) -> Answer:
-    return Answer.of(status, {} if told is None else {"Retry-After": told})
+def answer(status: int, told: str | None = None) -> PeerResponse:
+    return PeerResponse.of(status, {} if told is None else {"Retry-After": told})
 
 
 def failed(status: int = 503, told: str | None = None) -> PeerFailed:
@@ -40,7 +40,7 @@ def test_unsent_request_may_always_be_sent_again(repeatable: bool) -> None:
     assert worth_retrying(PeerUnreachable("peer", "refused"), repeatable=repeatable)
 
 
-@pytest.mark.parametrize("error", [AnswerLost("peer", "closed"), PeerTimeout("peer", "late"), failed()])
+@pytest.mark.parametrize("error", [ResponseLost("peer", "closed"), PeerTimeout("peer", "late"), failed()])
 def test_request_that_may_have_been_executed_is_repeated_only_if_that_is_harmless(error: DispatchError) -> None:
     assert worth_retrying(error, repeatable=True)
     assert not worth_retrying(error, repeatable=False)
@@ -59,7 +59,7 @@ def test_only_the_statuses_that_say_not_now_are_retried(status: int) -> None:
         CircuitOpen("peer", "open"),
         BulkheadFull("peer", "full"),
         DeadlineExceeded("peer", "over"),
-        AnswerRejected("peer", "altered"),
+        ResponseRejected("peer", "altered"),
         ValueError("ours"),
     ],
 )
@@ -137,11 +137,11 @@ class Retrying:
         """Fail with each of `errors` in turn, then succeed; return the number of attempts."""
         numbers = [1]
 
-        async def attempt(number: int) -> Answer:
+        async def attempt(number: int) -> PeerResponse:
             numbers.append(number)
             if number <= len(errors):
                 raise errors[number - 1]
-            return Answer.of(200)
+            return PeerResponse.of(200)
 
         await retrying(
             errors[0],
@@ -167,7 +167,7 @@ class Retrying:
 async def test_goes_on_until_an_attempt_succeeds() -> None:
     retry = Retrying()
 
-    assert await retry(failed(), AnswerLost("peer", "closed"), PeerUnreachable("peer", "refused")) == 4
+    assert await retry(failed(), ResponseLost("peer", "closed"), PeerUnreachable("peer", "refused")) == 4
     assert len(retry.waits) == 3
 
 

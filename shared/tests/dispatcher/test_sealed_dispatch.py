@@ -7,13 +7,13 @@ import pytest
 
 from servicekit.dispatcher import (
     AiohttpTransport,
-    AnswerRejected,
     CallPolicy,
     Dispatcher,
     InvalidCall,
     Peer,
     PeerFailed,
     PeerRefused,
+    ResponseRejected,
 )
 from servicekit.sealing.ciphers import CipherName
 from servicekit.sealing.client import MessageSealer
@@ -72,15 +72,15 @@ async def test_an_unchanged_answer_arrives(dispatcher: Dispatcher) -> None:
 async def test_the_reason_of_a_sealed_refusal_arrives(dispatcher: Dispatcher) -> None:
     with pytest.raises(PeerRefused) as invalid:
         await dispatcher.call("analytics", PATH, method="POST", json={"weight": "heavy"}, encrypted=True)
-    assert invalid.value.answer.json()["errors"][0]["field"] == "body.weight"
+    assert invalid.value.response.json()["errors"][0]["field"] == "body.weight"
 
     with pytest.raises(PeerFailed) as busy:
         await dispatcher.call("analytics", f"{PATH}/busy", encrypted=True, policy=ONCE)
-    assert busy.value.answer.headers["retry-after"] == "7"
+    assert busy.value.response.headers["retry-after"] == "7"
 
     with pytest.raises(PeerRefused) as forbidden:
         await dispatcher.call("analytics", f"{PATH}/public", encrypted=True)
-    assert forbidden.value.answer.status == 403
+    assert forbidden.value.response.status == 403
 
 
 async def test_a_large_message_passes_and_a_larger_one_is_not_even_sent(dispatcher: Dispatcher, replica: Any) -> None:
@@ -100,7 +100,7 @@ async def test_a_caller_without_a_key_or_with_another_one_gets_nothing(
     async for dispatcher in _dispatcher(url, MessageSealer("user", strangers["user"], "fernet")):
         with pytest.raises(PeerRefused) as refused:
             await dispatcher.call("analytics", f"{PATH}/any", encrypted=True)
-        assert refused.value.answer.status == 401
+        assert refused.value.response.status == 401
     async for dispatcher in _dispatcher(url, MessageSealer("user", keyrings["notes"], "fernet")):
         with pytest.raises(InvalidCall, match="no key"):
             await dispatcher.call("analytics", f"{PATH}/any", encrypted=True)
@@ -115,7 +115,7 @@ async def test_an_answer_in_plain_text_is_never_taken_for_a_sealed_one(
 
     monkeypatch.setattr("servicekit.sealing.middleware.SealedReceiver.__call__", pass_on)
 
-    with pytest.raises(AnswerRejected):
+    with pytest.raises(ResponseRejected):
         await dispatcher.call("analytics", f"{PATH}/public", encrypted=True)
 
 

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from servicekit.dispatcher.aiohttp_transport import AiohttpTransport
-from servicekit.dispatcher.answers import Answer
+from servicekit.dispatcher.answers import PeerResponse
 from servicekit.dispatcher.httpx2_transport import Httpx2Transport
 from servicekit.dispatcher.transport import (
     ConnectionLost,
@@ -17,7 +17,7 @@ from servicekit.dispatcher.transport import (
     TimedOut,
     Transport,
     TransportError,
-    UnusableAnswer,
+    UnusableResponse,
     WireRequest,
 )
 from servicekit.testing.wire_server import Received, WireServer, answering, closing, hanging, reply
@@ -209,7 +209,7 @@ async def test_truncated_answer_is_lost(transport: Transport, data: bytes) -> No
 
 async def test_what_is_no_http_is_an_error_and_not_taken_for_unsent(transport: Transport) -> None:
     async with WireServer(answering(b"220 mail.example ESMTP\r\n\r\n")) as server:
-        with pytest.raises((UnusableAnswer, ConnectionLost)):
+        with pytest.raises((UnusableResponse, ConnectionLost)):
             await transport.send(request_to(server.url + "/", "POST", body=b"x"))
 
         assert len(server.requests) == 1
@@ -227,7 +227,7 @@ async def test_answer_above_the_limit_is_given_up(transport: Transport, head: st
             await writer.drain()
 
     async with WireServer(flood) as server:
-        with pytest.raises(UnusableAnswer):
+        with pytest.raises(UnusableResponse):
             await transport.send(request_to(server.url + "/"))
 
 
@@ -302,7 +302,7 @@ async def test_thousand_cancelled_requests_leave_the_pool_whole(transport: Trans
         await asyncio.sleep(random_.uniform(0, 0.002))
         writer.write(b"re")
 
-    async def cancelled_somewhere(server: WireServer) -> Answer | None:
+    async def cancelled_somewhere(server: WireServer) -> PeerResponse | None:
         try:
             async with asyncio.timeout(random_.uniform(0, 0.02)):
                 return await transport.send(request_to(server.url + "/"))

@@ -17,7 +17,7 @@ from pymongo.errors import OperationFailure
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from servicekit.idempotency import Answer, Attempt, KeyInUse, KeyReused
+from servicekit.idempotency import IdempotentRequest, KeyInUse, KeyReused, StoredResponse
 from servicekit.testing.idempotency_worlds import ROUTE, Effect, MongoWorld, PostgresWorld, World, attempt
 
 PATIENCE_SECONDS = 60.0
@@ -32,15 +32,15 @@ async def world(request: pytest.FixtureRequest, postgres_url: str, mongo_url: st
 
 
 def created(world: World, *, number: int = 1) -> Effect:
-    async def effect(tx: Any) -> Answer:
+    async def effect(tx: Any) -> StoredResponse:
         await world.add(tx)
-        return Answer.json({"number": number}, headers={"Location": f"/things/{number}"})
+        return StoredResponse.json({"number": number}, headers={"Location": f"/things/{number}"})
 
     return effect
 
 
 async def test_concurrent_attempts_over_two_replicas_have_one_effect_and_one_answer(world: World) -> None:
-    async def client(number: int) -> Answer:
+    async def client(number: int) -> StoredResponse:
         while True:
             try:
                 return await world.replicas[number % 2].run(attempt(), created(world, number=number))
@@ -60,11 +60,11 @@ async def test_an_attempt_during_the_first_one_is_told_to_come_back(
     monkeypatch.setattr("servicekit.idempotency.mongo.ORPHANED_SECONDS", 0)
     inside, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(tx: Any) -> Answer:
+    async def slow(tx: Any) -> StoredResponse:
         await world.add(tx)
         inside.set()
         await go_on.wait()
-        return Answer.json({"number": 1})
+        return StoredResponse.json({"number": 1})
 
     first = asyncio.create_task(world.replicas[0].run(attempt(), slow))
     await inside.wait()
@@ -82,14 +82,14 @@ async def test_an_attempt_during_the_first_one_is_told_to_come_back(
 async def test_a_repetition_gets_the_same_status_headers_and_body(world: World) -> None:
     first = await world.replicas[0].run(attempt(), created(world))
     again = await world.replicas[1].run(attempt(), created(world, number=2))
-    peeked = await world.replicas[1].peek(attempt())
+    peeked = await world.replicas[1].find_stored(attempt())
 
     assert (again.status, again.headers, again.body) == (first.status, first.headers, first.body)
     assert again == peeked
-    response = again.response()
+    response = again.to_response()
     assert response.headers["Idempotency-Replayed"] == "true"
     assert response.headers["Location"] == "/things/1"
-    assert "Idempotency-Replayed" not in first.response().headers
+    assert "Idempotency-Replayed" not in first.to_response().headers
 
 
 async def test_replays_and_conflicts_are_counted_by_route(world: World) -> None:
@@ -110,7 +110,7 @@ async def test_another_body_under_the_key_is_refused(world: World) -> None:
     with pytest.raises(KeyReused):
         await world.replicas[1].run(attempt(body=b"other"), created(world))
     with pytest.raises(KeyReused):
-        await world.replicas[1].peek(attempt(body=b"other"))
+        await world.replicas[1].find_stored(attempt(body=b"other"))
     assert await world.effects() == 1
 
 
@@ -120,14 +120,14 @@ async def test_another_body_under_the_key_is_refused(world: World) -> None:
         attempt("k-2"),
         attempt(caller="bob"),
         attempt(caller=None),
-        Attempt.of(method="PUT", route=ROUTE, caller="ann", key="k-1", fingerprint=b"f" * 32),
-        Attempt.of(method="POST", route="/api/v1/others", caller="ann", key="k-1", fingerprint=b"f" * 32),
+        IdempotentRequest.of(method="PUT", route=ROUTE, caller="ann", key="k-1", fingerprint=b"f" * 32),
+        IdempotentRequest.of(method="POST", route="/api/v1/others", caller="ann", key="k-1", fingerprint=b"f" * 32),
     ],
     ids=["key", "caller", "anonymous", "method", "route"],
 )
-async def test_a_key_stands_for_one_caller_method_and_route(world: World, other: Attempt) -> None:
+async def test_a_key_stands_for_one_caller_method_and_route(world: World, other: IdempotentRequest) -> None:
     await world.replicas[0].run(attempt(), created(world))
-    assert await world.replicas[0].peek(other) is None
+    assert await world.replicas[0].find_stored(other) is None
     assert not (await world.replicas[0].run(other, created(world))).replayed
     assert await world.effects() == 2
 
@@ -135,13 +135,13 @@ async def test_a_key_stands_for_one_caller_method_and_route(world: World, other:
 async def test_without_a_key_every_request_has_its_effect(world: World) -> None:
     for _ in range(2):
         assert not (await world.replicas[0].run(attempt(None), created(world))).replayed
-    assert await world.replicas[0].peek(attempt(None)) is None
+    assert await world.replicas[0].find_stored(attempt(None)) is None
     assert await world.effects() == 2
 
 
 @pytest.mark.parametrize("key", ["k-1", None])
 async def test_an_effect_that_fails_is_undone_and_frees_the_key(world: World, key: str | None) -> None:
-    async def fail(tx: Any) -> Answer:
+    async def fail(tx: Any) -> StoredResponse:
         await world.add(tx)
         raise LookupError
 
@@ -155,7 +155,7 @@ async def test_an_effect_that_fails_is_undone_and_frees_the_key(world: World, ke
 async def test_a_cancelled_attempt_is_undone_and_frees_the_key(world: World) -> None:
     inside = asyncio.Event()
 
-    async def hang(tx: Any) -> Answer:
+    async def hang(tx: Any) -> StoredResponse:
         await world.add(tx)
         inside.set()
         await asyncio.Event().wait()
@@ -171,8 +171,8 @@ async def test_a_cancelled_attempt_is_undone_and_frees_the_key(world: World) -> 
 
 
 async def test_an_answer_that_is_no_success_is_not_stored(world: World) -> None:
-    async def refuse(tx: Any) -> Answer:
-        return Answer.json({}, status=404)
+    async def refuse(tx: Any) -> StoredResponse:
+        return StoredResponse.json({}, status=404)
 
     assert (await world.replicas[0].run(attempt(), refuse)).status == 404
     assert (await world.replicas[0].run(attempt(), created(world))).status == 201
@@ -181,7 +181,7 @@ async def test_an_answer_that_is_no_success_is_not_stored(world: World) -> None:
 async def test_an_expired_key_is_a_new_one(world: World) -> None:
     await world.replicas[0].run(attempt(), created(world))
     await world.expire()
-    assert await world.replicas[0].peek(attempt()) is None
+    assert await world.replicas[0].find_stored(attempt()) is None
     assert not (await world.replicas[1].run(attempt(body=b"other"), created(world))).replayed
     assert (await world.replicas[0].run(attempt(body=b"other"), created(world))).replayed
     assert await world.effects() == 2
@@ -190,14 +190,14 @@ async def test_an_expired_key_is_a_new_one(world: World) -> None:
 async def test_a_transaction_broken_by_the_server_has_no_effect_and_frees_the_key(world: World) -> None:
     runs = 0
 
-    async def broken_once(tx: Any) -> Answer:
+    async def broken_once(tx: Any) -> StoredResponse:
         nonlocal runs
         runs += 1
         await world.add(tx)
         if runs == 1:
             await world.break_transaction(tx)
         await world.add(tx)
-        return Answer.json({})
+        return StoredResponse.json({})
 
     if world.kind == "postgres":
         with pytest.raises(DBAPIError):
@@ -280,7 +280,7 @@ async def test_mongo_gives_up_on_an_error_that_no_retry_mends(mongo_url: str) ->
     await world.open()
     runs = 0
 
-    async def conflict(tx: Any) -> Answer:
+    async def conflict(tx: Any) -> StoredResponse:
         nonlocal runs
         runs += 1
         error = OperationFailure("conflict", code=112)
@@ -303,14 +303,14 @@ async def test_mongo_runs_a_transaction_again_that_outlived_its_time_in_an_opera
     await world.open()
     runs = 0
 
-    async def slow_at_first(tx: Any) -> Answer:
+    async def slow_at_first(tx: Any) -> StoredResponse:
         nonlocal runs
         runs += 1
         await world.add(tx)
         if runs == 1:
             effects = world.databases[0]["effects"]
             await effects.find_one({"$where": "sleep(60000) || true"}, session=tx)
-        return Answer.json({})
+        return StoredResponse.json({})
 
     await world.replicas[0].run(attempt(), slow_at_first)
 

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, SecretStr
 
-from servicekit.idempotency import Answer, Attempt, Fingerprints, IdempotencyKey
+from servicekit.idempotency import Fingerprints, IdempotencyKey, IdempotentRequest, StoredResponse
 
 ANN = UUID(int=1)
 
@@ -18,24 +18,24 @@ class Thing(BaseModel):
 
 
 @pytest.fixture
-def attempts() -> list[Attempt]:
+def attempts() -> list[IdempotentRequest]:
     """The attempts that the route made of its requests."""
     return []
 
 
 @pytest.fixture
-async def client(attempts: list[Attempt]) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(attempts: list[IdempotentRequest]) -> AsyncIterator[httpx2.AsyncClient]:
     app = FastAPI()
     app.state.fingerprints = Fingerprints(SecretStr("s" * 32))
 
     @app.post("/things/{shelf}", response_model=Thing, status_code=201)
     async def create(shelf: str, thing: Thing, key: IdempotencyKey) -> object:
-        attempts.append(await key.by(ANN))
-        return Answer.json(thing, headers={"Location": "/things/1"}).response()
+        attempts.append(await key.scoped_to(ANN))
+        return StoredResponse.json(thing, headers={"Location": "/things/1"}).to_response()
 
     @app.post("/streams")
     async def stream(key: IdempotencyKey) -> None:
-        attempts.append(await key.by(None, content=b"hash"))
+        attempts.append(await key.scoped_to(None, content=b"hash"))
 
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -59,7 +59,7 @@ async def test_anything_else_is_refused(client: httpx2.AsyncClient, key: str) ->
     assert response.status_code == 422
 
 
-async def test_equal_requests_are_equal_attempts(client: httpx2.AsyncClient, attempts: list[Attempt]) -> None:
+async def test_equal_requests_are_equal_attempts(client: httpx2.AsyncClient, attempts: list[IdempotentRequest]) -> None:
     await post(client, "k")
     await post(client, "k")
     assert attempts[0] == attempts[1]
@@ -68,7 +68,7 @@ async def test_equal_requests_are_equal_attempts(client: httpx2.AsyncClient, att
 
 
 async def test_another_body_or_path_has_another_fingerprint_under_the_same_key(
-    client: httpx2.AsyncClient, attempts: list[Attempt]
+    client: httpx2.AsyncClient, attempts: list[IdempotentRequest]
 ) -> None:
     await post(client, "k")
     await post(client, "k", name="y")
@@ -77,13 +77,15 @@ async def test_another_body_or_path_has_another_fingerprint_under_the_same_key(
     assert len({attempt.fingerprint for attempt in attempts}) == 3
 
 
-async def test_without_the_header_there_is_no_key(client: httpx2.AsyncClient, attempts: list[Attempt]) -> None:
+async def test_without_the_header_there_is_no_key(
+    client: httpx2.AsyncClient, attempts: list[IdempotentRequest]
+) -> None:
     assert await post(client, None) == 201
-    assert attempts == [Attempt("/things/{shelf}", None)]
+    assert attempts == [IdempotentRequest("/things/{shelf}", None)]
 
 
 async def test_a_route_that_streams_says_itself_what_its_content_is(
-    client: httpx2.AsyncClient, attempts: list[Attempt]
+    client: httpx2.AsyncClient, attempts: list[IdempotentRequest]
 ) -> None:
     for body in (b"one", b"two"):
         await client.post("/streams", content=body, headers={"Idempotency-Key": "k"})

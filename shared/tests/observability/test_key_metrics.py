@@ -82,9 +82,9 @@ async def test_the_keys_of_access_tokens_are_reported_when_they_were_fetched() -
 
 WORKER = """
 import sys
-from servicekit.observability.key_metrics import HeldKeys, announce_worker
+from servicekit.observability.key_metrics import KeyMetrics, announce_worker
 announce_worker()
-HeldKeys("a--b").report(sys.argv[1:], in_use=sys.argv[1])
+KeyMetrics("a--b").report(sys.argv[1:], in_use=sys.argv[1])
 """
 ASK = "import sys; from servicekit.observability import metrics; sys.stdout.write(metrics.render().decode())"
 

@@ -15,19 +15,21 @@ from pydantic import SecretStr
 from sqlalchemy import MetaData, text
 
 from local_platform.stores import StoreSet
-from servicekit.outbox import Delivers, Fact, FactStore, Outbox, RelayLimits, Route, Routes
-from servicekit.outbox.mongo import COLLECTION_NAME, INDEXES, MongoFactStore
-from servicekit.outbox.postgres import PostgresFactStore, outbox_table
+from servicekit.outbox import Delivers, DomainEvent, Outbox, OutboxStore, RelayLimits, Subscription, Subscriptions
+from servicekit.outbox.mongo import COLLECTION_NAME, INDEXES, MongoOutboxStore
+from servicekit.outbox.postgres import PostgresOutboxStore, outbox_table
 from servicekit.storage import mongo, postgres
 
 PATIENCE_SECONDS = 60.0
 
 _names = (f"outbox_{number}" for number in count(1))
 
-Behaviour = Callable[[Fact], Awaitable[None]]
+Behaviour = Callable[[DomainEvent], Awaitable[None]]
 
 # Two kinds of facts: one that two destinations hear of, and one that is for the first alone.
-ROUTES = Routes({"thing.made": [Route("here"), Route("there")], "thing.seen": [Route("here")]})
+SUBSCRIPTIONS = Subscriptions(
+    {"thing.made": [Subscription("here"), Subscription("there")], "thing.seen": [Subscription("here")]}
+)
 
 # Nothing waits for long, and no lease runs out.
 LIMITS = RelayLimits(
@@ -51,9 +53,9 @@ class World(Protocol):
     server: str
 
     # Takes facts in the transactions of `transaction`.
-    own: FactStore[Any]
+    own: OutboxStore[Any]
 
-    def store(self) -> FactStore[Any]:
+    def store(self) -> OutboxStore[Any]:
         """Return the store as one more process would open it, over a connection pool of its own."""
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
@@ -74,7 +76,7 @@ class PostgresWorld:
         self.url = url
         self._table = outbox_table(MetaData())
         self._engines = [self._engine()]
-        self.own: FactStore[Any] = PostgresFactStore(self._engines[0], self._table)
+        self.own: OutboxStore[Any] = PostgresOutboxStore(self._engines[0], self._table)
 
     async def open(self) -> None:
         async with self._engines[0].begin() as connection:
@@ -85,9 +87,9 @@ class PostgresWorld:
         for engine in self._engines:
             await engine.dispose()
 
-    def store(self) -> FactStore[Any]:
+    def store(self) -> OutboxStore[Any]:
         self._engines.append(self._engine())
-        return PostgresFactStore(self._engines[-1], self._table)
+        return PostgresOutboxStore(self._engines[-1], self._table)
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         return self._engines[0].begin()
@@ -111,7 +113,7 @@ class MongoWorld:
         self.url = url
         self._clients = [self._client()]
         self.database = mongo.database(self._clients[0])
-        self.own: FactStore[Any] = MongoFactStore(self.database)
+        self.own: OutboxStore[Any] = MongoOutboxStore(self.database)
 
     async def open(self) -> None:
         await self.database[COLLECTION_NAME].create_indexes(INDEXES)
@@ -121,9 +123,9 @@ class MongoWorld:
         for client in self._clients:
             await mongo.close(client)
 
-    def store(self) -> FactStore[Any]:
+    def store(self) -> OutboxStore[Any]:
         self._clients.append(self._client())
-        return MongoFactStore(mongo.database(self._clients[-1]))
+        return MongoOutboxStore(mongo.database(self._clients[-1]))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
@@ -147,14 +149,14 @@ class Receiver:
         # Every delivery, by destination and fact.
         self.deliveries: Counter[tuple[str, UUID]] = Counter()
         # What each destination took note of, in order.
-        self.effects: dict[str, list[Fact]] = {"here": [], "there": []}
+        self.effects: dict[str, list[DomainEvent]] = {"here": [], "there": []}
         # What a destination does before it takes a fact: nothing, or raise, or wait.
         self.behaviour: dict[str, Behaviour] = {}
 
-    async def deliver(self, route: Route, fact: Fact) -> None:
+    async def deliver(self, route: Subscription, fact: DomainEvent) -> None:
         await self.deliver_to(route.destination, fact)
 
-    async def deliver_to(self, destination: str, fact: Fact) -> None:
+    async def deliver_to(self, destination: str, fact: DomainEvent) -> None:
         if behaviour := self.behaviour.get(destination):
             await behaviour(fact)
         self.deliveries[destination, fact.id] += 1
@@ -198,7 +200,11 @@ def make_outbox(world: World, receiver: Receiver) -> Callable[..., Outbox[Any]]:
     """Return what makes the outbox of one more process: `make_outbox(lease=1.0)`. With `world.own` it can record."""
 
     def make(
-        store: FactStore[Any] | None = None, *, delivers: Delivers = receiver, routes: Routes = ROUTES, **changes: Any
+        store: OutboxStore[Any] | None = None,
+        *,
+        delivers: Delivers = receiver,
+        routes: Subscriptions = SUBSCRIPTIONS,
+        **changes: Any,
     ) -> Outbox[Any]:
         return Outbox(store or world.store(), routes, delivers, limits=replace(LIMITS, **changes))
 
@@ -206,11 +212,11 @@ def make_outbox(world: World, receiver: Receiver) -> Callable[..., Outbox[Any]]:
 
 
 @pytest.fixture
-def record(world: World) -> Callable[..., Awaitable[list[Fact]]]:
+def record(world: World) -> Callable[..., Awaitable[list[DomainEvent]]]:
     """Return what records facts by a process that relays none."""
-    writer = Outbox(world.own, ROUTES, Receiver())
+    writer = Outbox(world.own, SUBSCRIPTIONS, Receiver())
 
-    async def record(*facts: Fact) -> list[Fact]:
+    async def record(*facts: DomainEvent) -> list[DomainEvent]:
         async with world.transaction() as tx:
             for fact in facts:
                 await writer.record(tx, fact)

@@ -11,7 +11,16 @@ import sys
 import orjson
 from pydantic import SecretStr
 
-from servicekit.outbox import Fact, Outbox, RelayLimits, Route, Routes, as_fact, mongo, postgres
+from servicekit.outbox import (
+    DomainEvent,
+    Outbox,
+    RelayLimits,
+    Subscription,
+    Subscriptions,
+    as_domain_event,
+    mongo,
+    postgres,
+)
 
 LIMITS = RelayLimits(delivery=0.4, lease=1.0, poll_longest=0.02, concurrency=8)
 
@@ -21,11 +30,11 @@ class SocketDelivery:
         self._port = port
         self._stage = stage
 
-    async def deliver(self, route: Route, fact: Fact) -> None:
+    async def deliver(self, route: Subscription, fact: DomainEvent) -> None:
         await self._reach("claimed")
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
-            writer.write(orjson.dumps(as_fact(fact)) + b"\n")
+            writer.write(orjson.dumps(as_domain_event(fact)) + b"\n")
             await writer.drain()
             await self._reach("sent")
             assert await reader.readline() == b"taken\n"
@@ -42,8 +51,8 @@ class SocketDelivery:
 
 
 async def main(kind: str, url: str, port: str, stage: str) -> None:
-    opened = (postgres if kind == "postgres" else mongo).open_fact_store(SecretStr(url), application="relay")
-    routes = Routes({"thing.seen": [Route("here")], "thing.made": [Route("here")]})
+    opened = (postgres if kind == "postgres" else mongo).open_outbox_store(SecretStr(url), application="relay")
+    routes = Subscriptions({"thing.seen": [Subscription("here")], "thing.made": [Subscription("here")]})
     async with opened as store, Outbox(store, routes, SocketDelivery(int(port), stage), limits=LIMITS).relaying():
         await asyncio.Event().wait()
 

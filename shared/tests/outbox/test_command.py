@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from servicekit.outbox import DeliveryRefused, Fact, mongo, postgres
+from servicekit.outbox import DeliveryRefused, DomainEvent, mongo, postgres
 from servicekit.outbox.command import outbox_command
 
 Run = Callable[..., Awaitable[tuple[int, str]]]
@@ -21,7 +21,7 @@ def run(world: Any, capsys: pytest.CaptureFixture[str]) -> Run:
 
     def command(*arguments: str) -> int:
         with pytest.raises(SystemExit) as end:
-            outbox_command(module.open_fact_store(SecretStr(world.url), application="outbox"), arguments)
+            outbox_command(module.open_outbox_store(SecretStr(world.url), application="outbox"), arguments)
         return int(end.value.code or 0)
 
     async def run(*arguments: str) -> tuple[int, str]:
@@ -33,26 +33,28 @@ def run(world: Any, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-async def parked(world: Any, receiver: Any, make_outbox: Any, record: Any, until: Any) -> list[Fact]:
+async def parked(world: Any, receiver: Any, make_outbox: Any, record: Any, until: Any) -> list[DomainEvent]:
     """Two facts that were refused."""
 
-    async def refuse(fact: Fact) -> None:
+    async def refuse(fact: DomainEvent) -> None:
         raise DeliveryRefused("answered 422: Some fields are invalid.")
 
     async def are_parked() -> bool:
         return len(await world.own.parked()) == 2
 
     receiver.behaviour["here"] = refuse
-    facts = await record(*(Fact(type="thing.seen", subject=name, payload={"secret": "hunter2"}) for name in "ab"))
+    facts = await record(
+        *(DomainEvent(type="thing.seen", subject=name, payload={"secret": "hunter2"}) for name in "ab")
+    )
     async with make_outbox().relaying():
         await until(are_parked, "both are parked")
     return list(facts)
 
 
 async def test_the_list_shows_backlog_and_parked_facts_without_their_content(
-    run: Run, parked: list[Fact], record: Any
+    run: Run, parked: list[DomainEvent], record: Any
 ) -> None:
-    await record(Fact(type="thing.made", subject="c"))
+    await record(DomainEvent(type="thing.made", subject="c"))
     status, output = await run("list")
     here, there, *lines = output.splitlines()
     assert status == 0
@@ -65,7 +67,7 @@ async def test_the_list_shows_backlog_and_parked_facts_without_their_content(
     assert "hunter2" not in output
 
 
-async def test_parked_facts_are_sent_again_one_or_all(run: Run, parked: list[Fact], world: Any) -> None:
+async def test_parked_facts_are_sent_again_one_or_all(run: Run, parked: list[DomainEvent], world: Any) -> None:
     assert await run("retry", str(uuid4())) == (1, "due again: 0\n")
     assert await run("retry", str(parked[0].id)) == (0, "due again: 1\n")
     assert [fact.id for fact in await world.own.parked()] == [parked[1].id]

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from servicekit.core import context
-from servicekit.outbox import DestinationAway, Fact, Route, Routes, UnknownFact
+from servicekit.outbox import DestinationUnavailable, DomainEvent, Subscription, Subscriptions, UnknownEventType
 from servicekit.outbox.claims import WINDOW
 
 
-def made(subject: str = "ann", **payload: Any) -> Fact:
-    return Fact(type="thing.made", subject=subject, payload=payload)
+def made(subject: str = "ann", **payload: Any) -> DomainEvent:
+    return DomainEvent(type="thing.made", subject=subject, payload=payload)
 
 
-def seen(subject: str = "ann", **payload: Any) -> Fact:
-    return Fact(type="thing.seen", subject=subject, payload=payload)
+def seen(subject: str = "ann", **payload: Any) -> DomainEvent:
+    return DomainEvent(type="thing.seen", subject=subject, payload=payload)
 
 
 async def nothing_is_left(store: Any) -> bool:
@@ -64,9 +64,9 @@ async def test_a_fact_of_an_unknown_type_is_refused_with_its_cause(world: Any, m
     async def work() -> None:
         async with world.transaction() as tx:
             await world.cause(tx)
-            await make_outbox(world.own).record(tx, Fact(type="thing.lost", subject="ann"))
+            await make_outbox(world.own).record(tx, DomainEvent(type="thing.lost", subject="ann"))
 
-    with pytest.raises(UnknownFact):
+    with pytest.raises(UnknownEventType):
         await work()
     assert await world.causes() == 0
 
@@ -74,7 +74,7 @@ async def test_a_fact_of_an_unknown_type_is_refused_with_its_cause(world: Any, m
 async def test_four_relays_deliver_500_facts_once_each_and_in_the_order_of_each_subject(
     world: Any, receiver: Any, make_outbox: Any, record: Any, until: Any
 ) -> None:
-    async def answer_late(fact: Fact) -> None:
+    async def answer_late(fact: DomainEvent) -> None:
         await asyncio.sleep(fact.payload["number"] % 3 / 1000)
 
     receiver.behaviour["here"] = answer_late
@@ -97,10 +97,10 @@ async def test_four_relays_deliver_500_facts_once_each_and_in_the_order_of_each_
 
 async def test_concurrent_relays_share_the_work(receiver: Any, make_outbox: Any, record: Any, until: Any) -> None:
     """Each of them holds as many facts as it may deliver at a time, and no fact is in two hands."""
-    held: list[Fact] = []
+    held: list[DomainEvent] = []
     go_on = asyncio.Event()
 
-    async def hold(fact: Fact) -> None:
+    async def hold(fact: DomainEvent) -> None:
         held.append(fact)
         await go_on.wait()
 
@@ -121,13 +121,13 @@ async def test_a_destination_that_is_away_delays_no_other_and_is_asked_with_one_
 ) -> None:
     asked = asking = together = 0
 
-    async def away(fact: Fact) -> None:
+    async def away(fact: DomainEvent) -> None:
         nonlocal asked, asking, together
         asked, asking = asked + 1, asking + 1
         together = max(together, asking) if asked > 16 else 0
         await asyncio.sleep(0)
         asking -= 1
-        raise DestinationAway("nobody there")
+        raise DestinationUnavailable("nobody there")
 
     receiver.behaviour["there"] = away
     async with make_outbox(park_after=2).relaying():
@@ -146,7 +146,7 @@ async def test_a_fact_that_fails_delays_the_later_ones_of_its_subject_and_nobody
 ) -> None:
     broken = True
 
-    async def fail(fact: Fact) -> None:
+    async def fail(fact: DomainEvent) -> None:
         if broken and fact.payload.get("bad"):
             raise LookupError
 
@@ -166,7 +166,7 @@ async def test_a_fact_that_fails_delays_the_later_ones_of_its_subject_and_nobody
 async def test_a_long_queue_of_one_subject_does_not_hide_the_others(
     receiver: Any, make_outbox: Any, record: Any, until: Any
 ) -> None:
-    async def fail(fact: Fact) -> None:
+    async def fail(fact: DomainEvent) -> None:
         if fact.payload.get("bad"):
             raise LookupError
 
@@ -213,7 +213,7 @@ async def test_a_delivery_carries_on_the_identity_of_the_request_that_caused_the
 ) -> None:
     contexts: list[context.RequestContext | None] = []
 
-    async def look(fact: Fact) -> None:
+    async def look(fact: DomainEvent) -> None:
         contexts.append(context.current())
 
     receiver.behaviour["here"] = look
@@ -236,7 +236,7 @@ async def test_a_delivery_carries_on_the_identity_of_the_request_that_caused_the
 async def test_an_older_version_leaves_the_facts_that_it_does_not_know_to_a_newer_one(
     world: Any, receiver: Any, make_outbox: Any, record: Any, until: Any
 ) -> None:
-    older = make_outbox(routes=Routes({"thing.seen": [Route("here")]}))
+    older = make_outbox(routes=Subscriptions({"thing.seen": [Subscription("here")]}))
     unknown, behind = await record(made("ann"), seen("ann"))
     (other,) = await record(seen("bob"))
     async with older.relaying():

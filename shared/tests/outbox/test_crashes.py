@@ -12,14 +12,14 @@ from uuid import UUID
 import orjson
 import pytest
 
-from servicekit.outbox import Fact
+from servicekit.outbox import DomainEvent
 
 PATIENCE_SECONDS = 60.0
 PROGRAM = Path(__file__).with_name("relay_process.py")
 
 
-def seen(subject: str = "ann", **payload: Any) -> Fact:
-    return Fact(type="thing.seen", subject=subject, payload=payload)
+def seen(subject: str = "ann", **payload: Any) -> DomainEvent:
+    return DomainEvent(type="thing.seen", subject=subject, payload=payload)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ async def port(receiver: Any) -> AsyncIterator[int]:
         if line := await reader.readline():
             values = orjson.loads(line)
             values |= {"id": UUID(values["id"]), "occurred_at": datetime.fromisoformat(values["occurred_at"])}
-            await receiver.deliver_to("here", Fact(**values))
+            await receiver.deliver_to("here", DomainEvent(**values))
             writer.write(b"taken\n")
         writer.close()
 
@@ -123,7 +123,7 @@ async def test_a_stop_lets_deliveries_in_flight_end_and_leaves_nothing_running(
 ) -> None:
     inside, go_on = asyncio.Event(), asyncio.Event()
 
-    async def hold(fact: Fact) -> None:
+    async def hold(fact: DomainEvent) -> None:
         inside.set()
         await go_on.wait()
 
@@ -142,7 +142,7 @@ async def test_a_stop_gives_back_what_does_not_end_in_time(
 ) -> None:
     inside = asyncio.Event()
 
-    async def hang(fact: Fact) -> None:
+    async def hang(fact: DomainEvent) -> None:
         inside.set()
         await asyncio.Event().wait()
 
@@ -162,7 +162,7 @@ async def test_a_delivery_that_takes_too_long_is_given_up_before_its_lease_ends(
 ) -> None:
     tries = 0
 
-    async def hang_once(fact: Fact) -> None:
+    async def hang_once(fact: DomainEvent) -> None:
         nonlocal tries
         tries += 1
         if tries == 1:

@@ -7,11 +7,11 @@ import pytest
 from loguru import logger
 from prometheus_client import REGISTRY
 
-from servicekit.outbox import DeliveryRefused, DestinationAway, Fact
+from servicekit.outbox import DeliveryRefused, DestinationUnavailable, DomainEvent
 
 
-def seen(subject: str = "ann", **payload: Any) -> Fact:
-    return Fact(type="thing.seen", subject=subject, payload=payload)
+def seen(subject: str = "ann", **payload: Any) -> DomainEvent:
+    return DomainEvent(type="thing.seen", subject=subject, payload=payload)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def _counted() -> tuple[float, float, float]:
 async def test_a_refused_fact_is_parked_at_once_and_later_ones_of_its_subject_go_on(
     world: Any, receiver: Any, make_outbox: Any, record: Any, until: Any, log: list[str]
 ) -> None:
-    async def refuse(fact: Fact) -> None:
+    async def refuse(fact: DomainEvent) -> None:
         if fact.payload.get("bad"):
             raise DeliveryRefused("answered 422: Some fields are invalid.")
 
@@ -57,7 +57,7 @@ async def test_a_fact_that_keeps_failing_is_tried_as_often_as_allowed_and_parked
 ) -> None:
     tries = 0
 
-    async def fail(fact: Fact) -> None:
+    async def fail(fact: DomainEvent) -> None:
         nonlocal tries
         tries += 1
         raise ValueError(f"cannot read {fact.payload}")
@@ -87,7 +87,7 @@ async def test_a_fact_that_failed_waits_longer_each_time(
         pauses.append(seconds)
         await postpone(claim, seconds=seconds, **options)
 
-    async def fail(fact: Fact) -> None:
+    async def fail(fact: DomainEvent) -> None:
         if len(pauses) < 5:
             raise LookupError
 
@@ -125,10 +125,10 @@ async def test_an_absent_destination_never_parks_a_fact(
 ) -> None:
     tries = 0
 
-    async def away(fact: Fact) -> None:
+    async def away(fact: DomainEvent) -> None:
         nonlocal tries
         tries += 1
-        raise DestinationAway("nobody there")
+        raise DestinationUnavailable("nobody there")
 
     receiver.behaviour["here"] = away
     await record(seen())
@@ -145,7 +145,7 @@ async def test_an_absent_destination_never_parks_a_fact(
 async def test_a_parked_fact_is_delivered_after_a_retry(
     world: Any, receiver: Any, make_outbox: Any, record: Any, until: Any
 ) -> None:
-    async def refuse(fact: Fact) -> None:
+    async def refuse(fact: DomainEvent) -> None:
         raise DeliveryRefused("answered 422")
 
     receiver.behaviour["here"] = refuse
@@ -171,7 +171,7 @@ async def test_a_retried_fact_starts_with_no_failures(
 ) -> None:
     tries = 0
 
-    async def fail(fact: Fact) -> None:
+    async def fail(fact: DomainEvent) -> None:
         nonlocal tries
         tries += 1
         raise LookupError
@@ -196,11 +196,11 @@ async def test_backlog_and_outcomes_are_shown_as_metrics(
     monkeypatch.setattr("servicekit.outbox.relay.COUNTING_SHARE", 1.0)
     delivered, refused, away = _counted()
 
-    async def behave(fact: Fact) -> None:
+    async def behave(fact: DomainEvent) -> None:
         if fact.subject == "bad":
             raise DeliveryRefused("answered 422")
         if fact.subject == "absent":
-            raise DestinationAway("nobody there")
+            raise DestinationUnavailable("nobody there")
 
     receiver.behaviour["here"] = behave
     await record(seen("bad"), seen("good"))
@@ -221,9 +221,9 @@ async def test_facts_survive_a_restart_of_the_store(
 ) -> None:
     away = True
 
-    async def be_away(fact: Fact) -> None:
+    async def be_away(fact: DomainEvent) -> None:
         if away:
-            raise DestinationAway("nobody there")
+            raise DestinationUnavailable("nobody there")
 
     receiver.behaviour["here"] = be_away
     facts = await record(*(seen(f"subject {number}") for number in range(40)))

@@ -7,64 +7,64 @@ from uuid import UUID
 import pytest
 
 from servicekit.dispatcher import (
-    AnswerLost,
-    AnswerRejected,
     BulkheadFull,
     CircuitOpen,
     DispatchError,
     PeerTimeout,
     PeerUnreachable,
+    ResponseLost,
+    ResponseRejected,
     UnknownPeer,
 )
 from servicekit.outbox import (
     DeliveryError,
     DeliveryRefused,
-    DestinationAway,
-    Fact,
+    DestinationUnavailable,
+    DomainEvent,
     RelayLimits,
-    Route,
-    Routes,
     SealedDelivery,
-    UnknownFact,
-    as_event,
-    as_fact,
+    Subscription,
+    Subscriptions,
+    UnknownEventType,
+    as_analytics_event,
+    as_domain_event,
 )
 from servicekit.outbox.delivery import described
 from servicekit.outbox.limits import Park, Postpone, after_failure, backoff
-from servicekit.outbox.presence import Presence
+from servicekit.outbox.presence import DestinationHealth
 from servicekit.testing.dispatch import FakeDispatcher
 
 ID = UUID("0192f3a4-0000-7000-8000-000000000001")
-FACT = Fact(
+FACT = DomainEvent(
     id=ID,
     type="user.registered",
     subject="ann",
     occurred_at=datetime.fromisoformat("2026-11-21T10:00:00Z"),
     payload={"plan": "free"},
 )
-TO_ANALYTICS = Route("analytics", "/api/v1/analytics/events", as_event)
+TO_ANALYTICS = Subscription("analytics", "/api/v1/analytics/events", as_analytics_event)
 LIMITS = RelayLimits()
 
 
 def test_routes_say_which_fact_goes_where() -> None:
-    routes = Routes({"user.registered": [TO_ANALYTICS], "user.deleted": [TO_ANALYTICS, Route("notes")]})
+    routes = Subscriptions({"user.registered": [TO_ANALYTICS], "user.deleted": [TO_ANALYTICS, Subscription("notes")]})
     assert routes.destinations == ("analytics", "notes")
     assert routes.of_type("user.deleted") == ("analytics", "notes")
-    assert routes.to("notes") == {"user.deleted": Route("notes")}
+    assert routes.to("notes") == {"user.deleted": Subscription("notes")}
     assert set(routes.to("analytics")) == {"user.registered", "user.deleted"}
-    with pytest.raises(UnknownFact, match=r"user\.renamed"):
+    with pytest.raises(UnknownEventType, match=r"user\.renamed"):
         routes.of_type("user.renamed")
 
 
-@pytest.mark.parametrize("routes", [[], [Route("notes"), Route("notes", "/elsewhere")]])
-def test_a_type_has_destinations_and_each_of_them_once(routes: list[Route]) -> None:
+@pytest.mark.parametrize("routes", [[], [Subscription("notes"), Subscription("notes", "/elsewhere")]])
+def test_a_type_has_destinations_and_each_of_them_once(routes: list[Subscription]) -> None:
     with pytest.raises(ValueError, match=r"user\.deleted"):
-        Routes({"user.deleted": routes})
+        Subscriptions({"user.deleted": routes})
 
 
 def test_a_fact_has_an_aware_time() -> None:
     with pytest.raises(ValueError, match="aware"):
-        Fact(type="user.deleted", subject="ann", occurred_at=datetime(2026, 11, 21))
+        DomainEvent(type="user.deleted", subject="ann", occurred_at=datetime(2026, 11, 21))
 
 
 @pytest.mark.parametrize(("draw", "shares"), [(0.0, 0.5), (1.0, 1.0)])
@@ -88,12 +88,14 @@ def test_facts_that_fail_are_parked_after_one_to_two_and_a_half_hours() -> None:
 
 def test_a_refusal_parks_at_once_and_an_absence_never() -> None:
     assert after_failure(0, DeliveryRefused("no"), away_pause=1.0, limits=LIMITS) == Park()
-    assert after_failure(10_000, DestinationAway("?"), away_pause=1.5, limits=LIMITS) == Postpone(1.5, counted=False)
+    assert after_failure(10_000, DestinationUnavailable("?"), away_pause=1.5, limits=LIMITS) == Postpone(
+        1.5, counted=False
+    )
 
 
 def test_an_absent_destination_is_asked_after_growing_pauses_and_with_one_fact() -> None:
     limits = RelayLimits(away_base=1.0, away_cap=4.0, concurrency=8)
-    presence = Presence(limits)
+    presence = DestinationHealth(limits)
     assert (presence.away, presence.room(3)) == (False, 5)
     now, pauses = 100.0, []
     for _ in range(5):
@@ -109,7 +111,7 @@ def test_an_absent_destination_is_asked_after_growing_pauses_and_with_one_fact()
 
 
 def test_an_absent_destination_says_for_how_long_up_to_a_limit() -> None:
-    presence = Presence(RelayLimits(away_base=0.1, away_cap=0.1))
+    presence = DestinationHealth(RelayLimits(away_base=0.1, away_cap=0.1))
     presence.absent(100.0, retry_after=7.0)
     assert presence.ask_at == 107.0
     assert presence.pause_of_fact(100.0, None) == 7.0
@@ -123,14 +125,14 @@ def test_a_lease_outlasts_its_delivery() -> None:
 
 
 def test_the_bodies_of_facts_and_events() -> None:
-    assert as_fact(FACT) == {
+    assert as_domain_event(FACT) == {
         "id": ID,
         "type": "user.registered",
         "subject": "ann",
         "occurred_at": FACT.occurred_at,
         "payload": {"plan": "free"},
     }
-    assert as_event(FACT) == {
+    assert as_analytics_event(FACT) == {
         "event_id": ID,
         "type": "user.registered",
         "occurred_at": FACT.occurred_at,
@@ -145,7 +147,7 @@ async def test_a_fact_is_delivered_by_one_sealed_call_without_an_idempotency_key
     await SealedDelivery(dispatcher).deliver(TO_ANALYTICS, FACT)
     (call,) = dispatcher.calls
     assert (call.method, call.encrypted, call.idempotency_key) == ("POST", True, None)
-    assert call.json == as_event(FACT)
+    assert call.json == as_analytics_event(FACT)
 
 
 async def _failure(dispatcher: Any) -> DeliveryError:
@@ -157,7 +159,7 @@ async def _failure(dispatcher: Any) -> DeliveryError:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        *((status, DestinationAway) for status in (401, 408, 429, 502, 503, 504)),
+        *((status, DestinationUnavailable) for status in (401, 408, 429, 502, 503, 504)),
         *((status, DeliveryRefused) for status in (400, 403, 410, 413, 415, 422)),
         *((status, DeliveryError) for status in (302, 404, 405, 409, 425, 500, 501)),
     ],
@@ -182,19 +184,19 @@ async def test_the_patience_that_an_answer_asks_for_is_kept() -> None:
     dispatcher = FakeDispatcher()
     dispatcher.will_answer("analytics", TO_ANALYTICS.path, method="POST", status=429, headers={"Retry-After": "7"})
     failure = await _failure(dispatcher)
-    assert isinstance(failure, DestinationAway)
+    assert isinstance(failure, DestinationUnavailable)
     assert failure.retry_after == 7
 
 
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (PeerUnreachable("analytics", "refused"), DestinationAway),
-        (CircuitOpen("analytics", "open"), DestinationAway),
-        (BulkheadFull("analytics", "full"), DestinationAway),
-        (AnswerLost("analytics", "broken"), DestinationAway),
-        (PeerTimeout("analytics", "late"), DestinationAway),
-        (AnswerRejected("analytics", "not sealed"), DeliveryError),
+        (PeerUnreachable("analytics", "refused"), DestinationUnavailable),
+        (CircuitOpen("analytics", "open"), DestinationUnavailable),
+        (BulkheadFull("analytics", "full"), DestinationUnavailable),
+        (ResponseLost("analytics", "broken"), DestinationUnavailable),
+        (PeerTimeout("analytics", "late"), DestinationUnavailable),
+        (ResponseRejected("analytics", "not sealed"), DeliveryError),
     ],
 )
 async def test_no_answer_is_an_absence_and_an_untrusted_one_a_failure(
@@ -210,7 +212,7 @@ async def test_a_destination_that_is_not_configured_yet_is_away() -> None:
         async def call(self, *args: Any, **options: Any) -> None:
             raise UnknownPeer("no peer 'analytics' is configured")
 
-    assert type(await _failure(NoPeers())) is DestinationAway
+    assert type(await _failure(NoPeers())) is DestinationUnavailable
 
 
 def test_the_text_of_a_failure_is_short_and_fit_for_every_store() -> None:

@@ -8,12 +8,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, text
 
-from servicekit.outbox import Fact, Origin
+from servicekit.outbox import DomainEvent, Origin
 from servicekit.outbox.postgres import outbox_table
 
 
-def seen(subject: str = "ann") -> Fact:
-    return Fact(type="thing.seen", subject=subject)
+def seen(subject: str = "ann") -> DomainEvent:
+    return DomainEvent(type="thing.seen", subject=subject)
 
 
 async def test_a_migrated_store_differs_in_nothing_from_its_description(world: Any, kind: str) -> None:

@@ -14,15 +14,15 @@ from servicekit.core import context
 from servicekit.core.errors import UnprocessableContent
 from servicekit.dispatcher import CallPolicy, Dispatcher, Httpx2Transport, Peer
 from servicekit.outbox import (
-    FACTS_PATH,
+    EVENTS_PATH,
     DeliveryError,
     DeliveryRefused,
-    DestinationAway,
-    Fact,
-    Route,
-    Routes,
+    DestinationUnavailable,
+    DomainEvent,
     SealedDelivery,
-    facts_router,
+    Subscription,
+    Subscriptions,
+    events_router,
 )
 from servicekit.sealing.client import MessageSealer
 from servicekit.sealing.keyring import Keyring
@@ -34,17 +34,17 @@ from servicekit.testing.serving import nothing_to_do
 from servicekit.testing.settings import unconnected_settings
 from servicekit.web.application import build_app
 
-TO_NOTES = Route("notes")
+TO_NOTES = Subscription("notes")
 
 
 class Notes:
     """The service `notes`, which erases what a deleted user had."""
 
     def __init__(self) -> None:
-        self.erased: list[Fact] = []
+        self.erased: list[DomainEvent] = []
         self.contexts: list[context.RequestContext | None] = []
 
-    async def erase(self, fact: Fact) -> None:
+    async def erase(self, fact: DomainEvent) -> None:
         if fact.subject == "nobody":
             raise UnprocessableContent("There is no such user.")
         if fact.subject == "unlucky":
@@ -71,7 +71,7 @@ async def app(notes: Notes, keyrings: dict[str, Keyring]) -> AsyncIterator[FastA
         settings,
         title="Notes",
         lifespan=nothing_to_do,
-        routers=[facts_router({"user.deleted": notes.erase}, callers=("user",))],
+        routers=[events_router({"user.deleted": notes.erase}, callers=("user",))],
         checks={},
         receiver=Middleware(
             SealedReceiver, service="notes", keyring=keyrings["notes"], cipher="fernet", replays=replays
@@ -91,8 +91,8 @@ async def delivery(app: FastAPI, keyrings: dict[str, Keyring], caller: str = "us
         yield SealedDelivery(dispatcher)
 
 
-def deleted(subject: str = "0192f3a4-0000-7000-8000-000000000001") -> Fact:
-    return Fact(type="user.deleted", subject=subject, payload={"reason": "asked for it"})
+def deleted(subject: str = "0192f3a4-0000-7000-8000-000000000001") -> DomainEvent:
+    return DomainEvent(type="user.deleted", subject=subject, payload={"reason": "asked for it"})
 
 
 async def test_a_recorded_fact_reaches_its_handler_with_the_request_that_caused_it(
@@ -100,7 +100,7 @@ async def test_a_recorded_fact_reaches_its_handler_with_the_request_that_caused_
 ) -> None:
     traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
     async with delivery(app, keyrings) as delivers:
-        outbox = make_outbox(world.own, delivers=delivers, routes=Routes({"user.deleted": [TO_NOTES]}))
+        outbox = make_outbox(world.own, delivers=delivers, routes=Subscriptions({"user.deleted": [TO_NOTES]}))
         async with outbox.relaying():
             token = context.enter(context.RequestContext("r-1", "c-1", traceparent=traceparent))
             async with world.transaction() as tx:
@@ -132,7 +132,7 @@ async def test_a_fact_that_this_version_does_not_handle_is_tried_again_later(
 ) -> None:
     async with delivery(app, keyrings) as delivers:
         with pytest.raises(DeliveryError, match="answered 409") as failed:
-            await delivers.deliver(TO_NOTES, Fact(type="user.renamed", subject="ann"))
+            await delivers.deliver(TO_NOTES, DomainEvent(type="user.renamed", subject="ann"))
     assert type(failed.value) is DeliveryError
 
 
@@ -144,7 +144,7 @@ async def test_facts_are_taken_sealed_from_the_named_services_only(
             await delivers.deliver(TO_NOTES, deleted())
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://notes.test") as client:
         body = {"id": str(deleted().id), "type": "user.deleted", "subject": "ann", "payload": {}}
-        answer = await client.post(FACTS_PATH, json={**body, "occurred_at": "2026-11-21T10:00:00Z"})
+        answer = await client.post(EVENTS_PATH, json={**body, "occurred_at": "2026-11-21T10:00:00Z"})
     assert answer.status_code == 401
     assert notes.erased == []
 
@@ -152,5 +152,5 @@ async def test_facts_are_taken_sealed_from_the_named_services_only(
 async def test_a_service_without_the_key_waits_for_it(app: FastAPI, keyrings: dict[str, Keyring]) -> None:
     keyrings["stranger"] = keyrings["notes"]
     async with delivery(app, keyrings, "stranger") as delivers:
-        with pytest.raises(DestinationAway, match="key"):
+        with pytest.raises(DestinationUnavailable, match="key"):
             await delivers.deliver(TO_NOTES, deleted())

@@ -9,13 +9,13 @@ import pytest
 from servicekit.sealing import envelope
 from servicekit.sealing import wire as sealed_wire
 from servicekit.sealing.ciphers import CipherName, Key
-from servicekit.sealing.envelope import Direction, EnvelopeRefused, Exchange, Opened, Refusal
+from servicekit.sealing.envelope import Direction, EnvelopeRefused, MessageBinding, Opened, Refusal
 
 NOW = 1_800_000_000.25
 NONCE = "n" * 22
 KEY = Key("first", bytes(range(32)))
 OTHER_KEY = Key("second", bytes(range(1, 33)))
-EXCHANGE = Exchange("user", "analytics", "POST", b"/api/v1/analytics/events?q=%C3%A9&x=\xff")
+EXCHANGE = MessageBinding("user", "analytics", "POST", b"/api/v1/analytics/events?q=%C3%A9&x=\xff")
 HEADERS = [(b"content-type", b"application/json"), (b"idempotency-key", b"k1")]
 BODY = b'{"type": "note"}\n\x00\xff'
 
@@ -26,22 +26,22 @@ def _keys(key_id: str) -> Key | None:
     return {key.id: key for key in (KEY, OTHER_KEY)}.get(key_id)
 
 
-def _request(cipher: CipherName = "fernet", exchange: Exchange = EXCHANGE, now: float = NOW) -> bytes:
+def _request(cipher: CipherName = "fernet", exchange: MessageBinding = EXCHANGE, now: float = NOW) -> bytes:
     return envelope.seal_request(exchange, KEY, cipher, nonce=NONCE, headers=HEADERS, body=BODY, now=now)
 
 
 def _answer(cipher: CipherName = "fernet", **changes: Any) -> bytes:
     parts: dict[str, Any] = {"nonce": NONCE, "status": 201, "headers": HEADERS, "body": BODY, "now": NOW} | changes
-    return envelope.seal_answer(EXCHANGE, KEY, cipher, **parts)
+    return envelope.seal_response(EXCHANGE, KEY, cipher, **parts)
 
 
-def _open(wire: bytes, exchange: Exchange = EXCHANGE, now: float = NOW) -> Opened:
+def _open(wire: bytes, exchange: MessageBinding = EXCHANGE, now: float = NOW) -> Opened:
     return envelope.open_request(wire, exchange, _keys, now=now)
 
 
 def _open_answer(wire: bytes, **changes: Any) -> Opened:
     parts: dict[str, Any] = {"nonce": NONCE, "status": 201, "now": NOW} | changes
-    return envelope.open_answer(wire, EXCHANGE, _keys, **parts)
+    return envelope.open_response(wire, EXCHANGE, _keys, **parts)
 
 
 def _reason(wire: bytes, **changes: Any) -> Refusal:

@@ -11,7 +11,7 @@ import pytest
 from servicekit.dispatcher.sealing import CannotOpen
 from servicekit.sealing import envelope
 from servicekit.sealing.ciphers import CipherName
-from servicekit.sealing.envelope import Direction, Exchange, Refusal
+from servicekit.sealing.envelope import Direction, MessageBinding, Refusal
 from servicekit.sealing.keyring import Keyring
 from servicekit.sealing.wire import MAX_SEALED_BYTES, MEDIA_TYPE
 
@@ -213,8 +213,8 @@ async def test_a_plain_request_may_ask_for_a_sealed_answer(replica: Any, keyring
     asking = {"X-Encrypt-Response": "true", "X-Service-Name": "user", "X-Service-Nonce": nonce}
     response = await replica.http.get(f"{PATH}/any?x=1", headers=asking)
 
-    exchange = Exchange("user", "analytics", "GET", f"{PATH}/any?x=1".encode())
-    opened = envelope.open_answer(
+    exchange = MessageBinding("user", "analytics", "GET", f"{PATH}/any?x=1".encode())
+    opened = envelope.open_response(
         response.content,
         exchange,
         lambda key_id: keyrings["user"].opening_key("user", "analytics", key_id),
@@ -234,9 +234,9 @@ async def test_the_nonce_of_a_plain_request_may_be_of_any_usual_kind(
     asking = {"X-Encrypt-Response": "true", "X-Service-Name": "user", "X-Service-Nonce": nonce}
     response = await replica.http.get(f"{PATH}/any", headers=asking)
 
-    opened = envelope.open_answer(
+    opened = envelope.open_response(
         response.content,
-        Exchange("user", "analytics", "GET", f"{PATH}/any".encode()),
+        MessageBinding("user", "analytics", "GET", f"{PATH}/any".encode()),
         lambda key_id: keyrings["user"].opening_key("user", "analytics", key_id),
         nonce=nonce,
         status=200,

@@ -8,7 +8,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from servicekit.server.worker import ProblemProtocol
-from servicekit.server.write_coalescing import MOST_HELD_BYTES, JoinedWrites
+from servicekit.server.write_coalescing import MOST_HELD_BYTES, CoalescingTransport
 
 
 class Recorder:
@@ -36,8 +36,8 @@ async def transport() -> Recorder:
 
 
 @pytest.fixture
-async def joined(transport: Recorder) -> JoinedWrites:
-    return JoinedWrites(transport, asyncio.get_running_loop())  # type: ignore[arg-type]
+async def joined(transport: Recorder) -> CoalescingTransport:
+    return CoalescingTransport(transport, asyncio.get_running_loop())  # type: ignore[arg-type]
 
 
 async def _pass() -> None:
@@ -65,7 +65,9 @@ async def test_an_answer_is_one_write(transport: Recorder) -> None:
     assert closing == "close"
 
 
-async def test_parts_that_come_in_different_passes_are_not_held_back(joined: JoinedWrites, transport: Recorder) -> None:
+async def test_parts_that_come_in_different_passes_are_not_held_back(
+    joined: CoalescingTransport, transport: Recorder
+) -> None:
     for part in (b"1", b"2"):
         joined.write(part)
         await _pass()
@@ -73,7 +75,7 @@ async def test_parts_that_come_in_different_passes_are_not_held_back(joined: Joi
     assert transport.calls == [b"1", b"2"]
 
 
-async def test_a_body_without_pauses_does_not_pile_up(joined: JoinedWrites, transport: Recorder) -> None:
+async def test_a_body_without_pauses_does_not_pile_up(joined: CoalescingTransport, transport: Recorder) -> None:
     joined.write(b"head")
     joined.write(b"x" * MOST_HELD_BYTES)
     joined.write(b"rest")
@@ -83,7 +85,9 @@ async def test_a_body_without_pauses_does_not_pile_up(joined: JoinedWrites, tran
     assert transport.calls[1:] == [b"rest"]
 
 
-async def test_what_was_written_before_a_close_is_sent_before_it(joined: JoinedWrites, transport: Recorder) -> None:
+async def test_what_was_written_before_a_close_is_sent_before_it(
+    joined: CoalescingTransport, transport: Recorder
+) -> None:
     joined.write(b"last")
     joined.close()
     joined.write(b"too late")

@@ -23,7 +23,7 @@ async def test_a_server_that_has_just_started_is_away_and_any_other_failure_is_o
     app = build_app(
         settings, title="Parcels", lifespan=nothing_to_do, routers=[router], checks={}, unavailable=mongo.UNAVAILABLE
     )
-    mongo.answer_while_it_starts(app)
+    mongo.add_startup_error_handler(app)
 
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://parcels") as http:
         answer = await http.get("/broken")

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from local_platform.stores import StoreSet
-from servicekit.valkey.client import FAILURES_TO_OPEN, PAUSE_SECONDS, Valkey, ValkeyAway, create_client
+from servicekit.valkey.client import FAILURES_TO_OPEN, PAUSE_SECONDS, Valkey, ValkeyUnavailable, create_client
 
 
 class Clock:
@@ -34,7 +34,7 @@ async def fail(valkey: Valkey, times: int = FAILURES_TO_OPEN) -> None:
         raise ConnectionError
 
     for _ in range(times):
-        with pytest.raises(ValkeyAway):
+        with pytest.raises(ValkeyUnavailable):
             await valkey.run(refuse)
 
 
@@ -45,7 +45,7 @@ async def test_several_failures_open_the_circuit_and_one_answer_after_the_pause_
     assert await valkey.run(ping)
     await fail(valkey)
     assert REGISTRY.get_sample_value("service_valkey_away") == 1
-    with pytest.raises(ValkeyAway):
+    with pytest.raises(ValkeyUnavailable):
         await valkey.run(ping)
     clock.now = PAUSE_SECONDS
     assert await valkey.run(ping)
@@ -67,7 +67,7 @@ async def test_after_the_pause_a_single_call_finds_out_while_the_others_go_on_wi
 
     results = await asyncio.gather(*(valkey.run(count) for _ in range(10)), return_exceptions=True)
     assert calls == 1
-    assert [result for result in results if not isinstance(result, ValkeyAway)] == [None]
+    assert [result for result in results if not isinstance(result, ValkeyUnavailable)] == [None]
 
 
 async def test_a_stuck_server_is_given_up_and_its_late_answers_reach_nobody(
@@ -81,7 +81,7 @@ async def test_a_stuck_server_is_given_up_and_its_late_answers_reach_nobody(
         monkeypatch.setattr("servicekit.valkey.client.CALL_SECONDS", 0.25)
         writes = (valkey.run(lambda client: client.set("late", "x")) for _ in range(20))
         stuck = await asyncio.gather(*writes, return_exceptions=True)
-        assert {type(result) for result in stuck} == {ValkeyAway}
+        assert {type(result) for result in stuck} == {ValkeyUnavailable}
         await other.client_unpause()
     answers = await asyncio.gather(*(client.get(str(number)) for number in range(20)))
     assert answers == [str(number).encode() for number in range(20)]
@@ -93,7 +93,7 @@ async def test_a_server_that_went_and_came_back_is_used_again(client: Redis, sto
     await stores.stop("valkey")
     try:
         for _ in range(FAILURES_TO_OPEN + 1):
-            with pytest.raises(ValkeyAway):
+            with pytest.raises(ValkeyUnavailable):
                 await valkey.run(ping)
     finally:
         await stores.start("valkey")
@@ -102,5 +102,5 @@ async def test_a_server_that_went_and_came_back_is_used_again(client: Redis, sto
             try:
                 assert await valkey.run(ping)
                 return
-            except ValkeyAway:
+            except ValkeyUnavailable:
                 await asyncio.sleep(0.05)

@@ -59,9 +59,9 @@ async def test_each_subject_has_its_own_bucket(replicas: list[Valkey]) -> None:
 
 async def test_a_refusal_says_in_whole_seconds_when_to_come_back(replicas: list[Valkey]) -> None:
     bucket, _ = buckets(replicas, 0.5)
-    await bucket.admit("ann")
+    await bucket.consume("ann")
     with pytest.raises(TooManyRequests) as refusal:
-        await bucket.admit("ann")
+        await bucket.consume("ann")
     assert refusal.value.headers["Retry-After"] == "2"
 
 
@@ -74,7 +74,7 @@ async def test_more_than_a_bucket_holds_is_a_mistake_of_the_caller(replicas: lis
 async def test_a_rate_of_zero_switches_the_limit_off(replicas: list[Valkey]) -> None:
     bucket, _ = buckets(replicas, 0)
     for _ in range(50):
-        await bucket.admit("ann")
+        await bucket.consume("ann")
     assert not await replicas[0].client.keys("*")
 
 

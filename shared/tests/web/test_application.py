@@ -18,7 +18,7 @@ from servicekit.core import context, errors
 from servicekit.testing.serving import nothing_to_do
 from servicekit.testing.settings import unconnected_settings
 from servicekit.web.application import build_app
-from servicekit.web.body_limit import bounded_route
+from servicekit.web.body_limit import route_with_body_limit
 from servicekit.web.health import Check
 
 
@@ -256,7 +256,7 @@ async def test_the_documentation_names_the_errors_of_each_operation(client: http
 
 
 async def test_a_client_that_leaves_within_its_request_is_no_failure_of_the_service() -> None:
-    router = APIRouter(route_class=bounded_route(100))
+    router = APIRouter(route_class=route_with_body_limit(100))
 
     @router.post("/parcels")
     async def create(parcel: Parcel) -> Parcel:

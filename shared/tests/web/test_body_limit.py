@@ -9,14 +9,14 @@ from fastapi import APIRouter, Body, FastAPI
 from starlette.requests import Request
 
 from servicekit.core.errors import ProblemResponse, ServiceError
-from servicekit.web.body_limit import bounded_route
+from servicekit.web.body_limit import route_with_body_limit
 
 LIMIT = 100
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    router = APIRouter(route_class=bounded_route(LIMIT))
+    router = APIRouter(route_class=route_with_body_limit(LIMIT))
 
     @router.post("/")
     async def size(text: Annotated[str, Body()], request: Request) -> dict[str, int]:

@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
 
-from servicekit.auth import revoked_sessions as ended_sessions
-from servicekit.auth.revoked_sessions import EndedSessions
+from servicekit.auth import revoked_sessions as revoked_sessions
+from servicekit.auth.revoked_sessions import RevokedSessions
 from user_service.sessions import announcements
 
 API = "/api/v1/users"
@@ -28,7 +28,7 @@ async def _log_out(user: Any, who: Any, body: Any = None) -> Any:
 
 def test_all_who_wait_for_the_end_of_a_session_look_more_than_once_a_second() -> None:
     """The tests below show that it reaches everybody; this is how soon, on a machine that has time for it."""
-    assert announcements.PAUSE_SECONDS + ended_sessions.POLL_SECONDS < 1
+    assert announcements.PAUSE_SECONDS + revoked_sessions.POLL_SECONDS < 1
 
 
 async def _soon_refused(replica: Any, who: Any) -> None:
@@ -53,7 +53,7 @@ async def test_a_logout_is_honoured_at_once_by_its_process_and_soon_by_the_other
 async def test_every_other_service_hears_of_it_soon(user: Any, valkey_url: str) -> None:
     ada = await user.sign_in()
     async with Redis.from_url(valkey_url) as client:
-        listener = EndedSessions(client)
+        listener = RevokedSessions(client)
         await listener.refresh()
         await _log_out(user, ada)
 
@@ -161,7 +161,7 @@ async def test_what_ended_stays_ended_when_valkey_comes_back_empty(replicas: Any
     await stores.supervisor.children["valkey"].wait_ready()
 
     async with Redis.from_url(valkey_url) as client:
-        await _eventually_heard(EndedSessions(client), _session_id(ada))
+        await _eventually_heard(RevokedSessions(client), _session_id(ada))
     for replica in replicas:
         assert (await replica.profile(ada)).status_code == 401
 
@@ -170,15 +170,15 @@ async def test_a_flushed_valkey_is_refilled_although_a_session_ends_just_then(re
     before, after = await replicas[0].sign_in(), await replicas[0].sign_in()
     await _log_out(replicas[0], before)
     async with Redis.from_url(valkey_url) as client:
-        await _eventually_heard(EndedSessions(client), _session_id(before))
+        await _eventually_heard(RevokedSessions(client), _session_id(before))
         await asyncio.gather(client.flushall(), _log_out(replicas[1], after))
 
-        newcomer = EndedSessions(client)
+        newcomer = RevokedSessions(client)
         await _eventually_heard(newcomer, _session_id(before))
         await _eventually_heard(newcomer, _session_id(after))
 
 
-async def _eventually_heard(listener: EndedSessions, session_id: UUID) -> None:
+async def _eventually_heard(listener: RevokedSessions, session_id: UUID) -> None:
     async with asyncio.timeout(60):
         while session_id not in listener:
             await asyncio.sleep(0.05)
@@ -208,7 +208,7 @@ async def test_an_end_that_its_process_did_not_live_to_tell_is_told_by_another(
         )
 
     async with Redis.from_url(valkey_url) as client:
-        await _eventually_heard(EndedSessions(client), session_id)
+        await _eventually_heard(RevokedSessions(client), session_id)
 
 
 async def test_a_new_process_refuses_what_ended_before_its_start_even_without_valkey(

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from servicekit.core.errors import TooManyRequests
-from servicekit.valkey.client import Valkey, ValkeyAway, create_client
+from servicekit.valkey.client import Valkey, ValkeyUnavailable, create_client
 from user_service.throttling.failure_limits import Counted, FailureLimit, FailureLimits, FailureMemory
 
 PAIR = FailureLimit("pair", 3, 900)
@@ -20,7 +20,7 @@ SOON = FailureLimit("soon", 1, 1)
 
 class AwayValkey(Valkey):
     async def run(self, command: object) -> object:  # type: ignore[override]
-        raise ValkeyAway
+        raise ValkeyUnavailable
 
 
 @pytest.fixture(params=["valkey", "memory"])

@@ -12,8 +12,8 @@ from uuid_utils.compat import uuid7
 
 from servicekit.core.clock import Clock
 from servicekit.core.errors import Conflict, NotFound
-from servicekit.idempotency import Answer, Attempt
-from servicekit.outbox import Fact
+from servicekit.idempotency import IdempotentRequest, StoredResponse
+from servicekit.outbox import DomainEvent
 from user_service.accounts.rules import Role
 from user_service.accounts.schemas import Account, ProfileChange, Registration
 
@@ -72,7 +72,7 @@ class AccountTransaction(Protocol):
     async def remove(self, user_id: UUID) -> bool:
         """Delete the account and all that belongs to it; return whether there was one."""
 
-    async def record(self, fact: Fact) -> None:
+    async def record(self, fact: DomainEvent) -> None:
         """Tell other services of it, if and only if the transaction commits."""
 
 
@@ -81,9 +81,11 @@ class Accounts(Protocol):
 
     def begin(self) -> AbstractAsyncContextManager[AccountTransaction]: ...
 
-    async def peek(self, attempt: Attempt) -> Answer | None: ...
+    async def find_stored(self, attempt: IdempotentRequest) -> StoredResponse | None: ...
 
-    async def once(self, attempt: Attempt, effect: Callable[[AccountTransaction], Awaitable[Answer]]) -> Answer: ...
+    async def once(
+        self, attempt: IdempotentRequest, effect: Callable[[AccountTransaction], Awaitable[StoredResponse]]
+    ) -> StoredResponse: ...
 
 
 class Hasher(Protocol):
@@ -115,10 +117,10 @@ class AccountActions:
         self._clock = clock
 
     async def register(
-        self, registration: Registration, attempt: Attempt, answer: Callable[[Account], Answer]
-    ) -> Answer:
+        self, registration: Registration, attempt: IdempotentRequest, answer: Callable[[Account], StoredResponse]
+    ) -> StoredResponse:
         """Create the account once per attempt. Raises `AccountTaken`."""
-        if stored := await self._accounts.peek(attempt):
+        if stored := await self._accounts.find_stored(attempt):
             return stored
         # Before the transaction: a hash takes longer than all the rest.
         password_hash = await self._hasher.hash(registration.password)
@@ -131,9 +133,9 @@ class AccountActions:
             created_at=self._clock(),
         )
 
-        async def effect(transaction: AccountTransaction) -> Answer:
+        async def effect(transaction: AccountTransaction) -> StoredResponse:
             account = await transaction.add(new)
-            await transaction.record(Fact(type=USER_REGISTERED, subject=str(new.id)))
+            await transaction.record(DomainEvent(type=USER_REGISTERED, subject=str(new.id)))
             return answer(account)
 
         try:
@@ -157,7 +159,7 @@ class AccountActions:
             ended = await transaction.end_sessions(user_id, self._clock())
             if not await transaction.remove(user_id):
                 raise AccountNotFound
-            await transaction.record(Fact(type=USER_DELETED, subject=str(user_id)))
+            await transaction.record(DomainEvent(type=USER_DELETED, subject=str(user_id)))
         self._announce(ended)
         await self._views.invalidate(str(user_id))
 

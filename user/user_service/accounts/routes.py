@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, InvalidToken
-from servicekit.idempotency import Answer, IdempotencyKey
+from servicekit.idempotency import IdempotencyKey, StoredResponse
 from servicekit.sealing.route_policy import OptionalCallerService, optional
 from servicekit.web.dependencies import provided
 from servicekit.web.openapi import problems
@@ -44,8 +44,8 @@ async def _own_account() -> AsyncIterator[None]:
         raise InvalidToken from None
 
 
-def _created(account: Account) -> Answer:
-    return Answer.json(account, status=201, headers={"Location": f"{PREFIX}/{account.id}"})
+def _created(account: Account) -> StoredResponse:
+    return StoredResponse.json(account, status=201, headers={"Location": f"{PREFIX}/{account.id}"})
 
 
 @router.post("/register", status_code=201, response_model=Account, dependencies=[optional()])
@@ -53,8 +53,8 @@ async def register(
     registration: Registration, key: IdempotencyKey, caller: OptionalCallerService, actions: Actions
 ) -> Response:
     """Create an account. 409 for a name or an address that is taken; `errors` says which."""
-    answer = await actions.register(registration, await key.by(caller), _created)
-    return answer.response()
+    answer = await actions.register(registration, await key.scoped_to(caller), _created)
+    return answer.to_response()
 
 
 @router.get("/profile", tags=["profile"])

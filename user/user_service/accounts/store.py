@@ -11,9 +11,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from servicekit.idempotency import Answer, Attempt
+from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.idempotency.postgres import PostgresIdempotency
-from servicekit.outbox import Fact
+from servicekit.outbox import DomainEvent
 from servicekit.storage.postgres_models import Sessions
 from user_service.accounts.actions import AccountTaken, AccountTransaction, NewAccount
 from user_service.accounts.rules import Role, email_key, username_key
@@ -24,7 +24,7 @@ from user_service.sessions.tables import UserSession
 
 SHARDS: Final = 16
 # Adds a fact to a transaction.
-Record = Callable[[AsyncSession, Fact], Awaitable[None]]
+Record = Callable[[AsyncSession, DomainEvent], Awaitable[None]]
 
 _UNIQUE: Final[dict[str, Literal["username", "email"]]] = {
     "uq_users_username_key": "username",
@@ -45,10 +45,12 @@ class PostgresAccounts:
         async with self._sessions.begin() as session:
             yield PostgresAccountTransaction(session, self._record)
 
-    async def peek(self, attempt: Attempt) -> Answer | None:
-        return await self._keys.peek(attempt)
+    async def find_stored(self, attempt: IdempotentRequest) -> StoredResponse | None:
+        return await self._keys.find_stored(attempt)
 
-    async def once(self, attempt: Attempt, effect: Callable[[AccountTransaction], Awaitable[Answer]]) -> Answer:
+    async def once(
+        self, attempt: IdempotentRequest, effect: Callable[[AccountTransaction], Awaitable[StoredResponse]]
+    ) -> StoredResponse:
         return await self._keys.run(attempt, lambda session: effect(PostgresAccountTransaction(session, self._record)))
 
 
@@ -115,7 +117,7 @@ class PostgresAccountTransaction:
         await self._count(user_id, -1)
         return True
 
-    async def record(self, fact: Fact) -> None:
+    async def record(self, fact: DomainEvent) -> None:
         await self._record(self._session, fact)
 
     async def _locked(self, user_id: UUID) -> User | None:

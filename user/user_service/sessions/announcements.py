@@ -14,7 +14,7 @@ from uuid import UUID
 from loguru import logger
 
 from servicekit.core.clock import Clock
-from servicekit.core.tasks import in_background
+from servicekit.core.tasks import background_task
 from user_service.sessions.actions import Ended
 
 PAUSE_SECONDS: Final = 0.4
@@ -81,7 +81,7 @@ class Announcements:
     async def running(self) -> AsyncIterator[None]:
         """Announce in the background while the context is open, after a first round."""
         await self._attempt()
-        async with in_background(self._run()):
+        async with background_task(self._run()):
             yield
         # What ended in the last moment; after a failure another worker tells it.
         await self._attempt()

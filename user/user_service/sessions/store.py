@@ -91,7 +91,7 @@ class PostgresSessionTransaction:
         return await end_sessions(self._session, UserSession.user_id == user_id, now=now)
 
 
-class EndedSessionRecords:
+class RevokedSessionRecords:
     """The sessions that have ended, as PostgreSQL knows them; `announcements` tells the other processes."""
 
     def __init__(self, sessions: Sessions) -> None:

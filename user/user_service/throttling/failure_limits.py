@@ -23,7 +23,7 @@ from loguru import logger
 from prometheus_client import Counter
 
 from servicekit.core.errors import TooManyRequests
-from servicekit.valkey.client import Valkey, ValkeyAway
+from servicekit.valkey.client import Valkey, ValkeyUnavailable
 
 # ARGV: 1 to count a failure or 0 to look, then for each key its limit, its window in ms, and 1 when it refuses.
 # Returns for each key the ms until its window ends when it is full, else -1.
@@ -108,7 +108,7 @@ class FailureLimits:
             arguments += [counter.limit.count, counter.limit.seconds * 1000, int(counter.refuses)]
         try:
             waits = await self._valkey.run(lambda client: self._script(keys=keys, args=arguments, client=client))
-        except ValkeyAway:
+        except ValkeyUnavailable:
             COUNTED_LOCALLY.inc()
             logger.debug("failures are counted in this process only")
             waits = self._memory.settle(keys, counters, count=count)

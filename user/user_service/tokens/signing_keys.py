@@ -34,7 +34,7 @@ from prometheus_client import Counter
 
 from servicekit.auth.access_tokens import ALGORITHM
 from servicekit.core.clock import Clock, utc_now
-from servicekit.observability.key_metrics import ACCESS_TOKENS, HeldKeys, announce_worker
+from servicekit.observability.key_metrics import ACCESS_TOKENS, KeyMetrics, announce_worker
 from servicekit.sealing.key_files import new_key_id, write_key_file
 
 CURRENT: Final = "current"
@@ -88,7 +88,7 @@ class SigningKeys:
         announce_worker()
         self._directory = directory
         self._clock = clock
-        self._held = HeldKeys(ACCESS_TOKENS)
+        self._held = KeyMetrics(ACCESS_TOKENS)
         self._version = _version(directory)
         self._keys = _read(directory)
         self._forget_retired()

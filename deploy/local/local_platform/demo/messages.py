@@ -39,7 +39,7 @@ def seal_a_message(visit: Visit) -> None:
         answer = _sent(services, replicas[0], message)
         visit.answered(f"the {CALLEE} service takes it from the {CALLER} service", answer, 202)
         visit.claim("the answer is sealed, too", answer.headers.get(COMMUNICATION) == "encrypted", answer.headers)
-        opened = sealer.open_answer(CALLEE, message, answer.status_code, answer.headers, answer.content)
+        opened = sealer.open_response(CALLEE, message, answer.status_code, answer.headers, answer.content)
         visit.report.shown(answer_sent=_start(answer.content), answer_opened=opened.body.decode())
         other = sealer.seal_request(CALLEE, "POST", TARGET, {}, b"{}")
         visit.claim("it opens as the answer to this request alone", _is_refused(sealer, other, answer))
@@ -70,7 +70,7 @@ def _sent(services: httpx2.Client, url: str, message: SentMessage, target: str =
 
 def _is_refused(sealer: MessageSealer, request: SentMessage, answer: httpx2.Response) -> bool:
     try:
-        sealer.open_answer(CALLEE, request, answer.status_code, answer.headers, answer.content)
+        sealer.open_response(CALLEE, request, answer.status_code, answer.headers, answer.content)
     except CannotOpen:
         return True
     return False

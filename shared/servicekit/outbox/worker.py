@@ -14,25 +14,25 @@ from loguru import logger
 from uuid_utils.compat import uuid7
 
 from servicekit.core import context
-from servicekit.outbox.claims import Claimer
-from servicekit.outbox.delivery import Delivers, DeliveryRefused, DestinationAway, described
-from servicekit.outbox.facts import Route
+from servicekit.outbox.claims import LeaseSelector
+from servicekit.outbox.delivery import Delivers, DeliveryRefused, DestinationUnavailable, described
+from servicekit.outbox.facts import Subscription
 from servicekit.outbox.limits import Park, RelayLimits, after_failure
 from servicekit.outbox.measures import DELIVERIES, FAILURES
-from servicekit.outbox.presence import Presence
-from servicekit.outbox.store import Claim, FactStore
+from servicekit.outbox.presence import DestinationHealth
+from servicekit.outbox.store import Claim, OutboxStore
 
 _now = time.monotonic
 
 
-class Lane:
+class DestinationWorker:
     """Relays facts to one destination."""
 
     def __init__(
         self,
         destination: str,
-        routes: Mapping[str, Route],
-        store: FactStore[Any],
+        routes: Mapping[str, Subscription],
+        store: OutboxStore[Any],
         delivers: Delivers,
         limits: RelayLimits,
     ) -> None:
@@ -41,8 +41,8 @@ class Lane:
         self._store = store
         self._delivers = delivers
         self._limits = limits
-        self._claimer = Claimer(store, destination, routes, lease_seconds=limits.lease)
-        self._presence = Presence(limits)
+        self._claimer = LeaseSelector(store, destination, routes, lease_seconds=limits.lease)
+        self._presence = DestinationHealth(limits)
         self._tasks: set[asyncio.Task[None]] = set()
         # Deliveries that have ended, by None for success, and are not settled yet.
         self._ended: list[tuple[Claim, BaseException | None]] = []
@@ -133,7 +133,7 @@ class Lane:
             async with asyncio.timeout(self._limits.delivery):
                 await self._delivers.deliver(self._routes[fact.type], fact)
         except TimeoutError:
-            error = DestinationAway(f"no answer within {self._limits.delivery:g} s")
+            error = DestinationUnavailable(f"no answer within {self._limits.delivery:g} s")
         except (Exception, asyncio.CancelledError) as raised:  # `_finish` alone cancels.
             error = raised
         self._note(error)
@@ -146,7 +146,7 @@ class Lane:
         was_away = self._presence.away
         if isinstance(error, asyncio.CancelledError):
             return
-        if isinstance(error, DestinationAway):
+        if isinstance(error, DestinationUnavailable):
             self._presence.absent(_now(), error.retry_after)
             FAILURES.labels(self._destination, "away").inc()
             if not was_away:
@@ -176,7 +176,7 @@ class Lane:
         if isinstance(error, asyncio.CancelledError):
             await self._store.postpone(claim, seconds=0, error=None, counted=False)
             return
-        retry_after = error.retry_after if isinstance(error, DestinationAway) else None
+        retry_after = error.retry_after if isinstance(error, DestinationUnavailable) else None
         away_pause = self._presence.pause_of_fact(_now(), retry_after)
         step = after_failure(claim.failures, error, away_pause=away_pause, limits=self._limits)
         text, fact = described(error), claim.fact
