@@ -1,4 +1,4 @@
-"""The time, as something that is handed over: tests set it instead of waiting."""
+"""Time as a collaborator: tests set it instead of waiting."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -7,5 +7,10 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """Return the time in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
+
+
+def to_milliseconds(moment: datetime) -> datetime:
+    """Return `moment` without its microseconds. MongoDB stores whole milliseconds."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
