@@ -1,16 +1,12 @@
-"""What one request carries through the code without being handed from call to call.
+"""The context of the request in progress: its ids, its deadline and its caller.
 
-The middleware of `servicekit.web.application` enters a context per request. Logs, outgoing calls and error responses
-read it.
+The middleware of `servicekit.web.application` enters one context per request. Logs, outgoing calls and error responses
+read it, so no function has to pass it on.
 """
 
 import time
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from servicekit.observability.tracing.spans import Span
 
 
 @dataclass(slots=True)
@@ -18,8 +14,8 @@ class RequestContext:
     """Identity of the request in progress.
 
     `deadline` is a `time.monotonic()` value in seconds, or None when the caller set none. `traceparent` and
-    `tracestate` are the W3C headers that go along with outgoing calls: as they arrived, or below `span`, which is there
-    when this request is sampled.
+    `tracestate` are the W3C headers that outgoing calls carry. `span` belongs to `servicekit.observability.tracing`:
+    nothing else looks into it, and it is None unless this request is sampled.
     """
 
     request_id: str
@@ -29,8 +25,8 @@ class RequestContext:
     deadline: float | None = None
     user_id: str | None = None
     caller: str | None = None
-    span: "Span | None" = None
-    # More fields for the access line of this request, put there by whoever knows them.
+    span: object | None = None
+    # Further fields for the access line of this request.
     log_fields: dict[str, str | int | float] = field(default_factory=dict)
 
     @property

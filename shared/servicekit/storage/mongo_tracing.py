@@ -5,7 +5,7 @@ from typing import Final
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from servicekit.core import context
-from servicekit.observability.tracing.spans import Span
+from servicekit.observability.tracing.spans import Span, span_of
 
 # What a new connection costs shows in the span of the command that waited for it.
 _CONNECTING: Final = frozenset({"hello", "saslStart", "saslContinue"})
@@ -44,8 +44,7 @@ class CommandSpans(CommandListener):
 
 
 def _request_span() -> Span | None:
-    request = context.current()
-    return request.span if request else None
+    return span_of(context.current())
 
 
 def _taken(request_id: int) -> Span | None:

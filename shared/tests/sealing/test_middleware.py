@@ -158,7 +158,7 @@ async def test_what_the_application_raises_past_its_error_handling_is_answered_s
     async def explode(self: object, scope: object, receive: object, send: object) -> None:
         raise RuntimeError("password=hunter2")
 
-    monkeypatch.setattr("servicekit.web.application.ErrorBoundary.__call__", explode)
+    monkeypatch.setattr("servicekit.web.middleware.ErrorBoundary.__call__", explode)
     replica = make_replica()
     transport = httpx2.ASGITransport(replica.app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://analytics.test") as replica.http:

@@ -48,9 +48,10 @@ class Tracing:
             request.traceparent = written(trace_id, new_span_id(), sampled=False)
 
     def _give_span(self, request: context.RequestContext, trace_id: str, parent_id: str | None) -> None:
-        request.span = Span(self._queue.put, Kind.SERVER, trace_id=trace_id, parent_id=parent_id)
-        # What the request causes elsewhere, now or later, stands below its span.
-        request.traceparent = request.span.traceparent
+        span = Span(self._queue.put, Kind.SERVER, trace_id=trace_id, parent_id=parent_id)
+        request.span = span
+        # The parent of everything that this request causes elsewhere, now or later.
+        request.traceparent = span.traceparent
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -92,13 +92,18 @@ def send_background_to(sink: Sink | None) -> None:
     _background.set(sink)
 
 
+def span_of(request: context.RequestContext | None) -> Span | None:
+    """Return the span of a request, or None if the request is not sampled."""
+    return request.span if request is not None and isinstance(request.span, Span) else None
+
+
 def start_child() -> Span | None:
-    """Begin a span below the request in progress; None outside of one and where it is not sampled."""
+    """Begin a span below the request in progress. Return None without a request and for one that is not sampled."""
     request = context.current()
     if request is None:
         return None
-    if request.span is not None:
-        return request.span.child()
+    if (span := span_of(request)) is not None:
+        return span.child()
     sink, traceparent = _background.get(), request.traceparent
     if sink is None or traceparent is None or not is_sampled(traceparent):
         return None

@@ -1,0 +1,59 @@
+"""How errors that FastAPI catches become problem documents (RFC 9457)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from loguru import logger
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from servicekit.core import errors
+
+
+def add_error_handlers(app: FastAPI, unavailable: Sequence[type[Exception]]) -> None:
+    """Render the errors of services, of validation and of the framework; answer 503 to those in `unavailable`."""
+    app.add_exception_handler(errors.ServiceError, _service_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    for exception in unavailable:
+        app.add_exception_handler(exception, _store_unavailable)
+
+
+async def _service_error(request: Request, error: Any) -> Any:
+    return errors.ProblemResponse(error, instance=request.url.path)
+
+
+async def _validation_error(request: Request, error: Any) -> Any:
+    found = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        failure: errors.ServiceError = errors.BadRequest("The body is not valid JSON.")
+    else:
+        failure = errors.UnprocessableContent(
+            "Some fields are invalid; `errors` lists them.", errors=errors.fields_of(found)
+        )
+    return errors.ProblemResponse(failure, instance=request.url.path)
+
+
+async def _http_exception(request: Request, error: Any) -> Any:
+    """Render what the framework itself raises: 404 and 405 of the router, 400 of the body parser."""
+    kind = type("FrameworkError", (errors.ServiceError,), {"status": error.status_code})
+    headers = {"Allow": _allowed_methods(request)} if error.status_code == 405 else error.headers
+    return errors.ProblemResponse(kind(str(error.detail), headers=headers), instance=request.url.path)
+
+
+def _allowed_methods(request: Request) -> str:
+    """Return all methods of a path (RFC 9110, section 10.2.1). The framework names those of the first route only."""
+    contexts = [route for route in iter_route_contexts(request.app.routes) if route.methods]
+    first = next((route for route in contexts if route.path_regex.match(request.scope["path"])), None)
+    methods = {method for route in contexts if first and route.path == first.path for method in route.methods or ()}
+    if "GET" in methods:
+        methods.add("HEAD")
+    return ", ".join(sorted(methods))
+
+
+async def _store_unavailable(request: Request, error: Exception) -> Any:
+    logger.error("a store is unavailable: {}", type(error).__name__)
+    return errors.ProblemResponse(errors.ServiceUnavailable(), instance=request.url.path)
