@@ -1,4 +1,4 @@
-"""The ACL of a Valkey server that all services share: each has a user of its own, with its own keys.
+"""The ACL of a Valkey server that all services share. Each service has its own user, limited to its own keys.
 
 Standard library only: the tools that prepare a deployment run it on a bare host.
 """
@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Mapping
 
 ADMINISTRATOR = "administrator"
-# Ended sessions: written by the service that issues tokens, read by all.
+# Revoked sessions: written by the service that issues tokens, read by all.
 ENDED_SESSIONS = "sessions:ended*"
-# What a service has no business with: other clients, the server's configuration, everybody's keys at once.
+# Without commands on other clients, on the server's configuration and on all keys at once.
 COMMANDS = "+@all -@admin -@dangerous"
 
 

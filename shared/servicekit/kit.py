@@ -1,9 +1,9 @@
-"""What every service is made of besides its own features: Valkey, sealed calls both ways, who is signed in.
+"""The parts that every service shares: Valkey, sealed calls in both directions, authentication.
 
     kit = ServiceKit(settings)
     app = kit.build(title="Notes service", lifespan=lifespan, routers=[…], checks={…})
 
-and within the lifespan, inside of the service's own stores:
+and within the lifespan, after the service's own stores:
 
     async with kit.running():
         yield
@@ -36,8 +36,8 @@ from servicekit.web.health import Check
 
 USER: Final = "user"
 JWKS_PATH: Final = "/.well-known/jwks.json"
-# The keys have a circuit of their own. A service that starts before the user service asks again and again, and must not
-# find the circuit open when that is there at last; nor may failing calls keep keys away.
+# Fetches of keys have a circuit breaker of their own. A service that starts before the user service keeps trying, and
+# its breaker must not be open when the user service is up; nor may other failing calls block the fetch.
 KEYS: Final = "user-keys"
 KEYS_LIMITS: Final = PeerLimits(breaker_pause=FIRST_KEYS_SECONDS)
 KEYS_POLICY: Final = CallPolicy(attempts=2, deadline=3.0, attempt_timeout=1.5, connect_timeout=0.5)
@@ -47,7 +47,7 @@ class ServiceKit:
     """The collaborators of one service. Nothing is connected before `running`."""
 
     def __init__(self, settings: ServiceSettings, *, keys: KeySource | None = None) -> None:
-        """`keys` verify access tokens: by default those that the user service publishes."""
+        """Take the keys that verify access tokens; by default those that the user service publishes."""
         service = settings.service_name
         self.settings = settings
         self.valkey_client = create_client(settings.valkey_url, application=service)
@@ -83,7 +83,10 @@ class ServiceKit:
         checks: Mapping[str, Check],
         unavailable: Sequence[type[Exception]],
     ) -> FastAPI:
-        """Return the service's application. `unavailable` is what the driver of its store raises without the store."""
+        """Return the service's application.
+
+        `unavailable` are the exceptions that its store's driver raises while the store is unavailable.
+        """
         app = build_app(
             self.settings,
             title=title,
@@ -106,9 +109,9 @@ class ServiceKit:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Hold connections open and keep keys and ended sessions current while the context is open.
+        """Hold connections open, and keep keys and revoked sessions current, while the context is open.
 
-        What is entered last leaves first: background work and calls stop while Valkey is still there.
+        Contexts close in reverse order: background tasks and calls stop while Valkey is still connected.
         """
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.valkey_client.aclose)
@@ -117,12 +120,12 @@ class ServiceKit:
             await stack.enter_async_context(self.dispatcher)
             if self._keys is self._remote_keys:
                 await stack.enter_async_context(background_task(self._remote_keys.follow()))
-            # No request is served before this process knows which sessions have ended.
+            # No request is served before this process knows which sessions are revoked.
             await self.revoked_sessions.refresh()
             await stack.enter_async_context(background_task(self.revoked_sessions.follow()))
             yield
 
     async def _fetch_keys(self) -> Mapping[str, Any]:
-        answer = await self.dispatcher.call(KEYS, JWKS_PATH, policy=KEYS_POLICY)
-        keys: Mapping[str, Any] = answer.json()
+        response = await self.dispatcher.call(KEYS, JWKS_PATH, policy=KEYS_POLICY)
+        keys: Mapping[str, Any] = response.json()
         return keys

@@ -1,7 +1,7 @@
 """Access tokens: verification against the user service's published keys (RFC 7519, RFC 9068).
 
-A token is an ES256 JWT of type `at+jwt`. Every service verifies it again, whatever the gateway did: identity never
-comes from a header.
+A token is an ES256 JWT of type `at+jwt`. Every service verifies it, although the gateway has done so already: identity
+never comes from a header.
 """
 
 import asyncio
@@ -27,18 +27,18 @@ ALGORITHM = "ES256"
 TYPE = "at+jwt"
 CLAIMS = ("iss", "aud", "sub", "sid", "roles", "jti", "iat", "exp")
 CACHE_SIZE = 10_000
-# How soon a new key is known, and one that the user service no longer publishes forgotten.
+# A new key is known, and a withdrawn key forgotten, after at most this time.
 KEYS_REFRESH_SECONDS = 10.0
-# While nothing can be verified yet, keys are asked for this often.
+# The pause between attempts to fetch the first keys.
 FIRST_KEYS_SECONDS = 0.2
-# An unknown key id may be new; asking again is bounded, because a stranger chooses the key id.
+# An unknown key id may be new. Fetches for it are limited, because any client can invent key ids.
 UNKNOWN_KEY_SECONDS = 5.0
 
 _bearer = OAuth2PasswordBearer(tokenUrl="/api/v1/users/token", auto_error=False)
 
 
 class InvalidToken(Unauthorized):
-    """One text for every reason: forged, expired, for somebody else, of an ended session."""
+    """The same text for every reason: forged, expired, another audience, revoked session."""
 
     detail = "The access token is not valid."
 
@@ -52,7 +52,7 @@ class KeysUnavailable(ServiceUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a verified token speaks for. `expires_at` is in Unix seconds."""
+    """The user whom a verified token identifies. `expires_at` is in Unix seconds."""
 
     id: UUID
     session_id: UUID
@@ -65,56 +65,56 @@ class Principal:
 
 
 class KeySource(Protocol):
-    """Where verification keys come from."""
+    """A source of verification keys."""
 
     async def key(self, kid: str) -> EllipticCurvePublicKey | None:
-        """Return the key of this id, or None when there is none."""
+        """Return the key with this id, or None."""
 
 
 class RemoteKeys:
-    """The user service's JWKS (RFC 7517): fetched ahead of need, and kept while the user service is away."""
+    """The user service's JWKS (RFC 7517): fetched in the background, and kept while the user service is unavailable."""
 
     def __init__(self, fetch: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
         announce_worker()
         self._fetch = fetch
-        self._held = KeyMetrics(ACCESS_TOKENS)
+        self._key_metrics = KeyMetrics(ACCESS_TOKENS)
         self._keys: dict[str, EllipticCurvePublicKey] | None = None
-        self._asked_at = -KEYS_REFRESH_SECONDS
+        self._fetched_at = -KEYS_REFRESH_SECONDS
         self._lock = asyncio.Lock()
 
     async def key(self, kid: str) -> EllipticCurvePublicKey | None:
-        """Return the key of this id. Raises `KeysUnavailable` while no key was ever fetched."""
+        """Return the key with this id. Raises `KeysUnavailable` until keys have been fetched once."""
         if self._keys is None or kid not in self._keys:
             async with self._lock:
-                if (self._keys is None or kid not in self._keys) and not self._asked_recently():
+                if (self._keys is None or kid not in self._keys) and not self._fetched_recently():
                     await self._refresh()
         if self._keys is None:
             raise KeysUnavailable
         return self._keys.get(kid)
 
     async def follow(self) -> None:
-        """Keep the keys current, for ever. Run it as a task of the lifespan."""
+        """Keep the keys current until cancelled. Run it as a task of the lifespan."""
         while True:
             async with self._lock:
                 await self._refresh()
             await asyncio.sleep(FIRST_KEYS_SECONDS if self._keys is None else KEYS_REFRESH_SECONDS)
 
     async def _refresh(self) -> None:
-        self._asked_at = time.monotonic()
+        self._fetched_at = time.monotonic()
         try:
             self._keys = parse_jwks(await self._fetch())
-        except Exception as error:  # Whatever went wrong, the keys that we have stay in use.
+        except Exception as error:  # Whatever went wrong, the known keys stay in use.
             logger.warning("the user service's keys could not be fetched: {}", type(error).__name__)
         else:
-            self._held.report(self._keys)
+            self._key_metrics.report(self._keys)
 
-    def _asked_recently(self) -> bool:
+    def _fetched_recently(self) -> bool:
         pause = FIRST_KEYS_SECONDS if self._keys is None else UNKNOWN_KEY_SECONDS
-        return time.monotonic() - self._asked_at < pause
+        return time.monotonic() - self._fetched_at < pause
 
 
 def parse_jwks(document: Mapping[str, Any]) -> dict[str, EllipticCurvePublicKey]:
-    """Return the P-256 signature keys of a JWK set by key id; other keys are passed over."""
+    """Return the P-256 signature keys of a JWK set by key id; other keys are skipped."""
     keys = {}
     for item in document["keys"]:
         if item.get("kty") == "EC" and item.get("crv") == "P-256" and "kid" in item:
@@ -125,7 +125,7 @@ def parse_jwks(document: Mapping[str, Any]) -> dict[str, EllipticCurvePublicKey]
 
 
 class TokenVerifier:
-    """Turns an access token into a principal. Verified tokens are remembered until they expire."""
+    """Turns an access token into a principal. Verified tokens are cached until they expire."""
 
     def __init__(self, keys: KeySource, *, issuer: str, audience: str, revoked_sessions: Container[UUID] = ()) -> None:
         self._keys = keys
@@ -135,7 +135,10 @@ class TokenVerifier:
         self._verified: OrderedDict[str, Principal] = OrderedDict()
 
     async def verify(self, token: str) -> Principal:
-        """Return whom the token speaks for. Raises `InvalidToken`, or `KeysUnavailable` before the first key."""
+        """Return the token's principal.
+
+        Raises `InvalidToken`, or `KeysUnavailable` until keys have been fetched once.
+        """
         principal = self._verified.get(token)
         if principal is None:
             principal = await self._verify(token)
@@ -162,7 +165,7 @@ class TokenVerifier:
                 algorithms=[ALGORITHM],
                 issuer=self._issuer,
                 audience=self._audience,
-                # The issuer's clock may be a little ahead of ours; how long a token is good is what `exp` says.
+                # The issuer's clock may be a little ahead of ours. `exp` alone decides how long a token is valid.
                 options={"require": list(CLAIMS), "verify_iat": False},
             )
             return Principal(
@@ -182,9 +185,9 @@ class TokenVerifier:
 
 
 class Authenticator:
-    """What a request's credentials pass through; `create_app` puts one into `app.state.authenticator`.
+    """Authenticates requests by their bearer token. `create_app` puts one into `app.state.authenticator`.
 
-    `consume` is called with the subject of every authenticated request and raises when the subject asks too often.
+    `consume` is called with the subject of every authenticated request; it raises when the rate limit is exceeded.
     """
 
     def __init__(self, verifier: TokenVerifier, *, consume: Callable[[str], Awaitable[None]]) -> None:
@@ -214,14 +217,14 @@ async def _current_user(user: Annotated[Principal | None, Depends(_optional_user
 
 
 OptionalUser = Annotated[Principal | None, Depends(_optional_user)]
-"""The signed-in user, or None for a request without a token. An invalid token is refused all the same."""
+"""The signed-in user, or None for a request without a token. An invalid token is refused nevertheless."""
 
 CurrentUser = Annotated[Principal, Depends(_current_user)]
 """The signed-in user; 401 without a valid token."""
 
 
 def require_role(role: str) -> Callable[[Principal], Awaitable[Principal]]:
-    """Return a dependency that lets only users of this role pass; 403 for others."""
+    """Return a dependency that requires this role and raises 403 for other users."""
 
     async def check(user: CurrentUser) -> Principal:
         if role not in user.roles:

@@ -1,8 +1,8 @@
-"""Sessions that ended before their access tokens expire, told to every process through a Valkey stream.
+"""Sessions that were revoked before their access tokens expire, distributed through a Valkey stream.
 
-The user service keeps them in PostgreSQL and publishes them here; every process of every service follows the
-stream, so that the check itself is a look into a set and costs a request nothing. While Valkey is away, new
-ends are not heard of: a metric says so, and the token's own expiry is what remains.
+The user service stores revocations in PostgreSQL and publishes them here. Every process of every service follows the
+stream and keeps a set in memory, so the check costs a request no I/O. While Valkey is unavailable, new revocations do
+not arrive: a metric shows it, and a revoked token then stays valid until it expires.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ from redis.exceptions import RedisError
 STREAM = "sessions:ended"
 POLL_SECONDS = 0.25
 BATCH = 1_000
-# Entries outlive the longest access token; older ones are cut off when a new one is added.
+# Longer than the longest access token. Older entries are trimmed when a new one is added.
 KEPT_MILLISECONDS = 20 * 60 * 1000
 START = "0"
-_NOBODY = UUID(int=0)
+_NO_SESSION = UUID(int=0)
 
 REVOCATIONS_STALE = Gauge(
     "service_ended_sessions_unheard",
-    "1 while Valkey is away and an ended session is honoured until its token expires.",
+    "1 while Valkey is unavailable, so that a revoked session stays valid until its token expires.",
     multiprocess_mode="livemax",
 )
 
 
 class RevokedSessions:
-    """The set of ended sessions that this process knows. `session_id in ended` costs no I/O."""
+    """The set of revoked sessions that this process knows. `session_id in revoked` costs no I/O."""
 
     def __init__(self, valkey: Redis) -> None:
         self._valkey = valkey
@@ -44,15 +44,15 @@ class RevokedSessions:
         return session_id in self._expiries
 
     def add(self, session_id: UUID, expires_at: float) -> None:
-        """Remember an ended session until `expires_at` (Unix seconds), in this process."""
+        """Remember a revoked session in this process until `expires_at` (Unix seconds)."""
         if expires_at > time.time():
             self._expiries[session_id] = expires_at
 
     async def publish(self, ended: Mapping[UUID, float]) -> bool:
-        """Tell all processes of these sessions and the expiry of their tokens. Raises `RedisError`.
+        """Publish these sessions and the expiry of their tokens to all processes. Raises `RedisError`.
 
-        Returns False when Valkey does not hold the stream: then nothing but `refill` brings it back. A stream that
-        this call had created would look complete and hold these sessions only.
+        Returns False when Valkey does not hold the stream. Then only `refill` restores it: a stream created by this
+        call would look complete although it held these sessions only.
         """
         async with self._valkey.pipeline(transaction=False) as pipeline:
             for session_id, expires_at in ended.items():
@@ -60,18 +60,18 @@ class RevokedSessions:
             return None not in await pipeline.execute()
 
     async def refill(self, ended: Mapping[UUID, float]) -> None:
-        """Bring the stream back with all sessions that ended, at once or not at all. Raises `RedisError`.
+        """Restore the stream with all revoked sessions, in one transaction. Raises `RedisError`.
 
-        Doing it twice does no harm, so that several processes may notice its absence.
+        It is idempotent, so several processes may do it at once.
         """
         async with self._valkey.pipeline(transaction=True) as pipeline:
-            # An entry that is forgotten at once makes the stream exist when no session has ended.
-            for session_id, expires_at in {_NOBODY: 0.0, **ended}.items():
+            # An expired entry creates the stream even when no session is revoked.
+            for session_id, expires_at in {_NO_SESSION: 0.0, **ended}.items():
                 self._append(pipeline, session_id, expires_at)
             await pipeline.execute()
 
     async def exists(self) -> bool:
-        """Whether Valkey holds the stream; it does not after it came back empty."""
+        """Return whether Valkey holds the stream. After a restart it is empty and does not."""
         return bool(await self._valkey.exists(STREAM))
 
     @staticmethod
@@ -81,24 +81,24 @@ class RevokedSessions:
         pipeline.xadd(STREAM, fields, minid=oldest, nomkstream=nomkstream)
 
     async def follow(self) -> None:
-        """Read what is published, for ever. Run it as a task of the lifespan, after a first `refresh`."""
+        """Read new entries until cancelled. Run it as a task of the lifespan, after a first `refresh`."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             await self.refresh()
 
     async def refresh(self) -> None:
-        """Read what was published since the last time; after a failure, everything."""
+        """Read the entries since the last call; after a failure, all entries."""
         try:
             while await self._read_batch() == BATCH:
                 pass
         except (RedisError, OSError, TimeoutError) as error:
             if not self._stale:
-                logger.warning("ended sessions are not heard of: Valkey does not answer ({})", type(error).__name__)
+                logger.warning("revoked sessions do not arrive: Valkey does not respond ({})", type(error).__name__)
             self._stale, self._last_id = True, START
             REVOCATIONS_STALE.set(1)
             return
         if self._stale:
-            logger.info("ended sessions are heard of again")
+            logger.info("revoked sessions arrive again")
         self._stale = False
         REVOCATIONS_STALE.set(0)
         self._forget_expired()

@@ -1,8 +1,8 @@
-"""The address of the client that a request comes from, and whose word for it is taken.
+"""The address of the client that sent a request.
 
-Behind the gateway every request comes from the gateway's address, and X-Real-IP tells the client's. Anybody can send
-that header, so it is believed from the gateway alone: from its networks, or from what its DNS name stands for where
-its address is not known in advance.
+Behind the gateway every request comes from the gateway's address, and X-Real-IP holds the client's. Any client can send
+that header, so it is trusted from the gateway alone: from its networks, or from the addresses of its DNS name where
+its own address is not known in advance.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from servicekit.core.tasks import background_task
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# A gateway that was replaced is believed after this time at the latest.
+# A replaced gateway is trusted after at most this time.
 KNOWN_SECONDS: Final = 3.0
 # A gateway usually starts after its services.
 UNKNOWN_SECONDS: Final = 0.5
 LOOKUP_SECONDS: Final = 2.0
 
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-# The last label has a letter: 10.0.0.300 is a mistaken address and no name.
+# The last label has a letter, so that 10.0.0.300 counts as a mistaken address rather than a name.
 _DNS_NAME: Final = re.compile(rf"(?=.{{1,253}}$)({_LABEL}\.)*(?=[^.]*[A-Za-z]){_LABEL}")
 
 
@@ -43,7 +43,7 @@ def network_or_name(text: str) -> Network | str:
 
 
 class GatewayAddresses:
-    """Where the gateway's requests come from. Names are asked for in the background, never for a request."""
+    """The addresses of the gateway. Names are looked up in the background, never by a request."""
 
     def __init__(
         self,
@@ -53,8 +53,9 @@ class GatewayAddresses:
         known_seconds: float = KNOWN_SECONDS,
         unknown_seconds: float = UNKNOWN_SECONDS,
     ) -> None:
-        """`sources` are networks and DNS names; a name is looked up again every `known_seconds`, or more often while
-        nothing is known of it, every `unknown_seconds`.
+        """Take networks and DNS names.
+
+        A name is looked up every `known_seconds`, and every `unknown_seconds` until it has resolved once.
         """
         self._networks = tuple(source for source in sources if not isinstance(source, str))
         self._names: dict[str, frozenset[Address]] = {name: frozenset() for name in sources if isinstance(name, str)}
@@ -74,7 +75,7 @@ class GatewayAddresses:
         if not self._names:
             yield
             return
-        # Where the gateway runs already, its first request tells the client's address, too.
+        # If the gateway is already running, its first request has to show the client's address.
         await self._refresh()
         async with background_task(self._follow()):
             yield
@@ -90,20 +91,20 @@ class GatewayAddresses:
                 async with asyncio.timeout(LOOKUP_SECONDS):
                     found = frozenset(map(ip_address, await self._lookup(name)))
             except OSError as error:
-                # What was known stays: a resolver that is away for a moment must not hide every client.
+                # The known addresses stay: a short outage of the resolver must not hide every client's address.
                 if not known and name not in self._reported:
                     self._reported.add(name)
                     logger.info(
-                        "the gateway's name {!r} does not resolve yet, so X-Real-IP is not believed: {}", name, error
+                        "the gateway's name {!r} does not resolve yet, so X-Real-IP is not trusted: {}", name, error
                     )
                 continue
             if found and found != known:
-                logger.info("the gateway's name {!r} stands for {}", name, ", ".join(sorted(map(str, found))))
+                logger.info("the gateway's name {!r} resolves to {}", name, ", ".join(sorted(map(str, found))))
                 self._names[name] = found
 
 
 def client_address(scope: Scope, gateway: GatewayAddresses) -> str:
-    """Return the client's IP address; X-Real-IP is believed from the gateway only."""
+    """Return the client's IP address; X-Real-IP is trusted from the gateway only."""
     peer: str = scope["client"][0] if scope.get("client") else ""
     source = _parsed(peer)
     if source is None or source not in gateway:

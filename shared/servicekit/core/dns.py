@@ -1,4 +1,4 @@
-"""DNS names, and what they stand for now."""
+"""Lookup of DNS names."""
 
 import asyncio
 import socket

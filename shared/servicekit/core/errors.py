@@ -15,8 +15,8 @@
     ├── ServiceUnavailable    503
     └── DeadlineExceeded      504
 
-A feature derives its own errors from these, beside what raises them. Whatever is no `ServiceError` becomes a 500
-whose answer says nothing about its cause; the log has it.
+A feature derives its own errors from these, beside the code that raises them. Any other exception becomes a 500
+that says nothing about its cause; the log does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ PROBLEM_JSON = "application/problem+json"
 
 
 class ServiceError(Exception):
-    """An answer with an error status. Subclasses set `status` and, where it helps a client, `type`."""
+    """An error response. Subclasses set `status` and, where it helps a client, `type`."""
 
     status: ClassVar[int] = 500
     # RFC 9457, section 3.1.1: "about:blank" means that the status code says it all.
@@ -40,7 +40,7 @@ class ServiceError(Exception):
     detail: str = ""
 
     def __init__(self, detail: str | None = None, *, headers: Mapping[str, str] | None = None, **members: Any) -> None:
-        """Take the sentence for people, further answer headers, and extension members of the problem."""
+        """Take a sentence for people, further response headers, and extension members of the problem."""
         super().__init__(detail or self.detail)
         self.detail = detail or self.detail
         self.headers = dict(headers or {})
@@ -53,7 +53,7 @@ class BadRequest(ServiceError):
 
 
 class Unauthorized(ServiceError):
-    """No valid credentials. The answer names the scheme (RFC 9110, section 11.6.1)."""
+    """No valid credentials. The response names the scheme (RFC 9110, section 11.6.1)."""
 
     status = 401
     detail = "Valid credentials are required."
@@ -113,7 +113,7 @@ class TooManyRequests(ServiceError):
 
 
 class ServiceUnavailable(ServiceError):
-    """Something that this request needs is away; `retry_after` is in whole seconds."""
+    """Something that this request needs is unavailable; `retry_after` is in whole seconds."""
 
     status = 503
     detail = "The service cannot answer now. Try again."
@@ -149,7 +149,7 @@ def _title(status: int) -> str:
 
 
 class ProblemResponse:
-    """An ASGI application that answers one error. It serves the framework's handlers and bare middleware alike."""
+    """An ASGI application that responds with one error, for the framework's handlers and for bare middleware."""
 
     def __init__(self, error: ServiceError, *, instance: str) -> None:
         self.status_code = error.status

@@ -1,6 +1,6 @@
 """Settings that every service reads from its environment, once, at start.
 
-A secret may stand in a file: `DATABASE_URL_FILE=/run/secrets/database_url` fills `DATABASE_URL`. No secret has a
+A secret may be read from a file: `DATABASE_URL_FILE=/run/secrets/database_url` fills `DATABASE_URL`. No secret has a
 default, and production refuses the placeholders of `.env.example`.
 """
 
@@ -17,11 +17,11 @@ from servicekit.core.client_address import Network, network_or_name
 PLACEHOLDERS = ("change-me", "changeme", "placeholder", "example", "secret", "password")
 FILE_SUFFIX = "_FILE"
 
-# Where no budget is given.
+# Connections of one process where no budget is given.
 POOL_SIZE: Final = 5
-# One connection serves requests while the relay of facts or a probe has the other.
+# One connection serves requests while the outbox relay or a probe uses the other.
 LEAST_POOL_SIZE: Final = 2
-# Of a budget, for what runs beside the replicas: two migration jobs, one of which waits, and an operator's command.
+# Set aside for two migration jobs, one running and one waiting, and an operator's command.
 JOB_CONNECTIONS: Final = 4
 
 
@@ -60,7 +60,7 @@ class EnvironmentSettings(BaseSettings):
 
 
 class ServiceSettings(EnvironmentSettings):
-    """What the kit needs to know. A service derives its own settings and adds its store's address."""
+    """Settings of the kit. A service derives its own and adds the address of its store."""
 
     service_name: str
     environment: Literal["development", "production"] = "production"
@@ -68,30 +68,30 @@ class ServiceSettings(EnvironmentSettings):
     log_level: str = "INFO"
     log_format: Literal["json", "console"] = "json"
     log_dir: Path | None = None
-    # `sqlalchemy=WARNING,aiohttp=ERROR`: levels of single libraries.
+    # Levels of single libraries: `sqlalchemy=WARNING,aiohttp=ERROR`.
     log_levels: str = ""
 
     # The base URL of an OpenTelemetry collector (OTLP over HTTP); without one there are no traces.
     otel_exporter_otlp_endpoint: HttpUrl | None = None
-    # The share of the traces begun here that is recorded; in a trace begun elsewhere its beginning has decided.
+    # The share of traces started here that is recorded. For a trace started elsewhere, the sender decides.
     otel_traces_sampler_arg: float = Field(default=1.0, ge=0, le=1)
 
     valkey_url: SecretStr
 
     service_keys_dir: Path
     service_cipher: Literal["fernet", "aes-256-gcm"] = "fernet"
-    # Base URLs of each service that this one calls, one for each replica; a DNS name may stand for several.
+    # Base URLs of each service that this one calls, one per replica; a DNS name may resolve to several.
     peer_urls: dict[str, list[str]] = Field(default_factory=dict)
 
-    # Networks, and DNS names, from which X-Real-IP is believed: the gateway's own.
+    # The gateway's networks and DNS names: X-Real-IP is trusted from these alone.
     gateway_networks: Annotated[tuple[Network | str, ...], NoDecode] = ()
-    # Requests per second and user, over all replicas; 0 switches the limit off.
+    # Requests per second per user, over all replicas; 0 switches the limit off.
     user_rate: int = Field(default=100, ge=0)
 
     token_issuer: str = "baseplate-user"
     token_audience: str = "baseplate"
 
-    # Keys the HMAC by which a repeated request is recognised as the same one.
+    # The key of the HMAC that tells a repeated request from a different one.
     fingerprint_secret: SecretStr = Field(min_length=32)
 
     @property
@@ -116,14 +116,14 @@ class ServiceSettings(EnvironmentSettings):
 
 
 class PostgresSettings(ServiceSettings):
-    """What a service that owns a PostgreSQL database needs besides."""
+    """Settings of a service that owns a PostgreSQL database."""
 
     database_url: SecretStr
     # The service's share of the server's `max_connections`: over all replicas, their workers and its jobs.
     database_connections: int | None = Field(default=None, ge=1)
-    # The most replicas that run at once, those of both versions during a release included.
+    # The most replicas that run at once, including both versions during a release.
     database_replicas: int = Field(default=1, ge=1)
-    # gunicorn's own variable: the workers of one replica.
+    # Workers of one replica: the variable is gunicorn's own.
     web_concurrency: int = Field(default=1, ge=1)
 
     @property
@@ -150,6 +150,6 @@ class PostgresSettings(ServiceSettings):
 
 
 def _is_placeholder(value: str) -> bool:
-    """Whether a secret, or the password inside a URL, is one of the words that stand for a missing secret."""
+    """Return whether a secret, or the password inside a URL, is a placeholder."""
     password = value.split("://", 1)[-1].rsplit("@", 1)[0].rsplit(":", 1)[-1] if "://" in value else value
     return password.lower().strip("<>_-") in PLACEHOLDERS or "change-me" in password.lower()

@@ -1,11 +1,11 @@
-"""Work that goes on beside the requests."""
+"""Background tasks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-# How long a cancelled task may go on before it is told again.
+# A task that is still running this long after its cancellation is cancelled again.
 CANCEL_AGAIN_SECONDS = 0.1
 
 
@@ -16,8 +16,8 @@ async def background_task(work: Coroutine[Any, Any, None]) -> AsyncIterator[None
     try:
         yield
     finally:
-        # Before Python 3.12 `asyncio.wait_for` loses a cancellation that meets the end of what it waits for, and the
-        # Valkey client sends every command through it: work that goes on would hold up the stop for ever.
+        # Before Python 3.12 `asyncio.wait_for` loses a cancellation that arrives as the awaited task ends. The Valkey
+        # client sends every command through it, so a task that missed its cancellation would block the shutdown.
         while not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)

@@ -1,11 +1,11 @@
-"""Which keys each worker holds, as a metric: key rotation waits for it, and an operator can look.
+"""Metrics of the keys that each worker holds. Key rotation waits for them, and operators can look at them.
 
     service_key_state{set="analytics--user", key="20260101-5f3a9c2e", pid="4711"} 2
 
-With several workers any of them answers for all, so one scrape of a replica tells of each living worker. A worker
-announces itself before it reads its first key. So whoever writes a key and then finds it reported by every worker that
-has announced itself knows that nobody works on with the keys from before: a worker that had read those would be listed
-without the new one, and one that is not listed yet has still to read.
+Any worker exposes the metrics of all, so one scrape covers every living worker of a replica. A worker announces itself
+before it reads its first key. Suppose a rotation has written a key, and every announced worker then reports it. No
+worker can still use the old keys alone: one that had read them would be listed without the new key, and one that is not
+listed yet will read the new files.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from typing import Final
 
 from prometheus_client import Gauge
 
-# The set of the keys that access tokens are signed and verified with; a pair of services names its set like its file.
+# The set of keys for access tokens. The set of a pair of services is named like its file.
 ACCESS_TOKENS: Final = "access-tokens"
 
 HOLDERS_METRIC: Final = "service_key_holder"
@@ -38,19 +38,19 @@ class KeyState(IntEnum):
 
 
 def announce_worker() -> None:
-    """Say that this worker reads keys. To be called before it reads any."""
+    """Announce that this worker reads keys. Call it before the worker reads any."""
     _HOLDER.set(1)
 
 
 class KeyMetrics:
-    """Reports the keys of one set. Series of dropped keys stay, at 0, until the worker ends."""
+    """The keys of one set as metrics. The series of a dropped key stays, at 0, until the worker ends."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._held: frozenset[str] = frozenset()
 
     def report(self, held: Iterable[str], in_use: str | None = None) -> None:
-        """Report what this worker holds from now on; `in_use` is the key that seals or signs."""
+        """Report the keys that this worker holds from now on; `in_use` is the one that seals or signs."""
         now_held = frozenset(held)
         for key in self._held - now_held:
             _STATE.labels(self._name, key).set(KeyState.DROPPED)

@@ -27,7 +27,7 @@ CONSOLE_FORMAT = (
 )
 FILE_SIZE = "10 MB"
 FILES_KEPT = 5
-# Libraries whose own INFO lines tell an operator nothing.
+# Libraries whose INFO lines are of no use to an operator.
 QUIET_LIBRARIES = {"httpx2": "WARNING", "sqlalchemy": "WARNING", "pymongo": "WARNING", "alembic": "WARNING"}
 
 
@@ -48,7 +48,7 @@ def configure(
     logger.remove()
     logger.configure(extra={"service": service, "request_id": ""}, patcher=_add_request)
     if format_ == "json":
-        # `diagnose` prints the values of variables beside a traceback, secrets included: it stays off everywhere.
+        # `diagnose` prints the values of variables beside a traceback, including secrets: it stays off everywhere.
         logger.add(_write_json, level=level, diagnose=False, backtrace=False)
     else:
         logger.add(sys.stderr, level=level, format=CONSOLE_FORMAT, colorize=True, diagnose=False, backtrace=False)
@@ -123,7 +123,7 @@ def _json_format(record: "Record") -> str:
 
 
 class _ToLoguru(logging.Handler):
-    """Hands a record of the standard library to loguru with the place that logged it."""
+    """Passes records of the standard library on to loguru, with the place that logged them."""
 
     def emit(self, record: logging.LogRecord) -> None:
         frame, depth = inspect.currentframe(), 0

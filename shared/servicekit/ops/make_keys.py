@@ -1,6 +1,6 @@
-"""`python -m servicekit.ops.make_keys`: writes the keys between services that are missing; what exists stays.
+"""`python -m servicekit.ops.make_keys`: write the missing keys between services; existing keys stay.
 
-Where a volume holds the keys, a job that runs as the services' user makes them: they belong to whoever makes them.
+Where a volume holds the keys, a job that runs as the services' user makes them, so that this user owns the files.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from servicekit.sealing.key_files import CatalogEntry, KeyFileError, ensure_keys
 
 
 def make_missing(root: Path, catalog: Mapping[str, CatalogEntry]) -> int:
-    """Write what is missing and name it. Return the exit status: 0, or 1 after a message about what cannot be used."""
+    """Write the missing keys and print their paths. Return the exit status: 0, or 1 after an error message."""
     try:
         written = ensure_keys(root, catalog)
     except (KeyFileError, OSError) as error:

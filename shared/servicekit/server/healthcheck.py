@@ -1,32 +1,32 @@
 """`python -m servicekit.server.healthcheck http://127.0.0.1:8000/ready`: the health check of a container.
 
-It runs every few seconds beside every service, so it imports nothing but the HTTP client of the standard library.
+It runs every few seconds in every container, so it imports only the HTTP client of the standard library.
 """
 
 import sys
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit
 
-# Longer than a service takes to ask its stores (servicekit.web.health), shorter than a container's own time-out.
+# Longer than a service takes to ask its stores (servicekit.web.health), shorter than the container's own time-out.
 TIMEOUT_SECONDS = 3.0
-# As much of the answer as tells why a service is not ready.
+# Enough of the response to show why a service is not ready.
 _SHOWN_BYTES = 300
 
 
 def failure(url: str, *, timeout: float = TIMEOUT_SECONDS) -> str | None:
-    """Return why `url` is not healthy, in one line; None when it answers 200 within `timeout` seconds."""
+    """Return why `url` is not healthy, in one line, or None when it responds with 200 within `timeout` seconds."""
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
-        return f"{url} is no http:// URL"
+        return f"{url} is not an http:// URL"
     connection = None
     try:
         connection = HTTPConnection(parts.hostname, parts.port, timeout=timeout)
         connection.request("GET", parts._replace(scheme="", netloc="", fragment="").geturl() or "/")
-        answer = connection.getresponse()
-        if answer.status == 200:
+        response = connection.getresponse()
+        if response.status == 200:
             return None
-        said = answer.read(_SHOWN_BYTES).decode("utf-8", "replace")
-        return _one_line(f"{url} answered {answer.status}: {said}")
+        body = response.read(_SHOWN_BYTES).decode("utf-8", "replace")
+        return _one_line(f"{url} responded with {response.status}: {body}")
     except (OSError, HTTPException, ValueError) as error:
         return _one_line(f"{url}: {type(error).__name__}: {error}")
     finally:

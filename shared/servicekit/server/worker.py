@@ -1,17 +1,17 @@
-"""The gunicorn worker of every service: uvicorn with a stop that loses no request.
+"""The gunicorn worker of every service: uvicorn with a shutdown that loses no request.
 
-uvicorn's own stop closes idle kept-alive connections at once, and a request that is on its way over one of them dies
-with it. Here a stop has three steps:
+uvicorn's own shutdown closes idle kept-alive connections at once, and a request that arrives on one of them is lost.
+Here a shutdown has three steps:
 
-1. announce  Every answer says `Connection: close` while connections are still accepted, so clients leave in their own
-             time: for `DRAIN_SECONDS`, or until nobody is connected.
-2. settle    The listener closes when its queue is empty. Answers in progress are finished. A connection that stays
-             idle is closed unless a request already lies in its buffer.
-3. shut down uvicorn cancels what its time limit leaves over and runs the application's shutdown.
+1. announce  Every response says `Connection: close` while connections are still accepted, so clients leave in their
+             own time: for `DRAIN_SECONDS`, or until no client is connected.
+2. settle    The listener closes when its queue is empty. Responses in progress are finished. A connection that
+             stays idle is closed unless a request is already in its buffer.
+3. shut down uvicorn cancels what exceeds its time limit and runs the application's shutdown.
 
-This leans on `Server.main_loop`, `Server.shutdown`, the attributes of `HttpToolsProtocol` and its `send_400_response`,
-none of which uvicorn promises: its version and that of uvicorn-worker are pinned, and shared/tests/test_worker.py
-counts lost requests.
+This depends on `Server.main_loop`, `Server.shutdown`, the attributes of `HttpToolsProtocol` and its
+`send_400_response`. uvicorn promises none of them, so its version and that of uvicorn-worker are pinned, and
+shared/tests/server/test_worker.py counts lost requests.
 """
 
 import asyncio
@@ -38,13 +38,13 @@ from servicekit.core import errors
 from servicekit.observability import logs
 from servicekit.server.write_coalescing import CoalescingTransport
 
-# How long a stopping worker goes on accepting, so that kept-alive clients hear of the stop with an answer.
+# How long a stopping worker still accepts connections, so that a response tells kept-alive clients of the stop.
 DRAIN_SECONDS = 2.0
-# Nobody connected for this long means that nobody is left to be told.
+# When no client has been connected for this long, no client is left to tell.
 QUIET_SECONDS = 0.2
 # A connection opened last may still send its first request for this long after the listener has closed.
 FIRST_REQUEST_SECONDS = 1.0
-# What remains of gunicorn's graceful time-out, after which it kills, for the application's own shutdown.
+# Part of gunicorn's graceful time-out, after which it kills, that is left for the application's own shutdown.
 APPLICATION_SHUTDOWN_SECONDS = 3.0
 # A quick stop (SIGQUIT, SIGINT) gives requests in flight this long; gunicorn kills after two seconds.
 QUICK_STOP_SECONDS = 1.0
@@ -56,7 +56,7 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 class GracefulServer(Server):
     """A uvicorn server that tells its clients of a stop before it closes their connections.
 
-    `stop_seconds` bounds a whole stop, the application's shutdown left out.
+    `stop_seconds` bounds the whole stop except the application's shutdown.
     """
 
     def __init__(self, config: Config, *, stop_seconds: float) -> None:
@@ -65,7 +65,7 @@ class GracefulServer(Server):
         self._quick = False
 
     def stop_quickly(self) -> None:
-        """Stop without the courtesy: cancel what is not done within `QUICK_STOP_SECONDS`."""
+        """Stop without draining: cancel requests that take longer than `QUICK_STOP_SECONDS`."""
         self._quick = True
         self.should_exit = True
 
@@ -79,16 +79,16 @@ class GracefulServer(Server):
         left = QUICK_STOP_SECONDS if self._quick else deadline - clock()
         self.config.timeout_graceful_shutdown = max(0, round(left))
         await super().shutdown(sockets)
-        # uvicorn would now raise the signal again and die of it, past gunicorn's and the interpreter's exit handlers.
+        # uvicorn would now raise the signal again and die, skipping gunicorn's and the interpreter's exit handlers.
         self._captured_signals.clear()
 
     async def _announce(self, until: float) -> None:
         self.config.encoded_headers = [*self.config.encoded_headers, (b"connection", b"close")]
         for connection in self._connections():
-            # An answer whose head is sent has promised to keep the connection; the next one can take that back.
-            if _is_answering(connection) and not connection.cycle.response_started:
+            # A response whose head is sent has promised to keep the connection open; the next response can close it.
+            if _is_responding(connection) and not connection.cycle.response_started:
                 connection.cycle.keep_alive = False
-        # A tick puts the new header into answers and beats the worker's heart.
+        # A tick puts the new header into responses and notifies gunicorn that the worker is alive.
         await self.on_tick(0)
         clock = asyncio.get_running_loop().time
         quiet_since, served = clock(), self.server_state.total_requests
@@ -101,11 +101,11 @@ class GracefulServer(Server):
             await self.on_tick(0)
 
     async def _close_listeners(self, sockets: Sequence[socket.socket]) -> None:
-        """Close each listener as soon as its queue is empty: closing it before would reset what waits there."""
+        """Close each listener as soon as its queue is empty: closing it earlier would reset waiting connections."""
         loop = asyncio.get_running_loop()
         for listener, server in zip(sockets, self.servers, strict=True):
             waiting = list(_accept_all(listener))
-            # No await between the last accept and this: the gap in which a client could still slip in stays minimal.
+            # No await between the last accept and this, so that as few clients as possible connect in between.
             server.close()
             for client in waiting:
                 await loop.connect_accepted_socket(self._new_protocol, client)
@@ -116,13 +116,13 @@ class GracefulServer(Server):
         idle_before: set[Any] = set()
         while self.server_state.connections and clock() < deadline and not self._quick:
             await self.on_tick(0)
-            # The timer is a new one after each answer, so meeting it twice means idle for a whole pass.
+            # Each response starts a new timer, so the same timer in two passes means idle for a whole pass.
             idle = {connection.timeout_keep_alive_task: connection for connection in self._connections()}
             idle.pop(None, None)
             for timer in idle_before & idle.keys():
                 if not _has_data_waiting(idle[timer].transport):
                     idle[timer].transport.close()
-            if clock() >= first_request_until and not any(map(_is_answering, self._connections())):
+            if clock() >= first_request_until and not any(map(_is_responding, self._connections())):
                 return
             idle_before = set(idle)
             await asyncio.sleep(_PASS_SECONDS)
@@ -135,14 +135,14 @@ class GracefulServer(Server):
 
 
 class ProblemProtocol(HttpToolsProtocol):
-    """Sends head and body of an answer together, and answers bytes that are no HTTP request with a problem document."""
+    """Sends head and body of a response together, and responds to malformed HTTP with a problem document."""
 
     def connection_made(self, transport: Any) -> None:
         """Begin a connection."""
         super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
 
     def send_400_response(self, msg: str) -> None:
-        """Answer and close. No middleware sees such bytes, so the request gets its id here."""
+        """Respond and close. No middleware sees such bytes, so the request gets its id here."""
         request_id = str(uuid7())
         document = errors.problem(400, detail="This is not a valid HTTP request.", instance="/")
         body = orjson.dumps({**document, "request_id": request_id})
@@ -159,7 +159,7 @@ class ProblemProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def _is_answering(connection: Any) -> bool:
+def _is_responding(connection: Any) -> bool:
     return connection.cycle is not None and not connection.cycle.response_complete
 
 
@@ -176,7 +176,7 @@ def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
 
 
 def _has_data_waiting(transport: asyncio.Transport) -> bool:
-    """Whether the client has sent something that the loop has not read yet."""
+    """Return whether the client has sent bytes that the loop has not read yet."""
     poll = select.poll()
     poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
     return bool(poll.poll(0))
@@ -197,12 +197,12 @@ class GracefulWorker(UvicornWorker):  # type: ignore[misc]
     }
 
     async def _serve(self) -> None:
-        # The application has set up logging meanwhile; this switches uvicorn's access lines off again.
+        # The application has set up logging in the meantime; this switches uvicorn's access lines off again.
         self.config.configure_logging()
         self.config.app = self.wsgi
         server = GracefulServer(self.config, stop_seconds=self.cfg.graceful_timeout - APPLICATION_SHUTDOWN_SECONDS)
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.stop_quickly)
-        # The plain sockets inside gunicorn's wrappers: the loop can take those over and closes them once.
+        # The plain sockets inside gunicorn's wrappers: the loop can take these over and closes them once.
         await server.serve(sockets=[listener.sock for listener in self.sockets])
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
@@ -233,5 +233,5 @@ def die_with_master(master: int) -> None:
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != master:
-        # It died before the kernel was asked.
+        # The master died before the call above.
         os._exit(1)

@@ -1,18 +1,18 @@
-"""One write for the head and the body of an answer.
+"""One write for the head and the body of a response.
 
-uvicorn writes them one after the other. A process that is killed in between leaves the gateway with a head, which it
-may have passed on already, so that it cannot ask another replica any more. It also costs a system call per answer.
+uvicorn writes them one after the other. If the process is killed in between, the gateway may have passed the head on
+already and can no longer ask another replica. The second write also costs a system call per response.
 """
 
 import asyncio
 from typing import Any, Final
 
-# More than this is not held back: a body that comes in parts without a pause must not pile up.
+# A larger amount is sent at once: a body that is written in parts without a pause must not pile up in memory.
 MOST_HELD_BYTES: Final = 64 * 1024
 
 
 class CoalescingTransport:
-    """A transport that sends together what is written within one pass of the event loop."""
+    """A transport that sends everything written within one pass of the event loop together."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -21,7 +21,7 @@ class CoalescingTransport:
         self._held_bytes = 0
 
     def write(self, data: bytes) -> None:
-        """Send the data at the end of this pass, or now if it is much."""
+        """Send the data at the end of this pass, or now if there is more than `MOST_HELD_BYTES`."""
         if not self._held:
             self._loop.call_soon(self._send)
         self._held.append(data)
@@ -30,7 +30,7 @@ class CoalescingTransport:
             self._send()
 
     def close(self) -> None:
-        """Send what is held, then close."""
+        """Send the held data, then close."""
         self._send()
         self._transport.close()
 

@@ -1,7 +1,7 @@
-"""Valkey, which is never a source of truth: whoever uses it says what happens without it.
+"""Valkey, which is never a source of truth: every caller handles its absence.
 
-`create_client` gives up early, and `Valkey.run` stops asking for a while after several failures, so that a dead or
-stuck server costs a request next to nothing.
+`create_client` has short time-outs, and `Valkey.run` pauses after several failures, so a dead or stuck server costs a
+request next to nothing.
 """
 
 import asyncio
@@ -23,23 +23,23 @@ POOL_SIZE: Final = 32
 CONNECT_SECONDS: Final = 0.25
 # For a whole call: waiting for a connection, sending, reading.
 CALL_SECONDS: Final = 0.25
-# A single slow answer is no reason to do without Valkey.
+# One slow response is no reason to stop using Valkey.
 FAILURES_TO_OPEN: Final = 3
 PAUSE_SECONDS: Final = 0.5
 
-AWAY = Gauge(
-    "service_valkey_away", "Workers that do without Valkey because it does not answer.", multiprocess_mode="livesum"
+UNAVAILABLE = Gauge(
+    "service_valkey_away", "Workers that work without Valkey because it does not respond.", multiprocess_mode="livesum"
 )
 
 T = TypeVar("T")
 
 
 class ValkeyUnavailable(Exception):
-    """Valkey does not answer, or refuses; do what has to be done without it."""
+    """Valkey does not respond or refuses the command. The caller has to go on without it."""
 
 
 def create_client(url: SecretStr, *, application: str) -> Redis:
-    """Return a client with a bounded pool and short time-outs. Keys are `<service>:…`; answers are bytes."""
+    """Return a client with a bounded pool and short time-outs. Keys are `<service>:…`; values are bytes."""
     pool = BlockingConnectionPool.from_url(
         url.get_secret_value(),
         max_connections=POOL_SIZE,
@@ -47,9 +47,9 @@ def create_client(url: SecretStr, *, application: str) -> Redis:
         socket_connect_timeout=CONNECT_SECONDS,
         socket_timeout=CALL_SECONDS,
         client_name=application,
-        # One more try for a connection that the server has closed meanwhile; a time-out is not tried again.
+        # One retry for a connection that the server has closed; a time-out is not retried.
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-        # An announcement of managed services only; asking for it costs every new connection a round trip.
+        # Only managed services send these; the request for them costs every new connection a round trip.
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
     return Redis.from_pool(pool)
@@ -72,7 +72,7 @@ class Valkey:
         if self._failures >= FAILURES_TO_OPEN:
             if self._clock() < self._retry_at:
                 raise ValkeyUnavailable
-            # This call finds out whether it is back; meanwhile the others go on without it.
+            # This call probes Valkey; other calls go on without it.
             self._retry_at = self._clock() + PAUSE_SECONDS
         try:
             async with asyncio.timeout(CALL_SECONDS):
@@ -87,11 +87,11 @@ class Valkey:
         self._failures += 1
         self._retry_at = self._clock() + PAUSE_SECONDS
         if self._failures == FAILURES_TO_OPEN:
-            AWAY.set(1)
-            logger.error("Valkey is away, going on without it: {}: {}", type(error).__name__, error)
+            UNAVAILABLE.set(1)
+            logger.error("Valkey is unavailable, continuing without it: {}: {}", type(error).__name__, error)
 
     def _answered(self) -> None:
         if self._failures >= FAILURES_TO_OPEN:
-            AWAY.set(0)
-            logger.info("Valkey is back")
+            UNAVAILABLE.set(0)
+            logger.info("Valkey is available again")
         self._failures = 0

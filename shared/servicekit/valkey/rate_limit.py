@@ -1,7 +1,7 @@
-"""Token buckets on Valkey: one rate for each subject over all workers and replicas.
+"""Token buckets in Valkey: one rate per subject over all workers and replicas.
 
-A bucket is one hash, changed by one script that takes the time from Valkey, so replicas agree. While Valkey is away
-everything passes: a limit protects the platform from a user, its absence must not take the platform down.
+A bucket is one hash, changed by one script that uses Valkey's clock, so replicas agree. While Valkey is unavailable
+every request passes: a limit protects the platform from one user, and its absence must not stop the platform.
 """
 
 import math
@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from servicekit.core.errors import TooManyRequests
 from servicekit.valkey.client import Valkey, ValkeyUnavailable
 
-# Returns the seconds to wait, as a string because Valkey cuts numbers down to integers; "0" means taken.
+# Returns the seconds to wait: "0" when the tokens were taken. A string, because Valkey truncates numbers to integers.
 _TAKE: Final = """
 local rate, burst, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
@@ -34,21 +34,21 @@ return tostring(wait)
 """
 
 REFUSED = Counter("service_quota_refused_total", "Requests over their quota.", ["quota"])
-UNCHECKED = Counter("service_quota_unchecked_total", "Requests that passed because Valkey was away.", ["quota"])
+UNCHECKED = Counter("service_quota_unchecked_total", "Requests that passed because Valkey was unavailable.", ["quota"])
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether it was taken; if not, `retry_after` is the time in seconds until it could be."""
+    """Whether the request is allowed; if not, `retry_after` is the time in seconds until it would be."""
 
     allowed: bool
     retry_after: float = 0.0
 
 
 class TokenBucket:
-    """`rate` per second for each subject, and twice as much at once. A rate of 0 switches the limit off.
+    """A limit of `rate` requests per second per subject, with a burst of twice as many. 0 switches it off.
 
-    `name` tells the buckets of one service apart, in keys and metrics.
+    `name` distinguishes the buckets of one service in keys and metrics.
     """
 
     def __init__(self, valkey: Valkey, *, service: str, name: str, rate: float) -> None:
@@ -60,7 +60,7 @@ class TokenBucket:
         self._script = valkey.client.register_script(_TAKE)
 
     async def take(self, subject: str, *, cost: float = 1) -> Decision:
-        """Take `cost` out of the subject's bucket, or nothing. Raises `ValueError` for more than a bucket holds."""
+        """Take `cost` tokens from the subject's bucket, or none. Raises `ValueError` for more than a bucket holds."""
         if not self._rate:
             return Decision(allowed=True)
         if cost > self._burst:
@@ -79,7 +79,7 @@ class TokenBucket:
         return Decision(allowed=wait == 0, retry_after=wait)
 
     async def consume(self, subject: str) -> None:
-        """Take one. Raises `TooManyRequests` with the time to wait; made for `tokens.Authenticator`."""
+        """Take one token. Raises `TooManyRequests` with the time to wait."""
         decision = await self.take(subject)
         if not decision.allowed:
             REFUSED.labels(self._name).inc()

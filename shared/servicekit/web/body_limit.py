@@ -1,8 +1,8 @@
-"""Routes whose body is read up to a limit, and refused beyond it before anything else looks at it.
+"""Routes with a limit on the request body. A larger body is refused before validation.
 
     router = APIRouter(prefix="/api/v1/notes", route_class=route_with_body_limit(2 * 1024 * 1024))
 
-The framework has such a limit as well (`max_body_size`), but answers with plain text, not with a problem.
+The framework's own limit (`max_body_size`) responds with plain text instead of a problem document.
 """
 
 from collections.abc import Callable, Coroutine
@@ -17,7 +17,7 @@ from servicekit.core.errors import PayloadTooLarge
 
 
 def route_with_body_limit(max_bytes: int) -> type[APIRoute]:
-    """Return a class of routes that answer 413 to a body of more than `max_bytes`."""
+    """Return a class of routes that respond with 413 to a body of more than `max_bytes`."""
 
     class RouteWithBodyLimit(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -25,7 +25,7 @@ def route_with_body_limit(max_bytes: int) -> type[APIRoute]:
 
             async def bounded(request: Request) -> Response:
                 body = await _read(request, max_bytes)
-                return await handle(Request(request.scope, _given(body, request.receive)))
+                return await handle(Request(request.scope, _replay(body, request.receive)))
 
             return bounded
 
@@ -44,8 +44,8 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _given(body: bytes, rest: Receive) -> Receive:
-    """Return a channel that gives this body, then what the connection has to say."""
+def _replay(body: bytes, rest: Receive) -> Receive:
+    """Return a `receive` that yields this body first, then the messages of the connection."""
     given = False
 
     async def receive() -> Message:

@@ -1,7 +1,7 @@
-"""The probes of every service: alive, ready.
+"""The probes of every service.
 
-`/health` touches nothing, so that a stuck store never gets a process killed. `/ready` asks the service's own stores
-and looks at the machine; other services do not count, or one that is away would take all the others down.
+`/health` touches no store, so a stuck store never gets a process killed. `/ready` asks the service's own stores and
+looks at the machine. Peers do not count: otherwise one unavailable service would make all others unready.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ FULL_PERCENT = 95.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A store to ask. Without a required one the service is not ready; without another it is degraded."""
+    """A store to ask. The service is not ready without a required store, and degraded without an optional one."""
 
     ping: Callable[[], Awaitable[Any]]
     required: bool = True
@@ -34,12 +34,12 @@ class NotReady(ServiceUnavailable):
     detail = "The service is not ready."
 
 
-async def _answers(name: str, check: Check) -> bool:
+async def _is_up(name: str, check: Check) -> bool:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await check.ping()
-    except Exception as error:  # Whatever a store's driver raises means that the store is away.
-        logger.warning("readiness: {} does not answer: {}", name, type(error).__name__)
+    except Exception as error:  # Any exception of the driver means that the store is unavailable.
+        logger.warning("readiness: {} does not respond: {}", name, type(error).__name__)
         return False
     return True
 
@@ -59,18 +59,18 @@ def health_router(service: str, checks: Mapping[str, Check]) -> APIRouter:
 
     @router.get("/health")
     async def health() -> dict[str, Any]:
-        """Say that the process is alive."""
+        """Report that the process is alive."""
         return {"status": "alive", "service": service, "uptime_seconds": round(time.monotonic() - started, 3)}
 
     @router.get("/ready")
     async def ready() -> dict[str, Any]:
-        """Say whether requests can be served now, and why not."""
-        # statvfs on a dead network file system blocks, so the machine is looked at in a thread.
-        resources, answers = await asyncio.gather(
+        """Report whether requests can be served now, and if not, why."""
+        # statvfs blocks on a dead network file system, so it runs in a thread.
+        resources, up = await asyncio.gather(
             asyncio.to_thread(_resources),
-            asyncio.gather(*(_answers(name, check) for name, check in checks.items())),
+            asyncio.gather(*(_is_up(name, check) for name, check in checks.items())),
         )
-        states = dict(zip(checks, answers, strict=True))
+        states = dict(zip(checks, up, strict=True))
         reasons = [f"{name} does not answer" for name, up in states.items() if not up and checks[name].required]
         reasons += [
             f"{name.removesuffix('_percent')} is {resources[name]:.0f} % used"

@@ -1,11 +1,11 @@
-"""Which errors an operation of the OpenAPI document can answer with.
+"""The error responses of each operation in the OpenAPI document.
 
-Most follow from what the operation consists of: a body can be too large, a path can name nothing, a token can have
-expired. A route names the rest itself:
+Most follow from the parts of an operation: a body can be too large, a path can match nothing, a token can have expired.
+A route declares the rest itself:
 
     @router.get("", responses=problems(403))
 
-`default` stays beside them for what no client can prepare for, such as a 500.
+`default` remains for errors that no client can prepare for, such as a 500.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,11 +42,11 @@ ANY_PROBLEM: Final[dict[str, Any]] = {"description": "Another error", "content":
 _RETRY_AFTER: Final[Mapping[str, Any]] = {
     "Retry-After": {"description": "In seconds.", "schema": {"type": "integer", "minimum": 1}}
 }
-_TOLD_WHEN: Final = frozenset({409, 429, 503})
+_WITH_RETRY_AFTER: Final = frozenset({409, 429, 503})
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route that answers with these errors."""
+    """Return the `responses` of a route that can fail with these statuses."""
     return {status: _problem(status) for status in statuses}
 
 
@@ -84,10 +84,10 @@ def implied_errors(path: str, operation: Mapping[str, Any]) -> set[int]:
     if "security" in operation:
         statuses.add(401)
     if path.startswith("/api/"):
-        # The limits of the gateway and of the signed-in user; a store that is away.
+        # The rate limits of the gateway and of the signed-in user; an unavailable store.
         statuses |= {429, 503}
     if path.startswith("/internal/"):
-        # No valid sealed message; a service that may not call this.
+        # No valid sealed message; a service that is not allowed to call this.
         statuses |= {401, 403, 503}
     if path == "/ready":
         statuses.add(503)
@@ -96,4 +96,4 @@ def implied_errors(path: str, operation: Mapping[str, Any]) -> set[int]:
 
 def _problem(status: int) -> dict[str, Any]:
     described = {"description": HTTPStatus(status).phrase, "content": _CONTENT}
-    return {**described, "headers": _RETRY_AFTER} if status in _TOLD_WHEN else described
+    return {**described, "headers": _RETRY_AFTER} if status in _WITH_RETRY_AFTER else described

@@ -1,15 +1,15 @@
-"""Keyset pagination: an opaque cursor says after which item the next page begins.
+"""Keyset pagination: an opaque cursor names the item after which the next page begins.
 
     POSITION = TypeAdapter(tuple[Instant, UUID])
 
     @router.get("/things")
     async def things(limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Page[Thing]:
         after = decode_cursor(cursor, POSITION) if cursor else None
-        rows = await store.newest(limit + 1, after)     # one more than asked for tells whether there is a next page
+        rows = await store.newest(limit + 1, after)     # one more than asked for shows whether there is a next page
         return cut_page(rows, limit, position=lambda thing: (thing.created_at, thing.id))
 
-A cursor is not signed: it holds a position, no right. Every query filters by what its user may see, with or without
-one, and a forged cursor is either a position like any other or refused.
+A cursor is not signed, because it grants nothing. Every query filters by what its user may see, with or without a
+cursor. A forged cursor is either a valid position or refused.
 """
 
 import base64
@@ -29,7 +29,7 @@ DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 100
 MAX_CURSOR_LENGTH: Final = 512
 
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="At most so many items.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="The largest number of items.")]
 Cursor = Annotated[
     str | None, Query(max_length=MAX_CURSOR_LENGTH, description="`next_cursor` of the page before; none for the first.")
 ]
@@ -53,7 +53,7 @@ def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError:
-        raise ValueError("the moment lies outside of the calendar") from None
+        raise ValueError("the moment lies outside the calendar") from None
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
@@ -66,10 +66,10 @@ def encode_cursor(values: Sequence[Any]) -> str:
 
 
 def _plain(value: Any) -> str:
-    # orjson writes no subclasses of UUID, and asyncpg's ids are of one.
+    # asyncpg returns a subclass of UUID, which orjson does not serialize.
     if isinstance(value, UUID):
         return str(value)
-    raise TypeError(f"{type(value).__name__} cannot stand in a cursor")
+    raise TypeError(f"{type(value).__name__} cannot be part of a cursor")
 
 
 def decode_cursor(text: str, position: TypeAdapter[Position]) -> Position:
@@ -84,7 +84,7 @@ def decode_cursor(text: str, position: TypeAdapter[Position]) -> Position:
 
 
 def cut_page(rows: Sequence[Item], limit: int, *, position: Callable[[Item], Sequence[Any]]) -> Page[Item]:
-    """Return the page of `rows`, which holds up to `limit + 1` of them: the last one only tells that more follow."""
+    """Return the page of `rows`, which holds up to `limit + 1` items: the extra one shows that more follow."""
     items = list(rows[:limit])
     more = len(rows) > limit
     return Page(items=items, next_cursor=encode_cursor(position(items[-1])) if more else None)

@@ -1,7 +1,7 @@
-"""The queue and the thread between requests and collector: whatever the collector does, no request waits for it.
+"""The queue and the thread between requests and collector. No request ever waits for the collector.
 
-Spans that find the queue full push the oldest out. After a failure the thread pauses, so a collector that is away costs
-this process one attempt every few seconds. All losses are counted.
+When the queue is full, a new span replaces the oldest. After a failure the thread pauses, so an unavailable collector
+costs one attempt every few seconds. All losses are counted.
 """
 
 import threading
@@ -15,19 +15,17 @@ from prometheus_client import Counter
 from servicekit.observability.tracing.spans import Span
 
 QUEUE_SPANS: Final = 2048
-# The thread shares the interpreter with the event loop, and encoding this many takes it about as long as one turn.
+# The thread shares the interpreter with the event loop. Encoding a batch takes about as long as one thread switch.
 BATCH_SPANS: Final = 128
 FLUSH_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 5.0
-# What a worker's stop waits for the last spans. The application has three seconds for its whole shutdown.
+# How long a stopping worker waits for the last spans. The application has three seconds for its whole shutdown.
 STOP_SECONDS: Final = 0.5
 
 EXPORTED: Final = Counter("service_tracing_spans_exported_total", "Spans that the collector has taken.")
-_DROPPED: Final = Counter(
-    "service_tracing_spans_dropped_total", "Spans that were lost, by what they were lost to.", ["reason"]
-)
+_DROPPED: Final = Counter("service_tracing_spans_dropped_total", "Spans that were lost, by reason.", ["reason"])
 _QUEUE_FULL: Final = _DROPPED.labels("queue_full")
-_COLLECTOR_AWAY: Final = _DROPPED.labels("collector_away")
+_COLLECTOR_UNAVAILABLE: Final = _DROPPED.labels("collector_away")
 _STOPPED: Final = _DROPPED.labels("stopped")
 
 
@@ -38,7 +36,7 @@ class Exporter(Protocol):
         """Send the spans, and return whether they were taken. May block; raises nothing."""
 
     def close(self) -> None:
-        """Give up what is being sent, from another thread."""
+        """Abort the export in progress. Called from another thread."""
 
 
 class SpanQueue:
@@ -49,7 +47,7 @@ class SpanQueue:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._closed = False
-        self._away = False
+        self._unavailable = False
         self._running: tuple[threading.Thread, Exporter] | None = None
 
     def put(self, span: Span) -> None:
@@ -62,13 +60,13 @@ class SpanQueue:
 
     def start(self, exporter: Exporter) -> None:
         """Begin to export."""
-        # A daemon: a collector that never answers must not keep the process.
+        # A daemon thread: a collector that never responds must not keep the process alive.
         thread = threading.Thread(target=self._run, args=(exporter,), name="span-export", daemon=True)
         self._running = thread, exporter
         thread.start()
 
     def stop(self) -> None:
-        """Export what is left, for `STOP_SECONDS` at most. Blocks."""
+        """Export what is left, for at most `STOP_SECONDS`. Blocks."""
         if self._running is None:
             return
         thread, exporter = self._running
@@ -85,23 +83,23 @@ class SpanQueue:
         while not stopping:
             self._wake.wait(FLUSH_SECONDS)
             self._wake.clear()
-            # Asked before the spans are sent: those that came before the stop are all sent.
+            # Read before the spans are sent, so that all spans from before the stop are sent.
             stopping = self._stopping.is_set()
             if not self._flush(exporter):
                 self._stopping.wait(PAUSE_SECONDS)
 
     def _flush(self, exporter: Exporter) -> bool:
-        """Export all that waits, and return false at the first failure."""
+        """Export the whole queue. Return False at the first failure."""
         while self._spans and not self._closed:
             batch = [self._spans.popleft() for _ in range(min(BATCH_SPANS, len(self._spans)))]
             if not exporter.export(batch):
-                _COLLECTOR_AWAY.inc(len(batch))
-                if not self._away:
-                    self._away = True
+                _COLLECTOR_UNAVAILABLE.inc(len(batch))
+                if not self._unavailable:
+                    self._unavailable = True
                     logger.warning("the collector does not take spans; those that do not fit into the queue are lost")
                 return False
             EXPORTED.inc(len(batch))
-            if self._away:
-                self._away = False
+            if self._unavailable:
+                self._unavailable = False
                 logger.info("the collector takes spans again")
         return True

@@ -1,7 +1,7 @@
-"""Spans as OpenTelemetry's, sent by its OTLP exporter over HTTP. Imported only where tracing is on.
+"""Export through OpenTelemetry's OTLP exporter over HTTP. Imported only where tracing is on.
 
 The exporter reads its other standard variables by itself: OTEL_EXPORTER_OTLP_HEADERS, _CERTIFICATE, _CLIENT_KEY,
-_CLIENT_CERTIFICATE and _COMPRESSION; OTEL_RESOURCE_ATTRIBUTES adds to what is said about the service.
+_CLIENT_CERTIFICATE and _COMPRESSION. OTEL_RESOURCE_ATTRIBUTES adds attributes of the service.
 """
 
 import logging
@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from servicekit.observability.tracing.spans import Kind, Span
 
-# One batch may take this long, repetitions after a failure included.
+# Bounds the export of one batch, including retries.
 EXPORT_SECONDS: Final = 3.0
 
 _KINDS: Final = {Kind.SERVER: SpanKind.SERVER, Kind.CLIENT: SpanKind.CLIENT}
@@ -27,7 +27,7 @@ _SCOPE: Final = InstrumentationScope("servicekit")
 
 
 class OtlpExporter:
-    """Fulfils `servicekit.observability.tracing.export.Exporter`."""
+    """An `Exporter` that sends to an OpenTelemetry collector."""
 
     def __init__(self, endpoint: str, *, service: str, environment: str) -> None:
         """`endpoint` is the collector's base URL."""
@@ -39,18 +39,18 @@ class OtlpExporter:
             }
         )
         self._exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS)
-        self._reasons = _OncePerOutage()
-        logging.getLogger(OTLPSpanExporter.__module__).addFilter(self._reasons)
+        self._failures = _OncePerOutage()
+        logging.getLogger(OTLPSpanExporter.__module__).addFilter(self._failures)
 
     def export(self, spans: Sequence[Span]) -> bool:
-        """Send the spans, and return whether the collector took them."""
+        """Send the spans. Return whether the collector accepted them."""
         taken = self._exporter.export([self._converted(span) for span in spans]) is SpanExportResult.SUCCESS
-        self._reasons.told = not taken
+        self._failures.logged = not taken
         return taken
 
     def close(self) -> None:
-        """Give up what is being sent."""
-        logging.getLogger(OTLPSpanExporter.__module__).removeFilter(self._reasons)
+        """Abort the export in progress."""
+        logging.getLogger(OTLPSpanExporter.__module__).removeFilter(self._failures)
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def _converted(self, span: Span) -> ReadableSpan:
@@ -74,9 +74,9 @@ class OtlpExporter:
 
 
 class _OncePerOutage(logging.Filter):
-    """Lets the exporter say why the first batch failed, and not again with every other one until one is taken."""
+    """Lets the exporter log the first failure of an outage, and no further one until a batch is accepted."""
 
-    told = False
+    logged = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not self.told
+        return not self.logged

@@ -1,4 +1,4 @@
-"""A service's own part of tracing: which requests get a span, and when spans are exported."""
+"""Tracing in a service: which requests get a span, and when spans are exported."""
 
 import asyncio
 import random
@@ -13,17 +13,17 @@ from servicekit.observability.metrics import METHODS
 from servicekit.observability.tracing.export import Exporter, SpanQueue
 from servicekit.observability.tracing.spans import Kind, Span, send_background_to
 from servicekit.observability.tracing.traceparent import (
+    format_traceparent,
     is_sampled,
     new_span_id,
     new_trace_id,
     parent_id_of,
     trace_id_of,
-    written,
 )
 
 
 class Tracing:
-    """One per application. While `on` is false nothing else of it is used."""
+    """Tracing of one application. While `on` is false, nothing else of it is used."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
@@ -32,22 +32,22 @@ class Tracing:
         self.on = settings.traced
 
     def begin(self, request: context.RequestContext) -> None:
-        """Decide whether a request is sampled, and if so give it its span.
+        """Decide whether a request is sampled, and start its span if so.
 
-        Whoever sent a trace context has decided already. Without one a trace begins here, and the ratio decides.
+        The sender of a trace context has already decided. Without one, a trace starts here and the ratio decides.
         """
-        came = request.traceparent
-        if came is not None:
-            if is_sampled(came):
-                self._give_span(request, trace_id_of(came), parent_id_of(came))
+        received = request.traceparent
+        if received is not None:
+            if is_sampled(received):
+                self._start_span(request, trace_id_of(received), parent_id_of(received))
             return
         trace_id = new_trace_id()
         if random.random() < self._ratio:
-            self._give_span(request, trace_id, None)
+            self._start_span(request, trace_id, None)
         else:
-            request.traceparent = written(trace_id, new_span_id(), sampled=False)
+            request.traceparent = format_traceparent(trace_id, new_span_id(), sampled=False)
 
-    def _give_span(self, request: context.RequestContext, trace_id: str, parent_id: str | None) -> None:
+    def _start_span(self, request: context.RequestContext, trace_id: str, parent_id: str | None) -> None:
         span = Span(self._queue.put, Kind.SERVER, trace_id=trace_id, parent_id=parent_id)
         request.span = span
         # The parent of everything that this request causes elsewhere, now or later.
@@ -55,7 +55,7 @@ class Tracing:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Export spans meanwhile: entered in the worker, because a thread does not survive a fork."""
+        """Export spans while the context is open. Enter it in the worker: a thread does not survive a fork."""
         if not self.on:
             yield
             return
@@ -79,8 +79,8 @@ class Tracing:
 
 
 def end_request(span: Span, scope: Scope, route: str | None, status: int | None) -> None:
-    """End a request's span. `status` is None when the client went away before there was an answer."""
-    # A client can invent methods and paths; names of spans stay few.
+    """End a request's span. `status` is None when the client closed the connection before the response began."""
+    # Clients can invent methods and paths; the number of span names has to stay small.
     known = scope["method"] in METHODS
     name = scope["method"] if known else "HTTP"
     span.name = f"{name} {route}" if route else name

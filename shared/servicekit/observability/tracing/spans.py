@@ -1,4 +1,4 @@
-"""One timed piece of a trace, and how code deep inside a request begins one."""
+"""Spans, and how code deep inside a request starts one."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,13 @@ from enum import Enum
 from typing import Final
 
 from servicekit.core import context
-from servicekit.observability.tracing.traceparent import is_sampled, new_span_id, parent_id_of, trace_id_of, written
+from servicekit.observability.tracing.traceparent import (
+    format_traceparent,
+    is_sampled,
+    new_span_id,
+    parent_id_of,
+    trace_id_of,
+)
 
 Attribute = str | int
 Sink = Callable[["Span"], None]
@@ -16,7 +22,7 @@ CANCELLED: Final = "cancelled"
 
 
 class Kind(Enum):
-    """A request that this service answers, or something that it asks of another one or of a store."""
+    """The side of a call that a span describes: a request to this service, or a call from it to a service or store."""
 
     SERVER = "server"
     CLIENT = "client"
@@ -25,8 +31,8 @@ class Kind(Enum):
 class Span:
     """A span in progress. Attributes are named by OpenTelemetry's semantic conventions.
 
-    They hold no query strings, parameters of statements, bodies or texts of errors: whoever reads the collector must
-    not learn what the logs would not tell.
+    They hold no query strings, statement parameters, bodies or error texts: traces must not reveal what the logs keep
+    back.
     """
 
     __slots__ = (
@@ -53,7 +59,7 @@ class Span:
         self.name = ""
         self.attributes: dict[str, Attribute] = {}
         self.failed = False
-        # Children that a driver reports in two events; a cancelled command has no second one.
+        # Children whose driver reports start and end as events. A cancelled command has no second event.
         self.open_children: dict[int, Span] = {}
         # Nanoseconds since the epoch.
         self.started_at = time.time_ns()
@@ -61,20 +67,20 @@ class Span:
 
     @property
     def traceparent(self) -> str:
-        """The header for whoever continues the trace below this span."""
-        return written(self.trace_id, self.span_id, sampled=True)
+        """The header that makes this span the parent of the receiver's."""
+        return format_traceparent(self.trace_id, self.span_id, sampled=True)
 
     def child(self) -> "Span":
-        """Begin a span for something that is asked of somebody else."""
+        """Start a span for a call to another service or to a store."""
         return Span(self._sink, Kind.CLIENT, trace_id=self.trace_id, parent_id=self.span_id)
 
     def fail(self, kind: str) -> None:
-        """Mark the span as failed; `kind` is a class of errors, never an error's text."""
+        """Mark the span as failed; `kind` names a class of errors and never quotes an error's text."""
         self.failed = True
         self.attributes["error.type"] = kind
 
     def end(self) -> None:
-        """Hand the span over for export. Nothing may change it afterwards."""
+        """Hand the span over for export. It must not change afterwards."""
         for child in self.open_children.values():
             child.fail(CANCELLED)
             child.end()
@@ -82,13 +88,13 @@ class Span:
         self._sink(self)
 
 
-# Where spans go that belong to no request of this process, such as the delivery of a fact. It is set in the task of
-# the application's lifespan, from which background tasks inherit it.
+# The sink of spans that belong to no request of this process, such as the delivery of a domain event. It is set in the
+# task of the application's lifespan, from which background tasks inherit it.
 _background: ContextVar[Sink | None] = ContextVar("background_spans", default=None)
 
 
 def send_background_to(sink: Sink | None) -> None:
-    """Let tasks that are begun from here on export their spans to `sink`."""
+    """Let tasks that start from now on export their spans to `sink`."""
     _background.set(sink)
 
 
@@ -98,7 +104,7 @@ def span_of(request: context.RequestContext | None) -> Span | None:
 
 
 def start_child() -> Span | None:
-    """Begin a span below the request in progress. Return None without a request and for one that is not sampled."""
+    """Start a span below the request in progress. Return None without a request and for one that is not sampled."""
     request = context.current()
     if request is None:
         return None

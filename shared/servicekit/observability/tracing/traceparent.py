@@ -1,6 +1,6 @@
 """The header `traceparent` (W3C Trace Context, section 3.2): version, trace id, parent id, flags.
 
-Only version 00 is read. A header of a later version, or a malformed one, begins a new trace.
+Only version 00 is read. A header of a later version, like a malformed one, starts a new trace.
 """
 
 import random
@@ -14,12 +14,12 @@ _SAMPLED: Final = frozenset("13579bdf")
 
 
 def is_valid(traceparent: str) -> bool:
-    """Whether this is a well-formed header; the functions below take no others."""
+    """Return whether this is a well-formed header; the functions below accept no others."""
     return _FORMAT.fullmatch(traceparent) is not None
 
 
 def is_sampled(traceparent: str) -> bool:
-    """Whether the sender records this trace."""
+    """Return whether the sender records this trace."""
     return traceparent[-1] in _SAMPLED
 
 
@@ -31,8 +31,8 @@ def parent_id_of(traceparent: str) -> str:
     return traceparent[36:52]
 
 
-def written(trace_id: str, span_id: str, *, sampled: bool) -> str:
-    """Return the header that makes `span_id` the parent of what the receiver does."""
+def format_traceparent(trace_id: str, span_id: str, *, sampled: bool) -> str:
+    """Return the header that makes `span_id` the parent of the receiver's span."""
     return f"00-{trace_id}-{span_id}-0{sampled:d}"
 
 

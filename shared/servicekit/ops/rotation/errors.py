@@ -1,9 +1,9 @@
-"""Why a rotation cannot begin or go on. What it has written until then stays valid: every key in use is held by all.
+"""Errors of a rotation. Keys written until then stay valid: every key in use is held by all workers.
 
 RotationError
 ├── AlreadyRotating   another rotation runs on the same keys
-├── WorkersDisagree   some workers did not take up the keys in time
-└── FleetUnknown      nobody says where the replicas are
+├── WorkersDisagree   some workers did not load the keys in time
+└── FleetUnknown      the addresses of the replicas are not known
 """
 
 

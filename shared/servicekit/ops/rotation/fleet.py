@@ -1,4 +1,4 @@
-"""Where the replicas of each service are. Asked again before every look, because replicas come and go."""
+"""The addresses of each service's replicas. They are read anew each time, because replicas come and go."""
 
 import asyncio
 import socket
@@ -19,13 +19,13 @@ class Fleet(Protocol):
         """Return the base URL of every replica by service. Raises `FleetUnknown`."""
 
     async def require(self, services: Collection[str]) -> None:
-        """Raise `FleetUnknown` unless it can be known who the replicas of these services are."""
+        """Raise `FleetUnknown` unless the replicas of these services can be found."""
 
 
 class RunFileFleet:
     """The replicas that `make run` lists in `DATA_DIR/run.json`.
 
-    One that is between two lives is listed; one that was stopped on purpose is not, and reads all keys when it starts.
+    A restarting replica is listed. A replica that was stopped on purpose is not; it reads all keys at its start.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class RunFileFleet:
         except OSError as error:
             raise FleetUnknown(f"no platform runs there: {self._path}: {error.strerror}") from error
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise FleetUnknown(f"{self._path} is no list of processes") from error
+            raise FleetUnknown(f"{self._path} is not a list of processes") from error
         return found
 
     async def require(self, services: Collection[str]) -> None:
@@ -50,7 +50,7 @@ class RunFileFleet:
 
 
 class NamedFleet:
-    """Replicas behind DNS names, as in compose: a name stands for every address that it resolves to."""
+    """Replicas behind DNS names, as in compose: a name means every address that it resolves to."""
 
     def __init__(self, urls: Mapping[str, Sequence[str]]) -> None:
         """`urls` are base URLs by service, such as http://user:8002."""
@@ -63,7 +63,7 @@ class NamedFleet:
 
     async def require(self, services: Collection[str]) -> None:
         if forgotten := sorted(set(services) - self._urls.keys()):
-            raise FleetUnknown(f"say where the replicas of {', '.join(forgotten)} are, too")
+            raise FleetUnknown(f"the addresses of {', '.join(forgotten)} are missing")
 
 
 async def _resolved(url: str) -> list[str]:

@@ -1,8 +1,7 @@
-"""What a rotation set out to do: for each set of keys the id of the key that is to replace all others.
+"""The plan of a rotation: for each set of keys, the id of the key that will replace all others.
 
-It is written before the first key and removed after the last step. How far a rotation has come shows in the key files;
-with the target known, each of their states says what to do next, so an interrupted rotation is finished by running it
-again.
+It is written before the first key and removed after the last step. The key files show the progress of a rotation, and
+the plan shows its target. So an interrupted rotation is finished by running it again.
 """
 
 import fcntl
@@ -17,7 +16,7 @@ import orjson
 from servicekit.ops.rotation.errors import AlreadyRotating, RotationError
 from servicekit.sealing.key_files import write_key_file
 
-# The leading dot keeps readers of keys away from it.
+# Readers of keys skip names with a leading dot.
 FILE: Final = ".rotation.json"
 
 

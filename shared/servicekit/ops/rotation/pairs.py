@@ -44,7 +44,7 @@ def phase_of(caller: Sequence[str], callee: Sequence[str], target: str) -> Phase
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A pair of services whose keys lie below `root`, on its way to the key `target`."""
+    """A pair of services whose keys are below `root`, during the rotation to the key `target`."""
 
     root: Path
     caller: str
@@ -62,7 +62,7 @@ class Pair:
         return phase_of(caller, callee, self.target)
 
     def add(self) -> None:
-        """Let the new key join the others at the end."""
+        """Add the new key after the others."""
         entries = self._all()
         new = entries.pop(self.target, None) or new_key(datetime.now(UTC), self.target)
         self._write([*entries.values(), new])
@@ -74,11 +74,11 @@ class Pair:
         self._write([new, *entries.values()])
 
     def retire(self) -> None:
-        """Leave nothing but the new key."""
+        """Remove all keys but the new one."""
         self._write([self._all()[self.target]])
 
     def demand(self, need: Need) -> Demand:
-        """Return what the workers of both sides have to say about the new key."""
+        """Return what the workers of both sides have to report about the new key."""
         return Demand(frozenset((self.caller, self.callee)), self.name, self.target, need)
 
     def _entries(self) -> tuple[list[dict[str, str]], list[dict[str, str]]]:

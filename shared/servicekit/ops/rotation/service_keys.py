@@ -1,11 +1,11 @@
-"""Replaces the keys between services in three steps that every message survives.
+"""Rotation of the keys between services, in three steps that lose no message.
 
-    add      the new key joins the others, in the files of both sides; from now on every worker opens with it
-    promote  the new key comes first; callers seal with it, callees still open what others seal with the old one
-    retire   the old keys leave, when the last message sealed under them is older than any message may be
+    add      the new key is added to the files of both sides; from then on every worker can open with it
+    promote  the new key comes first: callers seal with it, and callees still open messages under the old key
+    retire   the old keys are removed, once every message sealed under them has expired
 
-Each step follows when every worker of both services reports the one before. All pairs take each step together, so that
-the wait for old messages is one for all.
+Each step begins when every worker of both services reports the step before. All pairs take each step together, so there
+is one wait for old messages.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from servicekit.sealing.ciphers import LIFETIME_SECONDS
 from servicekit.sealing.envelope import CLOCK_SKEW_SECONDS
 from servicekit.sealing.key_files import new_key_id, pair_name
 
-# No call waits longer for its answer, which is sealed under the key of its request.
+# No call waits longer for its response, which is sealed under the key of its request.
 MESSAGE_SECONDS: Final = LIFETIME_SECONDS + CLOCK_SKEW_SECONDS
 PROGRESS_SECONDS: Final = 5.0
 
@@ -37,15 +37,15 @@ class ServiceKeys:
         self._message_seconds = message_seconds
 
     async def rotate(self, only: str = "") -> None:
-        """Replace the keys of all pairs, or of `only` one; first finish what was interrupted.
+        """Replace the keys of all pairs, or of the pair `only`, after finishing an interrupted rotation.
 
-        Raises RotationError, `KeyFileError` and OSError. What is written until then is valid.
+        Raises RotationError, `KeyFileError` and OSError. The keys written until then are valid.
         """
         with only_rotation(self._root) as journal:
             names, interrupted = self._wanted(only), journal.read()
             await self._agreement.require({service for name in (*names, *interrupted) for service in services_of(name)})
             if interrupted:
-                self._say(f"going on with the interrupted rotation of {', '.join(interrupted)}")
+                self._say(f"continuing the interrupted rotation of {', '.join(interrupted)}")
                 await self._reach(interrupted)
                 journal.remove()
             if targets := {name: new_key_id(datetime.now(UTC)) for name in names if name not in interrupted}:
@@ -60,7 +60,7 @@ class ServiceKeys:
         return [only] if only else names
 
     async def _reach(self, targets: Mapping[str, str]) -> None:
-        """Bring every pair to its new key, from whatever phase it is in."""
+        """Bring every pair from its phase to its new key."""
         pairs = [Pair(self._root, *services_of(name), target) for name, target in targets.items()]
         await self._add(pairs)
         await self._promote(pairs)
@@ -71,16 +71,16 @@ class ServiceKeys:
     async def _add(self, pairs: Sequence[Pair]) -> None:
         for pair in (beginning := _in_phase(pairs, Phase.BEGUN)):
             pair.add()
-        self._tell("added", beginning)
+        self._report("added", beginning)
         added = _in_phase(pairs, Phase.ADDED)
         await self._agreement.reach([pair.demand(Need.HELD) for pair in added])
 
     async def _promote(self, pairs: Sequence[Pair]) -> None:
-        # Also those where an interruption came between the two sides.
+        # Includes pairs whose promotion was interrupted between the two sides.
         promoted = _in_phase(pairs, Phase.ADDED, Phase.PROMOTED)
         for pair in promoted:
             pair.promote()
-        self._tell("promoted", promoted)
+        self._report("promoted", promoted)
         await self._agreement.reach([pair.demand(Need.IN_USE) for pair in promoted])
         if promoted:
             await self._let_messages_expire()
@@ -88,10 +88,10 @@ class ServiceKeys:
     async def _retire(self, pairs: Sequence[Pair]) -> None:
         for pair in (retiring := _in_phase(pairs, Phase.PROMOTED, Phase.RETIRING)):
             pair.retire()
-        self._tell("retired", retiring)
-        await self._agreement.reach([pair.demand(Need.ALONE) for pair in pairs])
+        self._report("retired", retiring)
+        await self._agreement.reach([pair.demand(Need.SOLE) for pair in pairs])
 
-    def _tell(self, step: str, pairs: Sequence[Pair]) -> None:
+    def _report(self, step: str, pairs: Sequence[Pair]) -> None:
         if pairs:
             self._say(f"{step}: {', '.join(pair.name for pair in pairs)}")
 

@@ -14,38 +14,38 @@ from servicekit.ops.rotation.errors import FleetUnknown, WorkersDisagree
 from servicekit.ops.rotation.fleet import Fleet
 
 POLL_SECONDS: Final = 0.25
-ANSWER_SECONDS: Final = 5.0
-# A wait is mentioned when it takes longer than usual, and again from time to time.
+SCRAPE_SECONDS: Final = 5.0
+# A wait is reported when it takes longer than usual, and again from time to time.
 USUAL_SECONDS: Final = 1.5
 REMIND_SECONDS: Final = 5.0
-# More would bury the rest of the output.
-MENTIONED: Final = 3
+# Reasons reported at once; more would bury the rest of the output.
+REPORTED: Final = 3
 
 Say = Callable[[str], None]
-# Returns what a replica's /metrics answers; raises OSError or TimeoutError without an answer.
+# Returns the metrics of a replica. Raises OSError or TimeoutError.
 Scrape = Callable[[str], Awaitable[str]]
-# What one worker does with the keys of each set.
+# The state of each key in one worker, by set.
 WorkerKeys = Mapping[str, Mapping[str, int]]
 
 
 class Need(StrEnum):
-    """What a worker has to say about a key."""
+    """The state of a key that a rotation waits for."""
 
     HELD = "held"
     IN_USE = "in use"
-    ALONE = "alone"
+    SOLE = "sole"
 
 
 _LACKS: Final = {
     Need.HELD: "lacks the new key of",
     Need.IN_USE: "does not use the new key yet of",
-    Need.ALONE: "still holds an old key of",
+    Need.SOLE: "still holds an old key of",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What every worker of these services, None: of all, has to say before a rotation goes on."""
+    """What every worker of these services has to report before a rotation goes on. None means all services."""
 
     services: frozenset[str] | None
     set: str
@@ -53,11 +53,11 @@ class Demand:
     need: Need
 
     def concerns(self, service: str) -> bool:
-        """Whether this service's workers are meant."""
+        """Return whether the demand includes this service's workers."""
         return self.services is None or service in self.services
 
     def is_met_by(self, worker: WorkerKeys) -> bool:
-        """Whether this worker's report suffices."""
+        """Return whether this worker's report satisfies the demand."""
         states = worker.get(self.set, {})
         state = states.get(self.key, KeyState.DROPPED)
         if self.need is Need.HELD:
@@ -72,7 +72,7 @@ class Agreement(Protocol):
     """Waits for workers."""
 
     async def require(self, services: Collection[str]) -> None:
-        """Raise RotationError unless it can be known who the workers of these services are."""
+        """Raise RotationError unless the workers of these services can be found."""
 
     async def reach(self, demands: Sequence[Demand]) -> None:
         """Return once every worker meets every demand. Raises RotationError when that takes too long."""
@@ -97,7 +97,7 @@ class Workers:
     """All workers of the fleet, seen through the metrics of their replicas."""
 
     def __init__(self, fleet: Fleet, *, timeout: float, say: Say, scrape: Scrape | None = None) -> None:
-        """`timeout` in seconds is what one wait may take."""
+        """Take the longest time for one wait, in seconds, as `timeout`."""
         self._fleet = fleet
         self._timeout = timeout
         self._say = say
@@ -107,40 +107,40 @@ class Workers:
         await self._fleet.require(services)
 
     async def reach(self, demands: Sequence[Demand]) -> None:
-        """Ask until every worker meets every demand. Raises `WorkersDisagree` with what is still missing."""
+        """Ask until every worker meets every demand. Raises `WorkersDisagree` with the missing reports."""
         clock = asyncio.get_running_loop().time
-        end, mention_at = clock() + self._timeout, clock() + USUAL_SECONDS
+        end, report_at = clock() + self._timeout, clock() + USUAL_SECONDS
         while missing := await self._missing(demands):
             if clock() >= end:
                 raise WorkersDisagree(
-                    f"after {self._timeout:.0f} s {'; '.join(missing)}. Every key in use is still held by everybody: "
-                    "nothing is lost. Put this right and run the command again, it goes on from here"
+                    f"after {self._timeout:.0f} s {'; '.join(missing)}. All workers still hold every key in use, so "
+                    "nothing is lost. Fix this and run the command again: it continues from here"
                 )
-            if clock() >= mention_at:
-                more = f"; {len(missing) - MENTIONED} more" if len(missing) > MENTIONED else ""
-                self._say(f"  waiting: {'; '.join(missing[:MENTIONED])}{more}")
-                mention_at = clock() + REMIND_SECONDS
+            if clock() >= report_at:
+                more = f"; {len(missing) - REPORTED} more" if len(missing) > REPORTED else ""
+                self._say(f"  waiting: {'; '.join(missing[:REPORTED])}{more}")
+                report_at = clock() + REMIND_SECONDS
             await asyncio.sleep(POLL_SECONDS)
 
     async def _missing(self, demands: Sequence[Demand]) -> list[str]:
-        """Return what keeps the rotation from going on, for the user: at most one reason for each replica."""
+        """Return the reasons why the rotation has to wait: at most one per replica."""
         try:
             replicas = await self._fleet.replicas()
         except FleetUnknown as error:
             return [str(error)]
         wanted = {service: [demand for demand in demands if demand.concerns(service)] for service in replicas}
         asked = [(service, url) for service, urls in replicas.items() if wanted[service] for url in urls]
-        answers = await asyncio.gather(*(self._ask(f"{name} at {url}", url, wanted[name]) for name, url in asked))
-        return [reason for reason in answers if reason]
+        reasons = await asyncio.gather(*(self._ask(f"{name} at {url}", url, wanted[name]) for name, url in asked))
+        return [reason for reason in reasons if reason]
 
     async def _ask(self, replica: str, url: str, demands: Iterable[Demand]) -> str:
-        """Return what a replica lacks, nothing when all of its workers meet the demands."""
+        """Return what a replica lacks, or '' when all of its workers meet the demands."""
         try:
             workers = worker_reports(await self._scrape(url))
         except (OSError, TimeoutError, ValueError):
-            return f"{replica} does not answer"
+            return f"{replica} does not respond"
         if not workers:
-            return f"{replica} does not say which keys its workers hold"
+            return f"{replica} does not report which keys its workers hold"
         lacking = [
             f"worker {pid} of {replica} {_LACKS[demand.need]} {demand.set}"
             for pid, keys in workers.items()
@@ -151,12 +151,12 @@ class Workers:
 
 
 async def scrape_metrics(url: str) -> str:
-    """Return what the replica at this base URL exposes. Raises OSError or TimeoutError."""
-    # A connection of its own each time: a kept one would ask the same worker for ever, even one that is leaving.
-    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+    """Return the metrics of the replica at this base URL. Raises OSError or TimeoutError."""
+    # A new connection each time: a kept one would always reach the same worker, even one that is stopping.
+    timeout = aiohttp.ClientTimeout(total=SCRAPE_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as session:
         try:
-            async with session.get(f"{url}/metrics") as answer:
-                return await answer.text()
+            async with session.get(f"{url}/metrics") as response:
+                return await response.text()
         except aiohttp.ClientError as error:
             raise OSError(str(error)) from error

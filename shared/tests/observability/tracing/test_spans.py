@@ -14,7 +14,13 @@ from servicekit.core import context
 from servicekit.dispatcher import DispatchError
 from servicekit.dispatcher.transport import NotSent
 from servicekit.observability.tracing.spans import Kind, Span
-from servicekit.observability.tracing.traceparent import is_sampled, is_valid, new_span_id, new_trace_id, written
+from servicekit.observability.tracing.traceparent import (
+    format_traceparent,
+    is_sampled,
+    is_valid,
+    new_span_id,
+    new_trace_id,
+)
 from servicekit.storage import postgres
 from servicekit.storage.mongo_tracing import CommandSpans
 from servicekit.storage.postgres_tracing import _described
@@ -54,7 +60,7 @@ def test_the_lowest_flag_says_whether_a_trace_is_sampled(flags: str, sampled: bo
 
 
 def test_what_is_written_is_well_formed_and_every_id_another_one() -> None:
-    made = [written(new_trace_id(), new_span_id(), sampled=bool(number % 2)) for number in range(100)]
+    made = [format_traceparent(new_trace_id(), new_span_id(), sampled=bool(number % 2)) for number in range(100)]
 
     assert all(map(is_valid, made))
     assert len({header[:52] for header in made}) == 100

@@ -29,7 +29,7 @@ class Replicas:
     """A fleet whose replicas answer what a test says; each look may find something else."""
 
     def __init__(self, *looks: Mapping[str, str]) -> None:
-        """Each of `looks` maps `service-number` to its metrics; an empty text is a replica that does not answer."""
+        """Each of `looks` maps `service-number` to its metrics; an empty text is a replica that does not respond."""
         self._looks = list(looks)
         self.seen = 0
 
@@ -80,10 +80,10 @@ OLD = _metrics({"old": 2})
         (Need.HELD, {"old": 1, "new": 2}, True),
         (Need.IN_USE, {"old": 2, "new": 1}, False),
         (Need.IN_USE, {"old": 1, "new": 2}, True),
-        (Need.ALONE, {"old": 1, "new": 2}, False),
-        (Need.ALONE, {"old": 0, "new": 2}, True),
-        (Need.ALONE, {"new": 2}, True),
-        (Need.ALONE, {"old": 0}, False),
+        (Need.SOLE, {"old": 1, "new": 2}, False),
+        (Need.SOLE, {"old": 0, "new": 2}, True),
+        (Need.SOLE, {"new": 2}, True),
+        (Need.SOLE, {"old": 0}, False),
         (Need.HELD, {}, False),
     ],
 )
@@ -110,28 +110,28 @@ async def test_it_waits_for(reach: Callable[..., object], lagging: dict[str, str
     assert await reach(lagging, lagging, ready) == 3  # type: ignore[misc]
 
 
-async def test_a_service_that_takes_no_part_is_not_asked(reach: Callable[..., object]) -> None:
+async def test_a_service_without_the_key_is_not_asked(reach: Callable[..., object]) -> None:
     assert await reach({"a-1": HELD, "b-1": HELD, "c-1": ""}) == 1  # type: ignore[misc]
 
 
 async def test_a_demand_on_all_services_asks_all(reach: Callable[..., object]) -> None:
-    everybody = Demand(None, "a--b", "new", Need.HELD)
+    every_service = Demand(None, "a--b", "new", Need.HELD)
     looks = ({"a-1": HELD, "c-1": ""}, {"a-1": HELD, "c-1": HELD})
-    assert await reach(*looks, demand=everybody) == 2  # type: ignore[misc]
+    assert await reach(*looks, demand=every_service) == 2  # type: ignore[misc]
 
 
-async def test_a_wait_that_is_too_long_says_who_is_missing_and_that_nothing_is_lost(
+async def test_a_wait_that_times_out_names_the_lagging_workers_and_says_that_nothing_is_lost(
     reach: Callable[..., object],
 ) -> None:
     with pytest.raises(WorkersDisagree) as stopped:
         await reach({"a-1": _metrics({"new": 1}, {"old": 2}), "b-1": ""}, timeout=0)  # type: ignore[misc]
     message = str(stopped.value)
     assert "worker 1 of a at a-1 lacks the new key of a--b" in message
-    assert "b at b-1 does not answer" in message
+    assert "b at b-1 does not respond" in message
     assert "nothing is lost" in message
 
 
-async def test_a_long_wait_is_mentioned_once_in_a_while_and_in_brief(
+async def test_a_long_wait_is_reported_from_time_to_time_and_in_brief(
     reach: Callable[..., object], said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     down = {f"a-{number}": "" for number in range(5)}
@@ -140,7 +140,7 @@ async def test_a_long_wait_is_mentioned_once_in_a_while_and_in_brief(
 
     monkeypatch.setattr(workers_module, "USUAL_SECONDS", 0.0)
     await reach(down, down, down, {"a-1": HELD})  # type: ignore[misc]
-    names = "; ".join(f"a at a-{number} does not answer" for number in range(3))
+    names = "; ".join(f"a at a-{number} does not respond" for number in range(3))
     assert said == [f"  waiting: {names}; 2 more"]
 
 
