@@ -26,8 +26,7 @@ from typing import Any, Literal, Self
 
 from servicekit.core import context
 from servicekit.dispatcher.aiohttp_transport import AiohttpTransport
-from servicekit.dispatcher.answers import PeerResponse
-from servicekit.dispatcher.calls import HEADER_VALUE, Param, PeerClient, build_call
+from servicekit.dispatcher.call import HEADER_VALUE, Param, PeerClient, build_call
 from servicekit.dispatcher.errors import (
     BulkheadFull,
     CircuitOpen,
@@ -43,10 +42,11 @@ from servicekit.dispatcher.errors import (
     ResponseRejected,
     UnknownPeer,
 )
+from servicekit.dispatcher.execution import CallExecution
 from servicekit.dispatcher.httpx2_transport import Httpx2Transport
-from servicekit.dispatcher.link import PeerState
 from servicekit.dispatcher.policy import CallPolicy, Peer, PeerLimits
-from servicekit.dispatcher.run import CallExecution
+from servicekit.dispatcher.resilience import PeerState
+from servicekit.dispatcher.response import PeerResponse
 from servicekit.dispatcher.sealing import Sealer
 from servicekit.dispatcher.transport import Transport
 

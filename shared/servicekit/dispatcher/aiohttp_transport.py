@@ -15,7 +15,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from yarl import URL
 
 from servicekit.dispatcher.addresses import Addresses
-from servicekit.dispatcher.answers import PeerResponse
+from servicekit.dispatcher.response import PeerResponse
 from servicekit.dispatcher.transport import (
     KEEP_ALIVE,
     MAX_CONNECTIONS,

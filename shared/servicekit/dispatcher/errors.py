@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, ClassVar
 from servicekit.core.errors import ServiceError
 
 if TYPE_CHECKING:
-    from servicekit.dispatcher.answers import PeerResponse
+    from servicekit.dispatcher.response import PeerResponse
 
 
 class DispatchError(ServiceError):

@@ -9,7 +9,7 @@ from typing import cast
 import httpx2
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from servicekit.dispatcher.answers import PeerResponse
+from servicekit.dispatcher.response import PeerResponse
 from servicekit.dispatcher.transport import (
     KEEP_ALIVE,
     MAX_CONNECTIONS,

@@ -10,7 +10,6 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from tenacity.stop import stop_any, stop_base
 from tenacity.wait import wait_base
 
-from servicekit.dispatcher.answers import PeerResponse, retry_after
 from servicekit.dispatcher.errors import (
     DeadlineExceeded,
     DispatchError,
@@ -20,6 +19,7 @@ from servicekit.dispatcher.errors import (
     ResponseLost,
 )
 from servicekit.dispatcher.policy import CallPolicy
+from servicekit.dispatcher.response import PeerResponse, retry_after
 
 # Statuses that say "not now": everything else is an answer that a repetition would not change.
 RETRYABLE_STATUSES = frozenset({408, 429, 502, 503, 504})

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 from urllib.parse import urlsplit
 
-from servicekit.dispatcher.answers import PeerResponse
+from servicekit.dispatcher.response import PeerResponse
 from servicekit.dispatcher.transport import Transport, TransportError, WireRequest
 from servicekit.observability.tracing.spans import CANCELLED, Span, start_child
 

@@ -13,7 +13,7 @@ never sends again by itself: whether a repetition is safe only the caller knows.
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from servicekit.dispatcher.answers import PeerResponse
+from servicekit.dispatcher.response import PeerResponse
 
 # Peers close idle connections after 75 s. Closing first, and early, avoids sending into a connection that is being
 # closed at the other end.

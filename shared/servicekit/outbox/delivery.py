@@ -21,7 +21,7 @@ from servicekit.dispatcher import (
     PeerTimeout,
     PeerUnavailable,
 )
-from servicekit.dispatcher.answers import PeerResponse, retry_after
+from servicekit.dispatcher.response import PeerResponse, retry_after
 from servicekit.outbox.facts import DomainEvent, Subscription
 
 CALL_SECONDS: Final = 5.0

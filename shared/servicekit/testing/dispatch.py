@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import orjson
 
-from servicekit.dispatcher.answers import PeerResponse, raise_for_status
-from servicekit.dispatcher.calls import Param, build_call
+from servicekit.dispatcher.call import Param, build_call
 from servicekit.dispatcher.errors import DispatchError
 from servicekit.dispatcher.policy import CallPolicy
+from servicekit.dispatcher.response import PeerResponse, raise_for_status
 
 
 class UnexpectedCall(AssertionError):

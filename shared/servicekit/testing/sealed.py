@@ -9,7 +9,7 @@ import httpx2
 import orjson
 from multidict import CIMultiDict
 
-from servicekit.dispatcher.answers import PeerResponse
+from servicekit.dispatcher.response import PeerResponse
 from servicekit.sealing.ciphers import CipherName
 from servicekit.sealing.client import MessageSealer, SentMessage
 from servicekit.sealing.key_files import ensure_keys

@@ -9,7 +9,7 @@ import pytest
 
 from servicekit.dispatcher.addresses import KNOWN_SECONDS, Addresses
 from servicekit.dispatcher.aiohttp_transport import AiohttpTransport
-from servicekit.dispatcher.answers import PeerResponse
+from servicekit.dispatcher.response import PeerResponse
 from servicekit.dispatcher.transport import ConnectionLost, NotSent, WireRequest
 from servicekit.testing.wire_server import Behaviour, WireServer, answering, closing, reply
 

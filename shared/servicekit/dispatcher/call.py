@@ -9,9 +9,9 @@ from urllib.parse import quote, urlencode
 import orjson
 from uuid_utils.compat import uuid7
 
-from servicekit.dispatcher.answers import PeerResponse
 from servicekit.dispatcher.errors import InvalidCall
 from servicekit.dispatcher.policy import CallPolicy
+from servicekit.dispatcher.response import PeerResponse
 
 Param = str | int | float | bool | Sequence[str]
 

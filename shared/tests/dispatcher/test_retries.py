@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from servicekit.dispatcher.answers import PeerResponse, retry_after
 from servicekit.dispatcher.budget import RetryBudget
-from servicekit.dispatcher.calls import build_call
+from servicekit.dispatcher.call import build_call
 from servicekit.dispatcher.errors import (
     BulkheadFull,
     CircuitOpen,
@@ -22,6 +21,7 @@ from servicekit.dispatcher.errors import (
     ResponseRejected,
 )
 from servicekit.dispatcher.policy import CallPolicy
+from servicekit.dispatcher.response import PeerResponse, retry_after
 from servicekit.dispatcher.retry import retrying, worth_retrying
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

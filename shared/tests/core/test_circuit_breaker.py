@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from servicekit.dispatcher.breaker import Breaker, State, Verdict
+from servicekit.core.circuit_breaker import Breaker, State, Verdict
 
 PAUSE = 10.0
 

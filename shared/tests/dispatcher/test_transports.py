@@ -9,8 +9,8 @@ import httpx2
 import pytest
 
 from servicekit.dispatcher.aiohttp_transport import AiohttpTransport
-from servicekit.dispatcher.answers import PeerResponse
 from servicekit.dispatcher.httpx2_transport import Httpx2Transport
+from servicekit.dispatcher.response import PeerResponse
 from servicekit.dispatcher.transport import (
     ConnectionLost,
     NotSent,

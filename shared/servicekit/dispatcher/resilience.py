@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from servicekit.dispatcher.breaker import Breaker, State
+from servicekit.core.circuit_breaker import Breaker, State
 from servicekit.dispatcher.budget import RetryBudget
 from servicekit.dispatcher.bulkhead import Bulkhead
 from servicekit.dispatcher.metrics import PeerMetrics

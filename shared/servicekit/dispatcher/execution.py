@@ -2,9 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from servicekit.dispatcher.answers import PeerResponse, is_failure, raise_for_status
-from servicekit.dispatcher.breaker import State, Verdict
-from servicekit.dispatcher.calls import Call
+from servicekit.core.circuit_breaker import State, Verdict
+from servicekit.dispatcher.call import Call
 from servicekit.dispatcher.errors import (
     CircuitOpen,
     DeadlineExceeded,
@@ -14,8 +13,9 @@ from servicekit.dispatcher.errors import (
     ResponseLost,
     ResponseRejected,
 )
-from servicekit.dispatcher.link import PeerState
 from servicekit.dispatcher.policy import CallPolicy
+from servicekit.dispatcher.resilience import PeerState
+from servicekit.dispatcher.response import PeerResponse, is_failure, raise_for_status
 from servicekit.dispatcher.retry import retrying, worth_retrying
 from servicekit.dispatcher.sealing import CannotOpen, SealedRequest, Sealer
 from servicekit.dispatcher.tracing import send_traced

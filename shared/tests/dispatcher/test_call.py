@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from servicekit.dispatcher.calls import Call, build_call
+from servicekit.dispatcher.call import Call, build_call
 from servicekit.dispatcher.errors import InvalidCall
 
 
