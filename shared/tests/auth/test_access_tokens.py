@@ -138,16 +138,16 @@ async def test_the_memory_of_verified_tokens_is_bounded(monkeypatch: pytest.Monk
 
 
 class UserService:
-    """Publishes keys, can be away, and counts how often it is asked."""
+    """Publishes keys, can become unavailable, and counts the requests for them."""
 
     def __init__(self) -> None:
         self.asked = 0
-        self.away = False
+        self.unavailable = False
         self.withdrawn = False
 
     async def jwks(self) -> Mapping[str, Any]:
         self.asked += 1
-        if self.away:
+        if self.unavailable:
             raise ConnectionError
         if self.withdrawn:
             return {"keys": []}
@@ -166,12 +166,12 @@ async def test_an_unknown_key_id_cannot_make_a_service_flood_the_user_service() 
     assert user.asked <= 2
 
 
-async def test_known_keys_stay_in_use_while_the_user_service_is_away() -> None:
+async def test_known_keys_stay_in_use_while_the_user_service_is_unavailable() -> None:
     user = UserService()
     keys = RemoteKeys(user.jwks)
     await keys.key("current")
 
-    user.away = True
+    user.unavailable = True
     assert await keys.key("new") is None
     assert await keys.key("current") is not None
 
@@ -186,10 +186,10 @@ async def test_keys_are_fetched_ahead_of_the_first_token_and_withdrawn_ones_forg
     async with asyncio.timeout(60):
         while user.asked < 2:
             await asyncio.sleep(0)
-        user.away = True
+        user.unavailable = True
         asked = user.asked
         assert await keys.key("current") is not None
-        user.away, user.withdrawn = False, True
+        user.unavailable, user.withdrawn = False, True
         while user.asked < asked + 2:
             await asyncio.sleep(0)
     following.cancel()
@@ -199,7 +199,7 @@ async def test_keys_are_fetched_ahead_of_the_first_token_and_withdrawn_ones_forg
 
 async def test_before_the_first_key_nothing_is_accepted() -> None:
     user = UserService()
-    user.away = True
+    user.unavailable = True
 
     with pytest.raises(KeysUnavailable):
         await TokenVerifier(RemoteKeys(user.jwks), issuer="issuer", audience="audience").verify(_token())

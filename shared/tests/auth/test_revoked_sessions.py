@@ -29,7 +29,7 @@ async def test_a_published_end_is_known_to_every_process_after_a_refresh(valkey:
         assert session in follower
 
 
-async def test_more_ends_than_one_batch_are_all_heard(valkey: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_revocations_than_one_batch_all_arrive(valkey: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(revoked_sessions, "BATCH", 10)
     sessions = {uuid4(): time.time() + 60 for _ in range(35)}
     await RevokedSessions(valkey).refill(sessions)
@@ -56,7 +56,7 @@ async def test_an_emptied_valkey_looks_complete_only_once_it_was_refilled(valkey
         assert after in process
 
 
-async def test_a_refill_without_any_ended_session_is_one_and_refuses_nobody(valkey: Redis) -> None:
+async def test_a_refill_without_revoked_sessions_creates_the_stream_and_revokes_none(valkey: Redis) -> None:
     ended = RevokedSessions(valkey)
     await ended.refill({})
     await ended.refresh()
@@ -65,7 +65,7 @@ async def test_a_refill_without_any_ended_session_is_one_and_refuses_nobody(valk
     assert UUID(int=0) not in ended
 
 
-async def test_without_valkey_a_metric_says_that_ends_are_not_heard() -> None:
+async def test_without_valkey_a_metric_shows_that_revocations_are_stale() -> None:
     follower = RevokedSessions(Redis.from_url("redis://127.0.0.1:1/0"))
 
     await follower.refresh()

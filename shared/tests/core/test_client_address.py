@@ -35,27 +35,27 @@ def test_without_a_gateway_the_header_is_ignored() -> None:
     assert client_address(_request("10.1.2.3"), GatewayAddresses([])) == "10.1.2.3"
 
 
-def test_a_socket_without_an_address_has_none() -> None:
+def test_a_socket_without_an_address_gives_an_empty_address() -> None:
     assert client_address({"client": None, "headers": []}, GATEWAY) == ""
 
 
 class Names:
-    """A resolver whose answers a test sets; `asked` is set at every question."""
+    """A resolver whose result a test sets; `asked` is set at every lookup."""
 
-    def __init__(self, *answer: str) -> None:
-        self.answer: Sequence[str] = answer
-        self.away = False
+    def __init__(self, *response: str) -> None:
+        self.response: Sequence[str] = response
+        self.unavailable = False
         self.count = 0
 
     async def __call__(self, name: str) -> Sequence[str]:
         assert name == "gateway"
         self.count += 1
-        if self.away:
+        if self.unavailable:
             raise OSError("Name or service not known")
-        return self.answer
+        return self.response
 
     async def asked_twice_more(self) -> None:
-        """Wait until an answer that is set now has been used."""
+        """Wait until the current result has been used."""
         async with asyncio.timeout(60):
             enough = self.count + 2
             while self.count < enough:
@@ -80,17 +80,17 @@ async def test_a_name_is_believed_at_the_addresses_that_it_stands_for() -> None:
 async def test_a_gateway_that_moved_is_believed_at_its_new_address_only() -> None:
     names = Names("172.18.0.9")
     async with (gateway := _named(names)).running():
-        names.answer = ("172.18.0.10",)
+        names.response = ("172.18.0.10",)
         await names.asked_twice_more()
 
         assert ip_address("172.18.0.10") in gateway
         assert ip_address("172.18.0.9") not in gateway
 
 
-async def test_a_resolver_that_is_away_takes_nothing_away() -> None:
+async def test_an_unavailable_resolver_leaves_known_addresses_in_place() -> None:
     names = Names("172.18.0.9")
     async with (gateway := _named(names)).running():
-        names.away = True
+        names.unavailable = True
         await names.asked_twice_more()
 
         assert ip_address("172.18.0.9") in gateway
@@ -98,16 +98,16 @@ async def test_a_resolver_that_is_away_takes_nothing_away() -> None:
 
 async def test_a_gateway_that_starts_later_is_found() -> None:
     names = Names("172.18.0.9")
-    names.away = True
+    names.unavailable = True
     async with (gateway := _named(names)).running():
         assert client_address(_request("172.18.0.9"), gateway) == "172.18.0.9"
-        names.away = False
+        names.unavailable = False
         await names.asked_twice_more()
 
         assert client_address(_request("172.18.0.9"), gateway) == "203.0.113.9"
 
 
-async def test_requests_ask_nobody() -> None:
+async def test_requests_cause_no_lookup() -> None:
     names = Names("172.18.0.9")
     gateway = GatewayAddresses(["gateway"], lookup=names)
     async with gateway.running():

@@ -21,7 +21,7 @@ async def test_work_ends_with_its_context():
     assert ended.is_set()
 
 
-async def test_work_that_loses_a_cancellation_is_told_again():
+async def test_a_task_that_loses_its_cancellation_is_cancelled_again():
     lost = []
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""Every worker says which keys it holds, before and after a change, also to whoever asks another worker."""
+"""Every worker reports the keys that it holds, before and after a change, through any other worker too."""
 
 import os
 import subprocess

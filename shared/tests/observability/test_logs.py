@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, with the request's identity and without anybody's secrets."""
+"""Log lines: one JSON object each, with the request's identity and without secrets."""
 
 import json
 import logging

@@ -28,14 +28,14 @@ def test_every_pair_of_the_given_list_gets_a_key_once(tmp_path: Path, capsys: py
     assert capsys.readouterr().out == f"no key is missing in {tmp_path}\n"
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_folder_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "keys").write_text("a file")
 
     assert main(["--keys-dir", str(tmp_path / "keys"), "--services", str(DEFAULT_PATH)]) == 1
     assert str(tmp_path / "keys") in capsys.readouterr().err
 
 
-def test_a_missing_list_of_services_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_list_of_services_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = tmp_path / "services.toml"
 
     assert main(["--keys-dir", str(tmp_path), "--services", str(missing)]) == 1

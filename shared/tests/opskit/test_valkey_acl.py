@@ -9,7 +9,7 @@ def line_of(text: str, name: str) -> list[str]:
     return next(line.split() for line in text.splitlines() if line.startswith(f"user {name} "))
 
 
-def test_nobody_enters_without_a_name_and_the_administrator_may_do_all():
+def test_the_default_user_is_off_and_the_administrator_has_every_command():
     text = acl("administrators-password", {}, frozenset())
     assert line_of(text, "default") == ["user", "default", "off"]
     assert line_of(text, "administrator")[-3:] == ["~*", "&*", "+@all"]

@@ -26,7 +26,7 @@ async def run(*arguments: str) -> tuple[int | None, str]:
     return process.returncode, output.decode()
 
 
-async def test_a_service_that_answers_200_is_healthy_and_nothing_is_said() -> None:
+async def test_a_200_is_healthy_and_prints_nothing() -> None:
     async with WireServer(answering(reply(200, b'{"status": "ready"}'))) as server:
         assert await run(f"{server.url}/ready") == (0, "")
 
@@ -34,18 +34,18 @@ async def test_a_service_that_answers_200_is_healthy_and_nothing_is_said() -> No
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("response", "said"),
     [
         (reply(503, b'{"status": 503,\n "reasons": ["postgres does not answer"]}'), "postgres does not answer"),
-        (reply(404), "answered 404"),
+        (reply(404), "responded with 404"),
         # A probe that followed it would report another server's health.
-        (reply(307, location="/health"), "answered 307"),
+        (reply(307, location="/health"), "responded with 307"),
         (b"220 mail.example ESMTP\r\n\r\n", "BadStatusLine"),
     ],
     ids=["not ready", "no such path", "redirect", "no HTTP"],
 )
-async def test_any_other_answer_is_unhealthy_and_told_in_one_line(answer: bytes, said: str) -> None:
-    async with WireServer(answering(answer)) as server:
+async def test_any_other_response_is_unhealthy_and_is_reported_in_one_line(response: bytes, said: str) -> None:
+    async with WireServer(answering(response)) as server:
         status, output = await run(f"{server.url}/ready")
 
     assert status == 1
@@ -54,7 +54,7 @@ async def test_any_other_answer_is_unhealthy_and_told_in_one_line(answer: bytes,
 
 
 @pytest.mark.parametrize("behaviour", [closing, hanging])
-async def test_a_server_without_an_answer_is_unhealthy(behaviour: Behaviour) -> None:
+async def test_a_server_that_does_not_respond_is_unhealthy(behaviour: Behaviour) -> None:
     async with WireServer(behaviour) as server:
         assert await asyncio.to_thread(probe.failure, server.url, timeout=0.1) is not None
 

@@ -72,7 +72,7 @@ class Replica:
                 stdout=log,
                 stderr=log,
             )
-        await until(lambda: answers(self.port), "the replica answers")
+        await until(lambda: responses(self.port), "the replica responds")
         await until(lambda: len(self.workers()) == 2, "both workers run")
 
     @property
@@ -107,15 +107,15 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], claim: str) -> 
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
-                answer = condition()
-                if answer if isinstance(answer, bool) else await answer:
+                response = condition()
+                if response if isinstance(response, bool) else await response:
                     return
                 await asyncio.sleep(0.02)
     except TimeoutError:
         pytest.fail(f"never came true: {claim}")
 
 
-async def answers(port: int) -> bool:
+async def responses(port: int) -> bool:
     with contextlib.suppress(OSError, asyncio.IncompleteReadError):
         return (await request(port)).startswith(b"HTTP/1.1 200")
     return False
@@ -157,7 +157,7 @@ async def gateway(tmp_path: Path, new_port: NewPort) -> AsyncIterator[Callable[[
             nginx_binary(), "-p", f"{prefix}/", "-c", "nginx.conf", "-e", "stderr", stderr=asyncio.subprocess.DEVNULL
         )
         processes.append(process)
-        await until(lambda: answers(port), "NGINX answers")
+        await until(lambda: responses(port), "NGINX responds")
         return port
 
     yield start
@@ -228,12 +228,12 @@ async def test_a_rolling_restart_behind_nginx_loses_no_request(
         await asyncio.gather(*(replica.stop(signal.SIGQUIT) for replica in replicas))
 
 
-async def test_a_request_that_outlasts_the_drain_is_answered_before_the_stop(replica: Replica) -> None:
-    answer = asyncio.create_task(request(replica.port, "/slow"))
+async def test_a_request_that_outlasts_the_drain_is_completed_before_the_stop(replica: Replica) -> None:
+    response = asyncio.create_task(request(replica.port, "/slow"))
     await until((replica.directory / "entered").exists, "the request is being answered")
     workers = replica.workers()
     assert await replica.stop() == 0
-    assert (await answer).startswith(b"HTTP/1.1 200")
+    assert (await response).startswith(b"HTTP/1.1 200")
     # Both workers ran the application's shutdown and left through gunicorn's own exit.
     assert all((replica.directory / f"stopped-{pid}").exists() for pid in workers)
     assert "was sent SIGTERM" not in replica.log()
@@ -317,7 +317,7 @@ async def test_connections_waiting_in_the_queue_are_served_when_the_listener_clo
         socket.create_connection(server.address)
 
 
-async def test_a_request_that_arrives_just_before_an_idle_connection_is_closed_is_answered(
+async def test_a_request_that_arrives_just_before_an_idle_connection_is_closed_is_completed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("servicekit.server.worker.DRAIN_SECONDS", 0)

@@ -1,4 +1,4 @@
-"""Head and body of an answer leave a process together, so that none that is killed leaves half an answer behind."""
+"""Head and body of a response leave the process together, so that a killed process leaves no half response."""
 
 import asyncio
 from typing import Any
@@ -45,7 +45,7 @@ async def _pass() -> None:
         await asyncio.sleep(0)
 
 
-async def test_an_answer_is_one_write(transport: Recorder) -> None:
+async def test_a_response_is_one_write(transport: Recorder) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
         await send({"type": "http.response.body", "body": b"fine"})
@@ -58,10 +58,10 @@ async def test_an_answer_is_one_write(transport: Recorder) -> None:
     await _pass()
 
     assert len(transport.calls) == 2
-    answer, closing = transport.calls
-    assert isinstance(answer, bytes)
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert answer.endswith(b"\r\n\r\nfine")
+    response, closing = transport.calls
+    assert isinstance(response, bytes)
+    assert response.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert response.endswith(b"\r\n\r\nfine")
     assert closing == "close"
 
 

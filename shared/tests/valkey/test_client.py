@@ -38,7 +38,7 @@ async def fail(valkey: Valkey, times: int = FAILURES_TO_OPEN) -> None:
             await valkey.run(refuse)
 
 
-async def test_several_failures_open_the_circuit_and_one_answer_after_the_pause_closes_it(client: Redis) -> None:
+async def test_several_failures_open_the_circuit_and_one_success_after_the_pause_closes_it(client: Redis) -> None:
     clock = Clock()
     valkey = Valkey(client, clock=clock)
     await fail(valkey, FAILURES_TO_OPEN - 1)
@@ -70,7 +70,7 @@ async def test_after_the_pause_a_single_call_finds_out_while_the_others_go_on_wi
     assert [result for result in results if not isinstance(result, ValkeyUnavailable)] == [None]
 
 
-async def test_a_stuck_server_is_given_up_and_its_late_answers_reach_nobody(
+async def test_a_call_to_a_stuck_server_times_out_and_its_late_reply_reaches_no_other_call(
     client: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     valkey = Valkey(client)
@@ -83,8 +83,8 @@ async def test_a_stuck_server_is_given_up_and_its_late_answers_reach_nobody(
         stuck = await asyncio.gather(*writes, return_exceptions=True)
         assert {type(result) for result in stuck} == {ValkeyUnavailable}
         await other.client_unpause()
-    answers = await asyncio.gather(*(client.get(str(number)) for number in range(20)))
-    assert answers == [str(number).encode() for number in range(20)]
+    responses = await asyncio.gather(*(client.get(str(number)) for number in range(20)))
+    assert responses == [str(number).encode() for number in range(20)]
 
 
 async def test_a_server_that_went_and_came_back_is_used_again(client: Redis, stores: StoreSet) -> None:

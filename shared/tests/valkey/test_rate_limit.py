@@ -42,7 +42,7 @@ async def test_a_bucket_that_hardly_refills_lets_not_one_more_through(replicas: 
     assert sum(decision.allowed for decision in await asyncio.gather(*takes)) == 1
 
 
-async def test_waiting_as_long_as_told_is_enough(replicas: list[Valkey]) -> None:
+async def test_a_wait_of_retry_after_is_enough(replicas: list[Valkey]) -> None:
     bucket, _ = buckets(replicas, 5)
     # At once, so that a slow machine empties the bucket as well.
     decisions = await asyncio.gather(*(bucket.take("ann") for _ in range(50)))
@@ -57,7 +57,7 @@ async def test_each_subject_has_its_own_bucket(replicas: list[Valkey]) -> None:
     assert (await bucket.take("bob")).allowed
 
 
-async def test_a_refusal_says_in_whole_seconds_when_to_come_back(replicas: list[Valkey]) -> None:
+async def test_a_refusal_has_retry_after_in_whole_seconds(replicas: list[Valkey]) -> None:
     bucket, _ = buckets(replicas, 0.5)
     await bucket.consume("ann")
     with pytest.raises(TooManyRequests) as refusal:
@@ -78,7 +78,7 @@ async def test_a_rate_of_zero_switches_the_limit_off(replicas: list[Valkey]) -> 
     assert not await replicas[0].client.keys("*")
 
 
-async def test_a_bucket_nobody_uses_is_forgotten_once_it_is_full(replicas: list[Valkey]) -> None:
+async def test_an_unused_bucket_expires_once_it_is_full(replicas: list[Valkey]) -> None:
     bucket, _ = buckets(replicas, 10)
     await bucket.take("ann")
     assert 2000 <= await replicas[0].client.pttl("test:quota:things:ann") <= 3000

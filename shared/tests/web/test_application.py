@@ -28,7 +28,7 @@ class Parcel(BaseModel):
 
 
 class StoreGone(Exception):
-    """Stands for what a driver raises when its store is away."""
+    """The exception of a driver whose store is unavailable."""
 
 
 def _routes() -> APIRouter:
@@ -53,7 +53,7 @@ def _routes() -> APIRouter:
     async def broken() -> None:
         raise RuntimeError("password=hunter2")
 
-    @router.get("/away")
+    @router.get("/unavailable")
     async def away() -> None:
         raise StoreGone
 
@@ -114,36 +114,36 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
         ("POST", "/api/v1/parcels/", '{"weight": "heavy"}', 422),
         ("GET", "/api/v1/parcels/broken", None, 500),
         ("GET", "/api/v1/parcels/inner-timeout", None, 500),
-        ("GET", "/api/v1/parcels/away", None, 503),
+        ("GET", "/api/v1/parcels/unavailable", None, 503),
     ],
 )
 async def test_every_error_is_a_problem_document(
     client: httpx2.AsyncClient, method: str, path: str, body: str | None, status: int
 ) -> None:
-    answer = await client.request(method, path, content=body, headers={"Content-Type": "application/json"})
+    response = await client.request(method, path, content=body, headers={"Content-Type": "application/json"})
 
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
     assert {"type", "title", "status", "detail", "instance", "request_id"} <= problem.keys()
     assert problem["status"] == status
     assert problem["instance"] == path
-    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert problem["request_id"] == response.headers["x-request-id"]
 
 
 async def test_an_unexpected_error_tells_the_client_nothing_of_its_cause(client: httpx2.AsyncClient) -> None:
-    answer = await client.get("/api/v1/parcels/broken")
+    response = await client.get("/api/v1/parcels/broken")
 
-    assert "hunter2" not in answer.text
-    assert "RuntimeError" not in answer.text
-    assert "Traceback" not in answer.text
+    assert "hunter2" not in response.text
+    assert "RuntimeError" not in response.text
+    assert "Traceback" not in response.text
 
 
 async def test_validation_names_the_fields_and_never_repeats_the_value(client: httpx2.AsyncClient) -> None:
-    answer = await client.post("/api/v1/parcels/", json={"weight": "hunter2"})
+    response = await client.post("/api/v1/parcels/", json={"weight": "hunter2"})
 
-    assert [error["field"] for error in answer.json()["errors"]] == ["body.weight"]
-    assert "hunter2" not in answer.text
+    assert [error["field"] for error in response.json()["errors"]] == ["body.weight"]
+    assert "hunter2" not in response.text
 
 
 async def test_a_method_that_is_not_allowed_names_those_of_all_routes_of_the_path(client: httpx2.AsyncClient) -> None:
@@ -156,21 +156,21 @@ async def test_an_error_keeps_its_extension_members(client: httpx2.AsyncClient) 
     assert (await client.get("/api/v1/parcels/7")).json()["shelf"] == "B 12"
 
 
-async def test_a_store_that_is_away_is_answered_with_503_and_when_to_retry(client: httpx2.AsyncClient) -> None:
-    assert (await client.get("/api/v1/parcels/away")).headers["retry-after"] == "1"
+async def test_an_unavailable_store_is_503_with_retry_after(client: httpx2.AsyncClient) -> None:
+    assert (await client.get("/api/v1/parcels/unavailable")).headers["retry-after"] == "1"
 
 
 async def test_work_stops_when_the_caller_has_given_up(client: httpx2.AsyncClient) -> None:
-    answer = await client.get("/api/v1/parcels/slow", headers={"X-Request-Deadline-Ms": "20"})
+    response = await client.get("/api/v1/parcels/slow", headers={"X-Request-Deadline-Ms": "20"})
 
-    assert answer.status_code == 504
-    assert answer.headers["content-type"] == "application/problem+json"
+    assert response.status_code == 504
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 async def test_a_malformed_deadline_is_no_deadline(client: httpx2.AsyncClient) -> None:
     for deadline in ("-1", "1e3", "soon", "9" * 400):
-        answer = await client.get("/api/v1/parcels/context", headers={"X-Request-Deadline-Ms": deadline})
-        assert answer.status_code == 200
+        response = await client.get("/api/v1/parcels/context", headers={"X-Request-Deadline-Ms": deadline})
+        assert response.status_code == 200
 
 
 async def test_a_well_formed_request_id_is_kept_and_another_one_replaced(client: httpx2.AsyncClient) -> None:
@@ -179,8 +179,8 @@ async def test_a_well_formed_request_id_is_kept_and_another_one_replaced(client:
     assert kept.json()["correlation_id"] == "order-7_a.b"
 
     for unsafe in ("a b", "x" * 65, '"}{', "ä"):
-        answer = await client.get("/api/v1/parcels/context", headers={"X-Request-Id": unsafe.encode()})
-        assert re.fullmatch(r"[0-9a-f-]{36}", answer.headers["x-request-id"])
+        response = await client.get("/api/v1/parcels/context", headers={"X-Request-Id": unsafe.encode()})
+        assert re.fullmatch(r"[0-9a-f-]{36}", response.headers["x-request-id"])
 
 
 async def test_the_trace_context_is_taken_over_when_it_is_well_formed(client: httpx2.AsyncClient) -> None:
@@ -205,7 +205,7 @@ async def test_metrics_carry_the_route_template_and_no_raw_path_or_invented_meth
     assert "BREW" not in text
 
 
-async def test_health_touches_no_store_and_ready_names_the_one_that_is_away() -> None:
+async def test_health_touches_no_store_and_ready_names_the_unavailable_one() -> None:
     async with _client(store=Check(_fail), cache=Check(_fail, required=False)) as client:
         alive = await client.get("/health")
         assert alive.status_code == 200
@@ -285,7 +285,7 @@ async def test_a_client_that_leaves_within_its_request_is_no_failure_of_the_serv
     assert 'route="/parcels",status="499"' in generate_latest().decode()
 
 
-async def test_the_route_of_a_typed_path_parameter_is_told_without_its_type() -> None:
+async def test_the_route_of_a_typed_path_parameter_is_logged_without_its_type() -> None:
     router = APIRouter()
 
     @router.get("/crates/{crate_id:uuid}")
@@ -322,5 +322,5 @@ async def test_the_page_of_the_api_loads_everything_from_the_service_itself(clie
 
 
 @pytest.mark.parametrize("name", ["main.py", "..%2fmain.py", "../main.py", "%2e%2e/main.py"])
-async def test_the_page_gives_away_no_other_file(client: httpx2.AsyncClient, name: str) -> None:
+async def test_the_page_serves_no_other_file(client: httpx2.AsyncClient, name: str) -> None:
     assert (await client.get(f"/docs/swagger-ui/{name}")).status_code == 404

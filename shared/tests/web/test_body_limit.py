@@ -43,38 +43,38 @@ async def parts(number: int, taken: list[int]) -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize("size", [1, LIMIT - 2])
 async def test_a_body_within_the_limit_reaches_the_route_whole(client: httpx2.AsyncClient, size: int) -> None:
-    answer = await client.post("/bounded/", json="x" * size)
+    response = await client.post("/bounded/", json="x" * size)
 
-    assert answer.json() == {"size": size + 2, "text": size}
+    assert response.json() == {"size": size + 2, "text": size}
 
 
 async def test_one_byte_more_is_refused(client: httpx2.AsyncClient) -> None:
-    answer = await client.post("/bounded/", json="x" * (LIMIT - 1))
+    response = await client.post("/bounded/", json="x" * (LIMIT - 1))
 
-    assert answer.status_code == 413
-    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert response.status_code == 413
+    assert response.headers["Content-Type"] == "application/problem+json"
 
 
 async def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_long(client: httpx2.AsyncClient) -> None:
     taken: list[int] = []
-    answer = await client.post("/bounded/", content=parts(1_000, taken), headers={"Content-Type": "application/json"})
+    response = await client.post("/bounded/", content=parts(1_000, taken), headers={"Content-Type": "application/json"})
 
-    assert answer.status_code == 413
+    assert response.status_code == 413
     assert len(taken) < 5
 
 
 async def test_an_announced_length_is_believed_where_it_is_too_long(client: httpx2.AsyncClient) -> None:
-    answer = await client.post("/bounded/", content=b'"x"', headers={"Content-Length": str(LIMIT + 1)})
+    response = await client.post("/bounded/", content=b'"x"', headers={"Content-Length": str(LIMIT + 1)})
 
-    assert answer.status_code == 413
+    assert response.status_code == 413
 
 
 @pytest.mark.parametrize("announced", ["-1", "x", "", "²"])
-async def test_an_announcement_that_is_none_changes_nothing(client: httpx2.AsyncClient, announced: str) -> None:
+async def test_an_invalid_content_length_changes_nothing(client: httpx2.AsyncClient, announced: str) -> None:
     headers = [(b"content-length", announced.encode()), (b"content-type", b"application/json")]
-    answer = await client.post("/bounded/", content=b'"x"', headers=headers)
+    response = await client.post("/bounded/", content=b'"x"', headers=headers)
 
-    assert answer.json() == {"size": 3, "text": 1}
+    assert response.json() == {"size": 3, "text": 1}
 
 
 async def test_a_request_without_a_body_passes(client: httpx2.AsyncClient) -> None:

@@ -40,7 +40,7 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-async def test_head_is_answered_as_get_without_the_body(client: httpx2.AsyncClient) -> None:
+async def test_head_is_get_without_the_body(client: httpx2.AsyncClient) -> None:
     whole, head = await client.get("/crates/7"), await client.head("/crates/7")
 
     assert (head.status_code, head.content) == (200, b"")

@@ -120,7 +120,7 @@ def test_a_collector_that_hangs_blocks_neither_requests_nor_the_stop() -> None:
 
 
 @pytest.mark.parametrize("behaviour", [hanging, closing, answering(reply(503)), answering(reply(400))])
-async def test_a_broken_collector_costs_no_request_its_answer(behaviour: Behaviour, collector: TraceCollector) -> None:
+async def test_a_broken_collector_fails_no_request(behaviour: Behaviour, collector: TraceCollector) -> None:
     collector.behaviour = behaviour
 
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -131,10 +131,10 @@ async def test_a_broken_collector_costs_no_request_its_answer(behaviour: Behavio
                 await asyncio.sleep(0.01)
 
 
-async def test_an_absent_collector_is_told_of_once_and_its_return_as_well(collector: TraceCollector) -> None:
+async def test_an_outage_of_the_collector_is_logged_once_and_so_is_its_end(collector: TraceCollector) -> None:
     """The exporter library would write one line or more for each batch."""
     collector.behaviour = answering(reply(403))
-    away, taken = _count("dropped", reason="collector_away"), _count("exported")
+    unavailable, taken = _count("dropped", reason="collector_away"), _count("exported")
     async with _running(collector.url) as client:
         with _kept_lines() as lines:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -148,7 +148,7 @@ async def test_an_absent_collector_is_told_of_once_and_its_return_as_well(collec
     about = [line for line in lines if "span" in line]
     assert [line for line in about if "403" in line] == about[:1]
     assert len(about) == 3
-    assert _count("dropped", reason="collector_away") - away >= 4
+    assert _count("dropped", reason="collector_away") - unavailable >= 4
     assert _count("exported") > taken
 
 
@@ -190,7 +190,7 @@ def test_a_collector_that_is_no_http_url_is_refused_at_start(url: str) -> None:
 
 
 @pytest.mark.parametrize("ratio", ["-0.1", "1.1", "half", "nan"])
-def test_a_ratio_that_is_none_is_refused_at_start(ratio: str) -> None:
+def test_an_invalid_ratio_is_refused_at_start(ratio: str) -> None:
     with pytest.raises(ValidationError, match="otel_traces_sampler_arg"):
         ServiceSettings.model_validate({"otel_traces_sampler_arg": ratio})
 
@@ -293,7 +293,7 @@ async def test_each_worker_exports_for_itself_and_the_master_has_no_thread(
 
 
 async def _ask(url: str, **headers: str) -> None:
-    """Ask over a connection of its own, so that any worker may answer; before they listen nobody does."""
+    """Send a request over a new connection, so that any worker may respond, and none before they listen."""
     async with httpx2.AsyncClient() as client:
         try:
             await client.get(url, headers=headers)

@@ -48,7 +48,7 @@ def request_span(ended: list[Span]) -> Iterator[Span]:
     "malformed",
     ["", "00", f"00-{TRACE}-b7ad6b7169203331-01\n", f"00-{TRACE.upper()}-b7ad6b7169203331-01", f"00-{TRACE}-1-01"],
 )
-def test_a_malformed_traceparent_is_none(malformed: str) -> None:
+def test_a_malformed_traceparent_is_ignored(malformed: str) -> None:
     assert not is_valid(malformed)
 
 

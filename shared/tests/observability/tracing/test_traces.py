@@ -28,10 +28,10 @@ def _by_name(spans: list[TakenSpan]) -> dict[tuple[str, str], TakenSpan]:
 async def test_one_trace_leads_from_the_gateway_through_a_sealed_call_to_both_stores(make_world: MakeWorld) -> None:
     world = await make_world()
 
-    answer = await world.order(traceparent=SAMPLED)
+    response = await world.order(traceparent=SAMPLED)
     spans = await world.collector.trace(TRACE, "POST /api/v1/orders/{order}", "POST /api/v1/events/{event}")
 
-    assert answer.json() == {"trace_id": TRACE}
+    assert response.json() == {"trace_id": TRACE}
     named = _by_name(spans)
     request = named["user", "POST /api/v1/orders/{order}"]
     call = named["user", "POST analytics"]
@@ -124,9 +124,9 @@ async def test_an_unsampled_request_builds_no_span_and_hands_the_context_on(
         raise AssertionError("a span was built")
 
     monkeypatch.setattr("servicekit.observability.tracing.spans.Span.__init__", refuse)
-    answer = await world.order(traceparent=UNSAMPLED)
+    response = await world.order(traceparent=UNSAMPLED)
 
-    assert (answer.status_code, answer.json()) == (200, {"trace_id": TRACE})
+    assert (response.status_code, response.json()) == (200, {"trace_id": TRACE})
     assert world.seen == {"user": UNSAMPLED, "analytics": UNSAMPLED}
     assert world.collector.requests == []
 
@@ -170,8 +170,8 @@ async def test_a_malformed_context_from_the_caller_begins_a_new_trace(make_world
             f"{SAMPLED}-x",
         )
     ):
-        answer = await world.order(traceparent=malformed, path=f"/orders/{number}")
-        assert answer.json()["trace_id"] not in (TRACE, "0" * 32)
+        response = await world.order(traceparent=malformed, path=f"/orders/{number}")
+        assert response.json()["trace_id"] not in (TRACE, "0" * 32)
 
 
 async def test_background_work_continues_the_trace_of_its_cause(make_world: MakeWorld) -> None:

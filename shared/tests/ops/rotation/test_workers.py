@@ -26,7 +26,7 @@ def _metrics(*workers: Mapping[str, int] | None) -> str:
 
 
 class Replicas:
-    """A fleet whose replicas answer what a test says; each look may find something else."""
+    """A fleet whose metrics a test sets, for each look anew."""
 
     def __init__(self, *looks: Mapping[str, str]) -> None:
         """Each of `looks` maps `service-number` to its metrics; an empty text is a replica that does not respond."""
@@ -167,7 +167,7 @@ async def test_a_name_stands_for_all_its_addresses() -> None:
     assert await fleet.replicas() == {"user": ["http://127.0.0.1:8002", "http://[::1]:8002"]}
 
 
-async def test_a_service_whose_replicas_nobody_named_is_not_passed_over() -> None:
+async def test_a_service_without_known_replicas_is_not_skipped() -> None:
     with pytest.raises(FleetUnknown, match="notes"):
         await NamedFleet({"user": ["http://127.0.0.1:8002"]}).require(["user", "notes"])
 
