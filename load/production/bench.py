@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from production.load import ORDINARY, Action, Load
+from production.load_user import Visitor
 from production.outcome import Outcome
 from production.stack import Stack
-from production.tally import Kept
-from production.visitor import Visitor
+from production.stats import Kept
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from opskit.catalog import ServiceEntry, read_catalog
 from production.bench import Bench
 from production.outcome import Outcome
 
-PROBE = Path(__file__).with_name("inside.py")
+PROBE = Path(__file__).with_name("container_probe.py")
 PORTS = {"postgres": 5432, "mongo": 27017, "valkey": 6379}
 # What the services listen on.
 SERVICE_PORT = 8000

@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import aiohttp
 
-from production.tally import Tally
-from production.visitor import API, PASSWORD
+from production.load_user import API, PASSWORD
+from production.stats import Tally
 from production.wire import Answer, exchange, one_connection
 
 # A write that is tried again, as a client would in an outage: with the same key, so often, and no longer than this.

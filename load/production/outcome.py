@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from production.load import Load
-from production.tally import Tally
+from production.stats import Tally
 
 # So many reasons of failed requests are printed.
 MOST_REASONS = 5

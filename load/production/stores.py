@@ -5,9 +5,9 @@ import time
 
 from production.bench import Bench, report_kept
 from production.load import ACCOUNTS_SETTLED, NOTES_SETTLED, Load
+from production.load_user import Visitor
 from production.outcome import Outcome
-from production.tally import Kept, longest_gap
-from production.visitor import Visitor
+from production.stats import Kept, longest_gap
 
 # Passwords are hashed slowly on purpose, so accounts are made at a share of the rate.
 ACCOUNTS_SHARE = 0.25

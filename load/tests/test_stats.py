@@ -2,7 +2,7 @@
 
 import json
 
-from production.tally import Attempts, Kept, longest_gap
+from production.stats import Attempts, Kept, longest_gap
 
 
 def line(upstream: str, target: str = "notes", release: str = "v1") -> str:
