@@ -19,9 +19,9 @@ from pathlib import Path
 
 from production import figures, isolation, releasing, serving, starting, stores
 from production.bench import Bench
+from production.load_user import NotThere
 from production.outcome import HEADER, Outcome
 from production.stack import CommandFailed, Stack
-from production.visitor import NotThere
 from production.wire import RateLimited
 
 

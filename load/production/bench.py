@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from production.load import ORDINARY, Action, Load
+from production.load_user import LoadUser
 from production.outcome import Outcome
 from production.stack import Stack
-from production.tally import Kept
-from production.visitor import Visitor
+from production.stats import DurabilityReport
 
 
 @dataclass(frozen=True)
@@ -27,22 +27,22 @@ class Bench:
     @asynccontextmanager
     async def notes_under_load(self, outcome: Outcome) -> AsyncIterator[Load]:
         """Keep the platform busy meanwhile. No request may fail, and every acknowledged note has to be there once."""
-        visitor = await Visitor.sign_up(await self.stack.gateway())
-        async with self.load(visitor, ORDINARY) as load:
+        user = await LoadUser.sign_up(await self.stack.gateway())
+        async with self.load(user, ORDINARY) as load:
             await self.pause(3)
             yield load
             await self.pause(3)
-        outcome.took(load)
+        outcome.record(load)
         outcome.none_failed()
-        report_kept(outcome, Kept.compare(load.written, await visitor.notes()), "notes")
+        report_durability(outcome, DurabilityReport.compare(load.written, await user.notes()), "notes")
 
-    def load(self, visitor: Visitor, mix: Mapping[Action, int], share: float = 1.0) -> Load:
-        """Return the load of a visitor, at a share of the rate."""
-        return Load(visitor.gateway, visitor.headers, mix, rate=self.rate * share)
+    def load(self, user: LoadUser, mix: Mapping[Action, int], share: float = 1.0) -> Load:
+        """Return the load of a user, at a share of the rate."""
+        return Load(user.gateway, user.headers, mix, rate=self.rate * share)
 
 
-def report_kept(outcome: Outcome, kept: Kept, what: str) -> None:
+def report_durability(outcome: Outcome, report: DurabilityReport, what: str) -> None:
     """Tell what became of acknowledged writes; none may be lost or doubled."""
-    outcome.saw(f"{kept.acknowledged} {what} acknowledged, {kept.lost} lost, {kept.doubled} doubled")
-    outcome.must(kept.lost == 0, f"{kept.lost} acknowledged {what} are lost")
-    outcome.must(kept.doubled == 0, f"{kept.doubled} {what} are there more than once")
+    outcome.note(f"{report.acknowledged} {what} acknowledged, {report.lost} lost, {report.doubled} doubled")
+    outcome.require(report.lost == 0, f"{report.lost} acknowledged {what} are lost")
+    outcome.require(report.doubled == 0, f"{report.doubled} {what} are there more than once")

@@ -20,7 +20,7 @@ async def images(bench: Bench, outcome: Outcome) -> None:
     bases = {"gateway": "nginx:1.30", **dict.fromkeys(SERVICES, "python:3.13-slim")}
     for name, base in bases.items():
         whole, below = [await _size(bench, image) for image in (f"baseplate/{name}:current", base)]
-        outcome.saw(f"baseplate/{name}: {whole:.0f} MB, of which {base} {below:.0f} MB")
+        outcome.note(f"baseplate/{name}: {whole:.0f} MB, of which {base} {below:.0f} MB")
 
 
 async def _size(bench: Bench, image: str) -> float:
@@ -37,8 +37,8 @@ async def memory(bench: Bench, outcome: Outcome) -> None:
         for line in lines.splitlines():
             entry = json.loads(line)
             used[names[entry["ID"]]] += _bytes(entry["MemUsage"].partition(" / ")[0]) / 2**20 / SAMPLES
-    outcome.saw(f"{len(names)} containers: {sum(used.values()):.0f} MiB")
-    outcome.saw(", ".join(f"{name} {size:.0f}" for name, size in sorted(used.items())))
+    outcome.note(f"{len(names)} containers: {sum(used.values()):.0f} MiB")
+    outcome.note(", ".join(f"{name} {size:.0f}" for name, size in sorted(used.items())))
 
 
 def _bytes(text: str) -> float:

@@ -10,7 +10,7 @@ from opskit.catalog import ServiceEntry, read_catalog
 from production.bench import Bench
 from production.outcome import Outcome
 
-PROBE = Path(__file__).with_name("inside.py")
+PROBE = Path(__file__).with_name("container_probe.py")
 PORTS = {"postgres": 5432, "mongo": 27017, "valkey": 6379}
 # What the services listen on.
 SERVICE_PORT = 8000
@@ -28,9 +28,9 @@ async def isolation(bench: Bench, outcome: Outcome) -> None:
         answer: Mapping[str, str] = json.loads(await bench.stack.inside(name, PROBE.read_text(), json.dumps(asked)))
         for claim, contradiction in answer.items():
             claims[claim] = claims.get(claim, 0) + 1
-            outcome.must(not contradiction, f"{name}: not so that {claim}: {contradiction}")
+            outcome.require(not contradiction, f"{name}: not so that {claim}: {contradiction}")
     for claim, count in claims.items():
-        outcome.saw(f"{claim} (asked in {count} containers)")
+        outcome.note(f"{claim} (asked in {count} containers)")
 
 
 def _questions(
@@ -66,8 +66,8 @@ def _service(container: Mapping[str, Any]) -> str:
 def _published(outcome: Outcome, containers: Sequence[Mapping[str, Any]]) -> None:
     published = {_service(one): one["NetworkSettings"]["Ports"] for one in containers}
     open_ = sorted(name for name, ports in published.items() if any(ports.values()))
-    outcome.must(open_ == ["gateway"], f"ports are published by {', '.join(open_) or 'nobody'}")
-    outcome.saw(f"of {len(containers)} containers these publish a port: {', '.join(open_)}")
+    outcome.require(open_ == ["gateway"], f"ports are published by {', '.join(open_) or 'nobody'}")
+    outcome.note(f"of {len(containers)} containers these publish a port: {', '.join(open_)}")
 
 
 async def _port_answers(outcome: Outcome, gateway: str) -> None:
@@ -77,21 +77,21 @@ async def _port_answers(outcome: Outcome, gateway: str) -> None:
             _, writer = await asyncio.open_connection(host, int(port))
         writer.close()
     except (OSError, TimeoutError) as error:
-        outcome.must(False, f"the gateway's port does not answer: {error}")
+        outcome.require(False, f"the gateway's port does not answer: {error}")
 
 
 def _hardened(outcome: Outcome, containers: Sequence[Mapping[str, Any]]) -> None:
     """Check what docker was told about every container, the stores included."""
     for one in containers:
         host, name = one["HostConfig"], one["Name"].removeprefix("/")
-        outcome.must(host["ReadonlyRootfs"], f"{name}: the root file system is writable")
-        outcome.must(host["CapDrop"] == ["ALL"] and not host["CapAdd"], f"{name}: it has capabilities")
-        outcome.must("no-new-privileges:true" in (host["SecurityOpt"] or []), f"{name}: it may gain privileges")
-        outcome.must(not host["Privileged"], f"{name}: it is privileged")
-        outcome.must(one["Config"]["User"] not in ("", "0", "root"), f"{name}: it runs as root")
-        outcome.must(bool(host["Memory"] and host["PidsLimit"]), f"{name}: it has no limit of memory or processes")
+        outcome.require(host["ReadonlyRootfs"], f"{name}: the root file system is writable")
+        outcome.require(host["CapDrop"] == ["ALL"] and not host["CapAdd"], f"{name}: it has capabilities")
+        outcome.require("no-new-privileges:true" in (host["SecurityOpt"] or []), f"{name}: it may gain privileges")
+        outcome.require(not host["Privileged"], f"{name}: it is privileged")
+        outcome.require(one["Config"]["User"] not in ("", "0", "root"), f"{name}: it runs as root")
+        outcome.require(bool(host["Memory"] and host["PidsLimit"]), f"{name}: it has no limit of memory or processes")
         sockets = [mount["Source"] for mount in one["Mounts"] if "docker.sock" in mount["Source"]]
-        outcome.must(not sockets, f"{name}: it has the docker socket")
-    outcome.saw(
+        outcome.require(not sockets, f"{name}: it has the docker socket")
+    outcome.note(
         f"{len(containers)} containers asked for: read-only, no capabilities, no new privileges, no root, limits"
     )

@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import aiohttp
 
-from production.tally import Tally
-from production.visitor import API, PASSWORD
+from production.load_user import API, PASSWORD
+from production.stats import RequestStats
 from production.wire import Answer, exchange, one_connection
 
 # A write that is tried again, as a client would in an outage: with the same key, so often, and no longer than this.
@@ -35,8 +35,8 @@ class Load:
     mix: Mapping[Action, int]
     rate: float
     clients: int = 8
-    reads: Tally = field(default_factory=Tally)
-    writes: Tally = field(default_factory=Tally)
+    reads: RequestStats = field(default_factory=RequestStats)
+    writes: RequestStats = field(default_factory=RequestStats)
     written: dict[str, str] = field(default_factory=dict)
     written_at: list[float] = field(default_factory=list)
     unsettled: int = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from production.load import Load
-from production.tally import Tally
+from production.stats import RequestStats
 
 # So many reasons of failed requests are printed.
 MOST_REASONS = 5
@@ -20,30 +20,30 @@ class Outcome:
     scenario: str
     began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
-    reads: Tally | None = None
-    writes: Tally | None = None
+    reads: RequestStats | None = None
+    writes: RequestStats | None = None
     seen: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
-    def saw(self, text: str) -> None:
-        """Add something that the row shall tell."""
+    def note(self, text: str) -> None:
+        """Add a line that is printed below the row."""
         self.seen.append(text)
 
-    def must(self, holds: bool, claim: str) -> None:
-        """Note a claim that does not hold."""
+    def require(self, holds: bool, claim: str) -> None:
+        """Record the claim as broken unless it holds."""
         if not holds:
             self.broken.append(claim)
 
-    def took(self, load: Load) -> None:
-        """Take the counts of a load over."""
+    def record(self, load: Load) -> None:
+        """Take over the counts of a load."""
         self.reads, self.writes = load.reads, load.writes
 
     def none_failed(self) -> None:
         """Demand that no request of the load failed."""
-        for kind, tally in (("GET", self.reads), ("POST", self.writes)):
-            if tally is not None:
-                self.must(tally.failed == 0, f"{tally.failed} of {tally.sent} {kind} failed")
-                self.must(tally.sent > 0, f"no {kind} was sent")
+        for kind, stats in (("GET", self.reads), ("POST", self.writes)):
+            if stats is not None:
+                self.require(stats.failed == 0, f"{stats.failed} of {stats.sent} {kind} failed")
+                self.require(stats.sent > 0, f"no {kind} was sent")
 
     def end(self) -> None:
         """Stop the clock."""
@@ -54,8 +54,8 @@ class Outcome:
         return {
             "scenario": self.scenario,
             "seconds": round(self.seconds, 1),
-            "reads": _tally(self.reads),
-            "writes": _tally(self.writes),
+            "reads": _stats_document(self.reads),
+            "writes": _stats_document(self.writes),
             "seen": self.seen,
             "broken": self.broken,
         }
@@ -63,7 +63,7 @@ class Outcome:
     def lines(self) -> list[str]:
         """Return the row, what was seen below it, and why requests failed."""
         row = f"{self.scenario:17}{self.seconds:7.1f}{_counts(self.reads):>16}{_counts(self.writes):>14}"
-        reasons = sum((tally.failures for tally in (self.reads, self.writes) if tally), Counter[str]())
+        reasons = sum((stats.failures for stats in (self.reads, self.writes) if stats), Counter[str]())
         return [
             f"{row}   {'DOES NOT HOLD' if self.broken else 'holds'}",
             *(f"    {text}" for text in self.seen),
@@ -75,14 +75,14 @@ class Outcome:
 HEADER = f"{'scenario':17}{'seconds':>7}{'GET sent/failed':>17}{'POST s/f':>13}"
 
 
-def _counts(tally: Tally | None) -> str:
-    return f"{tally.sent}/{tally.failed}" if tally else "-"
+def _counts(stats: RequestStats | None) -> str:
+    return f"{stats.sent}/{stats.failed}" if stats else "-"
 
 
-def _tally(tally: Tally | None) -> Mapping[str, Any] | None:
-    if tally is None:
+def _stats_document(stats: RequestStats | None) -> Mapping[str, Any] | None:
+    if stats is None:
         return None
-    return {"sent": tally.sent, "failed": tally.failed, "reasons": dict(tally.failures)}
+    return {"sent": stats.sent, "failed": stats.failed, "reasons": dict(stats.failures)}
 
 
 def shares(counts: Mapping[str, int]) -> str:

@@ -41,12 +41,12 @@ async def release(bench: Bench, outcome: Outcome) -> None:
             ended = await _make_release(bench, tag)
             took = time.time() - began
             met = (await stack.attempts("notes", began)).by_release.get("v2", 0)
-        outcome.saw(f"make release: exit status {ended.code} after {took:.0f} s; v2 answered {met} requests")
-        outcome.must(ended.code == 0, f"the release did not succeed:\n{ended.end}")
-        outcome.must(met > 0, "v2 got no request")
+        outcome.note(f"make release: exit status {ended.code} after {took:.0f} s; v2 answered {met} requests")
+        outcome.require(ended.code == 0, f"the release did not succeed:\n{ended.end}")
+        outcome.require(met > 0, "v2 got no request")
         after = set(await stack.ids("notes"))
-        outcome.must(len(after) == 2 and not after & before, "not every replica was replaced")
-        await _must_be_over(stack, outcome)
+        outcome.require(len(after) == 2 and not after & before, "not every replica was replaced")
+        await _require_release_over(stack, outcome)
     finally:
         await stack.run("docker", "image", "rm", f"{IMAGE}:{tag}")
 
@@ -64,13 +64,15 @@ async def failing_release(bench: Bench, outcome: Outcome) -> None:
             ended = await _make_release(bench, tag)
             took = time.time() - began
             met = (await stack.attempts("notes", began)).by_release.get("v2", 0)
-        outcome.saw(
+        outcome.note(
             f"make release: exit status {ended.code} after {took:.0f} s; v2 failed {met} requests, which v1 answered"
         )
-        outcome.must(ended.code != 0, "the release of a failing version succeeded")
-        outcome.must(met > 0, "the failing version got no request")
-        outcome.must((await _current(stack), set(await stack.ids("notes"))) == before, "notes is not as it was before")
-        await _must_be_over(stack, outcome)
+        outcome.require(ended.code != 0, "the release of a failing version succeeded")
+        outcome.require(met > 0, "the failing version got no request")
+        outcome.require(
+            (await _current(stack), set(await stack.ids("notes"))) == before, "notes is not as it was before"
+        )
+        await _require_release_over(stack, outcome)
     finally:
         await stack.run("docker", "image", "rm", f"{IMAGE}:{tag}")
 
@@ -81,11 +83,11 @@ async def restart(bench: Bench, outcome: Outcome) -> None:
     before = {service: set(await stack.ids(service)) for service in SERVICES}
     async with bench.notes_under_load(outcome):
         ended = await stack.make("restart")
-    outcome.must(ended.code == 0, f"make restart failed:\n{ended.end}")
+    outcome.require(ended.code == 0, f"make restart failed:\n{ended.end}")
     after = {service: set(await stack.ids(service)) for service in SERVICES}
     kept = [service for service in SERVICES if before[service] & after[service]]
-    outcome.must(not kept, f"replicas were not replaced: {', '.join(kept)}")
-    outcome.saw(f"{sum(map(len, before.values()))} replicas of {len(SERVICES)} services replaced")
+    outcome.require(not kept, f"replicas were not replaced: {', '.join(kept)}")
+    outcome.note(f"{sum(map(len, before.values()))} replicas of {len(SERVICES)} services replaced")
 
 
 def _tag() -> str:
@@ -101,7 +103,7 @@ async def _current(stack: Stack) -> str:
     return await stack.docker("image", "inspect", "--format", "{{.Id}}", f"{IMAGE}:current")
 
 
-async def _must_be_over(stack: Stack, outcome: Outcome) -> None:
-    outcome.must(not await stack.ids("notes-v2"), "replicas of v2 are left")
+async def _require_release_over(stack: Stack, outcome: Outcome) -> None:
+    outcome.require(not await stack.ids("notes-v2"), "replicas of v2 are left")
     state = (await stack.compose("exec", "-T", "gateway", "traffic")).strip()
-    outcome.must(state == "{}", f"the gateway still knows a release: {state}")
+    outcome.require(state == "{}", f"the gateway still knows a release: {state}")

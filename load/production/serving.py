@@ -23,11 +23,13 @@ async def scale(bench: Bench, outcome: Outcome) -> None:
         spread = await stack.attempts("notes", four, time.time())
         down = await stack.scale("notes", 2)
         await bench.pause(6)
-    outcome.saw(f"1 → 4 healthy after {up:.1f} s, 4 → 2 after {down:.1f} s")
-    outcome.saw(f"over four replicas: {shares(spread.by_address)} of {sum(spread.by_address.values())} requests")
+    outcome.note(f"1 → 4 healthy after {up:.1f} s, 4 → 2 after {down:.1f} s")
+    outcome.note(f"over four replicas: {shares(spread.by_address)} of {sum(spread.by_address.values())} requests")
     least = LEAST_SHARE * sum(spread.by_address.values())
     missed = [address for address in addresses if spread.by_address.get(address, 0) < least]
-    outcome.must(len(addresses) == 4 and not missed, f"{len(missed)} of {len(addresses)} replicas got hardly a request")
+    outcome.require(
+        len(addresses) == 4 and not missed, f"{len(missed)} of {len(addresses)} replicas got hardly a request"
+    )
 
 
 async def kill(bench: Bench, outcome: Outcome) -> None:
@@ -44,7 +46,7 @@ async def kill(bench: Bench, outcome: Outcome) -> None:
             await bench.pause(6)
             repeated += (await stack.attempts("notes", began)).repeated
             back = await stack.scale("notes", 2)
-    outcome.saw(
+    outcome.note(
         f"{rounds} killed; the gateway sent {repeated} requests to the other replica; two again {back:.1f} s later"
     )
 
@@ -56,4 +58,4 @@ async def reload(bench: Bench, outcome: Outcome) -> None:
         for _ in range(RELOADS):
             await stack.compose("kill", "--signal", "HUP", "gateway")
             await bench.pause(3)
-    outcome.saw(f"{RELOADS} reloads")
+    outcome.note(f"{RELOADS} reloads")

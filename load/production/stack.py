@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from production.tally import Attempts
+from production.stats import Attempts
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.prod.yml"

@@ -26,13 +26,13 @@ async def start(_bench: Bench, outcome: Outcome) -> None:
     async with _stack_of_its_own() as stack:
         # Whatever has to be built or fetched is not what is measured.
         built = await stack.make("prod")
-        outcome.must(built.code == 0, f"make prod failed:\n{built.end}")
+        outcome.require(built.code == 0, f"make prod failed:\n{built.end}")
         await stack.make("prod-down", "VOLUMES=1")
         for data in ("on empty volumes", "on existing ones"):
             began = time.monotonic()
             ended = await stack.make("prod")
-            outcome.saw(f"make prod {data}: `ready` after {time.monotonic() - began:.1f} s")
-            outcome.must("ready http" in ended.output, f"make prod {data} failed:\n{ended.end}")
+            outcome.note(f"make prod {data}: `ready` after {time.monotonic() - began:.1f} s")
+            outcome.require("ready http" in ended.output, f"make prod {data} failed:\n{ended.end}")
             await stack.make("prod-down")
 
 
@@ -47,17 +47,17 @@ async def together(_bench: Bench, outcome: Outcome) -> None:
         for service in SERVICES:
             await stack.healthy(service, TOGETHER)
         await stack.healthy("gateway", 1)
-        outcome.saw(
+        outcome.note(
             f"{TOGETHER} healthy replicas of each of {len(SERVICES)} services after {time.monotonic() - began:.1f} s"
         )
         restarts = sum([one["RestartCount"] for one in await stack.inspect()])
-        outcome.must(restarts == 0, f"{restarts} restarts")
+        outcome.require(restarts == 0, f"{restarts} restarts")
         for job in jobs:
             log = await stack.compose("logs", "--no-log-prefix", job)
             said = {text: log.count(text) for text in (MIGRATED, UP_TO_DATE, CREATED) if text in log}
-            outcome.saw(f"{job}, {TOGETHER} at once: {', '.join(f'{count} × {text}' for text, count in said.items())}")
+            outcome.note(f"{job}, {TOGETHER} at once: {', '.join(f'{count} × {text}' for text, count in said.items())}")
             holds = said in ({MIGRATED: 1, UP_TO_DATE: TOGETHER - 1}, {CREATED: TOGETHER})
-            outcome.must(holds, f"{job} did not migrate once:\n{log[-2000:]}")
+            outcome.require(holds, f"{job} did not migrate once:\n{log[-2000:]}")
 
 
 @asynccontextmanager

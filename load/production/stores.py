@@ -3,11 +3,11 @@
 import asyncio
 import time
 
-from production.bench import Bench, report_kept
+from production.bench import Bench, report_durability
 from production.load import ACCOUNTS_SETTLED, NOTES_SETTLED, Load
+from production.load_user import LoadUser
 from production.outcome import Outcome
-from production.tally import Kept, longest_gap
-from production.visitor import Visitor
+from production.stats import DurabilityReport, longest_gap
 
 # Passwords are hashed slowly on purpose, so accounts are made at a share of the rate.
 ACCOUNTS_SHARE = 0.25
@@ -26,9 +26,9 @@ print(pymongo.MongoClient(url, serverSelectionTimeoutMS=20000).admin.command("he
 async def mongo_primary(bench: Bench, outcome: Outcome) -> None:
     """Kill MongoDB's primary while notes are written; a client repeats what failed with the same key."""
     stack = bench.stack
-    visitor = await Visitor.sign_up(await stack.gateway())
+    user = await LoadUser.sign_up(await stack.gateway())
     primary = (await stack.inside("notes", PRIMARY)).strip()
-    load = bench.load(visitor, NOTES_SETTLED)
+    load = bench.load(user, NOTES_SETTLED)
     try:
         async with load:
             await bench.pause(6)
@@ -42,18 +42,18 @@ async def mongo_primary(bench: Bench, outcome: Outcome) -> None:
         await stack.compose("start", primary)
         await stack.healthy(primary, 1)
     successor = (await stack.inside("notes", PRIMARY)).strip()
-    outcome.saw(f"primary {primary}, then {successor}")
-    outcome.must(successor != primary, "no other node became primary")
+    outcome.note(f"primary {primary}, then {successor}")
+    outcome.require(successor != primary, "no other node became primary")
     _report(outcome, load, killed)
-    report_kept(outcome, Kept.compare(load.written, await visitor.notes()), "notes")
+    report_durability(outcome, DurabilityReport.compare(load.written, await user.notes()), "notes")
 
 
 async def postgres(bench: Bench, outcome: Outcome) -> None:
     """Restart PostgreSQL while accounts are made; a client repeats what failed with the same key."""
     stack = bench.stack
-    visitor = await Visitor.sign_up(await stack.gateway())
-    before = await visitor.count_accounts()
-    load = bench.load(visitor, ACCOUNTS_SETTLED, ACCOUNTS_SHARE)
+    user = await LoadUser.sign_up(await stack.gateway())
+    before = await user.count_accounts()
+    load = bench.load(user, ACCOUNTS_SETTLED, ACCOUNTS_SHARE)
     (container,) = await stack.ids("postgres")
     async with load:
         await bench.pause(6)
@@ -62,12 +62,12 @@ async def postgres(bench: Bench, outcome: Outcome) -> None:
         await _resumed(load, restarted)
         await bench.pause(15)
     _report(outcome, load, restarted)
-    found = await visitor.accounts(load.written.values())
-    made = await visitor.count_accounts() - before
+    found = await user.accounts(load.written.values())
+    made = await user.count_accounts() - before
     lost = len(load.written) - found
-    outcome.saw(f"{len(load.written)} accounts acknowledged, {lost} lost, {max(0, made - found)} doubled")
-    outcome.must(lost == 0, f"{lost} acknowledged accounts are lost")
-    outcome.must(made == len(load.written), f"{made} accounts were made, {len(load.written)} acknowledged")
+    outcome.note(f"{len(load.written)} accounts acknowledged, {lost} lost, {max(0, made - found)} doubled")
+    outcome.require(lost == 0, f"{lost} acknowledged accounts are lost")
+    outcome.require(made == len(load.written), f"{made} accounts were made, {len(load.written)} acknowledged")
 
 
 async def _resumed(load: Load, since: float) -> None:
@@ -78,15 +78,15 @@ async def _resumed(load: Load, since: float) -> None:
 
 
 def _report(outcome: Outcome, load: Load, since: float) -> None:
-    outcome.took(load)
+    outcome.record(load)
     gap = longest_gap([at for at in load.written_at if at > since - 1])
-    outcome.saw(f"longest time without an acknowledged write: {gap:.1f} s")
-    outcome.must(gap < RESUMED_SECONDS, f"writes did not go on for {gap:.0f} s")
+    outcome.note(f"longest time without an acknowledged write: {gap:.1f} s")
+    outcome.require(gap < RESUMED_SECONDS, f"writes did not go on for {gap:.0f} s")
     mistakes = sum(
         count
-        for tally in (load.reads, load.writes)
-        for reason, count in tally.failures.items()
+        for stats in (load.reads, load.writes)
+        for reason, count in stats.failures.items()
         if not reason.startswith(TEMPORARY)
     )
-    outcome.must(mistakes == 0, f"{mistakes} answers did not say that this is temporary")
-    outcome.must(load.unsettled == 0, f"{load.unsettled} writes were never acknowledged")
+    outcome.require(mistakes == 0, f"{mistakes} answers did not say that this is temporary")
+    outcome.require(load.unsettled == 0, f"{load.unsettled} writes were never acknowledged")

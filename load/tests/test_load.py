@@ -71,9 +71,9 @@ async def test_a_connection_that_breaks_is_a_failed_request_and_the_request_is_n
     server = Server(answers)
     async with server.listening(), load(server, action) as running:
         await server.has_seen(10)
-    tally = running.reads if action is list_notes else running.writes
-    assert tally.sent == len(server.seen)
-    assert tally.failed == len(server.seen) // 3
+    stats = running.reads if action is list_notes else running.writes
+    assert stats.sent == len(server.seen)
+    assert stats.failed == len(server.seen) // 3
 
 
 async def test_every_status_but_the_expected_one_is_a_failure_that_is_told() -> None:

@@ -2,7 +2,7 @@
 
 import json
 
-from production.tally import Attempts, Kept, longest_gap
+from production.stats import Attempts, DurabilityReport, longest_gap
 
 
 def line(upstream: str, target: str = "notes", release: str = "v1") -> str:
@@ -32,8 +32,10 @@ def test_the_longest_gap_is_found_in_times_of_any_order() -> None:
 
 
 def test_an_acknowledged_write_that_is_not_there_is_lost() -> None:
-    assert Kept.compare({"a": "1", "b": "2"}, [("a", "1")]) == Kept(acknowledged=2, lost=1, doubled=0)
+    assert DurabilityReport.compare({"a": "1", "b": "2"}, [("a", "1")]) == DurabilityReport(
+        acknowledged=2, lost=1, doubled=0
+    )
 
 
 def test_two_effects_of_one_key_are_a_doubled_write_also_when_no_answer_told() -> None:
-    assert Kept.compare({"a": "1"}, [("a", "1"), ("a", "2"), ("b", "3"), ("b", "4")]).doubled == 2
+    assert DurabilityReport.compare({"a": "1"}, [("a", "1"), ("a", "2"), ("b", "3"), ("b", "4")]).doubled == 2

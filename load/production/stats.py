@@ -1,4 +1,4 @@
-"""Counts, and what follows from them."""
+"""Request statistics, and what the gateway's access log and the stored notes add to them."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ _ATTEMPTS = re.compile(r"\s*,\s+|\s+:\s+")
 
 
 @dataclass(slots=True)
-class Tally:
+class RequestStats:
     """Requests of one kind that were sent, and why some of them failed."""
 
     sent: int = 0
@@ -56,7 +56,7 @@ def longest_gap(times: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class DurabilityReport:
     """What became of acknowledged writes: how many, how many of them are missing, how many effects came twice."""
 
     acknowledged: int
@@ -64,7 +64,7 @@ class Kept:
     doubled: int
 
     @classmethod
-    def compare(cls, acknowledged: Mapping[str, str], found: Iterable[tuple[str, str]]) -> "Kept":
+    def compare(cls, acknowledged: Mapping[str, str], found: Iterable[tuple[str, str]]) -> "DurabilityReport":
         """Compare what was answered, key to id, with what is there, as pairs of a key and an id."""
         pairs = list(found)
         ids = {identifier for _, identifier in pairs}

@@ -15,7 +15,7 @@ class NotThere(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class LoadUser:
     """An account that was made for one run."""
 
     gateway: str
@@ -23,7 +23,7 @@ class Visitor:
     headers: Mapping[str, str]
 
     @classmethod
-    async def sign_up(cls, gateway: str) -> "Visitor":
+    async def sign_up(cls, gateway: str) -> "LoadUser":
         """Register and log in. Raises `NotThere`."""
         username = f"evidence{uuid4().hex[:20]}"
         credentials = {"username": username, "password": PASSWORD}
