@@ -95,8 +95,13 @@ restart: ## Replace the replicas in production one after the other, with changed
 	@$(RELEASE_TOOL) restart $(SERVICE)
 
 .PHONY: test
-test: .venv/.complete ## Run every test on real stores; ARGS="-k name" selects, CASES=100 sends more generated requests
-	@$(BIN)/python -m pytest $(ARGS)
+test: .venv/.complete ## Run every test, or one member's with SERVICE=notes; ARGS="-k name" selects, CASES=100 sends more generated requests
+	@unknown="$(filter-out $(MEMBERS),$(SERVICE))"; test -z "$$unknown" || { echo "error: no member is named $$unknown; SERVICE is one of: $(MEMBERS)" >&2; exit 2; }
+	@$(BIN)/python -m pytest $(addsuffix /tests,$(SERVICE)) $(ARGS)
+
+.PHONY: test-unit
+test-unit: .venv/.complete ## Run the tests that start no server, in under 30 s; ARGS="-k name" selects
+	@$(BIN)/python -m pytest -m "not servers" $(ARGS)
 
 .PHONY: test-cov
 test-cov: .venv/.complete ## Run every test and report which lines none of them reached

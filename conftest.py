@@ -14,6 +14,16 @@ from servicekit.testing.ports import held_port
 from servicekit.testing.sealed import make_keyrings
 
 _names = (f"test_{number}" for number in count(1))
+# What starts server processes: the stores below, and the platforms of tests/conftest.py.
+_SERVER_FIXTURES = frozenset({"stores", "run", "running"})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that starts servers through a fixture, however indirectly, with `servers`."""
+    for item in items:
+        if not _SERVER_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.servers)
 
 
 @pytest.fixture(scope="session")

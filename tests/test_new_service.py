@@ -27,7 +27,7 @@ COUNT = "/internal/entries/count"
 PATIENCE_SECONDS = 300.0
 UNLIMITED = {"GATEWAY_RATE_GENERAL": "0", "GATEWAY_RATE_AUTH": "0", "USER_RATE": "0"}
 
-pytestmark = pytest.mark.timeout(PATIENCE_SECONDS)
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(PATIENCE_SECONDS)]
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,8 @@ from local_platform.options import Options
 from local_platform.probes import NotReady, http_get
 from opskit.catalog import read_catalog
 
+pytestmark = pytest.mark.servers
+
 STORES = ("postgres", "mongo", "valkey")
 
 

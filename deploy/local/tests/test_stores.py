@@ -25,6 +25,8 @@ from local_platform.stores import StoreSet, running_stores
 from local_platform.supervisor import Supervisor
 from local_platform.tasks import together
 
+pytestmark = pytest.mark.servers
+
 SERVICES = {"user": "postgres", "assets": "postgres", "analytics": "mongo", "notes": "mongo"}
 
 
