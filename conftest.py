@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from local_platform.stores import StoreSet, running_stores
 from opskit.catalog import read_catalog
+from servicekit.testing.clock import MovableClock
+from servicekit.testing.harness import Deployment, PeerServices, Replica
 from servicekit.testing.ports import held_port
 from servicekit.testing.sealed import make_keyrings
 
@@ -74,3 +77,30 @@ def service_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = set(read_catalog())
     make_keyrings(folder, {name: sorted(names - {name}) for name in names})
     return folder
+
+
+@pytest.fixture(scope="session")
+async def peers(service_keys: Path) -> AsyncIterator[PeerServices]:
+    """The user service as far as every service calls it. A service that calls more overrides this fixture."""
+    async with PeerServices(service_keys).running() as peers:
+        yield peers
+
+
+@pytest.fixture
+def clock(deployment: Deployment[Any, Any]) -> MovableClock:
+    """The clock of all replicas. The service's conftest has the fixture `deployment`."""
+    return deployment.clock
+
+
+@pytest.fixture
+async def replica(deployment: Deployment[Any, Replica]) -> AsyncIterator[Replica]:
+    """One process of the service under test."""
+    async with deployment.replica() as replica:
+        yield replica
+
+
+@pytest.fixture
+async def replicas(deployment: Deployment[Any, Replica]) -> AsyncIterator[tuple[Replica, Replica]]:
+    """Two processes of the service under test on one database."""
+    async with deployment.replica() as first, deployment.replica() as second:
+        yield first, second

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,11 +18,10 @@ from pydantic import SecretStr
 
 from local_platform.layout import REPOSITORY
 from servicekit.storage.mongo_migrations import connected
-from servicekit.testing.ports import held_port
+from servicekit.testing.harness import gunicorn
 
 API = "/api/v1/users"
 PASSWORD = "correct horse battery staple"
-PATIENCE_SECONDS = 60.0
 
 WRITE_MIGRATION = """
 import asyncio, os
@@ -47,7 +45,7 @@ class Version:
             sys.executable,
             *arguments,
             cwd=self.folder,
-            env=self._variables(),
+            env={**os.environ, **self._variables()},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -58,44 +56,12 @@ class Version:
     @asynccontextmanager
     async def replica(self, log: Path) -> AsyncIterator[httpx2.AsyncClient]:
         """Run a replica of the user service as in production; give a client of it."""
-        with held_port() as port:
-            with log.open("wb") as output:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "gunicorn", "-c", str(REPOSITORY / "deploy" / "gunicorn.conf.py")),
-                    *("-b", f"127.0.0.1:{port}", "user_service.app:create_app()"),
-                    cwd=self.folder,
-                    env=self._variables(),
-                    stdout=output,
-                    stderr=output,
-                )
-            try:
-                async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-                    await _until_ready(client, log)
-                    yield client
-            finally:
-                process.send_signal(signal.SIGTERM)
-                await process.wait()
+        async with gunicorn("user_service.app:create_app()", self._variables(), log, folder=self.folder) as (http, _):
+            yield http
 
     def _variables(self) -> dict[str, str]:
         # This version's packages come before the installed ones.
-        return {**os.environ, **self.environment, "PYTHONPATH": str(self.folder)}
-
-
-async def _until_ready(client: httpx2.AsyncClient, log: Path) -> None:
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while True:
-                try:
-                    if (await client.get("/health")).status_code == 200:
-                        return
-                except httpx2.TransportError:
-                    await asyncio.sleep(0.02)
-    except TimeoutError:
-        _fail_with(log)
-
-
-def _fail_with(log: Path) -> None:
-    pytest.fail(log.read_text())
+        return {**self.environment, "PYTHONPATH": str(self.folder)}
 
 
 def _copy(service: str, to: Path) -> Path:

@@ -139,7 +139,9 @@ async def test_whatever_a_service_was_told_is_counted_once_though_its_process_wa
     ]
     async with AsyncExitStack() as stack:
         processes = [
-            _process(deployment, _STOPPING, stage, _EVENTS, json.dumps(headers), json.dumps(body), says=b"there\n")
+            _process(
+                deployment, _STOPPING, stage, _EVENTS, json.dumps(headers), json.dumps(body), says=b"stage reached\n"
+            )
             for stage, headers, body in told
         ]
         await asyncio.gather(*map(stack.enter_async_context, processes))

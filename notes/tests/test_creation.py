@@ -55,8 +55,8 @@ async def post_stopped_at(stage: str, deployment: Any, user: Any, key: str) -> A
     try:
         async with asyncio.timeout(120):
             # Its log goes to the same place.
-            while (line := await process.stdout.readline()) != b"there\n":
-                assert line, "the process ended before it was there"
+            while (line := await process.stdout.readline()) != b"stage reached\n":
+                assert line, "the process ended before it reached the stage"
         yield
     finally:
         process.kill()
