@@ -20,8 +20,8 @@ from assets_service.records.routes import router as record_routes
 from assets_service.records.store import PostgresRecords
 from assets_service.settings import Settings
 from assets_service.storage.opening import open_store
-from assets_service.sweeping.comparison import Comparison
-from assets_service.sweeping.leftovers import LeftoverRemoval
+from assets_service.sweeping.orphans import LeftoverRemoval
+from assets_service.sweeping.reconciliation import Comparison
 from assets_service.sweeping.store import PostgresLeftovers
 from assets_service.sweeping.sweeper import Sweeper
 from assets_service.uploads.actions import Limits, UploadActions

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 
-import assets_service.uploads.incoming as incoming
+import assets_service.uploads.request as incoming
 from assets_service.sweeping.sweeper import Sweeper
 
 API = "/api/v1/assets"

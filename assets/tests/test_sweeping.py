@@ -16,8 +16,8 @@ from assets_service.migrate import run
 from assets_service.settings import MigrationSettings
 from assets_service.storage.interface import StoreAway, WrongStore, shard_of
 from assets_service.storage.opening import open_store
-from assets_service.sweeping.comparison import Comparison
-from assets_service.sweeping.leftovers import LeftoverRemoval
+from assets_service.sweeping.orphans import LeftoverRemoval
+from assets_service.sweeping.reconciliation import Comparison
 from assets_service.sweeping.store import PostgresLeftovers
 from servicekit.storage.postgres_models import sessions_of
 

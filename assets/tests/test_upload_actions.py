@@ -13,7 +13,7 @@ from assets_service.peers import SUBSCRIPTIONS
 from assets_service.records.schemas import AssetOut
 from assets_service.storage.interface import StoreAway
 from assets_service.uploads.actions import Limits, QuotaExceeded, Transaction, UploadActions
-from assets_service.uploads.incoming import IncomingFile
+from assets_service.uploads.request import IncomingFile
 from assets_service.uploads.store import PostgresUploads, UploadTooSlow
 from servicekit.core.clock import utc_now
 from servicekit.idempotency import IdempotentRequest, StoredResponse

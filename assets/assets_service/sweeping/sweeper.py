@@ -7,8 +7,8 @@ from typing import Final
 from loguru import logger
 
 from assets_service.storage.interface import SHARDS
-from assets_service.sweeping.comparison import Comparison
-from assets_service.sweeping.leftovers import LeftoverRemoval
+from assets_service.sweeping.orphans import LeftoverRemoval
+from assets_service.sweeping.reconciliation import Comparison
 
 PAUSE_SECONDS: Final = 30.0
 

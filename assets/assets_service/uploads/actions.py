@@ -16,8 +16,8 @@ from uuid_utils.compat import uuid7
 
 from assets_service.records.schemas import AssetOut
 from assets_service.storage.interface import Staging, StoreAway
-from assets_service.uploads.incoming import IncomingFile
-from assets_service.uploads.intake import Intake, Received
+from assets_service.uploads.ingest import Intake, Received
+from assets_service.uploads.request import IncomingFile
 from servicekit.core.clock import Clock
 from servicekit.core.errors import PayloadTooLarge, ServiceError
 from servicekit.idempotency import IdempotentRequest, StoredResponse

@@ -8,7 +8,7 @@ from assets_service.records.routes import PREFIX
 from assets_service.records.schemas import AssetOut
 from assets_service.uploads.actions import UploadActions
 from assets_service.uploads.documentation import REQUEST_BODY
-from assets_service.uploads.incoming import open_upload
+from assets_service.uploads.request import open_upload
 from servicekit.auth.access_tokens import CurrentUser
 from servicekit.idempotency import IdempotencyKey, IdempotentRequest, StoredResponse
 from servicekit.web.dependencies import provided

@@ -7,16 +7,14 @@ from typing import Final
 
 from email_validator import EmailNotValidError, validate_email
 
+from servicekit.core.text import BIDI_CONTROLS, has_unprintable
+
 USERNAME_LENGTH: Final = 32
 EMAIL_LENGTH: Final = 254
 DISPLAY_NAME_LENGTH: Final = 100
 
 USERNAME_PATTERN: Final = "^[A-Za-z0-9_.-]{3,32}$"
 _USERNAME = re.compile(USERNAME_PATTERN)
-# Controls, lone surrogates, line and paragraph separators.
-_UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-# Marks that turn the direction of the text around them, also of text that belongs to somebody else (UAX #9).
-_BIDI_CONTROLS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class Role(StrEnum):
@@ -49,7 +47,7 @@ def normalize_email(text: str) -> str:
 def normalize_display_name(text: str) -> str:
     """Return the name in NFC without surrounding space. Raises ValueError for one that cannot be shown."""
     name = unicodedata.normalize("NFC", text).strip()
-    if any(unicodedata.category(character) in _UNPRINTABLE or character in _BIDI_CONTROLS for character in name):
+    if has_unprintable(name) or not BIDI_CONTROLS.isdisjoint(name):
         raise ValueError("control characters are not allowed")
     if not 1 <= len(name) <= DISPLAY_NAME_LENGTH:
         raise ValueError(f"1 to {DISPLAY_NAME_LENGTH} characters")

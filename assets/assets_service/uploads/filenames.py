@@ -7,12 +7,9 @@ from urllib.parse import unquote_to_bytes
 
 from assets_service.records.tables import FILENAME_LENGTH
 from servicekit.core.errors import UnprocessableContent
+from servicekit.core.text import BIDI_CONTROLS, has_unprintable
 
-# Controls, lone surrogates, line and paragraph separators.
-_UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-# Marks that turn the direction of the text around them (UAX #9): by them `exe.gpj` is shown as `jpg.exe`.
-_BIDI_CONTROLS: Final = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-_NO_BIDI_CONTROLS: Final = str.maketrans("", "", _BIDI_CONTROLS)
+_NO_BIDI_CONTROLS: Final = dict.fromkeys(map(ord, BIDI_CONTROLS))
 # What browsers write for these three characters in a form's file name, and for no others
 # (https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipart-form-data).
 _FORM_ESCAPES: Final = {b"%22": b'"', b"%0D": b"\r", b"%0A": b"\n"}
@@ -45,6 +42,6 @@ def clean_name(raw: bytes) -> str:
     name = re.split(r"[/\\]", unicodedata.normalize("NFC", text).translate(_NO_BIDI_CONTROLS))[-1].strip()
     if name in ("", ".", "..") or len(name) > FILENAME_LENGTH or len(text) > 4 * FILENAME_LENGTH:
         raise InvalidFilename
-    if any(unicodedata.category(character) in _UNPRINTABLE for character in text):
+    if has_unprintable(text):
         raise InvalidFilename
     return name

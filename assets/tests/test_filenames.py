@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 
 from assets_service.content.headers import disposition
-from assets_service.uploads.names import InvalidFilename, clean_name, name_of_form, name_of_header
+from assets_service.uploads.filenames import InvalidFilename, clean_name, name_of_form, name_of_header
 
 
 @pytest.mark.parametrize(

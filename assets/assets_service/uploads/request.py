@@ -7,9 +7,9 @@ from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
+from assets_service.uploads.filenames import name_of_form, name_of_header
 from assets_service.uploads.media_types import declared_type
 from assets_service.uploads.multipart import FormFile
-from assets_service.uploads.names import name_of_form, name_of_header
 from servicekit.core.errors import BadRequest, PayloadTooLarge, ServiceError, UnsupportedMedia
 
 MULTIPART: Final = "multipart/form-data"

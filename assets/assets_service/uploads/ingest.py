@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from assets_service.storage.interface import Staging
-from assets_service.uploads.incoming import FileTooLarge, IncomingFile
 from assets_service.uploads.media_types import HEAD_BYTES, TEXT, LyingType, TextCheck, detect
+from assets_service.uploads.request import FileTooLarge, IncomingFile
 from servicekit.core.errors import UnprocessableContent
 
 # Chunks come from the network by 64 KiB at most; they are handled together, because each hand-over to a thread costs.
