@@ -8,12 +8,10 @@ The first key seals, all of them open.
 """
 
 import base64
-import fcntl
-import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +19,8 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from opskit.atomic_file import write_atomically
+from opskit.file_lock import file_lock
 from servicekit.sealing.ciphers import SECRET_BYTES, Key
 
 MAX_FILE_BYTES: Final = 64 * 1024
@@ -141,24 +141,12 @@ def pair_document(caller: str, callee: str, entries: Sequence[Mapping[str, str]]
 
 
 def write_key_file(path: Path, content: bytes) -> None:
-    """Put the file there whole or not at all, readable by its owner only, and on the disk when this returns.
+    """Write a key file atomically, readable by its owner only.
 
-    A file that is replaced keeps its owner, so that root may rotate the keys of another user's services.
+    A replaced file keeps its owner, so that root may rotate the keys of another user's services.
     """
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    # The leading dot and the other suffix keep a reader of the directory from taking it for a key file.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            _keep_owner(path, file.fileno())
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-    _sync_directory(path.parent)
+    write_atomically(path, content, keep_owner=True)
 
 
 def new_key_id(now: datetime) -> str:
@@ -172,30 +160,9 @@ def new_key(now: datetime, key_id: str | None = None) -> dict[str, str]:
     return {"id": key_id or new_key_id(now), "secret": secret}
 
 
-@contextmanager
-def writing(root: Path) -> Iterator[None]:
-    """Keep other writers away from the files below `root`. The kernel frees the lock with the process."""
-    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _keep_owner(path: Path, descriptor: int) -> None:
-    with suppress(FileNotFoundError):
-        before = path.stat()
-        if os.geteuid() == 0 and before.st_uid != 0:
-            os.fchown(descriptor, before.st_uid, before.st_gid)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def writing(root: Path) -> AbstractContextManager[int]:
+    """Exclude other writers of the files below `root` while the context is open."""
+    return file_lock(root / ".lock")
 
 
 def _is_service(name: Any) -> bool:

@@ -4,15 +4,14 @@ It is written before the first key and removed after the last step. The key file
 the plan shows its target. So an interrupted rotation is finished by running it again.
 """
 
-import fcntl
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 import orjson
 
+from opskit.file_lock import AlreadyLockedError, directory_lock
 from servicekit.ops.rotation.errors import AlreadyRotating, RotationError
 from servicekit.sealing.key_files import write_key_file
 
@@ -47,20 +46,13 @@ class Journal:
 
 @contextmanager
 def only_rotation(directory: Path) -> Iterator[Journal]:
-    """Keep other rotations of these keys away and yield the journal. Raises `AlreadyRotating`.
-
-    The kernel frees the lock with the process, however that ends.
-    """
-    try:
-        # The directory itself is locked: a file made for it by root would shut out its owner.
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise RotationError(f"there are no keys in {directory}: {error.strerror}") from error
-    try:
+    """Exclude other rotations of these keys and yield the journal. Raises `AlreadyRotating`."""
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            # The directory itself is locked: a lock file made by root would shut out the directory's owner.
+            stack.enter_context(directory_lock(directory, wait=False))
+        except AlreadyLockedError as error:
             raise AlreadyRotating(f"another rotation of the keys in {directory} is running; let it finish") from error
+        except OSError as error:
+            raise RotationError(f"there are no keys in {directory}: {error.strerror}") from error
         yield Journal(directory)
-    finally:
-        os.close(descriptor)
