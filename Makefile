@@ -136,24 +136,24 @@ lock: | $(UV) ## Resolve the dependencies anew into requirements.lock
 .PHONY: admin
 admin: $(LOCAL) ## Give an account the role admin: USERNAME=…, on production PROD=1
 	@test -n "$(USERNAME)" || { echo "say whom: make admin USERNAME=name" >&2; exit 2; }
-	@$(if $(PROD),$(RELEASE_TOOL) admin "$(USERNAME)",$(BIN)/python -m local_platform.admin --data-dir "$(DATA_DIR)" "$(USERNAME)")
+	@$(if $(PROD),$(RELEASE_TOOL) admin "$(USERNAME)",$(BIN)/python -m local_platform.cli.admin --data-dir "$(DATA_DIR)" "$(USERNAME)")
 
 .PHONY: keys
 keys: .venv/.complete ## Write the service keys that are missing: DATA_DIR, or any directory as KEYS_DIR=…
-	@$(BIN)/python -m local_platform.keys $(if $(KEYS_DIR),--keys-dir "$(KEYS_DIR)",--data-dir "$(DATA_DIR)")
+	@$(BIN)/python -m local_platform.cli.keys $(if $(KEYS_DIR),--keys-dir "$(KEYS_DIR)",--data-dir "$(DATA_DIR)")
 
 .PHONY: rotate-keys
 rotate-keys: $(LOCAL) ## Replace the service keys of a running platform (about 40 s): PAIR=analytics--user for one pair, PROD=1
-	@$(if $(PROD),$(RELEASE_TOOL) rotate-keys,$(BIN)/python -m local_platform.rotate_keys --data-dir "$(DATA_DIR)") $(if $(PAIR),--pair "$(PAIR)")
+	@$(if $(PROD),$(RELEASE_TOOL) rotate-keys,$(BIN)/python -m local_platform.cli.rotate_keys --data-dir "$(DATA_DIR)") $(if $(PAIR),--pair "$(PAIR)")
 
 .PHONY: rotate-jwt-key
 rotate-jwt-key: $(LOCAL) ## Replace the key that signs access tokens on a running platform (about 20 s), PROD=1
-	@$(if $(PROD),$(RELEASE_TOOL) rotate-jwt-key,$(BIN)/python -m local_platform.rotate_jwt_key --data-dir "$(DATA_DIR)")
+	@$(if $(PROD),$(RELEASE_TOOL) rotate-jwt-key,$(BIN)/python -m local_platform.cli.rotate_jwt_key --data-dir "$(DATA_DIR)")
 
 .PHONY: migration
 migration: .venv/.complete ## Write a migration for a PostgreSQL service: SERVICE=user MESSAGE="add a column"
 	@test -n "$(SERVICE)" -a -n "$(MESSAGE)" || { echo 'say which: make migration SERVICE=user MESSAGE="add a column"' >&2; exit 2; }
-	@$(BIN)/python -m local_platform.migration "$(SERVICE)" "$(MESSAGE)"
+	@$(BIN)/python -m local_platform.cli.migration "$(SERVICE)" "$(MESSAGE)"
 
 .PHONY: new-service
 new-service: .venv/.complete ## Write a small working service with its tests: NAME=billing STORE=postgres|mongo

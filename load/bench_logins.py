@@ -23,7 +23,7 @@ from uuid import uuid4
 
 import aiohttp
 
-from local_platform.launcher import running_platform
+from local_platform.platform.launcher import running_platform
 
 API = "/api/v1/users"
 PASSWORD = "correct horse battery staple"

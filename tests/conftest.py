@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from local_platform.launcher import Platform, running_platform
+from local_platform.platform.launcher import Platform, running_platform
 from servicekit.ops.rotation.workers import scrape_metrics
 
 PASSWORD = "correct horse battery staple"

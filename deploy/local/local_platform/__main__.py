@@ -4,12 +4,12 @@ import asyncio
 import signal
 import sys
 
-from local_platform.board import Board
-from local_platform.diagnosis import explain_os_error
-from local_platform.display import Audience, Display
+from local_platform.cli.display import Audience, Display
 from local_platform.errors import LaunchError
-from local_platform.launcher import Platform, prepared
-from local_platform.options import Options, parse
+from local_platform.platform.launcher import Platform, prepared
+from local_platform.platform.options import Options, parse
+from local_platform.supervision.diagnosis import explain_os_error
+from local_platform.supervision.status_table import Board
 
 # `make`, `timeout` and a terminal may each pass on the same Ctrl-C; only a later one means "hurry".
 SAME_REQUEST_SECONDS = 1.0

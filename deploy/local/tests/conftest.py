@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from local_platform.child import ChildSpec
 from local_platform.layout import Layout
-from local_platform.ports import HOST, PortBook
-from local_platform.probes import accepts
-from local_platform.process import Command
-from local_platform.supervisor import Supervisor
+from local_platform.supervision.managed_process import ChildSpec
+from local_platform.supervision.ports import HOST, PortBook
+from local_platform.supervision.probes import accepts
+from local_platform.supervision.process import Command
+from local_platform.supervision.supervisor import Supervisor
 
 # Listens on the port that its first argument names, with a second process in its group, and stops on SIGTERM.
 SERVER = """

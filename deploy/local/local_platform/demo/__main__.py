@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from local_platform.cli.service_command import reporting
 from local_platform.demo.accounts import delete_account, register_and_log_in
 from local_platform.demo.contents import publish_a_note, share_a_file
 from local_platform.demo.edge import forge_a_token
@@ -13,7 +14,6 @@ from local_platform.demo.messages import CALLEE, CALLER, seal_a_message
 from local_platform.demo.platform import RunningPlatform
 from local_platform.demo.report import Report
 from local_platform.demo.tour import Step, take
-from local_platform.service_command import reporting
 
 STEPS = (
     Step("A new account", register_and_log_in, needs=("user",)),

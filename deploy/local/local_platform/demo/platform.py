@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from local_platform.cli.service_command import running_layout
 from local_platform.files import SecretFiles
-from local_platform.service_command import running_layout
-from local_platform.service_environment import keys_directory
+from local_platform.platform.service_environment import keys_directory
 
 
 class RunningPlatform:

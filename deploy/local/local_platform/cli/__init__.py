@@ -1,0 +1,1 @@
+"""The command line of `make run` and of the commands beside it."""

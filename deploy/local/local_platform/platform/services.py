@@ -1,0 +1,106 @@
+"""The platform's own services: their migration jobs and their gunicorn masters."""
+
+import sys
+from collections.abc import Mapping
+
+from local_platform.layout import REPOSITORY, Layout
+from local_platform.platform.service_environment import service_environment, write_secrets
+from local_platform.stores import StoreSet
+from local_platform.supervision.managed_process import ChildSpec
+from local_platform.supervision.ports import HOST, PortBook
+from local_platform.supervision.probes import NotReady, Probe, http_get, json_body
+from local_platform.supervision.process import Command
+from opskit.catalog import ServiceEntry
+
+WORKERS = 2
+# A little more than gunicorn's own graceful time-out, so that it is gunicorn who ends a slow worker.
+STOP_SECONDS = 25.0
+# Reasons of an unready service that lie in the machine. Waiting does not mend them, and the services work meanwhile.
+MACHINE_REASONS = ("disk ", "memory ")
+
+
+class Services:
+    """Describes every process of the services; the launcher runs them."""
+
+    def __init__(
+        self,
+        catalog: Mapping[str, ServiceEntry],
+        layout: Layout,
+        ports: PortBook,
+        stores: StoreSet,
+        *,
+        replicas: int,
+        settings: Mapping[str, str],
+    ) -> None:
+        self._layout = layout
+        self._stores = stores
+        self._settings = settings
+        self.ports = {
+            name: {f"{name}-{number}": ports.take(f"{name}-{number}") for number in range(1, replicas + 1)}
+            for name in catalog
+        }
+
+    def urls(self, service: str) -> list[str]:
+        """Return the base URL of each replica."""
+        return [f"http://{HOST}:{port}" for port in self.ports[service].values()]
+
+    def migration(self, entry: ServiceEntry) -> Command:
+        """Return the job that brings a service's database to the form that its code expects."""
+        name = f"{entry.name}-migrate"
+        write_secrets(
+            self._stores.secrets,
+            entry,
+            store_url=self._stores.service_url(entry.name),
+            valkey_url=self._stores.service_valkey_url(entry.name),
+        )
+        return Command(
+            argv=[sys.executable, "-m", entry.migration],
+            directory=self._layout.work(name),
+            log=self._layout.log(name),
+            environment=self._environment(entry),
+        )
+
+    def replicas(self, entry: ServiceEntry) -> list[ChildSpec]:
+        """Return the gunicorn master of each replica."""
+        return [self._replica(entry, name, port) for name, port in self.ports[entry.name].items()]
+
+    def _replica(self, entry: ServiceEntry, name: str, port: int) -> ChildSpec:
+        directory = self._layout.work(name)
+        own = {"WEB_CONCURRENCY": str(WORKERS), "PROMETHEUS_MULTIPROC_DIR": str(directory / "metrics")}
+        url = f"http://{HOST}:{port}"
+        return ChildSpec(
+            name=name,
+            service=entry.name,
+            url=url,
+            command=Command(
+                argv=[
+                    *(sys.executable, "-m", "gunicorn", "-c", str(REPOSITORY / "deploy" / "gunicorn.conf.py")),
+                    *("-b", f"{HOST}:{port}", entry.application),
+                ],
+                directory=directory,
+                log=self._layout.log(name),
+                environment={**self._environment(entry), **own},
+            ),
+            probe=readiness(f"{url}/ready"),
+            stop_seconds=STOP_SECONDS,
+        )
+
+    def _environment(self, entry: ServiceEntry) -> dict[str, str]:
+        peers = {peer: self.urls(peer) for peer in entry.calls}
+        return service_environment(self._stores.secrets, entry, peers=peers, settings=self._settings)
+
+
+def readiness(url: str) -> Probe:
+    """Return a probe that takes a service for ready when only the machine's disk or memory speaks against it."""
+
+    async def probe() -> str:
+        status, body = await http_get(url)
+        answer = json_body(body)
+        if status == 200:
+            return "without Valkey" if answer.get("status") == "degraded" else ""
+        reasons = [str(reason) for reason in answer.get("reasons") or [f"{url} answers {status}"]]
+        if all(reason.startswith(MACHINE_REASONS) for reason in reasons):
+            return "warning: " + ", ".join(reasons)
+        raise NotReady(", ".join(reasons))
+
+    return probe

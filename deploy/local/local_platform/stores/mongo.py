@@ -1,0 +1,106 @@
+"""The local MongoDB nodes: their processes and their readiness."""
+
+from pathlib import Path
+
+from pymongo import AsyncMongoClient
+from pymongo.errors import PyMongoError
+
+from local_platform.binaries import MONGO
+from local_platform.errors import InvalidOption
+from local_platform.files import SecretFiles
+from local_platform.layout import Layout
+from local_platform.stores.mongo_access import ROOT, Client, MongoAccess
+from local_platform.stores.mongo_setup import REPLICA_SET, ReplicaSet
+from local_platform.supervision.managed_process import ChildSpec
+from local_platform.supervision.ports import HOST, PortBook
+from local_platform.supervision.probes import NotReady, Probe, accepts
+from local_platform.supervision.process import Command
+
+SERVICE = "mongo"
+CACHE_GB = "0.25"
+OPLOG_MB = "128"
+# A claim of a killed process must not block its key for longer than a client waits.
+TRANSACTION_SECONDS = 3
+
+
+class LocalMongo:
+    """A replica set of one or more nodes whose files live below DATA_DIR."""
+
+    def __init__(self, layout: Layout, ports: PortBook, secrets: SecretFiles, nodes: int) -> None:
+        self._layout = layout
+        self._binary = MONGO.find()
+        self._key_file = secrets.path("mongo.key")
+        secrets.value("mongo.key")
+        self.names = [f"{SERVICE}-{number}" for number in range(1, nodes + 1)]
+        self._refuse_to_shrink(nodes)
+        self._ports = {name: ports.take(name) for name in self.names}
+        self.hosts = [f"{HOST}:{port}" for port in self._ports.values()]
+        password = secrets.value("mongo.password")
+        self.access = MongoAccess(",".join(self.hosts), ROOT, password, f"replicaSet={REPLICA_SET}")
+        self.replica_set = ReplicaSet(self.hosts, password)
+
+    def children(self) -> list[ChildSpec]:
+        return [self._node(name, port) for name, port in self._ports.items()]
+
+    def name_of(self, host: str) -> str:
+        return self.names[self.hosts.index(host)]
+
+    def _refuse_to_shrink(self, nodes: int) -> None:
+        existing = len(list(self._layout.store(SERVICE).parent.glob(f"{SERVICE}-*")))
+        if existing > nodes:
+            raise InvalidOption(
+                f"this DATA_DIR holds a MongoDB set of {existing} nodes, and some of its data may stand on a majority "
+                f"of them only; start with MONGO_NODES={existing}, or with another DATA_DIR=…"
+            )
+
+    def _node(self, name: str, port: int) -> ChildSpec:
+        data = self._layout.store(name)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return ChildSpec(
+            name=name,
+            service=SERVICE,
+            url=f"mongodb://{HOST}:{port}",
+            command=Command(
+                argv=[str(self._binary), *self._options(data, port)],
+                directory=self._layout.work(name),
+                log=self._layout.log(name),
+            ),
+            probe=_probe(port),
+        )
+
+    def _options(self, data: Path, port: int) -> list[str]:
+        words = {
+            "--dbpath": str(data),
+            "--port": str(port),
+            "--bind_ip": HOST,
+            "--replSet": REPLICA_SET,
+            "--keyFile": str(self._key_file),
+            "--wiredTigerCacheSizeGB": CACHE_GB,
+            "--oplogSize": OPLOG_MB,
+            "--networkMessageCompressors": "snappy,zstd",
+            # Small journal files that are not written ahead: an empty folder takes 9 MB instead of 301.
+            "--wiredTigerEngineConfigString": "log=(enabled=true,file_max=8MB,prealloc=false,path=journal)",
+        }
+        parameters = {
+            "diagnosticDataCollectionEnabled": "false",
+            "shutdownTimeoutMillisForSignaledShutdown": "100",
+            "transactionLifetimeLimitSeconds": str(TRANSACTION_SECONDS),
+        }
+        options = [part for pair in words.items() for part in pair]
+        options += [part for name, value in parameters.items() for part in ("--setParameter", f"{name}={value}")]
+        return [*options, "--nounixsocket", "--quiet"]
+
+
+def _probe(port: int) -> Probe:
+    async def probe() -> str:
+        # PyMongo looks again after half a second only, so the port is watched before the server is asked.
+        await accepts(HOST, port)
+        client: Client = AsyncMongoClient(HOST, port, directConnection=True, serverSelectionTimeoutMS=2000)
+        try:
+            async with client:
+                await client.admin.command("ping")
+        except PyMongoError as error:
+            raise NotReady(f"MongoDB does not answer yet ({type(error).__name__})") from error
+        return ""
+
+    return probe

@@ -1,0 +1,114 @@
+"""The local PostgreSQL server: its data directory, its process, its readiness."""
+
+import shutil
+import signal
+from pathlib import Path
+
+import psutil
+
+from local_platform.binaries import POSTGRES
+from local_platform.layout import Layout
+from local_platform.stores.identity import Identity, unprivileged
+from local_platform.stores.postgres_access import PostgresAccess
+from local_platform.supervision.jobs import run_job
+from local_platform.supervision.managed_process import ChildSpec
+from local_platform.supervision.ports import HOST
+from local_platform.supervision.process import Command
+
+NAME = "postgres"
+# The services' pools together stay below this; each connection costs a few MB only while it is open.
+MAX_CONNECTIONS = 200
+
+
+class LocalPostgres:
+    """A PostgreSQL server whose files live below DATA_DIR."""
+
+    def __init__(self, layout: Layout, port: int, password: str) -> None:
+        self.access = PostgresAccess(HOST, port, "postgres", password)
+        self._layout = layout
+        self._binary = POSTGRES.find()
+        # This folder belongs to the server's user, who cannot create anything in DATA_DIR itself.
+        self._home = layout.store(NAME)
+        self._data = self._home / "data"
+
+    async def prepare(self) -> ChildSpec:
+        """Make the data directory where there is none yet, and return the server's process."""
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        identity = unprivileged(self._binary, self._home)
+        identity.own(self._home)
+        if not self._data.exists():
+            await self._initialise(identity)
+        return ChildSpec(
+            name=NAME,
+            service=NAME,
+            url=f"postgresql://{HOST}:{self.access.port}",
+            command=Command(
+                argv=[str(self._binary), "-D", str(self._data), *self._options()],
+                directory=self._layout.work(NAME),
+                log=self._layout.log(NAME),
+                death_signal=signal.SIGINT,
+                wrapper=identity.wrapper,
+            ),
+            probe=self.access.probe,
+            stop_signal=signal.SIGINT,
+            before_start=self._forget_dead_server,
+        )
+
+    def _options(self) -> list[str]:
+        options = {
+            "listen_addresses": HOST,
+            "port": str(self.access.port),
+            "unix_socket_directories": "",
+            "shared_buffers": "64MB",
+            "max_connections": str(MAX_CONNECTIONS),
+            "logging_collector": "off",
+        }
+        return [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+
+    async def _initialise(self, identity: Identity) -> None:
+        """Make the data directory under another name first, so that an interrupted one is never taken for whole."""
+        unfinished = self._home / "unfinished"
+        password_file = self._home / "password"
+
+        def clear() -> None:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            password_file.unlink(missing_ok=True)
+            password_file.touch(mode=0o600)
+            password_file.write_text(self.access.password, encoding="utf-8")
+            identity.own(password_file)
+
+        command = Command(
+            argv=[
+                *(str(self._binary.with_name("initdb")), "-D", str(unfinished), "-U", self.access.user),
+                *("-A", "scram-sha-256", "--pwfile", str(password_file), "-E", "UTF8", "--locale=C.UTF-8"),
+                "--no-instructions",
+            ],
+            directory=self._layout.work(NAME),
+            log=self._layout.log(NAME),
+            wrapper=identity.wrapper,
+        )
+        try:
+            await run_job("initdb", command, before=clear)
+        finally:
+            password_file.unlink(missing_ok=True)
+        unfinished.rename(self._data)
+
+    def _forget_dead_server(self) -> None:
+        """Remove a stale postmaster.pid whose number some other program bears by now, or the server would refuse."""
+        lock = self._data / "postmaster.pid"
+        try:
+            pid = int(lock.read_text(encoding="utf-8").split("\n", 1)[0])
+        except (OSError, ValueError):
+            return
+        if not _runs_in(pid, self._data):
+            lock.unlink(missing_ok=True)
+
+
+def _runs_in(pid: int, directory: Path) -> bool:
+    """Whether this process lives and works in this directory; a PostgreSQL server works in its data directory."""
+    try:
+        return Path(psutil.Process(pid).cwd()) == directory.resolve()
+    except psutil.AccessDenied:
+        return True
+    except psutil.Error:
+        return False

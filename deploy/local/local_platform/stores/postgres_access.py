@@ -1,0 +1,116 @@
+"""A PostgreSQL server as its administrator sees it: readiness, databases, one role for each service."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import asyncpg
+
+from local_platform.errors import DataDirectoryUnusable, ServerMissing
+from local_platform.supervision.probes import NotReady
+
+CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresAccess:
+    """Address and administrator of a server."""
+
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> "PostgresAccess":
+        """Read `postgresql://user:password@host:port`, a server that the user runs."""
+        parts = urlsplit(url)
+        if not parts.hostname or not parts.username:
+            raise ServerMissing("POSTGRES_URL has to look like postgresql://user:password@host:port")
+        return cls(parts.hostname, parts.port or 5432, unquote(parts.username), unquote(parts.password or ""))
+
+    def url(self, database: str, *, user: str = "", password: str = "", driver: str = "postgresql+asyncpg") -> str:
+        """Return the URL of a database, for the administrator unless another user is named."""
+        name, secret = (user, password) if user else (self.user, self.password)
+        return f"{driver}://{quote(name, safe='')}:{quote(secret, safe='')}@{self.host}:{self.port}/{database}"
+
+    @asynccontextmanager
+    async def connect(self, database: str = "postgres") -> AsyncIterator[Any]:
+        """Yield an asyncpg connection of the administrator."""
+        connection = await asyncpg.connect(
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            password=self.password,
+            database=database,
+            timeout=CONNECT_SECONDS,
+            ssl=False,
+        )
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=CONNECT_SECONDS)
+
+    async def probe(self) -> str:
+        """Return once the server answers a query; raise NotReady before."""
+        with _translated():
+            async with self.connect() as connection:
+                await connection.fetchval("SELECT 1")
+        return ""
+
+    async def admit(self, passwords: Mapping[str, str]) -> None:
+        """Give each service a role and a database of the same name that no other role may enter.
+
+        May be repeated; raises NotReady when the server goes away meanwhile.
+        """
+        with _translated():
+            async with self.connect() as connection:
+                await self._admit(connection, passwords)
+
+    async def _admit(self, connection: Any, passwords: Mapping[str, str]) -> None:
+        # A statement that fails is logged; these hold passwords.
+        await connection.execute("SET log_min_error_statement = panic")
+        roles = {row["rolname"] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
+        databases = {row["datname"] for row in await connection.fetch("SELECT datname FROM pg_database")}
+        for name, password in passwords.items():
+            # An existing role may have another password: from lost secrets, or from another DATA_DIR on this server.
+            verb = "ALTER" if name in roles else "CREATE"
+            await connection.execute(f"{verb} ROLE {_name(name)} LOGIN PASSWORD {_text(password)}")
+            if name not in databases:
+                await connection.execute(f"CREATE DATABASE {_name(name)} OWNER {_name(name)}")
+            await connection.execute(f"REVOKE ALL ON DATABASE {_name(name)} FROM PUBLIC")
+
+    async def create_database(self, name: str) -> str:
+        """Create an empty database and return the administrator's URL of it (driver asyncpg, for SQLAlchemy)."""
+        async with self.connect() as connection:
+            await connection.execute(f"CREATE DATABASE {_name(name)}")
+        return self.url(name)
+
+    async def drop_database(self, name: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        async with self.connect() as connection:
+            await connection.execute(f"DROP DATABASE IF EXISTS {_name(name)} WITH (FORCE)")
+
+
+def _name(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def _text(literal: str) -> str:
+    return "'" + literal.replace("'", "''") + "'"
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise NotReady for whatever a server that starts or dies answers."""
+    try:
+        yield
+    except asyncpg.InvalidPasswordError as error:
+        raise DataDirectoryUnusable(
+            "PostgreSQL refuses the password in DATA_DIR/secrets: these secrets do not belong to this data; "
+            "restore them, or start with another DATA_DIR=…"
+        ) from error
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise NotReady(f"PostgreSQL does not answer yet ({type(error).__name__}: {error})") from error

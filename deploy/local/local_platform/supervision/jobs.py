@@ -1,0 +1,34 @@
+"""Processes that have to succeed once before others may start: initdb, migrations."""
+
+import asyncio
+from collections.abc import Callable
+
+from local_platform.errors import JobFailed
+from local_platform.supervision.diagnosis import explain, last_lines
+from local_platform.supervision.managed_process import pause_before
+from local_platform.supervision.process import Command, end_group, spawn
+
+ATTEMPTS = 5
+
+
+async def run_job(name: str, command: Command, *, before: Callable[[], None] = lambda: None) -> None:
+    """Run a job until it succeeds; raise JobFailed when it fails again and again.
+
+    Every job may be repeated, so that one that was killed, or whose store restarted meanwhile, gets another try.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        before()
+        start = command.log.stat().st_size if command.log.exists() else 0
+        process = await spawn(command)
+        try:
+            code = await process.wait()
+        finally:
+            await end_group(process.pid)
+        if code == 0:
+            return
+        known = explain(name, command.log, start)
+        if known is not None:
+            raise known
+        if attempt < ATTEMPTS:
+            await asyncio.sleep(pause_before(attempt))
+    raise JobFailed(f"{name} failed with status {code}:\n{last_lines(command.log, start)}\nIts log: {command.log}")

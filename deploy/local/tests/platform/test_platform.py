@@ -1,0 +1,314 @@
+"""The whole platform: what `make run` promises."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import stat
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+from local_platform.platform.launcher import Platform, prepared, running_platform
+from local_platform.platform.options import Options
+from local_platform.supervision.managed_process import Child, State
+from local_platform.supervision.probes import NotReady, http_get
+from local_platform.supervision.status_table import Board
+from opskit.catalog import read_catalog
+
+pytestmark = pytest.mark.servers
+
+STORES = ("postgres", "mongo", "valkey")
+
+
+class Launcher:
+    """`python -m local_platform` as a user runs it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, data_dir: Path) -> None:
+        self.process = process
+        self.data_dir = data_dir
+
+    @classmethod
+    async def start(cls, data_dir: Path, *arguments: str, **environment: str) -> "Launcher":
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "local_platform", "--data-dir", str(data_dir), "--gateway-port", "0", *arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **environment},
+        )
+        return cls(process, data_dir)
+
+    async def ready(self) -> str:
+        """Return the line that says so."""
+        assert self.process.stdout is not None
+        return (await self.process.stdout.readline()).decode()
+
+    async def end(self, number: signal.Signals = signal.SIGINT) -> tuple[int | None, str, str]:
+        """Stop; return exit status, the rest of standard output, standard error."""
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        return await self.ended()
+
+    async def ended(self) -> tuple[int | None, str, str]:
+        """Wait for its own end; return exit status, the rest of standard output, standard error."""
+        output, errors = await self.process.communicate()
+        return self.process.returncode, output.decode(), errors.decode()
+
+    def run_file(self) -> dict[str, Any]:
+        return json.loads((self.data_dir / "run.json").read_text())
+
+    def pids(self) -> dict[str, int]:
+        return {process["name"]: process["pid"] for process in self.run_file()["processes"]}
+
+    def family(self) -> list[psutil.Process]:
+        """Return all processes that the launcher has brought about."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+async def eventually(holds: Callable[[], Awaitable[bool] | bool]) -> None:
+    """Wait until something about other processes holds; the test's time-out bounds it."""
+    while True:
+        answer = holds()
+        if answer if isinstance(answer, bool) else await answer:
+            return
+        await asyncio.sleep(0.02)
+
+
+def living(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return those that still do something; a zombie only waits for its parent, which is no longer the launcher."""
+    alive = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                alive.append(process)
+    return alive
+
+
+async def answers(url: str) -> bool:
+    try:
+        return (await http_get(url))[0] == 200
+    except NotReady:
+        return False
+
+
+@pytest.fixture
+async def launch(tmp_path) -> AsyncIterator[Callable[..., Awaitable[Launcher]]]:
+    """Return a starter of launchers that end with the test."""
+    started = []
+
+    async def start(*arguments: str, data_dir: Path = tmp_path / "data", **environment: str) -> Launcher:
+        started.append(await Launcher.start(data_dir, *arguments, **environment))
+        return started[-1]
+
+    yield start
+    for launcher in started:
+        await launcher.end()
+
+
+@pytest.fixture(scope="module")
+async def running(tmp_path_factory) -> AsyncIterator[Launcher]:
+    """One platform with two replicas of each service, for the tests that leave it whole."""
+    launcher = await Launcher.start(tmp_path_factory.mktemp("running") / "data", "--replicas", "2", USER_RATE="77")
+    try:
+        line = await launcher.ready()
+        assert re.fullmatch(r"ready http://127\.0\.0\.1:\d+\n", line)
+        yield launcher
+    finally:
+        status, output, errors = await launcher.end()
+    assert (status, output) == (0, ""), errors
+
+
+async def test_run_json_tells_what_runs(running):
+    path = running.data_dir / "run.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    content = running.run_file()
+    assert set(content) == {"gateway", "processes"}
+    services = read_catalog()
+    expected = {"postgres": "postgres", "mongo-1": "mongo", "valkey": "valkey", "gateway": "gateway"}
+    expected |= {f"{service}-{number}": service for service in services for number in (1, 2)}
+    assert {process["name"]: process["service"] for process in content["processes"]} == expected
+    for process in content["processes"]:
+        assert set(process) == {"name", "service", "pid", "url"}
+        assert psutil.Process(process["pid"]).ppid() == running.process.pid
+        assert re.fullmatch(r"(http|postgresql|mongodb|redis)://127\.0\.0\.1:\d+", process["url"])
+    assert content["gateway"] == next(
+        process["url"] for process in content["processes"] if process["name"] == "gateway"
+    )
+
+
+async def test_the_gateway_reaches_every_service(running):
+    status, body = await http_get(running.run_file()["gateway"] + "/lb-health")
+    assert status == 200
+    assert json.loads(body)["services"] == dict.fromkeys(read_catalog(), "up")
+
+
+async def test_every_process_listens_on_loopback_only(running):
+    listening = [
+        connection.laddr.ip
+        for process in running.family()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert set(listening) == {"127.0.0.1"}
+
+
+async def test_no_secret_stands_on_a_command_line_in_an_environment_or_in_a_log(running):
+    folder = running.data_dir / "secrets"
+    names = ("*password", "*.key", "fingerprint_secret")
+    secrets = {path.read_text() for name in names for path in folder.rglob(name)}
+    assert len(secrets) > 5
+    texts = [path.read_text(errors="replace") for path in (running.data_dir / "logs").iterdir()]
+    texts += [" ".join(process.cmdline()) for process in running.family()]
+    texts += [" ".join(process.environ().values()) for process in running.family()]
+    assert not [secret for secret in secrets for text in texts if secret in text]
+    for path in [folder, *folder.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+
+
+async def test_settings_of_the_users_reach_the_services(running):
+    for process in running.run_file()["processes"]:
+        if process["service"] in read_catalog():
+            assert psutil.Process(process["pid"]).environ()["USER_RATE"] == "77"
+
+
+async def test_an_account_is_made_an_administrator_beside_the_running_platform(running):
+    url = running.run_file()["gateway"] + "/api/v1/users"
+    account = {"username": "ada", "email": "ada@example.org", "password": "difference engine 2"}
+    async with aiohttp.ClientSession() as session:
+        async with session.post(f"{url}/register", json=account) as answer:
+            assert answer.status == 201
+        admin = [sys.executable, "-m", "local_platform.cli.admin", "--data-dir", str(running.data_dir), "ada"]
+        assert await (await asyncio.create_subprocess_exec(*admin)).wait() == 0
+        login = {"username_or_email": "ada", "password": account["password"]}
+        async with session.post(f"{url}/login", json=login) as answer:
+            token = (await answer.json())["access_token"]
+        async with session.get(f"{url}/profile", headers={"Authorization": f"Bearer {token}"}) as answer:
+            assert (await answer.json())["role"] == "admin"
+
+
+async def test_a_second_start_on_the_same_directory_says_who_runs_there(running, launch):
+    second = await launch(data_dir=running.data_dir)
+    status, output, errors = await second.ended()
+    assert (status, output) == (1, "")
+    assert (
+        f"is in use by a running instance (pid {running.process.pid}, gateway {running.run_file()['gateway']})"
+        in errors
+    )
+    assert "Traceback" not in errors
+
+
+async def test_a_taken_port_is_told_before_anything_starts(running, launch, tmp_path):
+    port = running.run_file()["gateway"].rsplit(":", 1)[1]
+    second = await launch("--gateway-port", port)
+    status, _, errors = await second.ended()
+    assert status == 1
+    assert errors.startswith(f"error: port {port} is taken by another program")
+    assert not (tmp_path / "data" / "logs").exists()
+
+
+async def test_whatever_is_killed_comes_back(running):
+    gateway = running.run_file()["gateway"]
+    for name, pid in running.pids().items():
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda name=name, pid=pid: running.pids()[name] != pid)
+    urls = [process["url"] for process in running.run_file()["processes"] if process["service"] in read_catalog()]
+    for url in [*(f"{url}/ready" for url in urls), f"{gateway}/lb-health"]:
+        await eventually(lambda url=url: answers(url))
+
+
+async def test_a_killed_launcher_leaves_no_orphans_and_its_data_starts_again(launch):
+    first = await launch()
+    await first.ready()
+    family = first.family()
+    await first.end(signal.SIGKILL)
+    await eventually(lambda: living(family) == [])
+    second = await launch()
+    assert (await second.ready()).startswith("ready ")
+
+
+async def test_a_stop_while_it_starts_leaves_nothing_behind(launch, tmp_path):
+    launcher = await launch()
+    await eventually((tmp_path / "data" / "run.json").exists)
+    family = launcher.family()
+    status, output, errors = await launcher.end(signal.SIGTERM)
+    assert (status, output) == (0, ""), errors
+    assert living(family) == []
+    assert not (tmp_path / "data" / "run.json").exists()
+
+
+async def test_a_directory_that_cannot_be_used_is_told_without_a_traceback(launch, tmp_path):
+    (tmp_path / "file").touch()
+    launcher = await launch(data_dir=tmp_path / "file")
+    status, _, errors = await launcher.ended()
+    assert status == 1
+    assert errors.startswith("error: DATA_DIR")
+    assert errors.count("\n") == 1
+
+
+async def test_a_setting_that_the_gateway_cannot_use_is_told_before_anything_starts(launch, tmp_path):
+    launcher = await launch(GATEWAY_RATE_AUTH="many")
+    status, _, errors = await launcher.ended()
+    assert status == 1
+    assert "GATEWAY_RATE_AUTH" in errors
+    assert not (tmp_path / "data" / "logs").exists()
+
+
+async def test_a_service_that_cannot_start_ends_the_start_with_the_end_of_its_log(launch):
+    launcher = await launch(OTEL_EXPORTER_OTLP_ENDPOINT="no address")
+    status, output, errors = await launcher.ended()
+    assert (status, output) == (1, "")
+    assert re.search(r"^error: .*\n(  \| .*\n)+Its log: ", errors, re.MULTILINE), errors
+
+
+def order_of_stops(platform: Platform) -> list[str]:
+    """Note in which order the parts stop, by the name of their kind."""
+    order: list[str] = []
+
+    def note(child: Child) -> None:
+        kind = {"gateway": "gateway"}.get(child.spec.service, "store" if child.spec.service in STORES else "service")
+        if child.state in (State.STOPPING, State.STOPPED):
+            order.append(f"{kind} {child.state}")
+
+    platform.supervisor.listen(note)
+    return order
+
+
+async def test_parts_stop_in_the_order_in_which_nobody_misses_them(tmp_path):
+    async with running_platform(tmp_path) as platform:
+        order = order_of_stops(platform)
+    assert list(dict.fromkeys(order)) == [
+        *("gateway stopping", "gateway stopped", "service stopping", "service stopped"),
+        *("store stopping", "store stopped"),
+    ]
+
+
+async def test_any_child_may_be_killed_once_while_the_platform_starts(tmp_path):
+    killed: set[str] = set()
+
+    def kill_once(child: Child) -> None:
+        if child.pid is not None and child.name not in killed:
+            killed.add(child.name)
+            os.kill(child.pid, signal.SIGKILL)
+
+    options = Options(tmp_path, gateway_port=0, replicas=2, mongo_nodes=3)
+    async with prepared(options, Board(), asyncio.Event()) as platform:
+        platform.supervisor.listen(kill_once)
+        try:
+            await platform.start()
+            assert await answers(f"{platform.gateway_url}/lb-health")
+            run = json.loads((tmp_path / "run.json").read_text())
+            first = next(process["name"] for process in run["processes"] if process["service"] == "mongo")
+            async with platform.stores.mongo.client() as client:
+                await client.admin.command("ping")
+                assert platform.stores.mongo_name(await client.primary) == first
+        finally:
+            await platform.stop()
+    assert killed == {child.name for child in platform.supervisor.children.values()}

@@ -1,0 +1,287 @@
+"""The real stores: separation of services, restarts, data that stays, elections."""
+
+import asyncio
+import os
+import signal
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import psutil
+import pytest
+from pymongo import AsyncMongoClient
+from pymongo.errors import OperationFailure
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, NoPermissionError
+
+from local_platform.errors import DataDirectoryUnusable, InvalidOption, ServerMissing
+from local_platform.layout import Layout
+from local_platform.stores import StoreSet, running_stores
+from local_platform.stores.mongo_access import SELECTION_MS
+from local_platform.supervision.ports import PortBook
+from local_platform.supervision.supervisor import Supervisor
+from local_platform.supervision.tasks import together
+
+pytestmark = pytest.mark.servers
+
+SERVICES = {"user": "postgres", "assets": "postgres", "analytics": "mongo", "notes": "mongo"}
+
+
+@pytest.fixture(scope="module")
+async def separated(tmp_path_factory) -> AsyncIterator[StoreSet]:
+    directory = tmp_path_factory.mktemp("separated")
+    async with running_stores(directory, services=SERVICES, issuers=["user"]) as stores:
+        yield stores
+
+
+def plain(url: str) -> str:
+    """Return a SQLAlchemy URL as asyncpg reads it."""
+    return url.replace("+asyncpg", "")
+
+
+@asynccontextmanager
+async def postgres(url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(plain(url))
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def test_a_service_owns_its_postgres_database_and_may_not_enter_another(separated):
+    own = separated.service_url("user")
+    async with postgres(own) as connection:
+        await connection.execute("CREATE TABLE IF NOT EXISTS t (n int)")
+        role = await connection.fetchrow(
+            "SELECT rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = 'user'"
+        )
+        assert tuple(role) == (False, False, False)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await asyncpg.connect(plain(own).rsplit("/", 1)[0] + "/assets")
+
+
+async def test_a_service_owns_its_mongo_database_and_may_not_read_another(separated):
+    async with AsyncMongoClient(separated.service_url("analytics")) as client:
+        await client["analytics"]["events"].insert_one({})
+        await client["analytics"]["events"].create_index("type")
+        for foreign in ("notes", "admin"):
+            with pytest.raises(OperationFailure, match="not authorized"):
+                await client[foreign]["x"].find_one()
+
+
+async def test_a_service_owns_its_valkey_keys_and_may_not_touch_others(separated):
+    async with Redis.from_url(separated.service_valkey_url("notes")) as valkey:
+        await valkey.set("notes:x", 1)
+        assert await valkey.eval("return redis.call('INCR', KEYS[1])", 1, "notes:x") == 2
+        for forbidden in (valkey.get("user:x"), valkey.set("user:x", 1), valkey.set("x", 1), valkey.flushall()):
+            with pytest.raises(NoPermissionError):
+                await forbidden
+
+
+async def test_ended_sessions_are_written_by_their_issuer_and_read_by_all(separated):
+    async with Redis.from_url(separated.service_valkey_url("user")) as issuer:
+        await issuer.xadd("sessions:ended", {"sid": "1"})
+    async with Redis.from_url(separated.service_valkey_url("notes")) as reader:
+        assert len(await reader.xread({"sessions:ended": "0"})) == 1
+        with pytest.raises(NoPermissionError):
+            await reader.xadd("sessions:ended", {"sid": "2"})
+
+
+async def test_no_store_admits_anybody_without_a_password(separated):
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(host="127.0.0.1", port=separated.postgres.port, user="postgres", database="postgres")
+    async with AsyncMongoClient(separated.mongo.hosts, serverSelectionTimeoutMS=SELECTION_MS) as client:
+        with pytest.raises(OperationFailure, match="requires authentication"):
+            await client["analytics"]["events"].find_one()
+    async with Redis(port=separated.valkey.port, retry=Retry(NoBackoff(), 0)) as valkey:
+        with pytest.raises(AuthenticationError):
+            await valkey.get("x")
+
+
+async def test_every_store_listens_on_loopback_only(separated):
+    for child in separated.supervisor.children.values():
+        for process in [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]:
+            listening = [c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
+            assert set(listening) <= {"127.0.0.1"}
+            assert not process.net_connections("unix")
+
+
+async def test_no_password_stands_on_a_command_line_or_in_a_log(separated):
+    folder = separated.secrets.directory
+    secrets = {path.read_text() for path in folder.rglob("*password*")} | {(folder / "mongo.key").read_text()}
+    assert len(secrets) == len(SERVICES) + 4
+    lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    logs = [path.read_text() for path in (folder.parent / "logs").iterdir()]
+    assert not [secret for secret in secrets for text in lines + logs if secret in text]
+    for path in [folder, *folder.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
+
+
+async def test_a_transaction_of_a_killed_process_ends_after_three_seconds(separated):
+    async with separated.mongo.client() as client:
+        answer = await client.admin.command("getParameter", 1, transactionLifetimeLimitSeconds=1)
+    assert answer["transactionLifetimeLimitSeconds"] == 3
+
+
+async def test_killed_stores_come_back_on_their_ports_with_their_data(stores, postgres_url, mongo_url):
+    async with postgres(postgres_url) as connection:
+        await connection.execute("CREATE TABLE kept AS SELECT 42 AS n")
+    async with AsyncMongoClient(mongo_url) as client:
+        await client.get_default_database()["kept"].insert_one({"n": 42})
+    children = stores.supervisor.children
+    before = {name: child.pid for name, child in children.items()}
+    for name in before:
+        stores.supervisor.kill(name)
+    for name, child in children.items():
+        while child.pid in (None, before[name]):
+            await child.next_change()
+        await child.wait_ready()
+    async with postgres(postgres_url) as connection:
+        assert await connection.fetchval("SELECT n FROM kept") == 42
+    async with AsyncMongoClient(mongo_url) as client:
+        assert (await client.get_default_database()["kept"].find_one())["n"] == 42
+
+
+async def test_a_second_start_finds_the_data_of_the_first(tmp_path):
+    async with running_stores(tmp_path, services=SERVICES) as stores:
+        urls = [stores.service_url(name) for name in SERVICES]
+        async with postgres(stores.service_url("user")) as connection:
+            await connection.execute("CREATE TABLE kept AS SELECT 42 AS n")
+        async with AsyncMongoClient(stores.service_url("notes")) as client:
+            await client["notes"]["kept"].insert_one({"n": 42})
+    async with running_stores(tmp_path, services=SERVICES) as stores:
+        assert [stores.service_url(name) for name in SERVICES] == urls
+        async with postgres(stores.service_url("user")) as connection:
+            assert await connection.fetchval("SELECT n FROM kept") == 42
+        async with AsyncMongoClient(stores.service_url("notes")) as client:
+            assert (await client["notes"]["kept"].find_one())["n"] == 42
+
+
+async def test_a_set_whose_ports_were_taken_meanwhile_finds_itself_again(tmp_path):
+    async with running_stores(tmp_path, engines=["mongo"]) as stores, stores.mongo.client() as client:
+        await client["db"]["kept"].insert_one({"n": 42})
+        hosts = stores.mongo.hosts
+    (tmp_path / "ports.json").unlink()
+    async with running_stores(tmp_path, engines=["mongo"]) as stores, stores.mongo.client() as client:
+        assert stores.mongo.hosts != hosts
+        assert (await client["db"]["kept"].find_one())["n"] == 42
+
+
+async def test_three_nodes_survive_the_loss_of_their_primary_and_of_their_ports(tmp_path):
+    async with running_stores(tmp_path, mongo_nodes=3, engines=["mongo"]) as stores, stores.mongo.client() as client:
+        collection = client["db"]["kept"]
+        await collection.insert_one({"n": 1})
+        primary = stores.mongo_name(await client.primary)
+        await stores.stop(primary)
+        await collection.insert_one({"n": 2})
+        assert stores.mongo_name(await client.primary) != primary
+        await stores.start(primary)
+        config = (await client.admin.command("replSetGetConfig"))["config"]
+        assert config["settings"]["electionTimeoutMillis"] == 1000
+        assert config["settings"]["heartbeatIntervalMillis"] == 500
+    (tmp_path / "ports.json").unlink()
+    async with running_stores(tmp_path, mongo_nodes=3, engines=["mongo"]) as stores, stores.mongo.client() as client:
+        assert await client["db"]["kept"].count_documents({}) == 2
+
+
+async def test_a_set_can_grow_but_not_shrink(tmp_path):
+    async with running_stores(tmp_path, engines=["mongo"]) as stores, stores.mongo.client() as client:
+        await client["db"]["kept"].insert_one({"n": 1})
+    async with running_stores(tmp_path, mongo_nodes=3, engines=["mongo"]) as stores, stores.mongo.client() as client:
+        assert await client["db"]["kept"].count_documents({}) == 1
+        assert len((await client.admin.command("replSetGetStatus"))["members"]) == 3
+    with pytest.raises(InvalidOption, match="MONGO_NODES=3"):
+        async with running_stores(tmp_path, engines=["mongo"]):
+            pass
+
+
+async def test_an_interrupted_first_start_is_begun_anew(tmp_path):
+    unfinished = tmp_path / "stores" / "postgres" / "unfinished"
+    unfinished.mkdir(parents=True)
+    (unfinished / "PG_VERSION").write_text("18\n")
+    async with running_stores(tmp_path, engines=["postgres"]) as stores:
+        await stores.create_postgres_database("x")
+
+
+async def test_a_stale_lock_file_that_names_a_strangers_process_is_no_obstacle(tmp_path):
+    async with running_stores(tmp_path, engines=["postgres"]):
+        pass
+    # PostgreSQL itself sees through the number of its own parent, but not through any other.
+    stranger = await asyncio.create_subprocess_exec("sleep", "600")
+    lock = tmp_path / "stores" / "postgres" / "data" / "postmaster.pid"
+    lock.write_text(f"{stranger.pid}\n{lock.parent}\n1\n5432\n\n127.0.0.1\n")
+    try:
+        async with running_stores(tmp_path, engines=["postgres"]) as stores:
+            await stores.create_postgres_database("x")
+    finally:
+        stranger.kill()
+        await stranger.wait()
+
+
+@pytest.mark.parametrize("engine", ["postgres", "mongo"])
+async def test_secrets_that_do_not_belong_to_the_data_are_told(tmp_path, engine):
+    async with running_stores(tmp_path, engines=[engine]):
+        pass
+    (tmp_path / "secrets" / f"{engine}.password").unlink()
+    with pytest.raises(DataDirectoryUnusable, match="these secrets do not belong to this data"):
+        async with running_stores(tmp_path, engines=[engine]):
+            pass
+
+
+async def test_every_child_may_be_killed_once_while_the_stores_start(tmp_path, monkeypatch):
+    killed: list[str] = []
+    layout = Layout.prepare(tmp_path)
+    supervisor = Supervisor()
+
+    def kill_once(child) -> None:
+        if child.pid is not None and child.name not in killed:
+            killed.append(child.name)
+            os.kill(child.pid, signal.SIGKILL)
+
+    supervisor.listen(kill_once)
+    with PortBook(layout.port_file) as ports:
+        stores = StoreSet(layout, ports, supervisor, mongo_nodes=3, services=SERVICES)
+        try:
+            await together(stores.start_postgres(), stores.start_mongo(), stores.start_valkey())
+            async with postgres(stores.service_url("assets")) as connection:
+                assert await connection.fetchval("SELECT 1") == 1
+        finally:
+            await stores.stop_all()
+    assert sorted(killed) == sorted(stores.names())
+
+
+async def test_where_a_platform_has_no_wheels_the_users_own_servers_are_used(stores, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("POSTGRES_URL", stores.postgres_url(driver="postgresql"))
+    monkeypatch.setenv("MONGO_URL", stores.mongo_url("admin"))
+    monkeypatch.setenv("VALKEY_URL", stores.valkey_url())
+    # Two directories on one server have different passwords: the later start sets its own.
+    for directory in ("first", "second"):
+        async with running_stores(tmp_path / directory, services={"billing": "postgres", "audit": "mongo"}) as external:
+            assert external.supervisor.children == {}
+            async with postgres(external.service_url("billing")) as connection:
+                assert await connection.fetchval("SELECT current_user") == "billing"
+            async with AsyncMongoClient(external.service_url("audit")) as client:
+                await client["audit"]["x"].insert_one({})
+            async with Redis.from_url(external.service_valkey_url("audit")) as valkey:
+                assert await valkey.ping()
+    async with stores.postgres.connect() as connection:
+        await connection.execute("DROP DATABASE billing WITH (FORCE)")
+        await connection.execute("DROP ROLE billing")
+    async with stores.mongo.client() as client:
+        await client["audit"].command("dropUser", "audit")
+        await client.drop_database("audit")
+
+
+async def test_where_there_is_no_server_at_all_the_package_to_install_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setenv("PATH", "")
+    for engine, package in (("POSTGRES", "PostgreSQL"), ("MONGO", "MongoDB"), ("VALKEY", "Valkey")):
+        with pytest.raises(ServerMissing, match=f"install {package}, or set {engine}_URL"):
+            async with running_stores(tmp_path):
+                pass
+        monkeypatch.setenv(f"{engine}_URL", "x://user:password@127.0.0.1:1")

@@ -1,0 +1,79 @@
+"""One launcher per DATA_DIR, and what a killed one left."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from local_platform.errors import DataDirectoryInUse
+from local_platform.files import write_atomically
+from local_platform.supervision.data_lock import data_lock, end_leftovers
+
+ORPHAN = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    print(os.getpid(), flush=True)
+    os.close(1)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def orphan():
+    """Return a maker of processes that lead a group, work in a directory and are nobody's children."""
+    made = []
+
+    def make(directory):
+        output = subprocess.check_output([sys.executable, "-S", "-c", ORPHAN], cwd=directory, text=True)
+        made.append(int(output))
+        return made[-1]
+
+    yield make
+    for pid in made:
+        if psutil.pid_exists(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_second_launcher_is_told_who_runs(layout):
+    with data_lock(layout) as lock:
+        lock.announce("http://127.0.0.1:8080")
+        with (
+            pytest.raises(
+                DataDirectoryInUse,
+                match=rf"in use by a running instance \(pid {os.getpid()}, gateway http://127.0.0.1:8080\)",
+            ),
+            data_lock(layout),
+        ):
+            pass
+    with data_lock(layout):
+        pass
+
+
+def test_a_launcher_that_has_not_said_yet_who_it_is_holds_the_directory_too(layout):
+    with data_lock(layout), pytest.raises(DataDirectoryInUse, match="just starting"), data_lock(layout):
+        pass
+
+
+async def test_what_a_killed_launcher_left_is_ended(layout, orphan):
+    pid = orphan(layout.work("user-1"))
+    write_atomically(layout.run_file, f'{{"gateway": "", "processes": [{{"name": "user-1", "pid": {pid}}}]}}')
+    assert await end_leftovers(layout) == ["user-1"]
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert not layout.run_file.exists()
+
+
+async def test_a_strangers_process_that_bears_an_old_number_is_left_alone(layout, orphan, tmp_path):
+    pid = orphan(tmp_path)
+    write_atomically(layout.run_file, f'{{"gateway": "", "processes": [{{"name": "user-1", "pid": {pid}}}]}}')
+    assert await end_leftovers(layout) == []
+    assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"processes": [{"pid": "x"}]}'])
+async def test_a_damaged_run_file_is_no_obstacle(layout, text):
+    layout.run_file.write_text(text)
+    assert await end_leftovers(layout) == []
