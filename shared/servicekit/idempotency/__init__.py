@@ -10,9 +10,9 @@ answer in one transaction. Work that is expensive or remote belongs before it; `
 returns the response stored earlier, if any, so that a repetition does not pay for that work again.
 """
 
-from servicekit.idempotency.answer import StoredResponse
-from servicekit.idempotency.attempt import IdempotentRequest, KeyInUse, KeyReused
-from servicekit.idempotency.http import Fingerprints, IdempotencyKey, IdempotencyKeyHeader
+from servicekit.idempotency.key_header import Fingerprints, IdempotencyKey, IdempotencyKeyHeader
+from servicekit.idempotency.request import IdempotentRequest, KeyInUse, KeyReused
+from servicekit.idempotency.response import StoredResponse
 
 __all__ = [
     "Fingerprints",

@@ -19,8 +19,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from servicekit.idempotency.answer import StoredResponse
-from servicekit.idempotency.attempt import KEPT, IdempotentRequest
+from servicekit.idempotency.request import KEPT, IdempotentRequest
+from servicekit.idempotency.response import StoredResponse
 
 COLLECTION_NAME: Final = "idempotency_keys"
 INDEXES: Final = [IndexModel("created_at", name="expiry", expireAfterSeconds=int(KEPT.total_seconds()))]

@@ -25,8 +25,8 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from servicekit.idempotency.answer import StoredResponse
-from servicekit.idempotency.attempt import KEPT, IdempotentRequest
+from servicekit.idempotency.request import KEPT, IdempotentRequest
+from servicekit.idempotency.response import StoredResponse
 
 TABLE_NAME: Final = "idempotency_keys"
 CLEAN_SECONDS: Final = 60.0

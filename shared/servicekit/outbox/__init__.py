@@ -22,8 +22,7 @@ A parked fact steps aside: it may wait for days, and what comes after it – the
 So a fact that is retried by hand may arrive after later ones of its subject, and receivers take it so.
 """
 
-from servicekit.outbox.delivery import Delivers, DeliveryError, DeliveryRefused, DestinationUnavailable, SealedDelivery
-from servicekit.outbox.facts import (
+from servicekit.outbox.events import (
     EVENTS_PATH,
     DomainEvent,
     Subscription,
@@ -32,7 +31,8 @@ from servicekit.outbox.facts import (
     as_analytics_event,
     as_domain_event,
 )
-from servicekit.outbox.limits import RelayLimits
+from servicekit.outbox.http import Delivers, DeliveryError, DeliveryRefused, DestinationUnavailable, SealedDelivery
+from servicekit.outbox.policy import RelayLimits
 from servicekit.outbox.receiving import Handler, events_router
 from servicekit.outbox.relay import Outbox
 from servicekit.outbox.store import Backlog, Claim, DeadLetter, Origin, OutboxStore

@@ -14,7 +14,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
-from servicekit.outbox.facts import DomainEvent
+from servicekit.outbox.events import DomainEvent
 from servicekit.outbox.store import Backlog, Claim, DeadLetter, Origin
 from servicekit.storage import mongo
 

@@ -38,7 +38,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.sql import Executable
 from uuid_utils.compat import uuid7
 
-from servicekit.outbox.facts import DomainEvent
+from servicekit.outbox.events import DomainEvent
 from servicekit.outbox.store import Backlog, Claim, DeadLetter, Origin
 from servicekit.storage import postgres
 

@@ -1,6 +1,6 @@
 """Whether a destination answers, and how many deliveries to it may be started."""
 
-from servicekit.outbox.limits import RelayLimits, backoff
+from servicekit.outbox.policy import RelayLimits, backoff
 
 # A destination that asks for more patience than this is asked again nevertheless.
 LONGEST_RETRY_AFTER = 30.0

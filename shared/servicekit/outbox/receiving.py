@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from servicekit.core.errors import Conflict
-from servicekit.outbox.facts import EVENTS_PATH, DomainEvent
+from servicekit.outbox.events import EVENTS_PATH, DomainEvent
 from servicekit.sealing.route_policy import sealed
 
 # It has the same effect for the same fact given twice: after a lost answer it is.

@@ -9,9 +9,9 @@ from typing import Generic
 from loguru import logger
 
 from servicekit.outbox import measures
-from servicekit.outbox.delivery import Delivers, described
-from servicekit.outbox.facts import DomainEvent, Subscriptions
-from servicekit.outbox.limits import RelayLimits
+from servicekit.outbox.events import DomainEvent, Subscriptions
+from servicekit.outbox.http import Delivers, described
+from servicekit.outbox.policy import RelayLimits
 from servicekit.outbox.store import Origin, OutboxStore, TxT_contra
 from servicekit.outbox.worker import DestinationWorker
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
 from servicekit.core import context
-from servicekit.outbox.facts import DomainEvent
+from servicekit.outbox.events import DomainEvent
 
 TxT_contra = TypeVar("TxT_contra", contravariant=True)
 

@@ -15,10 +15,10 @@ from uuid_utils.compat import uuid7
 
 from servicekit.core import context
 from servicekit.outbox.claims import LeaseSelector
-from servicekit.outbox.delivery import Delivers, DeliveryRefused, DestinationUnavailable, described
-from servicekit.outbox.facts import Subscription
-from servicekit.outbox.limits import Park, RelayLimits, after_failure
+from servicekit.outbox.events import Subscription
+from servicekit.outbox.http import Delivers, DeliveryRefused, DestinationUnavailable, described
 from servicekit.outbox.measures import DELIVERIES, FAILURES
+from servicekit.outbox.policy import Park, RelayLimits, after_failure
 from servicekit.outbox.presence import DestinationHealth
 from servicekit.outbox.store import Claim, OutboxStore
 

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from servicekit.idempotency import IdempotentRequest, KeyInUse, KeyReused, StoredResponse
-from servicekit.testing.idempotency_worlds import ROUTE, Effect, MongoWorld, PostgresWorld, World, attempt
+from servicekit.testing.store_harness import ROUTE, Effect, MongoWorld, PostgresWorld, World, attempt
 
 PATIENCE_SECONDS = 60.0
 
@@ -215,7 +215,7 @@ async def test_a_transaction_broken_by_the_server_has_no_effect_and_frees_the_ke
 async def process_inside(world: World) -> asyncio.subprocess.Process:
     """Start a process that has begun an attempt and hangs between the effect and the commit."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "servicekit.testing.idempotency_worlds", world.kind, world.url),
+        *(sys.executable, "-m", "servicekit.testing.store_harness", world.kind, world.url),
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None

@@ -29,8 +29,8 @@ from servicekit.outbox import (
     as_analytics_event,
     as_domain_event,
 )
-from servicekit.outbox.delivery import described
-from servicekit.outbox.limits import Park, Postpone, after_failure, backoff
+from servicekit.outbox.http import described
+from servicekit.outbox.policy import Park, Postpone, after_failure, backoff
 from servicekit.outbox.presence import DestinationHealth
 from servicekit.testing.dispatch import FakeDispatcher
 
@@ -227,5 +227,5 @@ def test_the_text_of_an_unforeseen_error_tells_its_kind_and_place_and_no_content
     with pytest.raises(KeyError) as failure:
         broken({"password": "hunter2"})
     text = described(failure.value)
-    assert text.startswith("KeyError at test_rules.py:")
+    assert text.startswith("KeyError at test_policy.py:")
     assert "hunter2" not in text

@@ -9,7 +9,7 @@ from fastapi import Depends, Header
 from pydantic import SecretStr
 from starlette.requests import Request
 
-from servicekit.idempotency.attempt import IdempotentRequest
+from servicekit.idempotency.request import IdempotentRequest
 
 
 class Fingerprints:

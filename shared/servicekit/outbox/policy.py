@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from servicekit.outbox.delivery import DeliveryRefused, DestinationUnavailable
+from servicekit.outbox.http import DeliveryRefused, DestinationUnavailable
 
 Draw = Callable[[], float]
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from prometheus_client import Counter
 
 from servicekit.core.errors import Conflict, UnprocessableContent
-from servicekit.idempotency.answer import StoredResponse
+from servicekit.idempotency.response import StoredResponse
 
 KEPT = timedelta(hours=24)
 ANONYMOUS = "anonymous"

@@ -22,7 +22,7 @@ from servicekit.dispatcher import (
     PeerUnavailable,
 )
 from servicekit.dispatcher.response import PeerResponse, retry_after
-from servicekit.outbox.facts import DomainEvent, Subscription
+from servicekit.outbox.events import DomainEvent, Subscription
 
 CALL_SECONDS: Final = 5.0
 # The longest error text that is kept, in characters.
