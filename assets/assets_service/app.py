@@ -20,9 +20,9 @@ from assets_service.records.routes import router as record_routes
 from assets_service.records.store import PostgresRecords
 from assets_service.settings import Settings
 from assets_service.storage.opening import open_store
-from assets_service.sweeping.orphans import LeftoverRemoval
-from assets_service.sweeping.reconciliation import Comparison
-from assets_service.sweeping.store import PostgresLeftovers
+from assets_service.sweeping.orphans import OrphanRemoval
+from assets_service.sweeping.reconciliation import Reconciliation
+from assets_service.sweeping.store import PostgresSweeping
 from assets_service.sweeping.sweeper import Sweeper
 from assets_service.uploads.actions import Limits, UploadActions
 from assets_service.uploads.routes import router as upload_routes
@@ -50,11 +50,11 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
 
     outbox = Outbox(PostgresOutboxStore(engine, OUTBOX), SUBSCRIPTIONS, SealedDelivery(kit.dispatcher))
     records = PostgresRecords(sessions)
-    leftovers = PostgresLeftovers(sessions)
+    leftovers = PostgresSweeping(sessions)
     settled = timedelta(seconds=settings.leftover_seconds)
     sweeper = Sweeper(
-        LeftoverRemoval(leftovers, store, kept=settled, clock=clock),
-        Comparison(leftovers, store, settled=settled, clock=clock),
+        OrphanRemoval(leftovers, store, kept=settled, clock=clock),
+        Reconciliation(leftovers, store, settled=settled, clock=clock),
     )
 
     @asynccontextmanager

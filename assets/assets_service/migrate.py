@@ -16,7 +16,7 @@ from sqlalchemy import exists, select
 
 from assets_service.records.tables import Asset
 from assets_service.settings import MigrationSettings
-from assets_service.storage.interface import StoreAway, WrongStore
+from assets_service.storage.interface import StoreUnavailable, WrongStore
 from assets_service.storage.opening import open_store
 from servicekit.observability import logs
 from servicekit.storage import postgres
@@ -46,7 +46,7 @@ def main() -> int:
     logs.configure("assets-migrate", format_="console")
     try:
         asyncio.run(run(MigrationSettings()))
-    except (MigrationError, StoreAway, WrongStore) as error:
+    except (MigrationError, StoreUnavailable, WrongStore) as error:
         logger.error("{}", error)
         return 1
     return 0

@@ -12,7 +12,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from assets_service.settings import StoreSettings
-from assets_service.storage.interface import SHARDS, BytesMissing, ByteStore, StoreAway, WrongStore, shard_of
+from assets_service.storage.interface import SHARDS, BytesMissing, ByteStore, StoreUnavailable, WrongStore, shard_of
 from assets_service.storage.opening import open_store
 
 MEBIBYTE = 1024 * 1024
@@ -151,10 +151,10 @@ async def test_an_endpoint_that_is_away_is_named_so(bucket_settings: StoreSettin
     nobody = bucket_settings.model_copy(update={"aws_endpoint_url": "http://127.0.0.1:1"})
     store = open_store(nobody)
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await store.exists(uuid7())
     staging = await store.stage(uuid7())
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await _write_and_publish(staging)
     await staging.discard()
 
@@ -167,5 +167,5 @@ async def _write_and_publish(staging: object) -> None:
 async def test_a_folder_that_cannot_be_written_is_named_so(tmp_path: Path) -> None:
     store = open_store(StoreSettings(assets_dir=tmp_path))
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await store.stage(uuid7())

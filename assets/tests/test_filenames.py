@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 
 from assets_service.content.headers import disposition
-from assets_service.uploads.filenames import InvalidFilename, clean_name, name_of_form, name_of_header
+from assets_service.uploads.filenames import InvalidFilename, clean_filename, filename_from_form, filename_from_header
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ from assets_service.uploads.filenames import InvalidFilename, clean_name, name_o
     ],
 )
 def test_a_name_is_kept_without_folders_and_direction_marks(raw: str, name: str) -> None:
-    assert clean_name(raw.encode()) == name
-    assert name_of_header(quote(raw)) == name
+    assert clean_filename(raw.encode()) == name
+    assert filename_from_header(quote(raw)) == name
 
 
 @pytest.mark.parametrize(
@@ -63,25 +63,25 @@ def test_a_name_is_kept_without_folders_and_direction_marks(raw: str, name: str)
 )
 def test_names_that_cannot_be_shown_are_refused(raw: bytes) -> None:
     with pytest.raises(InvalidFilename):
-        clean_name(raw)
+        clean_filename(raw)
 
 
 def test_the_header_is_needed_and_percent_encoded() -> None:
     with pytest.raises(InvalidFilename):
-        name_of_header(None)
+        filename_from_header(None)
     with pytest.raises(InvalidFilename):
-        name_of_header("not%FFutf8")
+        filename_from_header("not%FFutf8")
     with pytest.raises(InvalidFilename):
-        name_of_header("evil%0d%0aX-Injected:%201")
-    assert name_of_header("50%.txt") == "50%.txt"
+        filename_from_header("evil%0d%0aX-Injected:%201")
+    assert filename_from_header("50%.txt") == "50%.txt"
 
 
 def test_a_forms_name_is_read_as_browsers_write_it() -> None:
-    assert name_of_form(b"say %22hi%22.txt") == 'say "hi".txt'
-    assert name_of_form("grün.txt".encode()) == "grün.txt"
-    assert name_of_form(b"100%25.txt") == "100%25.txt"
+    assert filename_from_form(b"say %22hi%22.txt") == 'say "hi".txt'
+    assert filename_from_form("grün.txt".encode()) == "grün.txt"
+    assert filename_from_form(b"100%25.txt") == "100%25.txt"
     with pytest.raises(InvalidFilename):
-        name_of_form(b"line%0D%0Abreak.txt")
+        filename_from_form(b"line%0D%0Abreak.txt")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_no_name_breaks_out_of_its_header() -> None:
     for _ in range(2000):
         raw = "".join(generator.choices(alphabet, k=generator.randrange(0, 40)))
         try:
-            name = clean_name(raw.encode())
+            name = clean_filename(raw.encode())
         except InvalidFilename:
             continue
         header = disposition(name)

@@ -8,9 +8,9 @@ from io import BytesIO
 import pytest
 
 from assets_service.uploads.media_types import (
-    TAKEN,
-    LyingType,
+    ACCEPTED_TYPES,
     TextCheck,
+    TypeMismatch,
     UnsupportedType,
     declared_type,
     detect,
@@ -21,8 +21,10 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 
 
 def test_each_type_is_recognised_by_its_bytes(samples: Mapping[str, bytes]) -> None:
-    assert samples.keys() == TAKEN
-    assert {media_type: detect(content) for media_type, content in samples.items()} == {name: name for name in TAKEN}
+    assert samples.keys() == ACCEPTED_TYPES
+    assert {media_type: detect(content) for media_type, content in samples.items()} == {
+        name: name for name in ACCEPTED_TYPES
+    }
 
 
 @pytest.mark.parametrize(
@@ -159,10 +161,10 @@ def test_no_bytes_make_the_detection_fail() -> None:
         head = generator.choice([b"", b"PK\x03\x04", b"\xff\xfb", b"ID3", b"%PDF-", b"\x00\x00\x00\x18ftyp", b"<"])
         content = head + generator.randbytes(generator.randrange(1, 400))
         try:
-            assert detect(content) in TAKEN
+            assert detect(content) in ACCEPTED_TYPES
         except UnsupportedType:
             continue
 
 
 def test_a_lie_is_told_with_both_types() -> None:
-    assert "image/png" in LyingType("image/png", "text/plain").detail
+    assert "image/png" in TypeMismatch("image/png", "text/plain").detail

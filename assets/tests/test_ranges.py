@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from assets_service.content.ranges import MOST_RANGES, ByteRange, RangeNotSatisfiable, parse_ranges
+from assets_service.content.ranges import MAX_RANGES, ByteRange, RangeNotSatisfiable, parse_ranges
 
 SIZE = 1000
 
@@ -28,7 +28,7 @@ SIZE = 1000
         ("items=0-1", []),
         # Together more than the file.
         ("bytes=0-,0-,0-", []),
-        ("bytes=" + ",".join(["0-0"] * (MOST_RANGES + 1)), []),
+        ("bytes=" + ",".join(["0-0"] * (MAX_RANGES + 1)), []),
     ],
 )
 def test_wanted_parts(header: str | None, ranges: list[tuple[int, int]]) -> None:

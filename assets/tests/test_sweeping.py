@@ -14,11 +14,11 @@ from uuid_utils.compat import uuid7
 
 from assets_service.migrate import run
 from assets_service.settings import MigrationSettings
-from assets_service.storage.interface import StoreAway, WrongStore, shard_of
+from assets_service.storage.interface import StoreUnavailable, WrongStore, shard_of
 from assets_service.storage.opening import open_store
-from assets_service.sweeping.orphans import LeftoverRemoval
-from assets_service.sweeping.reconciliation import Comparison
-from assets_service.sweeping.store import PostgresLeftovers
+from assets_service.sweeping.orphans import OrphanRemoval
+from assets_service.sweeping.reconciliation import Reconciliation
+from assets_service.sweeping.store import PostgresSweeping
 from servicekit.storage.postgres_models import sessions_of
 
 API = "/api/v1/assets"
@@ -26,15 +26,15 @@ SETTLED = timedelta(hours=1)
 
 
 @pytest.fixture
-def comparison(database: AsyncEngine, deployment: Any) -> Comparison:
+def comparison(database: AsyncEngine, deployment: Any) -> Reconciliation:
     store = open_store(deployment.settings)
-    return Comparison(PostgresLeftovers(sessions_of(database)), store, settled=SETTLED, clock=deployment.clock)
+    return Reconciliation(PostgresSweeping(sessions_of(database)), store, settled=SETTLED, clock=deployment.clock)
 
 
 @pytest.fixture
-def removal(database: AsyncEngine, deployment: Any) -> LeftoverRemoval:
+def removal(database: AsyncEngine, deployment: Any) -> OrphanRemoval:
     store = open_store(deployment.settings)
-    return LeftoverRemoval(PostgresLeftovers(sessions_of(database)), store, kept=SETTLED, clock=deployment.clock)
+    return OrphanRemoval(PostgresSweeping(sessions_of(database)), store, kept=SETTLED, clock=deployment.clock)
 
 
 async def _stray(deployment: Any) -> UUID:
@@ -46,8 +46,8 @@ async def _stray(deployment: Any) -> UUID:
 
 async def test_bytes_that_nobody_knows_of_are_removed_when_they_are_old(
     deployment: Any,
-    comparison: Comparison,
-    removal: LeftoverRemoval,
+    comparison: Reconciliation,
+    removal: OrphanRemoval,
     count: Callable[..., Any],
     files_in: Callable[[], list[str]],
 ) -> None:
@@ -63,7 +63,7 @@ async def test_bytes_that_nobody_knows_of_are_removed_when_they_are_old(
 
 
 async def test_a_row_without_bytes_goes_and_gives_its_size_back(
-    deployment: Any, assets: Any, user: UUID, comparison: Comparison, database: AsyncEngine
+    deployment: Any, assets: Any, user: UUID, comparison: Reconciliation, database: AsyncEngine
 ) -> None:
     lost, kept = await assets.stored(user, b"12345"), await assets.stored(user, b"123")
     next(deployment.folder.rglob(lost["id"])).unlink()
@@ -79,7 +79,12 @@ async def test_a_row_without_bytes_goes_and_gives_its_size_back(
 
 
 async def test_a_store_that_lost_much_loses_no_rows(
-    deployment: Any, assets: Any, user: UUID, comparison: Comparison, database: AsyncEngine, count: Callable[..., Any]
+    deployment: Any,
+    assets: Any,
+    user: UUID,
+    comparison: Reconciliation,
+    database: AsyncEngine,
+    count: Callable[..., Any],
 ) -> None:
     for _ in range(12):
         asset = await assets.stored(user)
@@ -94,7 +99,7 @@ async def test_a_store_that_lost_much_loses_no_rows(
 
 
 async def test_a_folder_that_is_not_mounted_loses_no_rows(
-    deployment: Any, assets: Any, user: UUID, comparison: Comparison, count: Callable[..., Any]
+    deployment: Any, assets: Any, user: UUID, comparison: Reconciliation, count: Callable[..., Any]
 ) -> None:
     asset = await assets.stored(user)
     deployment.folder.rename(deployment.folder.with_name("elsewhere"))
@@ -109,12 +114,12 @@ async def test_a_folder_that_is_not_mounted_loses_no_rows(
 
 
 async def test_one_process_compares_at_a_time(
-    deployment: Any, database: AsyncEngine, comparison: Comparison, count: Callable[..., Any]
+    deployment: Any, database: AsyncEngine, comparison: Reconciliation, count: Callable[..., Any]
 ) -> None:
     stray = await _stray(deployment)
     deployment.clock.advance(hours=2)
 
-    async with PostgresLeftovers(sessions_of(database)).alone() as alone:
+    async with PostgresSweeping(sessions_of(database)).alone() as alone:
         assert alone
         await comparison.round(shard_of(stray))
         assert await count("loose_objects") == 0
@@ -123,7 +128,7 @@ async def test_one_process_compares_at_a_time(
 
 
 async def test_sweepers_that_meet_share_the_work(
-    deployment: Any, database: AsyncEngine, removal: LeftoverRemoval, count: Callable[..., Any]
+    deployment: Any, database: AsyncEngine, removal: OrphanRemoval, count: Callable[..., Any]
 ) -> None:
     async with database.begin() as connection:
         await connection.execute(
@@ -142,21 +147,21 @@ async def test_while_the_store_is_away_nothing_is_forgotten(
 ) -> None:
     class Away:
         async def remove(self, asset_id: UUID) -> None:
-            raise StoreAway
+            raise StoreUnavailable
 
     async with database.begin() as connection:
         await connection.execute(text("INSERT INTO loose_objects (asset_id) VALUES (gen_random_uuid())"))
-    leftovers = PostgresLeftovers(sessions_of(database))
+    leftovers = PostgresSweeping(sessions_of(database))
     deployment.clock.advance(hours=2)
 
-    with pytest.raises(StoreAway):
-        await LeftoverRemoval(leftovers, Away(), kept=SETTLED, clock=deployment.clock).round()
+    with pytest.raises(StoreUnavailable):
+        await OrphanRemoval(leftovers, Away(), kept=SETTLED, clock=deployment.clock).round()
 
     assert await count("loose_objects") == 1
 
 
 async def test_erased_accounts_are_forgotten_after_a_day(
-    deployment: Any, database: AsyncEngine, removal: LeftoverRemoval, count: Callable[..., Any]
+    deployment: Any, database: AsyncEngine, removal: OrphanRemoval, count: Callable[..., Any]
 ) -> None:
     async with database.begin() as connection:
         await connection.execute(

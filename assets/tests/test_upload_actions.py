@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from assets_service.models import IDEMPOTENCY_KEYS, OUTBOX
 from assets_service.peers import SUBSCRIPTIONS
 from assets_service.records.schemas import AssetOut
-from assets_service.storage.interface import StoreAway
+from assets_service.storage.interface import StoreUnavailable
 from assets_service.uploads.actions import Limits, QuotaExceeded, Transaction, UploadActions
 from assets_service.uploads.request import IncomingFile
 from assets_service.uploads.store import PostgresUploads, UploadTooSlow
@@ -41,7 +41,7 @@ class FakeStaging:
     async def discard(self) -> None:
         self.done.append("discard")
         if self._away:
-            raise StoreAway
+            raise StoreUnavailable
 
 
 class FakeUploads:

@@ -8,7 +8,7 @@ from typing import Final
 from servicekit.core.errors import ServiceError
 
 # More pieces than this are wanted by nobody but an attacker: the whole file is the answer then (section 17.15).
-MOST_RANGES: Final = 16
+MAX_RANGES: Final = 16
 _SPEC: Final = re.compile(r"(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
@@ -44,7 +44,7 @@ def parse_ranges(header: str | None, size: int) -> Sequence[ByteRange]:
     if header is None or not header.lower().startswith("bytes="):
         return ()
     specs = header[len("bytes=") :].split(",")
-    if len(specs) > MOST_RANGES:
+    if len(specs) > MAX_RANGES:
         return ()
     ranges = [found for spec in specs if (found := _parse(spec.strip(" \t"), size))]
     if not ranges:

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from assets_service.content.sending import ContentSender
-from assets_service.links.signatures import LinkRefused, LinkSigner
+from assets_service.links.signatures import InvalidLink, LinkSigner
 from assets_service.records.queries import AssetQueries
 from assets_service.records.routes import PREFIX
 from assets_service.records.schemas import AssetOut
@@ -37,7 +37,7 @@ async def _readable(
     """Return the asset, if this request may read its content."""
     if expires is not None or signature is not None:
         if expires is None or signature is None:
-            raise LinkRefused
+            raise InvalidLink
         signer.check(asset_id, expires, signature)
         return await queries.any(asset_id)
     if user is None:

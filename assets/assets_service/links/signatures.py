@@ -17,10 +17,10 @@ VALID: Final = timedelta(minutes=15)
 # The secret signs nothing else; the version keeps a later form of link from being mistaken for this one.
 _PURPOSE: Final = "asset link v1"
 # Twelve digits are the year 33658; longer ones are no time that int() and datetime should be asked about.
-_MOST_DIGITS: Final = 12
+_MAX_DIGITS: Final = 12
 
 
-class LinkRefused(Forbidden):
+class InvalidLink(Forbidden):
     """One text for a forged and an expired link."""
 
     type = "urn:baseplate:problem:link-refused"
@@ -52,12 +52,12 @@ class LinkSigner:
         return Signature(expires, self._of(asset_id, str(expires)))
 
     def check(self, asset_id: UUID, expires: str, signature: str) -> None:
-        """Accept a link. Raises `LinkRefused`."""
+        """Accept a link. Raises `InvalidLink`."""
         # The signature first: what it covers can be believed afterwards.
         if not hmac.compare_digest(signature.encode(), self._of(asset_id, expires).encode()):
-            raise LinkRefused
-        if len(expires) > _MOST_DIGITS or int(expires) <= self._clock().timestamp():
-            raise LinkRefused
+            raise InvalidLink
+        if len(expires) > _MAX_DIGITS or int(expires) <= self._clock().timestamp():
+            raise InvalidLink
 
     def _of(self, asset_id: UUID, expires: str) -> str:
         message = f"{_PURPOSE}\n{asset_id}\n{expires}"

@@ -13,19 +13,19 @@ from servicekit.web.dependencies import provided
 # No route of the gateway leads to /internal/.
 router = APIRouter(prefix="/internal", tags=["services"])
 
-MOST_IDS = 100
+MAX_IDS = 100
 
 
-class OwnedQuestion(BaseModel):
+class OwnedFilesRequest(BaseModel):
     """Which of these are files of this user?"""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     user_id: UUID
-    asset_ids: list[UUID] = Field(max_length=MOST_IDS)
+    asset_ids: list[UUID] = Field(max_length=MAX_IDS)
 
 
-class OwnedAnswer(BaseModel):
+class OwnedFilesResponse(BaseModel):
     """Those that are."""
 
     owned: list[UUID]
@@ -33,7 +33,7 @@ class OwnedAnswer(BaseModel):
 
 @router.post("/owned", dependencies=[sealed("notes")])
 async def find_owned(
-    question: OwnedQuestion, queries: Annotated[AssetQueries, provided("asset_queries")]
-) -> OwnedAnswer:
+    question: OwnedFilesRequest, queries: Annotated[AssetQueries, provided("asset_queries")]
+) -> OwnedFilesResponse:
     """Return those of the ids that are files of the user, each once."""
-    return OwnedAnswer(owned=await queries.which_owned(question.user_id, question.asset_ids))
+    return OwnedFilesResponse(owned=await queries.which_owned(question.user_id, question.asset_ids))

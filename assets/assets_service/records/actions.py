@@ -6,7 +6,7 @@ from uuid import UUID
 from loguru import logger
 
 from assets_service.records.queries import AssetNotFound
-from assets_service.storage.interface import StoreAway
+from assets_service.storage.interface import StoreUnavailable
 
 
 class Records(Protocol):
@@ -34,7 +34,7 @@ class AssetActions:
             raise AssetNotFound
         try:
             await self._bytes.remove(asset_id)
-        except StoreAway:
+        except StoreUnavailable:
             logger.warning("the bytes of asset {} are left to the sweeper", asset_id)
         else:
             await self._records.forget_loose(asset_id)

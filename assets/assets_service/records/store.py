@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from assets_service.records.tables import Asset, LooseObject, Usage
+from assets_service.records.tables import Asset, Orphan, Usage
 from servicekit.storage.postgres_models import Sessions
 
 # Bytes that have been loose since then may go at once.
@@ -26,7 +26,7 @@ class PostgresRecords:
             if size is None:
                 return False
             await session.execute(update(Usage).where(Usage.owner_id == owner).values(bytes=Usage.bytes - size))
-            await session.execute(insert(LooseObject).values(asset_id=asset_id))
+            await session.execute(insert(Orphan).values(asset_id=asset_id))
             return True
 
     async def remove_all(self, owner: UUID, now: datetime) -> int:
@@ -36,9 +36,9 @@ class PostgresRecords:
             closed = upsert(Usage).values(owner_id=owner, **erased)
             await session.execute(closed.on_conflict_do_update(index_elements=["owner_id"], set_=erased))
             gone = delete(Asset).where(Asset.owner_id == owner).returning(Asset.id).cte("gone")
-            loose = insert(LooseObject).from_select(["asset_id", "since"], select(gone.c.id, _LONG_AGO))
-            return len((await session.scalars(loose.returning(LooseObject.asset_id))).all())
+            loose = insert(Orphan).from_select(["asset_id", "since"], select(gone.c.id, _LONG_AGO))
+            return len((await session.scalars(loose.returning(Orphan.asset_id))).all())
 
     async def forget_loose(self, asset_id: UUID) -> None:
         async with self._sessions.begin() as session:
-            await session.execute(delete(LooseObject).where(LooseObject.asset_id == asset_id))
+            await session.execute(delete(Orphan).where(Orphan.asset_id == asset_id))

@@ -39,7 +39,7 @@ class Usage(Base):
     erased_at: Mapped[datetime | None] = mapped_column(index=True)
 
 
-class LooseObject(Base):
+class Orphan(Base):
     """Bytes that may be in the store without an asset: of an upload in progress, or of an asset that was deleted.
 
     The row is there before the bytes are, and goes after them or when they become an asset. Whatever dies in between,
@@ -54,4 +54,4 @@ class LooseObject(Base):
 
 assets: Final[Any] = Asset.__table__
 usage: Final[Any] = Usage.__table__
-loose_objects: Final[Any] = LooseObject.__table__
+loose_objects: Final[Any] = Orphan.__table__

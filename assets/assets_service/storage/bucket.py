@@ -8,8 +8,8 @@ from uuid import UUID
 import obstore
 from obstore.store import ObjectStore
 
-from assets_service.storage.interface import StoreAway
-from assets_service.storage.objects import Objects, away_on_error, object_key
+from assets_service.storage.interface import StoreUnavailable
+from assets_service.storage.objects import Objects, object_key, unavailable_on_error
 
 # S3 takes up to 10,000 parts of at least 5 MiB. An upload holds this many of them in memory at most.
 PART_BYTES: Final = 8 * 1024 * 1024
@@ -57,7 +57,7 @@ class BucketStaging:
 
     async def publish(self) -> None:
         await self._hand_over(None)
-        with away_on_error():
+        with unavailable_on_error():
             await asyncio.shield(self._upload)
         self._published = True
 
@@ -70,11 +70,11 @@ class BucketStaging:
             await asyncio.wait([self._upload])
         # The last part may have completed it just before; and where it had failed, there is nothing to remove.
         if not self._upload.cancelled() and self._upload.exception() is None:
-            with away_on_error():
+            with unavailable_on_error():
                 await obstore.delete_async(self._store, self._key)
 
     async def _hand_over(self, piece: bytes | None) -> None:
-        """Wait until the upload takes the piece. Raises `StoreAway` when it has failed meanwhile."""
+        """Wait until the upload takes the piece. Raises `StoreUnavailable` when it has failed meanwhile."""
         handing = asyncio.ensure_future(self._pieces.put(piece))
         try:
             await asyncio.wait([handing, self._upload], return_when=asyncio.FIRST_COMPLETED)
@@ -82,9 +82,9 @@ class BucketStaging:
             if not handing.done():
                 handing.cancel()
         if self._upload.done():
-            with away_on_error():
+            with unavailable_on_error():
                 self._upload.result()
-            raise StoreAway
+            raise StoreUnavailable
 
     async def _feed(self) -> AsyncIterator[bytes]:
         while (piece := await self._pieces.get()) is not None:

@@ -15,7 +15,7 @@ from uuid import UUID
 from obstore.store import LocalStore
 
 from assets_service.storage.interface import SHARDS
-from assets_service.storage.objects import Objects, away_on_error, object_key
+from assets_service.storage.objects import Objects, object_key, unavailable_on_error
 
 Parameters = ParamSpec("Parameters")
 
@@ -37,12 +37,12 @@ class FolderStore(Objects):
 
     async def stage(self, asset_id: UUID) -> "FolderStaging":
         staging = FolderStaging(self._root / STAGING / str(asset_id), self._root / object_key(asset_id))
-        with away_on_error():
+        with unavailable_on_error():
             await staging.open()
         return staging
 
     async def remove(self, asset_id: UUID) -> None:
-        with away_on_error():
+        with unavailable_on_error():
             await asyncio.to_thread((self._root / STAGING / str(asset_id)).unlink, missing_ok=True)
         await super().remove(asset_id)
 
@@ -51,7 +51,7 @@ class FolderStore(Objects):
 
     async def prepare(self, *, in_use: bool) -> None:
         await super().prepare(in_use=in_use)
-        with away_on_error():
+        with unavailable_on_error():
             await asyncio.to_thread(self._make_folders)
 
     def _make_folders(self) -> None:
@@ -76,15 +76,15 @@ class FolderStaging:
         await self._run(self._create)
 
     async def write(self, pieces: Sequence[bytes]) -> None:
-        with away_on_error():
+        with unavailable_on_error():
             await self._run(self._append, pieces)
 
     async def publish(self) -> None:
-        with away_on_error():
+        with unavailable_on_error():
             await self._run(self._move)
 
     async def discard(self) -> None:
-        with away_on_error():
+        with unavailable_on_error():
             await self._run(self._remove)
 
     async def _run(self, step: Callable[Parameters, None], *args: Parameters.args, **kwargs: Parameters.kwargs) -> None:

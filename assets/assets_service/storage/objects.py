@@ -12,7 +12,7 @@ from loguru import logger
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
-from assets_service.storage.interface import BytesMissing, StoreAway, WrongStore, shard_of
+from assets_service.storage.interface import BytesMissing, StoreUnavailable, WrongStore, shard_of
 
 if TYPE_CHECKING:
     # Known to type checkers only.
@@ -35,13 +35,13 @@ def _prefix(shard: int) -> str:
 
 
 @contextmanager
-def away_on_error() -> Iterator[None]:
-    """Raise `StoreAway` for what goes wrong between here and the store; the log has the reason."""
+def unavailable_on_error() -> Iterator[None]:
+    """Raise `StoreUnavailable` for what goes wrong between here and the store; the log has the reason."""
     try:
         yield
     except (BaseError, OSError) as error:
         logger.error("the file store failed: {}: {}", type(error).__name__, error)
-        raise StoreAway from error
+        raise StoreUnavailable from error
 
 
 class Objects:
@@ -51,7 +51,7 @@ class Objects:
         self.store = store
 
     async def read(self, asset_id: UUID, start: int, stop: int) -> AsyncIterator[bytes]:
-        with away_on_error():
+        with unavailable_on_error():
             try:
                 found = await obstore.get_async(self.store, object_key(asset_id), options={"range": (start, stop)})
             except FileNotFoundError:
@@ -60,7 +60,7 @@ class Objects:
         return _pieces(found)
 
     async def exists(self, asset_id: UUID) -> bool:
-        with away_on_error():
+        with unavailable_on_error():
             try:
                 await obstore.head_async(self.store, object_key(asset_id))
             except FileNotFoundError:
@@ -68,19 +68,19 @@ class Objects:
         return True
 
     async def remove(self, asset_id: UUID) -> None:
-        with away_on_error():
+        with unavailable_on_error():
             try:
                 await obstore.delete_async(self.store, object_key(asset_id))
             except FileNotFoundError:
                 return
 
     async def published(self, shard: int) -> Mapping[UUID, datetime]:
-        with away_on_error():
+        with unavailable_on_error():
             found = await obstore.list(self.store, f"{_prefix(shard)}/").collect_async()
         return {UUID(entry["path"].rpartition("/")[2]): entry["last_modified"] for entry in found}
 
     async def prepare(self, *, in_use: bool) -> None:
-        with away_on_error():
+        with unavailable_on_error():
             try:
                 await obstore.head_async(self.store, MARKER)
                 return

@@ -29,7 +29,7 @@ class Bytes(Protocol):
     async def remove(self, asset_id: UUID) -> None: ...
 
 
-class LeftoverRemoval:
+class OrphanRemoval:
     """`kept` is how long bytes may be loose: longer than any upload takes."""
 
     def __init__(self, leftovers: Leftovers, bytes_: Bytes, *, kept: timedelta, clock: Clock) -> None:
@@ -39,7 +39,7 @@ class LeftoverRemoval:
         self._clock = clock
 
     async def round(self) -> int:
-        """Remove all that is old enough; return how much. Raises `StoreAway`, and keeps the notes then."""
+        """Remove all that is old enough; return how much. Raises `StoreUnavailable`, and keeps the notes then."""
         total = 0
         while count := await self._batch():
             total += count

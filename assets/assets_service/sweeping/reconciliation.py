@@ -16,8 +16,8 @@ from servicekit.core.clock import Clock
 
 # If more rows than these, and more than this part of them, lack their bytes, the store is damaged or the wrong one.
 # Removing rows would make that worse.
-MOST_MISSING: Final = 10
-MOST_MISSING_SHARE: Final = 0.1
+MAX_MISSING: Final = 10
+MAX_MISSING_SHARE: Final = 0.1
 
 
 class Rows(Protocol):
@@ -42,7 +42,7 @@ class Bytes(Protocol):
     async def published(self, shard: int) -> Mapping[UUID, datetime]: ...
 
 
-class Comparison:
+class Reconciliation:
     """`settled` is the age from which on a row or bytes cannot be in the middle of anything."""
 
     def __init__(self, rows: Rows, bytes_: Bytes, *, settled: timedelta, clock: Clock) -> None:
@@ -69,7 +69,7 @@ class Comparison:
             logger.warning("bytes that belong to no asset will be removed: {}", len(strays))
             await self._rows.add_loose(strays)
         missing = [asset_id for asset_id, since in rows.items() if since <= before and asset_id not in published]
-        if len(missing) > max(MOST_MISSING, MOST_MISSING_SHARE * len(rows)):
+        if len(missing) > max(MAX_MISSING, MAX_MISSING_SHARE * len(rows)):
             logger.error("the bytes of {} assets of {} are missing: the rows stay", len(missing), len(rows))
             return
         for asset_id in missing:

@@ -9,14 +9,14 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from assets_service.records.tables import Asset, LooseObject, Usage
+from assets_service.records.tables import Asset, Orphan, Usage
 from servicekit.storage.postgres_models import Sessions
 
 # Of an advisory lock: one process compares rows with bytes at a time. Each database has locks of its own.
 _LOCK: Final = int.from_bytes(b"compare")
 
 
-class PostgresLeftovers:
+class PostgresSweeping:
     """Fulfils `leftovers.Leftovers` and `comparison.Rows`."""
 
     def __init__(self, sessions: Sessions) -> None:
@@ -25,11 +25,11 @@ class PostgresLeftovers:
     @asynccontextmanager
     async def take(self, before: datetime, limit: int) -> AsyncIterator[list[UUID]]:
         async with self._sessions.begin() as session:
-            old = select(LooseObject.asset_id).where(LooseObject.since <= before).order_by(LooseObject.since)
+            old = select(Orphan.asset_id).where(Orphan.since <= before).order_by(Orphan.since)
             found = (await session.scalars(old.limit(limit).with_for_update(skip_locked=True))).all()
             removed = list(found)
             yield removed
-            await session.execute(delete(LooseObject).where(LooseObject.asset_id.in_(removed)))
+            await session.execute(delete(Orphan).where(Orphan.asset_id.in_(removed)))
 
     async def forget_accounts(self, before: datetime) -> None:
         async with self._sessions.begin() as session:
@@ -54,7 +54,7 @@ class PostgresLeftovers:
     async def add_loose(self, asset_ids: Collection[UUID]) -> None:
         async with self._sessions.begin() as session:
             values = [{"asset_id": asset_id} for asset_id in asset_ids]
-            await session.execute(upsert(LooseObject).on_conflict_do_nothing(), values)
+            await session.execute(upsert(Orphan).on_conflict_do_nothing(), values)
 
     async def drop(self, asset_id: UUID) -> None:
         async with self._sessions.begin() as session:

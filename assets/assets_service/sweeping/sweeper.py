@@ -7,8 +7,8 @@ from typing import Final
 from loguru import logger
 
 from assets_service.storage.interface import SHARDS
-from assets_service.sweeping.orphans import LeftoverRemoval
-from assets_service.sweeping.reconciliation import Comparison
+from assets_service.sweeping.orphans import OrphanRemoval
+from assets_service.sweeping.reconciliation import Reconciliation
 
 PAUSE_SECONDS: Final = 30.0
 
@@ -16,7 +16,7 @@ PAUSE_SECONDS: Final = 30.0
 class Sweeper:
     """Removes leftovers, and compares one part of the store, chosen by chance, per round."""
 
-    def __init__(self, leftovers: LeftoverRemoval, comparison: Comparison) -> None:
+    def __init__(self, leftovers: OrphanRemoval, comparison: Reconciliation) -> None:
         self._leftovers = leftovers
         self._comparison = comparison
 

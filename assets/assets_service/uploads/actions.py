@@ -15,8 +15,8 @@ from prometheus_client import Counter
 from uuid_utils.compat import uuid7
 
 from assets_service.records.schemas import AssetOut
-from assets_service.storage.interface import Staging, StoreAway
-from assets_service.uploads.ingest import Intake, Received
+from assets_service.storage.interface import Staging, StoreUnavailable
+from assets_service.uploads.ingest import Intake, ReceivedFile
 from assets_service.uploads.request import IncomingFile
 from servicekit.core.clock import Clock
 from servicekit.core.errors import PayloadTooLarge, ServiceError
@@ -143,11 +143,11 @@ class UploadActions:
             await staging.discard()
             await self._uploads.withdraw(asset_id)
         except Exception as error:  # Whoever is answered now has a better reason; the sweeper has time.
-            kind = "store away" if isinstance(error, StoreAway) else type(error).__name__
+            kind = "store away" if isinstance(error, StoreUnavailable) else type(error).__name__
             logger.warning("the bytes of upload {} are left to the sweeper: {}", asset_id, kind)
 
 
-def _asset(asset_id: UUID, filename: str, received: Received, now: datetime) -> AssetOut:
+def _asset(asset_id: UUID, filename: str, received: ReceivedFile, now: datetime) -> AssetOut:
     return AssetOut(
         id=asset_id,
         filename=filename,
@@ -163,6 +163,6 @@ def _fact(asset: AssetOut, owner: UUID) -> DomainEvent:
     return DomainEvent(type=ASSET_UPLOADED, subject=str(owner), payload=payload)
 
 
-def _content(filename: str, received: Received) -> bytes:
+def _content(filename: str, received: ReceivedFile) -> bytes:
     # The digest has a fixed length and a type no line break, so that no two uploads read the same.
     return received.sha256 + received.media_type.encode() + b"\n" + filename.encode()

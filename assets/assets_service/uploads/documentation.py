@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from assets_service.uploads.media_types import TAKEN
+from assets_service.uploads.media_types import ACCEPTED_TYPES
 
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 
@@ -23,7 +23,7 @@ REQUEST_BODY: Final[dict[str, Any]] = {
                 }
             },
             "application/octet-stream": _BINARY,
-            **dict.fromkeys(sorted(TAKEN), _BINARY),
+            **dict.fromkeys(sorted(ACCEPTED_TYPES), _BINARY),
         },
     },
     "parameters": [

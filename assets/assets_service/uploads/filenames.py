@@ -20,19 +20,19 @@ class InvalidFilename(UnprocessableContent):
     detail = f"A file name has 1 to {FILENAME_LENGTH} characters of UTF-8 text, none of them a control character."
 
 
-def name_of_header(value: str | None) -> str:
+def filename_from_header(value: str | None) -> str:
     """Return the name in an X-Filename header: UTF-8, percent-encoded. Raises `InvalidFilename`."""
     if value is None:
         raise InvalidFilename("The header X-Filename is missing: the file's name, as percent-encoded UTF-8.")
-    return clean_name(unquote_to_bytes(value.encode("latin-1")))
+    return clean_filename(unquote_to_bytes(value.encode("latin-1")))
 
 
-def name_of_form(value: bytes) -> str:
+def filename_from_form(value: bytes) -> str:
     """Return the name that a multipart form gives its file. Raises `InvalidFilename`."""
-    return clean_name(re.sub(rb"%(?:22|0D|0A)", lambda found: _FORM_ESCAPES[found[0]], value))
+    return clean_filename(re.sub(rb"%(?:22|0D|0A)", lambda found: _FORM_ESCAPES[found[0]], value))
 
 
-def clean_name(raw: bytes) -> str:
+def clean_filename(raw: bytes) -> str:
     """Return the name in NFC, without folders and without marks that turn its direction. Raises `InvalidFilename`."""
     try:
         text = raw.decode("utf-8")

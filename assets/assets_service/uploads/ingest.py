@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from assets_service.storage.interface import Staging
-from assets_service.uploads.media_types import HEAD_BYTES, TEXT, LyingType, TextCheck, detect
+from assets_service.uploads.media_types import HEAD_BYTES, TEXT, TextCheck, TypeMismatch, detect
 from assets_service.uploads.request import FileTooLarge, IncomingFile
 from servicekit.core.errors import UnprocessableContent
 
@@ -20,7 +20,7 @@ class EmptyFile(UnprocessableContent):
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceivedFile:
     """What was found out about a file while it came in."""
 
     media_type: str
@@ -40,7 +40,7 @@ class Intake:
         self._media_type = ""
         self._text: TextCheck | None = None
 
-    async def receive(self, file: IncomingFile) -> Received:
+    async def receive(self, file: IncomingFile) -> ReceivedFile:
         """Take the whole file. Raises what is wrong with it as soon as that is known."""
         async for pieces in _gathered(file.pieces):
             self._size += sum(map(len, pieces))
@@ -53,7 +53,7 @@ class Intake:
             raise EmptyFile
         if self._text is not None:
             self._text.read(b"", last=True)
-        return Received(self._media_type, self._size, self._digest.digest())
+        return ReceivedFile(self._media_type, self._size, self._digest.digest())
 
     def _look(self, pieces: Sequence[bytes]) -> None:
         if not self._media_type:
@@ -66,7 +66,7 @@ class Intake:
     def _detect(self, head: bytes) -> str:
         found = detect(head)
         if self._declared not in (None, found):
-            raise LyingType(self._declared or "", found)
+            raise TypeMismatch(self._declared or "", found)
         self._text = TextCheck() if found == TEXT else None
         return found
 

@@ -33,7 +33,7 @@ _SIGNATURES: Final = {
     _MP3: re.compile(rb"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]"),
     "application/zip": re.compile(rb"PK(?:\x03\x04|\x05\x06)"),
 }
-TAKEN: Final = frozenset({*_SIGNATURES, TEXT})
+ACCEPTED_TYPES: Final = frozenset({*_SIGNATURES, TEXT})
 # Other names of the same types: what clients declare, what libmagic says.
 _OTHER_NAMES: Final = {
     "image/jpg": "image/jpeg",
@@ -60,7 +60,7 @@ class UnsupportedType(UnsupportedMedia):
     detail = "Files may be PNG, JPEG, GIF, WebP, PDF, plain text (UTF-8), MP4, MP3 or ZIP."
 
 
-class LyingType(UnsupportedMedia):
+class TypeMismatch(UnsupportedMedia):
     type = "urn:baseplate:problem:file-type-mismatch"
 
     def __init__(self, declared: str, found: str) -> None:
@@ -73,7 +73,7 @@ def declared_type(content_type: str | None) -> str | None:
     if named in _UNKNOWN:
         return None
     named = _OTHER_NAMES.get(named, named)
-    if named not in TAKEN:
+    if named not in ACCEPTED_TYPES:
         raise UnsupportedType
     return named
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
-from assets_service.uploads.filenames import name_of_form, name_of_header
+from assets_service.uploads.filenames import filename_from_form, filename_from_header
 from assets_service.uploads.media_types import declared_type
 from assets_service.uploads.multipart import FormFile
 from servicekit.core.errors import BadRequest, PayloadTooLarge, ServiceError, UnsupportedMedia
@@ -57,12 +57,12 @@ async def open_upload(request: Request, limit: int) -> IncomingFile:
     content_type = request.headers.get("content-type")
     if content_type is None or not content_type.lower().startswith(MULTIPART):
         expected = _length(request, limit, limit)
-        filename = name_of_header(request.headers.get("x-filename"))
+        filename = filename_from_header(request.headers.get("x-filename"))
         return IncomingFile(filename, declared_type(content_type), expected, _chunks(request, limit, limit))
     length = _length(request, limit + MULTIPART_ROOM, limit)
     file = await FormFile.open(content_type, _chunks(request, limit + MULTIPART_ROOM, limit))
     expected = None if length is None else max(0, length - MULTIPART_ROOM)
-    return IncomingFile(name_of_form(file.filename), declared_type(file.content_type), expected, file.pieces())
+    return IncomingFile(filename_from_form(file.filename), declared_type(file.content_type), expected, file.pieces())
 
 
 def _length(request: Request, most: int, limit: int) -> int | None:

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from assets_service.records.schemas import AssetOut
-from assets_service.records.tables import Asset, LooseObject, Usage
+from assets_service.records.tables import Asset, Orphan, Usage
 from assets_service.storage.interface import shard_of
 from assets_service.uploads.actions import QuotaExceeded, Transaction
 from servicekit.auth.access_tokens import InvalidToken
@@ -37,11 +37,11 @@ class PostgresUploads:
             # Not the decision, which the last transaction makes, but it saves a vain upload.
             if used + expected > quota:
                 raise QuotaExceeded(quota)
-            await session.execute(insert(LooseObject).values(asset_id=asset_id))
+            await session.execute(insert(Orphan).values(asset_id=asset_id))
 
     async def withdraw(self, asset_id: UUID) -> None:
         async with self._sessions.begin() as session:
-            await session.execute(delete(LooseObject).where(LooseObject.asset_id == asset_id))
+            await session.execute(delete(Orphan).where(Orphan.asset_id == asset_id))
 
     async def find_stored(self, attempt: IdempotentRequest) -> StoredResponse | None:
         return await self._keys.find_stored(attempt)
@@ -61,7 +61,7 @@ class _PostgresTransaction:
 
     async def add(self, asset: AssetOut, owner: UUID, *, quota: int) -> None:
         # The sweeper holds the row while it removes the bytes: then they are not ours any more.
-        loose = delete(LooseObject).where(LooseObject.asset_id == asset.id).returning(LooseObject.asset_id)
+        loose = delete(Orphan).where(Orphan.asset_id == asset.id).returning(Orphan.asset_id)
         if await self._session.scalar(loose) is None:
             raise UploadTooSlow
         await self._charge(owner, asset.size, quota)
