@@ -2,11 +2,11 @@
 
     .venv/bin/python load/bench_analytics.py [--events 1000000] [--rounds 5]
 
-A MongoDB, a Valkey and the service are the script's own, under gunicorn as in production; requests come over HTTP.
-Ingest and raw inserts take turns in each round, four in flight, and the ratios are medians over the rounds. Raw inserts
-are acknowledged by a majority, too: into a bare collection, and into one with the indexes of the events. Statistics are
-asked for in turn of two services, one with few events and one with many. Differences below 15 % are ties. A million
-events take two to three minutes, most of it to load them.
+The script starts its own MongoDB, Valkey and service, under gunicorn as in production; requests come over HTTP.
+Ingest and raw inserts alternate in each round, four in flight, and the ratios are medians over the rounds. Raw inserts
+are acknowledged by a majority, too. They go into a bare collection, and into one with the indexes of the events.
+Statistics requests alternate between two services: one with few events and one with many. Differences below 15 % are
+ties. A million events take two to three minutes, most of which is loading them.
 """
 
 import argparse
@@ -62,26 +62,26 @@ AGGREGATIONS: Final = 3
 
 @dataclass
 class Service:
-    """The running service, its database, and a client that is signed in."""
+    """A running service, its database, and a signed-in client."""
 
     http: aiohttp.ClientSession
     url: str
     database: AsyncDatabase[Document]
 
     async def post(self, body: bytes) -> None:
-        async with self.http.post(f"{self.url}{API}/events", data=body) as answer:
-            if answer.status != 202:
-                raise RuntimeError(f"{answer.status}: {await answer.text()}")
+        async with self.http.post(f"{self.url}{API}/events", data=body) as response:
+            if response.status != 202:
+                raise RuntimeError(f"{response.status}: {await response.text()}")
 
     async def get(self, path: str) -> None:
-        async with self.http.get(f"{self.url}{API}/{path}") as answer:
-            if answer.status != 200:
-                raise RuntimeError(f"{answer.status}: {await answer.text()}")
-            await answer.read()
+        async with self.http.get(f"{self.url}{API}/{path}") as response:
+            if response.status != 200:
+                raise RuntimeError(f"{response.status}: {await response.text()}")
+            await response.read()
 
 
-async def together(work: Callable[[int], Awaitable[object]], number: int) -> float:
-    """Run `work` so many times, `IN_FLIGHT` at once; return the seconds."""
+async def run_concurrently(work: Callable[[int], Awaitable[object]], number: int) -> float:
+    """Run `work` `number` times, `IN_FLIGHT` at once; return the seconds."""
     numbers = iter(range(number))
 
     async def worker() -> None:
@@ -133,14 +133,14 @@ async def ingest(service: Service, rounds: int) -> None:
         for _ in range(rounds):
             for collection in ("raw", "raw_indexed"):
                 prepared = [documents_of(size) for _ in range(number)]
-                seconds = await together(partial(_insert, database[collection], prepared), number)
+                seconds = await run_concurrently(partial(_insert, database[collection], prepared), number)
                 rates[collection].append(size * number / seconds)
-            rates["service"].append(size * number / await together(partial(_post, service, body), number))
+            rates["service"].append(size * number / await run_concurrently(partial(_post, service, body), number))
         bare = statistics.median(map(_ratio, rates["service"], rates["raw"]))
         indexed = statistics.median(map(_ratio, rates["service"], rates["raw_indexed"]))
-        middle = {name: statistics.median(values) for name, values in rates.items()}
+        rates_median = {name: statistics.median(values) for name, values in rates.items()}
         print(
-            f"{size:>8,}{middle['service']:>12,.0f}{middle['raw']:>12,.0f}{middle['raw_indexed']:>14,.0f}"
+            f"{size:>8,}{rates_median['service']:>12,.0f}{rates_median['raw']:>12,.0f}{rates_median['raw_indexed']:>14,.0f}"
             f"{bare:>9.2f}{indexed:>12.2f}"
         )
 
@@ -158,7 +158,7 @@ def _ratio(one: float, other: float) -> float:
 
 
 async def load(database: AsyncDatabase[Document], number: int) -> None:
-    """Add events over the last 30 days around the service, then make their rollups by the rebuild."""
+    """Insert events of the last 30 days directly into the database, then rebuild the rollups."""
     end, step = datetime.now(UTC), timedelta(days=29) / number
     users, types = cycle(USERS), cycle(TYPES)
     for start in range(0, number, LOAD_BATCH):
@@ -197,7 +197,7 @@ async def by_aggregation(database: AsyncDatabase[Document]) -> None:
 
 
 async def reads(services: Sequence[Service]) -> list[dict[str, float]]:
-    """Return the median milliseconds of each kind of statistics, for each service; they take turns."""
+    """Return the median milliseconds of each kind of statistics for each service; the services alternate."""
     paths = {
         "totals": "stats",
         "1,440 minutes, all types": _series("minute", timedelta(minutes=1_440)),
@@ -205,14 +205,14 @@ async def reads(services: Sequence[Service]) -> list[dict[str, float]]:
         "720 hours, one type": _series("hour", timedelta(hours=720)) + f"&type={TYPES[0]}",
         "30 days, all types": _series("day", timedelta(days=30)),
     }
-    times: list[dict[str, list[float]]] = [{name: [] for name in [*paths, AGGREGATION]} for _ in services]
+    samples: list[dict[str, list[float]]] = [{name: [] for name in [*paths, AGGREGATION]} for _ in services]
     for number in range(READS):
-        for service, of_service in zip(services, times, strict=True):
+        for service, times in zip(services, samples, strict=True):
             for name, path in paths.items():
-                of_service[name].append(await _milliseconds(service.get(path)))
+                times[name].append(await _milliseconds(service.get(path)))
             if number < AGGREGATIONS:
-                of_service[AGGREGATION].append(await _milliseconds(by_aggregation(service.database)))
-    return [{name: statistics.median(values) for name, values in of_service.items()} for of_service in times]
+                times[AGGREGATION].append(await _milliseconds(by_aggregation(service.database)))
+    return [{name: statistics.median(values) for name, values in times.items()} for times in samples]
 
 
 async def _milliseconds(work: Awaitable[object]) -> float:
@@ -222,7 +222,7 @@ async def _milliseconds(work: Awaitable[object]) -> float:
 
 
 def _series(interval: str, length: timedelta) -> str:
-    # Both ends are full minutes, hours or days, so that there is no point more than asked for.
+    # Both ends are full minutes, hours or days; otherwise the series would have one point more.
     end = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     if interval != "minute":
         end = end.replace(hour=0, minute=0) + timedelta(days=1)
@@ -230,7 +230,7 @@ def _series(interval: str, length: timedelta) -> str:
 
 
 async def statistics_at_sizes(few: Service, many: Service, number: int) -> None:
-    """Compare statistics over few events with those over many."""
+    """Compare statistics over few events with statistics over many."""
     print()
     await load(few.database, SMALL)
     await load(many.database, number)
@@ -242,7 +242,7 @@ async def statistics_at_sizes(few: Service, many: Service, number: int) -> None:
 
 @dataclass
 class Bench:
-    """The stores and what else the services need."""
+    """The stores, and what else the services need."""
 
     stores: StoreSet
     folder: Path
@@ -251,7 +251,7 @@ class Bench:
 
     @asynccontextmanager
     async def service(self, name: str, *, workers: int) -> AsyncIterator[Service]:
-        """Run the service on a database of that name."""
+        """Run the service on a database of this name."""
         url = SecretStr(self.stores.mongo_url(name))
         client = mongo.create_client(url, application="bench")
         await migrate(mongo.database(client))
@@ -276,7 +276,7 @@ async def running_bench(folder: Path) -> AsyncIterator[Bench]:
     """Start the stores, and sign in."""
     make_keyrings(folder / "keys", {"analytics": ["user"], "user": ["analytics"]})
     issuer = TestIssuer()
-    # Its unsealed answer is no number of users: statistics do without, at the same cost each time.
+    # It answers unsealed, so statistics come without the number of users, at the same cost each time.
     user_service = WireServer(answering(reply(200, json.dumps(issuer.jwks()).encode())))
     headers = {**issuer.headers(USERS[0], seconds=3_600), "Content-Type": "application/json"}
     async with (
@@ -311,8 +311,8 @@ async def _until_ready(http: aiohttp.ClientSession, url: str) -> None:
     async with asyncio.timeout(30):
         while True:
             try:
-                async with http.get(f"{url}/ready") as answer:
-                    if answer.status == 200:
+                async with http.get(f"{url}/ready") as response:
+                    if response.status == 200:
                         return
             except aiohttp.ClientConnectionError:
                 pass

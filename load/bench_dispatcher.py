@@ -2,9 +2,9 @@
 
     .venv/bin/python load/bench_dispatcher.py [--rounds 9]
 
-The peer runs in a process of its own, so that the client's CPU is measured alone. In each round every kind of call
-gets one slice, one after the other; printed are medians over the rounds, the ratios taken within each round. It takes
-well under a minute. Differences below 15 % are ties.
+The peer runs in its own process, so that only the client's CPU is measured. In each round every kind of call gets one
+time slice. The table shows medians over the rounds; ratios are taken within each round. The run takes well under a
+minute. Differences below 15 % are ties.
 """
 
 import argparse
@@ -39,11 +39,11 @@ REPLY = b'{"accepted": 1, "duplicates": 0}'
 IN_FLIGHT = (16, 256)
 SLICE_SECONDS = 0.25
 
-Once = Callable[[], Awaitable[object]]
+Call = Callable[[], Awaitable[object]]
 
 
 class PeerProtocol(asyncio.Protocol):
-    """The other side at the least cost: takes a POST, and opens and seals where the client did."""
+    """A minimal peer: takes a POST, and opens and seals messages where the client does."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
@@ -67,13 +67,13 @@ class PeerProtocol(asyncio.Protocol):
         self._transport.write(self._sealed(rest) if sealed else _reply(REPLY, "application/json", ""))
 
     def _sealed(self, wire: bytes) -> bytes:
-        exchange = MessageBinding("user", "analytics", "POST", PATH.encode())
+        binding = MessageBinding("user", "analytics", "POST", PATH.encode())
         cipher: CipherName = "fernet" if wire.startswith(b"v1.fernet.") else "aes-256-gcm"
         now = time.time()
-        opened = open_request(wire, exchange, lambda key: self._keyring.opening_key("user", "analytics", key), now=now)
+        opened = open_request(wire, binding, lambda key: self._keyring.opening_key("user", "analytics", key), now=now)
         headers = [(b"content-type", b"application/json")]
         body = seal_response(
-            exchange, opened.key, cipher, nonce=opened.nonce, status=200, headers=headers, body=REPLY, now=now
+            binding, opened.key, cipher, nonce=opened.nonce, status=200, headers=headers, body=REPLY, now=now
         )
         return _reply(body, MEDIA_TYPE, f"{COMMUNICATION}: {ENCRYPTED}\r\n{CALLER}: analytics\r\n")
 
@@ -84,7 +84,7 @@ def _reply(body: bytes, content_type: str, more: str) -> bytes:
 
 
 async def serve(keys: Path) -> None:
-    """Be the peer until the client closes our standard input."""
+    """Run the peer until the client closes standard input."""
     keyring = Keyring("analytics", keys)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: PeerProtocol(keyring), "127.0.0.1", 0, backlog=1024)
@@ -92,15 +92,15 @@ async def serve(keys: Path) -> None:
     await asyncio.to_thread(sys.stdin.read)
 
 
-async def slice_(once: Once, in_flight: int) -> tuple[float, float]:
-    """Return CPU microseconds per call and calls per second, `in_flight` at a time."""
+async def run_slice(call: Call, in_flight: int) -> tuple[float, float]:
+    """Return CPU microseconds per call and calls per second with `in_flight` concurrent calls."""
     count = 0
     ends = time.perf_counter() + SLICE_SECONDS
 
     async def worker() -> None:
         nonlocal count
         while time.perf_counter() < ends:
-            await once()
+            await call()
             count += 1
 
     started, cpu = time.perf_counter(), time.process_time()
@@ -108,8 +108,8 @@ async def slice_(once: Once, in_flight: int) -> tuple[float, float]:
     return (time.process_time() - cpu) / count * 1e6, count / (time.perf_counter() - started)
 
 
-async def kinds(stack: AsyncExitStack, url: str, keys: Path) -> dict[str, Once]:
-    """Return one call of each kind; all of them keep their connections."""
+async def call_kinds(stack: AsyncExitStack, url: str, keys: Path) -> dict[str, Call]:
+    """Return a call of each kind; all of them keep their connections alive."""
     connector = aiohttp.TCPConnector(limit=max(IN_FLIGHT))
     session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
     peer = Peer("analytics", (url,), policy=CallPolicy(deadline=30.0), limits=PeerLimits(max_in_flight=max(IN_FLIGHT)))
@@ -120,7 +120,7 @@ async def kinds(stack: AsyncExitStack, url: str, keys: Path) -> dict[str, Once]:
         async with session.post(url + PATH, data=BODY, headers=headers) as response:
             return await response.read()
 
-    def dispatched(cipher: CipherName | None, transport: AiohttpTransport | Httpx2Transport) -> Once:
+    def dispatched(cipher: CipherName | None, transport: AiohttpTransport | Httpx2Transport) -> Call:
         sealer = MessageSealer("user", keyring, cipher) if cipher else None
         dispatcher = Dispatcher([peer], transport=transport, sealer=sealer)
         stack.push_async_callback(dispatcher.aclose)
@@ -141,14 +141,14 @@ async def kinds(stack: AsyncExitStack, url: str, keys: Path) -> dict[str, Once]:
 async def measure(url: str, keys: Path, rounds: int) -> None:
     """Run all rounds and print the table."""
     async with AsyncExitStack() as stack:
-        calls = await kinds(stack, url, keys)
+        calls = await call_kinds(stack, url, keys)
         for in_flight in IN_FLIGHT:
             measured: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
-            for once in calls.values():
-                await slice_(once, in_flight)
+            for call in calls.values():
+                await run_slice(call, in_flight)
             for _ in range(rounds):
-                for name, once in calls.items():
-                    measured[name].append(await slice_(once, in_flight))
+                for name, call in calls.items():
+                    measured[name].append(await run_slice(call, in_flight))
             _print_table(in_flight, measured)
 
 

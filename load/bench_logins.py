@@ -1,10 +1,10 @@
-"""Measure what logins cost everybody else: the p99 of a profile read, quiet and with 16 logins in flight.
+"""Measure what logins cost other requests: the p99 of a profile read, idle and with 16 logins in flight.
 
     .venv/bin/python load/bench_logins.py [--rounds 5] [--seconds 4] [--base http://127.0.0.1:8080]
 
-Quiet and busy slices alternate; reads come at a fixed pace, so that a slow one does not make room for itself, and the
-time of each counts from the moment at which it was due. Printed are medians over the rounds, the ratio taken within
-each round. Without --base it runs a platform of its own. A running one has to be started without limits:
+Idle and busy slices alternate. Reads are sent at a fixed rate, so that a slow one does not delay the next, and each is
+timed from the moment when it was due. The result is the median over the rounds of the ratio within each round. Without
+--base the script starts its own platform. A running platform must have been started without limits:
 
     make run GATEWAY_RATE_GENERAL=0 GATEWAY_RATE_AUTH=0 USER_RATE=0
 """
@@ -33,12 +33,12 @@ UNLIMITED = {"GATEWAY_RATE_GENERAL": "0", "GATEWAY_RATE_AUTH": "0", "USER_RATE":
 
 
 class Refused(Exception):
-    """The platform did not do what was measured; figures would mean nothing."""
+    """The platform refused a request, so the figures would mean nothing."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Times of reads in milliseconds, and logins per second."""
+    """The read times of a time slice in milliseconds, and its logins per second."""
 
     p50: float
     p99: float
@@ -48,25 +48,25 @@ class Slice:
 async def register(http: aiohttp.ClientSession) -> str:
     name = f"bench-{uuid4().hex[:16]}"
     body = {"username": name, "email": f"{name}@example.com", "password": PASSWORD}
-    async with http.post(f"{API}/register", json=body) as answer:
-        if answer.status != 201:
-            raise Refused(f"a registration got {answer.status}: {await answer.text()}")
+    async with http.post(f"{API}/register", json=body) as response:
+        if response.status != 201:
+            raise Refused(f"a registration got {response.status}: {await response.text()}")
     return name
 
 
 async def log_in(http: aiohttp.ClientSession, name: str) -> str:
-    async with http.post(f"{API}/login", json={"username_or_email": name, "password": PASSWORD}) as answer:
-        if answer.status != 200:
-            raise Refused(f"a login got {answer.status} (limits must be off): {await answer.text()}")
-        return str((await answer.json())["access_token"])
+    async with http.post(f"{API}/login", json={"username_or_email": name, "password": PASSWORD}) as response:
+        if response.status != 200:
+            raise Refused(f"a login got {response.status} (limits must be off): {await response.text()}")
+        return str((await response.json())["access_token"])
 
 
 async def read(http: aiohttp.ClientSession, token: str, due: float) -> float:
-    """Return the milliseconds from the moment at which the read was due to its answer."""
-    async with http.get(f"{API}/profile", headers={"Authorization": f"Bearer {token}"}) as answer:
-        await answer.read()
-        if answer.status != 200:
-            raise Refused(f"a read got {answer.status} (limits must be off): {await answer.text()}")
+    """Return the milliseconds from the moment when the read was due to its response."""
+    async with http.get(f"{API}/profile", headers={"Authorization": f"Bearer {token}"}) as response:
+        await response.read()
+        if response.status != 200:
+            raise Refused(f"a read got {response.status} (limits must be off): {await response.text()}")
     return (time.perf_counter() - due) * 1000
 
 
@@ -82,7 +82,7 @@ async def paced_reads(http: aiohttp.ClientSession, token: str, seconds: float) -
 
 
 async def measure(http: aiohttp.ClientSession, token: str, names: list[str], seconds: float) -> Slice:
-    """Read for so long while one client for each of `names` logs in again and again."""
+    """Read for `seconds` while one client for each of `names` logs in repeatedly."""
     done = 0
     stop = asyncio.Event()
 
@@ -107,25 +107,25 @@ async def bench(base: str, rounds: int, seconds: float) -> None:
         names = [await register(http) for _ in range(LOGINS_IN_FLIGHT)]
         token = await log_in(http, names[0])
         await measure(http, token, names, seconds / 2)
-        print(f"{'round':>5}{'quiet p50':>12}{'p99':>8}{'busy p50':>12}{'p99':>8}{'ratio p99':>12}{'logins/s':>11}")
+        print(f"{'round':>5}{'idle p50':>12}{'p99':>8}{'busy p50':>12}{'p99':>8}{'ratio p99':>12}{'logins/s':>11}")
         ratios = []
         for number in range(1, rounds + 1):
-            quiet = await measure(http, token, [], seconds)
+            idle = await measure(http, token, [], seconds)
             busy = await measure(http, token, names, seconds)
-            ratios.append(busy.p99 / quiet.p99)
+            ratios.append(busy.p99 / idle.p99)
             print(
-                f"{number:>5}{quiet.p50:>9.1f} ms{quiet.p99:>8.1f}{busy.p50:>9.1f} ms{busy.p99:>8.1f}"
+                f"{number:>5}{idle.p50:>9.1f} ms{idle.p99:>8.1f}{busy.p50:>9.1f} ms{busy.p99:>8.1f}"
                 f"{ratios[-1]:>12.2f}{busy.logins:>11.1f}"
             )
         print(
             f"the p99 of a profile read with {LOGINS_IN_FLIGHT} logins in flight is {statistics.median(ratios):.2f} "
-            "times that of quiet (median)"
+            "times the idle one (median)"
         )
 
 
 @asynccontextmanager
 async def platform(base: str | None) -> AsyncIterator[str]:
-    """Yield the address of the platform that is running, or of one that runs while the context is open."""
+    """Yield the address of the running platform, or of one that runs while the context is open."""
     if base is not None:
         yield base
         return

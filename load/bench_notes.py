@@ -2,8 +2,8 @@
 
     .venv/bin/python load/bench_notes.py [--notes 100000] [--rounds 200]
 
-The notes lie in a MongoDB of the script's own. Printed are medians of one query each, run in turn, and the ratio of the
-large collection to the small one. Differences below 15 % are ties. Most of the minute or two is the filling.
+The script starts its own MongoDB. The queries run in turn. The tables show the median of each, and the ratio of the
+large collection to the small one. Differences below 15 % are ties. It takes a minute or two, mostly to insert notes.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from servicekit.storage.mongo import Document
 SMALL = 1_000
 BATCH = 1_000
 VOCABULARY = ["".join(letters) for letters in islice(product(string.ascii_lowercase, repeat=4), 3_000)]
-# In every note; in one of fifty; in one of 3,000 or so.
+# In every note; in one of 50; in about one of 3,000.
 COMMON, USUAL, RARE = "the", "often", VOCABULARY[-1]
 TEXT_INDEX = IndexModel([("owner_id", 1), ("title", TEXT), ("body", TEXT)], name="text", default_language="none")
 
@@ -45,13 +45,13 @@ Query = Callable[[], Awaitable[object]]
 
 
 def text_of(number: int, rng: random.Random) -> str:
-    """Return the body of a note: some twenty words, the rare ones rarely."""
+    """Return the body of a note: about twenty words."""
     words = rng.choices(VOCABULARY, k=16)
     return " ".join([COMMON, *words, *([USUAL] if number % 50 == 0 else [])])
 
 
 async def fill(database: AsyncDatabase[Document], owner: UUID, number: int) -> None:
-    """Add notes of one owner."""
+    """Insert notes of one owner."""
     rng = random.Random(number)
     for start in range(0, number, BATCH):
         documents = []
@@ -76,7 +76,7 @@ async def fill(database: AsyncDatabase[Document], owner: UUID, number: int) -> N
         await database[store.COLLECTION_NAME].insert_many(documents, ordered=False)
 
 
-async def middle(notes: NoteStore, owner: UUID, number: int) -> UUID:
+async def middle_note(notes: NoteStore, owner: UUID, number: int) -> UUID:
     """Return the id of the note in the middle of the owner's list."""
     found = await notes.newest(owner, NoteFilter(), None, number // 2)
     return found[-1][0]
@@ -104,7 +104,7 @@ def pages(notes: NoteStore, owner: UUID, after: UUID) -> dict[str, Query]:
 
 
 def text_searches(database: AsyncDatabase[Document], owner: UUID) -> dict[str, Query]:
-    """Return the same searches over a text index, in the same order of results."""
+    """Return the same searches over a text index, with results in the same order."""
 
     def search(text: str) -> Query:
         wanted = {"owner_id": owner, "$text": {"$search": text}}
@@ -119,7 +119,7 @@ def text_searches(database: AsyncDatabase[Document], owner: UUID) -> dict[str, Q
 
 
 async def medians(queries: dict[str, Query], rounds: int) -> dict[str, float]:
-    """Return the median milliseconds of each query; each round runs all of them."""
+    """Return the median milliseconds of each query; each round runs every query once."""
     times: dict[str, list[float]] = {name: [] for name in queries}
     for _ in range(rounds):
         for name, query in queries.items():
@@ -137,7 +137,7 @@ def show(title: str, small: dict[str, float], large: dict[str, float], number: i
 
 
 async def largest_note(database: AsyncDatabase[Document], words: Sequence[str]) -> str:
-    """Insert a note of 1 MiB that consists of different words; return how that went."""
+    """Insert a note of 1 MiB of different words; return the times, or why it was refused."""
     document = {"_id": uuid7(), "owner_id": uuid7(), "title": "", "body": " ".join(words)[: 1024 * 1024], "size": 0}
     started = time.perf_counter()
     document["words"] = words_of(document["body"])
@@ -165,7 +165,7 @@ async def main(number: int, rounds: int) -> None:
                 await fill(database, owner, size)
             notes = NoteStore(database)
             own = [
-                await medians(pages(notes, owner, await middle(notes, owner, size)), rounds)
+                await medians(pages(notes, owner, await middle_note(notes, owner, size)), rounds)
                 for size, owner in owners.items()
             ]
             show("this service", own[0], own[1], number)

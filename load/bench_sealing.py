@@ -1,9 +1,9 @@
-"""What sealing costs: µs of CPU per message, and for a server per sealed request against a plain one.
+"""Measure what sealing costs: CPU per message, and a server's CPU per sealed request compared with a plain one.
 
     .venv/bin/python load/bench_sealing.py
 
-The kinds take turns in short rounds, so that a disturbance of the machine hits all of them; medians are printed.
-Nonces are remembered in memory here: asking Valkey costs the same for every cipher (about 100 µs with redis-py).
+All kinds are measured in each of many short rounds, so that other load on the machine affects all of them. The tables
+show medians. Nonces are kept in memory: Valkey would cost every cipher the same (about 100 µs with redis-py).
 """
 
 import asyncio
@@ -34,7 +34,7 @@ ROUNDS = 15
 ROUND_SECONDS = 0.03
 REQUESTS = 200
 
-Exchanged = tuple[Scope, bytes]
+Request = tuple[Scope, bytes]
 
 
 class Thing(BaseModel):
@@ -48,16 +48,16 @@ BODY = Thing(name="thing", text="x" * 980).model_dump_json().encode()
 
 
 def sealing() -> None:
-    """Print what sealing and opening one message costs."""
+    """Print the cost of sealing and opening one message."""
     key = Key("bench", bytes(range(32)))
-    exchange = MessageBinding("user", "analytics", "POST", PATH.encode())
+    binding = MessageBinding("user", "analytics", "POST", PATH.encode())
     headers = [(b"content-type", b"application/json")]
 
     def once(cipher: CipherName, body: bytes) -> Callable[[], None]:
         def run() -> None:
             now = time.time()
-            wire = seal_request(exchange, key, cipher, nonce=new_nonce(), headers=headers, body=body, now=now)
-            open_request(wire, exchange, lambda _: key, now=now)
+            wire = seal_request(binding, key, cipher, nonce=new_nonce(), headers=headers, body=body, now=now)
+            open_request(wire, binding, lambda _: key, now=now)
 
         return run
 
@@ -82,7 +82,7 @@ def _medians(kinds: Mapping[CipherName, Callable[[], None]]) -> dict[str, float]
 
 
 async def serving() -> None:
-    """Print what a POST of 1 KB costs a server, its answer of 1 KB included."""
+    """Print what a POST of 1 KB costs a server, including its response of 1 KB."""
     with tempfile.TemporaryDirectory() as folder:
         rings = make_keyrings(Path(folder), {"user": ["analytics"]})
         bare = _application()
@@ -99,7 +99,7 @@ async def serving() -> None:
             for cipher in CIPHERS
         }
         sealers = {cipher: MessageSealer("user", rings["user"], cipher) for cipher in CIPHERS}
-        kinds: dict[str, tuple[FastAPI, Callable[[], Exchanged]]] = {
+        kinds: dict[str, tuple[FastAPI, Callable[[], Request]]] = {
             "plain, no receiver": (bare, _plain),
             "plain": (apps["fernet"], _plain),
             **{f"sealed, {cipher}": (apps[cipher], _sealed_by(sealers[cipher])) for cipher in CIPHERS},
@@ -107,18 +107,18 @@ async def serving() -> None:
         await _print_requests(kinds)
 
 
-async def _print_requests(kinds: Mapping[str, tuple[FastAPI, Callable[[], Exchanged]]]) -> None:
+async def _print_requests(kinds: Mapping[str, tuple[FastAPI, Callable[[], Request]]]) -> None:
     samples: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(ROUNDS):
         for kind, (app, prepare) in kinds.items():
-            # Sealing is the caller's cost, so the requests are ready before the clock starts.
+            # Sealing is the caller's cost, so the requests are prepared before the clock starts.
             requests = [prepare() for _ in range(REQUESTS)]
             started = time.process_time()
             for scope, body in requests:
                 await _serve(app, scope, body)
             samples[kind].append((time.process_time() - started) / REQUESTS * 1e6)
     plain = statistics.median(samples["plain"])
-    print("\nPOST of 1 KB, answer of 1 KB   µs CPU   of plain")
+    print("\nPOST of 1 KB, response of 1 KB µs CPU   of plain")
     for kind, values in samples.items():
         print(f"{kind:<28} {statistics.median(values):>8.1f} {statistics.median(values) / plain:>10.2f}")
 
@@ -134,12 +134,12 @@ def _application(*middleware: Middleware) -> FastAPI:
     return app
 
 
-def _plain() -> Exchanged:
+def _plain() -> Request:
     return _scope({"content-type": "application/json"}, BODY), BODY
 
 
-def _sealed_by(sealer: MessageSealer) -> Callable[[], Exchanged]:
-    def prepare() -> Exchanged:
+def _sealed_by(sealer: MessageSealer) -> Callable[[], Request]:
+    def prepare() -> Request:
         request = sealer.seal_request("analytics", "POST", PATH, {"content-type": "application/json"}, BODY)
         return _scope(request.headers, request.body), request.body
 

@@ -1,11 +1,10 @@
-"""What tracing costs a request: CPU of the server for a trivial route, off against 1 % and 100 % sampled.
+"""Measure what tracing costs a request: server CPU for a trivial route with tracing off, 1 % and 100 % sampled.
 
     .venv/bin/python load/bench_tracing.py [--rounds 9]
 
-Every variant is a server process of its own, and the collector is another one. In each round every variant gets one
-slice of load, one after the other; printed are medians over the rounds, the ratios taken within each round. The
-framework's own spans, made by OpenTelemetry's tracer, are measured against the framework alone. It takes a minute.
-Differences below 15 % are ties.
+Every variant runs in its own server process; so does the collector. In each round every variant gets one time slice of
+load. The table shows medians over the rounds; ratios are taken within each round. The framework's own spans, made by
+OpenTelemetry's tracer, are compared with the framework alone. It takes a minute. Differences below 15 % are ties.
 """
 
 import argparse
@@ -32,13 +31,13 @@ from servicekit.web.application import build_app
 
 IN_FLIGHT = 16
 SLICE_SECONDS = 0.5
-# Nobody listens there.
+# Nothing listens on this port.
 ABSENT = "http://127.0.0.1:9"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One server: the kit's application, or the bare framework's with spans of its own."""
+    """A kind of server: the kit's application, or a bare FastAPI one with the framework's own spans."""
 
     name: str
     ratio: float | None
@@ -59,8 +58,8 @@ VARIANTS = {
 
 
 @dataclass
-class Measured:
-    """The slices of one variant."""
+class Samples:
+    """The measurements of one variant, one per time slice."""
 
     cpu: list[float] = field(default_factory=list)
     rate: list[float] = field(default_factory=list)
@@ -78,7 +77,7 @@ def _router() -> APIRouter:
 
 
 @asynccontextmanager
-async def _nothing(_app: FastAPI) -> AsyncIterator[None]:
+async def _no_lifespan(_app: FastAPI) -> AsyncIterator[None]:
     yield
 
 
@@ -92,11 +91,11 @@ def kit_app(ratio: float | None, collector: str) -> FastAPI:
         otel_exporter_otlp_endpoint=HttpUrl(collector) if ratio is not None else None,
         otel_traces_sampler_arg=ratio or 0.0,
     )
-    return build_app(settings, title="Bench", lifespan=_nothing, routers=[_router()], checks={})
+    return build_app(settings, title="Bench", lifespan=_no_lifespan, routers=[_router()], checks={})
 
 
 def framework_app(ratio: float | None, collector: str) -> FastAPI:
-    """Return the same route on the framework alone, with the spans that it makes itself where there is a ratio."""
+    """Return the same route on bare FastAPI, with the framework's own spans if there is a ratio."""
     if ratio is None:
         app = FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False})
     else:
@@ -113,7 +112,7 @@ def framework_app(ratio: float | None, collector: str) -> FastAPI:
 
 
 def serve(key: str, collector: str) -> None:
-    """Be one variant until the standard input closes."""
+    """Run the server of a variant until standard input closes."""
     variant = VARIANTS[key]
     make = framework_app if variant.framework else kit_app
     app = make(variant.ratio, collector if variant.collector else ABSENT)
@@ -132,7 +131,7 @@ def serve(key: str, collector: str) -> None:
 
 
 async def collect() -> None:
-    """Be a collector that takes everything until the standard input closes."""
+    """Run a collector that accepts everything until standard input closes."""
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -150,7 +149,7 @@ async def collect() -> None:
 
 @contextmanager
 def child(*arguments: str) -> Iterator[tuple[int, str]]:
-    """Start this script in another role and lend its process id and URL; it ends with its standard input."""
+    """Start this script in another role; yield its process id and URL. It ends when its standard input closes."""
     command = [sys.executable, os.path.abspath(__file__), *arguments]  # noqa: PTH100
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe, text=True) as process:
@@ -160,8 +159,8 @@ def child(*arguments: str) -> Iterator[tuple[int, str]]:
         process.stdin.close()
 
 
-async def slice_(session: aiohttp.ClientSession, pid: int, url: str, into: Measured) -> None:
-    """Load one server for a moment."""
+async def run_slice(session: aiohttp.ClientSession, pid: int, url: str, into: Samples) -> None:
+    """Send load to one server for `SLICE_SECONDS`."""
     times: list[float] = []
     ends = time.perf_counter() + SLICE_SECONDS
 
@@ -181,22 +180,22 @@ async def slice_(session: aiohttp.ClientSession, pid: int, url: str, into: Measu
     into.p99.append(statistics.quantiles(times, n=100)[98] * 1000)
 
 
-async def measure(rounds: int) -> dict[str, Measured]:
-    """Start everything, run all rounds, and return the slices by variant."""
-    measured = {key: Measured() for key in VARIANTS}
+async def measure(rounds: int) -> dict[str, Samples]:
+    """Start everything, run all rounds, and return the samples by variant."""
+    measured = {key: Samples() for key in VARIANTS}
     with ExitStack() as stack:
         _, collector = stack.enter_context(child("--collect"))
         servers = {key: stack.enter_context(child("--serve", key, "--collector", collector)) for key in VARIANTS}
         async with aiohttp.ClientSession() as session:
             for pid, url in servers.values():
-                await slice_(session, pid, url, Measured())
+                await run_slice(session, pid, url, Samples())
             for _ in range(rounds):
                 for key, (pid, url) in servers.items():
-                    await slice_(session, pid, url, measured[key])
+                    await run_slice(session, pid, url, measured[key])
     return measured
 
 
-def print_table(measured: dict[str, Measured]) -> None:
+def print_table(measured: dict[str, Samples]) -> None:
     """Print medians, and ratios to each variant's base."""
     print(f"{'':<26}CPU µs/request  requests/s  p99 ms   of base (CPU)")
     for key, own in measured.items():

@@ -1,10 +1,10 @@
-"""What an upload costs: MB/s against a plain write of the same bytes, and how much memory the worker takes for it.
+"""Measure uploads: MB/s compared with a plain write of the same bytes, and the worker's memory.
 
     .venv/bin/python load/bench_uploads.py [--mebibytes 1024] [--rounds 3]
 
-One worker of the assets service on real stores, on this machine and without the gateway. The kinds take turns, so that
-a disturbance of the machine hits all of them; medians are printed. The plain write is `writev` of 1 MiB pieces and one
-fsync, by one thread: the service also receives the bytes by TCP, hashes them and checks their type.
+The script starts one worker of the assets service on real stores, without the gateway. All kinds are measured in each
+round, so that other load on the machine affects all of them; the table shows medians. The plain write is `writev` of
+1 MiB pieces and one fsync by one thread. The service also receives the bytes over TCP, hashes them and checks the type.
 """
 
 import argparse
@@ -41,7 +41,7 @@ BOUNDARY = "boundary-of-the-form"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service. `peak` tells the worker's largest memory since the last call, in MiB."""
+    """A running service with one worker."""
 
     port: int
     master: int
@@ -52,6 +52,7 @@ class Service:
         return worker.pid
 
     def peak(self) -> float:
+        """Return the largest memory of the worker since the last call, in MiB."""
         status = Path(f"/proc/{self.worker()}/status").read_text()
         (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
         # 5 resets the peak (proc_pid_clear_refs(5)).
@@ -60,7 +61,7 @@ class Service:
 
 
 def pieces(mebibytes: int) -> Iterator[bytes]:
-    """Yield a file that begins as an archive does and goes on with bytes that nothing compresses."""
+    """Yield a file that begins like a ZIP archive and goes on with incompressible bytes."""
     head = io.BytesIO()
     with zipfile.ZipFile(head, "w") as archive:
         archive.writestr("content", "x")
@@ -71,7 +72,7 @@ def pieces(mebibytes: int) -> Iterator[bytes]:
 
 
 def plain_write(folder: Path, mebibytes: int) -> None:
-    """Write the file as fast as this machine can."""
+    """Write the file to disk and flush it."""
     path = folder / "plain"
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for piece in pieces(mebibytes):
@@ -102,21 +103,21 @@ def upload(service: Service, mebibytes: int, *, form: bool) -> str:
 
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=300)
     connection.request("POST", API, body(), headers)
-    answer = connection.getresponse()
-    content = answer.read()
+    response = connection.getresponse()
+    content = response.read()
     connection.close()
-    if answer.status != 201:
-        raise SystemExit(f"{answer.status} {content.decode()}")
+    if response.status != 201:
+        raise SystemExit(f"{response.status} {content.decode()}")
     asset_id: str = orjson.loads(content)["id"]
     return asset_id
 
 
 def download(service: Service, asset_id: str) -> None:
-    """Read the file and forget it."""
+    """Download the file and discard it."""
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=300)
     connection.request("GET", f"{API}/{asset_id}/content", headers={"Authorization": service.authorization})
-    answer = connection.getresponse()
-    while answer.read(MEBIBYTE):
+    response = connection.getresponse()
+    while response.read(MEBIBYTE):
         pass
     connection.close()
 
@@ -165,15 +166,15 @@ async def running_service(folder: Path, stores: StoreSet, mebibytes: int) -> Asy
                 stderr=log,
             )
         try:
-            await asyncio.to_thread(until_alive, port)
+            await asyncio.to_thread(wait_until_alive, port)
             yield Service(port, process.pid, issuer.headers(uuid4(), seconds=3600)["Authorization"])
         finally:
             process.send_signal(signal.SIGTERM)
             await process.wait()
 
 
-def until_alive(port: int) -> None:
-    """Return when the service answers."""
+def wait_until_alive(port: int) -> None:
+    """Wait until the service answers."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         try:
@@ -186,28 +187,28 @@ def until_alive(port: int) -> None:
     raise SystemExit("the service did not start")
 
 
-def seconds_of(run: Callable[[], object]) -> float:
+def duration_of(run: Callable[[], object]) -> float:
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
 
 
 def measure(service: Service, folder: Path, mebibytes: int, rounds: int) -> None:
-    """Print MB/s of each kind, and the worker's memory."""
+    """Print the MB/s of each kind, and the worker's memory."""
     remove(service, upload(service, 1, form=False))
-    print(f"{mebibytes} MiB; the worker has {service.peak():.0f} MiB before it")
+    print(f"{mebibytes} MiB; the worker has {service.peak():.0f} MiB before the first round")
     speeds: dict[str, list[float]] = {}
     peaks: dict[str, list[float]] = {}
 
     def timed(kind: str, run: Callable[[], object]) -> None:
         service.peak()
-        speeds.setdefault(kind, []).append(mebibytes * MEBIBYTE / 1e6 / seconds_of(run))
+        speeds.setdefault(kind, []).append(mebibytes * MEBIBYTE / 1e6 / duration_of(run))
         peaks.setdefault(kind, []).append(service.peak())
 
     for _ in range(rounds):
         ids: list[str] = []
         timed("plain write", lambda: plain_write(folder, mebibytes))
-        timed("upload, as it is", lambda: ids.append(upload(service, mebibytes, form=False)))  # noqa: B023 - run at once
+        timed("upload, raw body", lambda: ids.append(upload(service, mebibytes, form=False)))  # noqa: B023 - run at once
         timed("download, streamed", lambda: download(service, ids[0]))  # noqa: B023
         remove(service, ids.pop())
         timed("upload, as a form", lambda: ids.append(upload(service, mebibytes, form=True)))  # noqa: B023
@@ -221,7 +222,7 @@ def measure(service: Service, folder: Path, mebibytes: int, rounds: int) -> None
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description="What an upload costs.")
+    parser = argparse.ArgumentParser(description="Measure uploads.")
     parser.add_argument("--mebibytes", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()

@@ -1,12 +1,12 @@
-"""Show on a running production stack that nothing is lost while replicas, versions and stores change.
+"""Show on a running production stack that no request and no write is lost while replicas, versions and stores change.
 
     make prod GATEWAY_RATE_GENERAL=0 GATEWAY_RATE_AUTH=0 USER_RATE=0
     .venv/bin/python load/evidence.py [scenario …] [--quick] [--rate 120] [--json FILE]
 
-COMPOSE_PROJECT_NAME, GATEWAY_PORT and SECRETS_DIR name the stack, as they do for compose. Parts of it are killed, and
-it gets accounts and notes: do not point this at one that people use. Clients never repeat a request by themselves; a
-request fails when its connection breaks or when it is answered otherwise than it should be. The exit status is 1 when
-something that has to be so is not.
+COMPOSE_PROJECT_NAME, GATEWAY_PORT and SECRETS_DIR name the stack, as for compose. The script kills parts of the stack
+and creates accounts and notes, so do not run it on a stack that people use. Clients never retry by themselves. A
+request fails if its connection breaks or the response is not the expected one. The exit status is 1 if a claim does
+not hold.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from production.wire import RateLimited
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Something to show. One that is not `on_stack` starts a stack of its own."""
+    """A claim and the function that shows it. Without `on_stack` it starts its own stack."""
 
     show: Callable[[Bench, Outcome], Awaitable[None]]
     on_stack: bool = True
@@ -51,7 +51,7 @@ SCENARIOS = {
 
 
 async def run(name: str, bench: Bench) -> Outcome:
-    """Run one scenario; what stops it is a claim that does not hold."""
+    """Run one scenario; an error that stops it counts as a claim that does not hold."""
     outcome = Outcome(name)
     try:
         await SCENARIOS[name].show(bench, outcome)
@@ -62,7 +62,7 @@ async def run(name: str, bench: Bench) -> Outcome:
 
 
 async def main(names: Sequence[str], bench: Bench) -> list[Outcome]:
-    """Run the scenarios and print their rows. Raises `CommandFailed` when there is no stack to run them on."""
+    """Run the scenarios and print their rows. Raises `CommandFailed` if no stack runs."""
     outcomes = []
     on_stack = any(SCENARIOS[name].on_stack for name in names)
     replicas = len(await bench.stack.ids("notes")) if on_stack else 0
@@ -82,7 +82,7 @@ if __name__ == "__main__":
     parser.add_argument("scenarios", nargs="*", metavar="scenario", help=f"all, or some of {', '.join(SCENARIOS)}")
     parser.add_argument("--quick", action="store_true", help="shorter times and fewer repetitions")
     parser.add_argument("--rate", type=float, default=120.0, help="requests per second (default 120)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     arguments = parser.parse_args()
     if unknown := set(arguments.scenarios) - set(SCENARIOS):
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")

@@ -1,4 +1,4 @@
-"""Scripts lie beside what they are made of, so their folder is where they import from."""
+"""Makes `load/` importable, as it is for the scripts in it."""
 
 import sys
 from pathlib import Path

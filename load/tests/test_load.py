@@ -1,4 +1,4 @@
-"""The load is as strict as it claims: what a server does to it is what it counts, and nothing is sent twice."""
+"""The load counts every failed request, and sends no request twice."""
 
 import asyncio
 from collections import Counter
@@ -10,18 +10,18 @@ import pytest
 from production.load import Load, create_note, list_notes, settle_note
 from production.wire import RateLimited, one_connection
 
-Answers = Callable[[int], bytes | None]
+Responses = Callable[[int], bytes | None]
 
 
-def answer(status: int, body: str = '{"id": "1", "detail": "so"}') -> bytes:
+def response_of(status: int, body: str = '{"id": "1", "detail": "so"}') -> bytes:
     return f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
 class Server:
-    """Answers the nth request with what it is told; None breaks the connection instead."""
+    """Sends the nth response that `responses` returns; None breaks the connection instead."""
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
+    def __init__(self, responses: Responses) -> None:
+        self._responses = responses
         self.url = ""
         self.seen: list[str] = []
         self.keys: list[str] = []
@@ -42,7 +42,7 @@ class Server:
                 await reader.readexactly(int(fields.get("content-length", "0")))
                 self.seen.append(head.decode().split(" ")[0])
                 self.keys.append(fields.get("idempotency-key", ""))
-                content = self._answers(len(self.seen))
+                content = self._responses(len(self.seen))
                 if content is None:
                     return
                 writer.write(content)
@@ -51,7 +51,7 @@ class Server:
         finally:
             writer.close()
 
-    async def has_seen(self, number: int) -> None:
+    async def wait_for_requests(self, number: int) -> None:
         async with asyncio.timeout(10):
             while len(self.seen) < number:
                 await asyncio.sleep(0.01)
@@ -62,31 +62,31 @@ def load(server: Server, *actions: Callable[..., object], clients: int = 1) -> L
 
 
 @pytest.mark.parametrize("action", [list_notes, create_note])
-async def test_a_connection_that_breaks_is_a_failed_request_and_the_request_is_not_sent_again(
+async def test_a_request_whose_connection_breaks_has_failed_and_is_not_retried(
     action: Callable[..., object],
 ) -> None:
-    def answers(number: int) -> bytes | None:
-        return None if number % 3 == 0 else answer(200 if action is list_notes else 201)
+    def responses(number: int) -> bytes | None:
+        return None if number % 3 == 0 else response_of(200 if action is list_notes else 201)
 
-    server = Server(answers)
+    server = Server(responses)
     async with server.listening(), load(server, action) as running:
-        await server.has_seen(10)
+        await server.wait_for_requests(10)
     stats = running.reads if action is list_notes else running.writes
     assert stats.sent == len(server.seen)
     assert stats.failed == len(server.seen) // 3
 
 
-async def test_every_status_but_the_expected_one_is_a_failure_that_is_told() -> None:
-    server = Server(lambda number: answer(503 if number == 2 else 200))
+async def test_every_unexpected_status_counts_as_a_failure_with_its_reason() -> None:
+    server = Server(lambda number: response_of(503 if number == 2 else 200))
     async with server.listening(), load(server, list_notes) as running:
-        await server.has_seen(5)
+        await server.wait_for_requests(5)
     assert running.reads.failures == Counter({"503 so": 1})
 
 
-async def test_a_write_is_settled_by_the_same_key_until_it_is_acknowledged() -> None:
-    server = Server(lambda number: answer(503 if number < 3 else 201))
+async def test_a_write_is_retried_with_the_same_key_until_it_is_acknowledged() -> None:
+    server = Server(lambda number: response_of(503 if number < 3 else 201))
     async with server.listening(), load(server, settle_note) as running:
-        await server.has_seen(3)
+        await server.wait_for_requests(3)
     key = server.keys[0]
     assert key
     assert server.keys[:3] == [key] * 3
@@ -95,7 +95,7 @@ async def test_a_write_is_settled_by_the_same_key_until_it_is_acknowledged() -> 
 
 
 async def test_another_id_for_the_same_key_is_a_failure() -> None:
-    async with Server(lambda number: answer(201, f'{{"id": "{number}"}}')).listening() as server:
+    async with Server(lambda number: response_of(201, f'{{"id": "{number}"}}')).listening() as server:
         running = load(server, create_note)
         running.written["again"] = "0"
         async with one_connection(server.url) as session:
@@ -103,13 +103,13 @@ async def test_another_id_for_the_same_key_is_a_failure() -> None:
     assert running.writes.failures == Counter({"201 with another id than before": 1})
 
 
-async def test_a_limit_stops_the_measurement() -> None:
-    async with Server(lambda _number: answer(429)).listening() as server:
+async def test_a_rate_limit_stops_the_measurement() -> None:
+    async with Server(lambda _number: response_of(429)).listening() as server:
         with pytest.raises(ExceptionGroup) as raised:
-            await for_a_while(load(server, list_notes))
+            await run_until_stopped(load(server, list_notes))
     assert raised.group_contains(RateLimited)
 
 
-async def for_a_while(running: Load) -> None:
+async def run_until_stopped(running: Load) -> None:
     async with running:
         await asyncio.sleep(10)
