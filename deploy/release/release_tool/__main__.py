@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from opskit.catalog import CatalogError
-from release_tool import project_commands, release_commands
+from release_tool import project, release_commands
 from release_tool.console import Console
 from release_tool.deployment import Deployment
 from release_tool.errors import Interrupted, ToolError
@@ -118,15 +118,15 @@ def _secrets(values: argparse.Namespace, console: Console) -> None:
 
 
 def _up(values: argparse.Namespace, console: Console) -> None:
-    project_commands.bring_up(Deployment(values.environment, console))
+    project.bring_up(Deployment(values.environment, console))
 
 
 def _down(values: argparse.Namespace, console: Console) -> None:
-    project_commands.bring_down(Deployment(values.environment, console), volumes=values.volumes)
+    project.bring_down(Deployment(values.environment, console), volumes=values.volumes)
 
 
 def _logs(values: argparse.Namespace, console: Console) -> None:
-    project_commands.show_logs(Deployment(values.environment, console), values.services)
+    project.show_logs(Deployment(values.environment, console), values.services)
 
 
 def _release(values: argparse.Namespace, console: Console) -> None:
@@ -144,15 +144,15 @@ def _restart(values: argparse.Namespace, console: Console) -> None:
 
 def _rotate_keys(values: argparse.Namespace, console: Console) -> None:
     arguments = ["--pair", values.pair] if values.pair else []
-    project_commands.run_tool(Deployment("production", console), "rotate-keys", arguments)
+    project.run_tool(Deployment("production", console), "rotate-keys", arguments)
 
 
 def _rotate_jwt_key(_values: argparse.Namespace, console: Console) -> None:
-    project_commands.run_tool(Deployment("production", console), "rotate-jwt-key", [])
+    project.run_tool(Deployment("production", console), "rotate-jwt-key", [])
 
 
 def _admin(values: argparse.Namespace, console: Console) -> None:
-    project_commands.make_admin(Deployment("production", console), values.username)
+    project.make_admin(Deployment("production", console), values.username)
 
 
 if __name__ == "__main__":

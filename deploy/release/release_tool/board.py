@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Iterable
 
+from release_tool.compose import Container
 from release_tool.console import Console, columns
-from release_tool.stack import Container
 
 HEADER = ("container", "state", "seconds")
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from opskit.catalog import ServiceEntry
 from release_tool.board import Board
+from release_tool.compose import Container, Stack
 from release_tool.console import Console
 from release_tool.errors import CommandFailed, NotHealthy
-from release_tool.stack import Container, Stack
 
 # Initialising every store on a busy machine takes minutes.
 UP_SECONDS = 300.0

@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 
 from opskit.catalog import ServiceEntry, read_catalog
+from release_tool.compose import Stack
 from release_tool.console import Console
 from release_tool.errors import CommandFailed, Refused
 from release_tool.files import sole_operator
 from release_tool.journal import JournalFile
 from release_tool.runner import DockerRunner, Runner
 from release_tool.secret_files import ACL_FILE, Environment, Written, write_secrets
-from release_tool.stack import Stack
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES: Mapping[Environment, str] = {"production": "docker-compose.prod.yml", "development": "docker-compose.yml"}

@@ -5,9 +5,9 @@ import subprocess  # nosec B404
 import time
 from pathlib import Path
 
+from release_tool.compose import Stack
 from release_tool.console import Console
 from release_tool.errors import CommandFailed, Refused
-from release_tool.stack import Stack
 
 CURRENT = "current"
 NEXT = "next"

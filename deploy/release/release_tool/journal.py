@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from enum import Enum, StrEnum, auto
 from pathlib import Path
 
+from release_tool.compose import Container
 from release_tool.errors import Refused
 from release_tool.files import write_atomically
 from release_tool.images import CURRENT
-from release_tool.stack import Container
 
 
 class Phase(StrEnum):

@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from release_tool.access_log import Window, windows
+from release_tool.canary import Window, windows
+from release_tool.compose import Stack
+from release_tool.compose_orchestrator import STALE_SECONDS, Traffic, address
 from release_tool.console import Console
 from release_tool.errors import StepFailed
 from release_tool.images import CURRENT, NEXT, PREVIOUS, Images
 from release_tool.journal import Journal, JournalFile, Phase
 from release_tool.replacement import replace, wait_healthy
-from release_tool.stack import Stack
-from release_tool.traffic import STALE_SECONDS, Traffic, address
 from release_tool.watch import complaint, milliseconds, unwell
 
 WATCH_SECONDS = 2.0

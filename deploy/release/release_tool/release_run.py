@@ -2,6 +2,8 @@
 
 import time
 
+from release_tool.compose import Container
+from release_tool.compose_orchestrator import GATEWAY, Traffic
 from release_tool.deployment import Deployment
 from release_tool.errors import Interrupted, NotHealthy, Refused, ReleaseFailed, ToolError
 from release_tool.images import Images
@@ -9,8 +11,6 @@ from release_tool.journal import Journal, Phase
 from release_tool.release import Plan, Release
 from release_tool.replacement import LOG_FOLLOWS, wait_healthy
 from release_tool.rollback import Rollback
-from release_tool.stack import Container
-from release_tool.traffic import GATEWAY, Traffic
 
 
 class ReleaseRun:

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable
 
+from release_tool.compose import Container, Stack
+from release_tool.compose_orchestrator import STALE_SECONDS
 from release_tool.console import Console
 from release_tool.errors import NotHealthy
-from release_tool.stack import Container, Stack
-from release_tool.traffic import STALE_SECONDS
 
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.5

@@ -2,12 +2,12 @@
 
 import time
 
+from release_tool.compose import Stack
+from release_tool.compose_orchestrator import STALE_SECONDS, Traffic
 from release_tool.console import Console
 from release_tool.images import CURRENT, Images
 from release_tool.journal import Journal, JournalFile, Phase
 from release_tool.replacement import replace
-from release_tool.stack import Stack
-from release_tool.traffic import STALE_SECONDS, Traffic
 
 
 class Rollback:

@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Iterable
 
-from release_tool.access_log import Window
-from release_tool.stack import Container
+from release_tool.canary import Window
+from release_tool.compose import Container
 
 # The new version may fail this much more of its requests than the old one does.
 MORE_ERRORS = 0.01

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 import pytest
 
-from release_tool import release, replacement, rollback, traffic
+from release_tool import compose_orchestrator, release, replacement, rollback
 from release_tool.errors import CommandFailed
 from release_tool.runner import Options
 
@@ -171,7 +171,7 @@ def root(tmp_path: Path) -> Path:
 def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """A platform that runs: two replicas of each service and a gateway. Nothing has to be waited for in it."""
     monkeypatch.delenv("SECRETS_DIR", raising=False)
-    for module in (release, replacement, rollback, traffic):
+    for module in (release, replacement, rollback, compose_orchestrator):
         monkeypatch.setattr(module.time, "sleep", lambda _seconds: None)
     engine = FakeEngine(tags={"baseplate/user:current": "old", "baseplate/notes:current": "old"})
     engine.tags["baseplate/gateway:current"] = "gateway"

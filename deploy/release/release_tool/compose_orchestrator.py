@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
+from release_tool.compose import Stack
 from release_tool.errors import CommandFailed, StepFailed
-from release_tool.stack import Stack
 
 GATEWAY = "gateway"
 # How long an address that left the DNS may still be used: the gateway and the services ask again after a second.

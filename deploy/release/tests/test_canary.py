@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from release_tool.access_log import Window, windows
-from release_tool.stack import Container, readable
+from release_tool.canary import Window, windows
+from release_tool.compose import Container, readable
 from release_tool.watch import complaint, unwell
 
 FINE = Window(requests=100, errors=0, seconds=(0.01,) * 100)

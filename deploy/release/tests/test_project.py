@@ -7,13 +7,13 @@ import pytest
 
 from release_tool.board import Board
 from release_tool.bring_up import kept_scales
+from release_tool.compose import Container
+from release_tool.compose_orchestrator import address
 from release_tool.console import Console
 from release_tool.deployment import Deployment
 from release_tool.errors import Refused
 from release_tool.ports import refuse_taken
-from release_tool.project_commands import bring_up, show_logs
-from release_tool.stack import Container
-from release_tool.traffic import address
+from release_tool.project import bring_up, show_logs
 
 
 @pytest.fixture

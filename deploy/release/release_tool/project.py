@@ -5,13 +5,13 @@ import sys
 from collections.abc import Sequence
 
 from release_tool.bring_up import build, kept_scales, up
+from release_tool.compose import Stack
+from release_tool.compose_orchestrator import GATEWAY, Traffic, address
 from release_tool.deployment import Deployment, acl_changed
 from release_tool.errors import Interrupted, Refused
 from release_tool.images import revision
 from release_tool.ports import refuse_taken
 from release_tool.secret_files import OPENED_BY, issues_tokens
-from release_tool.stack import Stack
-from release_tool.traffic import GATEWAY, Traffic, address
 
 
 def bring_up(deployment: Deployment) -> None:
