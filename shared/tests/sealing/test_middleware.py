@@ -227,7 +227,11 @@ async def test_a_plain_request_may_ask_for_a_sealed_answer(replica: Any, keyring
     assert opened.body == b'{"caller":null}'
 
 
-@pytest.mark.parametrize("nonce", [uuid4().hex, str(uuid4()), secrets.token_urlsafe(48), secrets.token_hex(8)])
+@pytest.mark.parametrize(
+    "nonce",
+    [uuid4().hex, str(uuid4()), secrets.token_urlsafe(48), secrets.token_hex(8)],
+    ids=["hexadecimal UUID", "UUID", "base64url", "hexadecimal"],
+)
 async def test_the_nonce_of_a_plain_request_may_be_of_any_usual_kind(
     replica: Any, keyrings: dict[str, Keyring], nonce: str
 ) -> None:

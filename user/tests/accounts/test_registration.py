@@ -81,7 +81,7 @@ async def test_a_display_name_is_kept_in_one_form_without_surrounding_space(user
         ("password", "password123"),
         ("password", "PassWord123"),
         ("role", "admin"),
-        ("id", str(uuid4())),
+        ("id", "01a217b0-14b1-73f7-8128-d75b34cf33e9"),
         ("is_admin", True),
     ],
 )
