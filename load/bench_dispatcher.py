@@ -26,7 +26,8 @@ import aiohttp
 import orjson
 import uvloop
 
-from servicekit.dispatcher import AiohttpTransport, CallPolicy, Dispatcher, Httpx2Transport, Peer, PeerLimits
+from servicekit.dispatcher import AiohttpTransport, CallPolicy, Dispatcher, Peer, PeerLimits
+from servicekit.dispatcher.httpx2_transport import Httpx2Transport
 from servicekit.sealing.ciphers import CipherName
 from servicekit.sealing.client import MessageSealer
 from servicekit.sealing.envelope import MessageBinding, open_request, seal_response

@@ -1,22 +1,12 @@
-"""Calls to other services: pooled, bounded in time and number, retried where that is safe, sealed where asked for.
+"""Calls to other services: pooled, limited in time and number, retried where that is safe, sealed on request.
 
-    answer = await dispatcher.call(
+    response = await dispatcher.call(
         "analytics", "/api/v1/analytics/events", method="POST", json={"type": "signed-in"}, encrypted=True
     )
 
-A call returns a `PeerResponse` with a status of 2xx or 304, or raises one of the errors drawn in
-`servicekit.dispatcher.errors`. Every other status is raised as `PeerRefused` or `PeerFailed`, which have the response
-as `.response`. Redirects are not followed.
-
-One call, in order:
-
-    bulkhead       a place among the calls in flight, or BulkheadFull at once
-    deadline       the policy's, or what is left of the incoming request's if that is less
-    breaker        one permit for each attempt, or CircuitOpen
-    replica        base URLs in turn; a retry goes to another one
-    seal           each attempt anew, under the same Idempotency-Key
-    transport      sends once and tells "not sent" from "perhaps executed"
-    retry          only after a failure; attempts, time and budget permitting
+A call returns a `PeerResponse` with a status of 2xx or 304, or raises a `DispatchError`; `errors` draws their tree.
+`Peer`, `PeerLimits` and `CallPolicy` configure it. A service depends on `PeerClient`, which its unit tests fake.
+Import `Httpx2Transport` from its own module, so that production does not load httpx2.
 """
 
 import asyncio
@@ -33,8 +23,6 @@ from servicekit.dispatcher.errors import (
     DeadlineExceeded,
     DispatchError,
     InvalidCall,
-    PeerFailed,
-    PeerRefused,
     PeerTimeout,
     PeerUnavailable,
     PeerUnreachable,
@@ -42,13 +30,11 @@ from servicekit.dispatcher.errors import (
     ResponseRejected,
     UnknownPeer,
 )
-from servicekit.dispatcher.execution import CallExecution
-from servicekit.dispatcher.httpx2_transport import Httpx2Transport
+from servicekit.dispatcher.execution import CallExecution, Deadline
 from servicekit.dispatcher.policy import CallPolicy, Peer, PeerLimits
 from servicekit.dispatcher.resilience import PeerState
-from servicekit.dispatcher.response import PeerResponse
-from servicekit.dispatcher.sealing import Sealer
-from servicekit.dispatcher.transport import Transport
+from servicekit.dispatcher.response import PeerFailed, PeerRefused, PeerResponse
+from servicekit.dispatcher.transport import Sealer, Transport
 
 __all__ = [
     "AiohttpTransport",
@@ -58,7 +44,6 @@ __all__ = [
     "DeadlineExceeded",
     "DispatchError",
     "Dispatcher",
-    "Httpx2Transport",
     "InvalidCall",
     "Peer",
     "PeerClient",
@@ -76,7 +61,18 @@ __all__ = [
 
 
 class Dispatcher:
-    """Calls peers by name. One per process, made by the composition root and closed with the application."""
+    """Calls peers by name. The composition root makes one per process, and closes it with the application.
+
+    One call, in order:
+
+        bulkhead     takes a place among the calls in flight, or raises BulkheadFull at once
+        deadline     is the policy's, or what is left of the incoming request's if that is less
+        breaker      permits each attempt, or raises CircuitOpen
+        replica      is the next base URL in turn; a retry goes to another one
+        seal         is made anew for each attempt, under the same Idempotency-Key
+        transport    sends once, and tells "not sent" from "perhaps executed"
+        retry        follows a failure only, while attempts, time and budget last
+    """
 
     def __init__(
         self,
@@ -88,7 +84,7 @@ class Dispatcher:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`clock` and `sleep` are replaced in tests, so that waits take no time."""
-        self._links = {peer.name: PeerState(peer, clock) for peer in peers}
+        self._peers = {peer.name: PeerState(peer, clock) for peer in peers}
         self._transport = transport
         self._sealer = sealer
         self._clock = clock
@@ -109,17 +105,17 @@ class Dispatcher:
         deadline: float | None = None,
         policy: CallPolicy | None = None,
     ) -> PeerResponse:
-        """Call `peer` and return its answer.
+        """Call `peer` and return its response. Redirects are not followed.
 
-        `path` comes percent-encoded and without a query, which `params` brings. `idempotency_key=True` makes a new
-        key; one of your own may stand among `headers`, too. With a key, and for GET, HEAD, PUT and DELETE without
-        If-Match, a request that may have been executed is retried, others only when nothing was sent. `deadline`, in
-        seconds, replaces the policy's. With `encrypted` both directions are sealed; there is no way back to plain text.
+        `path` is percent-encoded and has no query; `params` bring the query. `idempotency_key=True` makes a new key.
+        Requests with a key, and GET, HEAD, PUT and DELETE without If-Match, are retried even if the peer may have
+        executed them. Others are retried only if nothing was sent. `deadline`, in seconds, replaces the policy's.
+        `encrypted` seals both directions; such a call never falls back to plain text.
 
         Raises DispatchError, or InvalidCall before anything happens.
         """
-        link = self._links.get(peer)
-        if link is None:
+        state = self._peers.get(peer)
+        if state is None:
             raise UnknownPeer(f"no peer {peer!r} is configured")
         call = build_call(
             path,
@@ -131,22 +127,21 @@ class Dispatcher:
             idempotency_key=idempotency_key,
         )
         if encrypted and self._sealer is None:
-            raise InvalidCall("this dispatcher has no sealer, so it makes no sealed calls")
+            raise InvalidCall("this dispatcher has no sealer, so it cannot make sealed calls")
+        policy = policy or state.policy
         started = self._clock()
-        used = policy or link.policy
-        ends, inherited = _end(started, used.deadline if deadline is None else deadline)
-        run = CallExecution(
-            link,
+        execution = CallExecution(
+            state,
             call,
-            policy=used,
-            headers=_identity(),
-            ends=ends,
-            inherited=inherited,
+            policy=policy,
+            deadline=_deadline(started, policy.deadline if deadline is None else deadline),
+            context_headers=_context_headers(),
             transport=self._transport,
             sealer=self._sealer if encrypted else None,
             clock=self._clock,
+            sleep=self._sleep,
         )
-        return await self._counted(link, run, started)
+        return await self._run(state, execution, started)
 
     async def aclose(self) -> None:
         """Close all connections. Stop making calls first."""
@@ -158,18 +153,18 @@ class Dispatcher:
     async def __aexit__(self, *_exc: object) -> None:
         await self.aclose()
 
-    async def _counted(self, link: PeerState, run: CallExecution, started: float) -> PeerResponse:
-        """Hold a place in the bulkhead during `run`, and count how it ended."""
-        metrics = link.metrics
-        if not link.bulkhead.enter():
-            metrics.ended(BulkheadFull.outcome, 0.0)
-            raise BulkheadFull(link.name, f"{link.bulkhead.in_flight} calls are in flight")
+    async def _run(self, peer: PeerState, execution: CallExecution, started: float) -> PeerResponse:
+        """Run the call in a place of the bulkhead, and count its outcome."""
+        metrics = peer.metrics
+        if not peer.bulkhead.try_acquire():
+            metrics.call_ended(BulkheadFull.outcome, 0.0)
+            raise BulkheadFull(peer.name, f"{peer.bulkhead.in_flight} calls are in flight")
         metrics.in_flight.inc()
         outcome = "error"
         try:
-            answer = await run.answer(self._sleep)
+            response = await execution.run()
             outcome = "ok"
-            return answer
+            return response
         except DispatchError as error:
             outcome = error.outcome
             raise
@@ -177,29 +172,29 @@ class Dispatcher:
             outcome = "cancelled"
             raise
         finally:
-            link.bulkhead.leave()
+            peer.bulkhead.release()
             metrics.in_flight.dec()
-            metrics.ended(outcome, self._clock() - started)
+            metrics.call_ended(outcome, self._clock() - started)
 
 
-def _identity() -> Mapping[str, str]:
-    """Return the headers by which this call belongs to the request in progress."""
+def _context_headers() -> Mapping[str, str]:
+    """Return the headers that tie a call to the request in progress."""
     request = context.current()
     if request is None:
         return {}
     headers = {"x-request-id": request.request_id, "x-correlation-id": request.correlation_id}
     if request.traceparent:
         headers["traceparent"] = request.traceparent
-        # It came from outside and may be dropped at will (W3C Trace Context, section 3.3).
+        # It came from outside, and may be dropped (W3C Trace Context, section 3.3).
         if request.tracestate and HEADER_VALUE.fullmatch(request.tracestate):
             headers["tracestate"] = request.tracestate
     return headers
 
 
-def _end(now: float, seconds: float) -> tuple[float, bool]:
-    """Return the moment at which the call must be over, and whether the incoming request set it."""
+def _deadline(now: float, seconds: float) -> Deadline:
+    """Return the earlier one of the deadline in `seconds` and that of the request in progress."""
     own = now + seconds
     request = context.current()
     if request is None or request.deadline is None or request.deadline >= own:
-        return own, False
-    return request.deadline, True
+        return Deadline(own, inherited=False)
+    return Deadline(request.deadline, inherited=True)

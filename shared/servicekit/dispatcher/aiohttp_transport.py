@@ -1,7 +1,7 @@
-"""The transport of production: aiohttp without the conveniences that are wrong between services.
+"""The transport of production: aiohttp, without those of its features that are wrong between services.
 
-A name in a URL may stand for several replicas. Requests go to its addresses in turn, each over connections of its own;
-an address that cannot be reached is passed over for the next one, which is no repetition: nothing was sent.
+A name in a URL may stand for several replicas. Requests go to its addresses in turn, each over its own connections. If
+an address cannot be reached, the next one is tried. That does not repeat the request: nothing was sent.
 """
 
 import asyncio
@@ -27,56 +27,24 @@ from servicekit.dispatcher.transport import (
     WireRequest,
 )
 
-# Of the addresses of a name, so many are tried for one request; a dead one costs this much where nobody refuses.
+# How many addresses of a name are tried for one request.
 MOST_TRIED: Final = 3
+# How long an address may take to accept a connection before the next one is tried, in seconds.
 NEXT_ADDRESS_SECONDS: Final = 0.25
 
 
-class _Broken(aiohttp.ClientError):
-    """Stands for a broken connection on its way through aiohttp, see `_send_once`."""
-
-
-async def _send_once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-    """Keep aiohttp from sending an idempotent request a second time.
-
-    `ClientSession._request` repeats GET, PUT, DELETE and the like once when a kept-alive connection breaks. It knows
-    that case by the types caught here, and lets every other `ClientError` through.
-    """
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _Broken(str(error)) from error
-
-
-@functools.lru_cache(maxsize=64)
-def _connect_within(seconds: float) -> aiohttp.ClientTimeout:
-    # The time for the whole request is kept by `send`; aiohttp would round it up to whole seconds.
-    return aiohttp.ClientTimeout(total=None, sock_connect=seconds, ceil_threshold=float("inf"))
-
-
-@functools.lru_cache(maxsize=256)
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 class AiohttpTransport:
-    """Sends over one pool per process. The pool is made at the first request, inside the running loop."""
+    """Sends over one pool per process, which is made at the first request, inside the running loop."""
 
     def __init__(
         self,
         *,
         max_connections: int = MAX_CONNECTIONS,
-        max_answer_bytes: int = MAX_RESPONSE_BYTES,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
         addresses: Addresses | None = None,
     ) -> None:
         self._max_connections = max_connections
-        self._max_answer_bytes = max_answer_bytes
+        self._max_response_bytes = max_response_bytes
         self._addresses = addresses or Addresses()
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
@@ -88,18 +56,25 @@ class AiohttpTransport:
         try:
             async with asyncio.timeout(request.timeout):
                 if _is_address(host):
-                    return await self._exchange(url, request, request.headers, request.connect_timeout)
-                return await self._exchange_with_any(url, host, request)
+                    return await self._send_to(url, request, request.headers, request.connect_timeout)
+                return await self._send_to_name(url, host, request)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSent(str(error)) from error
-        except (_Broken, aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
+        except (ConnectionBroke, aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
             raise ConnectionLost(str(error) or type(error).__name__) from error
         except aiohttp.ClientError as error:
             raise UnusableResponse(f"{type(error).__name__}: {error}") from error
         except TimeoutError as error:
-            raise TimedOut(f"no answer within {request.timeout:.3f} s") from error
+            raise TimedOut(f"no response within {request.timeout:.3f} s") from error
 
-    async def _exchange_with_any(self, url: URL, name: str, request: WireRequest) -> PeerResponse:
+    async def aclose(self) -> None:
+        """Close all connections; nothing can be sent afterwards."""
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+
+    async def _send_to_name(self, url: URL, name: str, request: WireRequest) -> PeerResponse:
+        """Send to the first address of the name that can be reached."""
         try:
             addresses = await self._addresses.in_turn(name, within=request.connect_timeout)
         except OSError as error:
@@ -109,20 +84,20 @@ class AiohttpTransport:
         for address in others:
             within = min(request.connect_timeout, NEXT_ADDRESS_SECONDS)
             try:
-                return await self._exchange(url.with_host(address), request, headers, within, name)
+                return await self._send_to(url.with_host(address), request, headers, within, name)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
                 self._addresses.avoid(name, address)
-        return await self._exchange(url.with_host(last), request, headers, request.connect_timeout, name)
+        return await self._send_to(url.with_host(last), request, headers, request.connect_timeout, name)
 
-    async def _exchange(
+    async def _send_to(
         self,
         url: URL,
         request: WireRequest,
         headers: Mapping[str, str],
         connect_timeout: float,
-        name: str | None = None,
+        tls_name: str | None = None,
     ) -> PeerResponse:
-        """Send to one address and read the answer. `name` is whose certificate a TLS server must have."""
+        """Send to one address and read the response. A TLS server must have the certificate of `tls_name`."""
         session = self._session or self._open()
         async with session.request(
             request.method,
@@ -131,20 +106,24 @@ class AiohttpTransport:
             data=request.body or None,
             timeout=_connect_within(connect_timeout),
             allow_redirects=False,
-            server_hostname=name,
+            server_hostname=tls_name,
         ) as response:
-            declared = response.content_length
-            if declared is not None and declared <= self._max_answer_bytes:
-                body = await response.read()
-            else:
-                body = await self._body_up_to_limit(response)
-            return PeerResponse(response.status, response.headers, body)
+            return PeerResponse(response.status, response.headers, await self._body(response))
 
-    async def aclose(self) -> None:
-        """Close all connections; nothing can be sent afterwards."""
-        self._closed = True
-        if self._session is not None:
-            await self._session.close()
+    async def _body(self, response: ClientResponse) -> bytes:
+        limit, declared = self._max_response_bytes, response.content_length
+        if declared is not None and declared <= limit:
+            return await response.read()
+        body = bytearray()
+        if declared is None:
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > limit:
+                    break
+            else:
+                return bytes(body)
+        response.close()
+        raise UnusableResponse(f"the response has more than {limit} bytes")
 
     def _open(self) -> aiohttp.ClientSession:
         if self._closed:
@@ -152,23 +131,43 @@ class AiohttpTransport:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=KEEP_ALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
-            # Answers stay as they were sent: a small compressed body must not grow beyond the limit here.
+            # Responses stay as they were sent: a small compressed body must not grow beyond the limit here.
             auto_decompress=False,
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
             trust_env=False,
-            middlewares=(_send_once,),
+            middlewares=(send_once,),
         )
         return self._session
 
-    async def _body_up_to_limit(self, response: ClientResponse) -> bytes:
-        limit = self._max_answer_bytes
-        chunks = bytearray()
-        if response.content_length is None:
-            async for chunk in response.content.iter_any():
-                chunks += chunk
-                if len(chunks) > limit:
-                    break
-            else:
-                return bytes(chunks)
-        response.close()
-        raise UnusableResponse(f"the answer has more than {limit} bytes")
+
+class ConnectionBroke(aiohttp.ClientError):
+    """A connection broke under a request; see `send_once`."""
+
+
+async def send_once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """Keep aiohttp from sending a request a second time. This is a middleware for its client.
+
+    `ClientSession` repeats GET, PUT, DELETE and the like once if a kept-alive connection breaks. It recognises that
+    case by the exceptions caught here, and lets every other `ClientError` through.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise ConnectionBroke(str(error)) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _connect_within(seconds: float) -> aiohttp.ClientTimeout:
+    # `send` limits the time for the whole request; aiohttp would round it up to whole seconds.
+    return aiohttp.ClientTimeout(total=None, sock_connect=seconds, ceil_threshold=float("inf"))
+
+
+@functools.lru_cache(maxsize=256)
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

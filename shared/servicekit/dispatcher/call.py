@@ -1,4 +1,4 @@
-"""What a call consists of, and the check that it says on the wire what was meant."""
+"""What a call consists of, and the check that it means on the wire what it means in the code."""
 
 import functools
 import re
@@ -17,18 +17,18 @@ Param = str | int | float | bool | Sequence[str]
 
 BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 METHODS = BODILESS | {"POST", "PUT", "PATCH"}
-# RFC 9110, section 9.2.2: repeating these has the effect of doing them once.
+# RFC 9110, section 9.2.2: two such requests have the effect of one.
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 
-# RFC 3986, section 3.3: what a path consists of. Everything else must come percent-encoded.
+# RFC 3986, section 3.3: the characters of a path. All others must be percent-encoded.
 _PATH = re.compile(r"/(?!/)(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
 _DOT_SEGMENT = re.compile(r"/(?:\.|%2[eE]){1,2}(?:/|$)")
-# RFC 9110, sections 5.1 and 5.5, without the obsolete bytes above ASCII.
+# RFC 9110, sections 5.1 and 5.5, except for the obsolete bytes above ASCII.
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
-# Spaces at the ends would be lost on the way, and with them the identity of the key.
+# Spaces at the ends would be lost on the way, and the key would become another one.
 _IDEMPOTENCY_KEY = re.compile(r"(?! )[\x20-\x7e]{1,255}(?<! )")
-# Headers that the dispatcher or the connection sets, and prefixes that belong to the kit.
+# Headers that the dispatcher or the connection sets, and the prefix of those that the kit sets.
 _RESERVED = frozenset(
     {
         "accept-encoding",
@@ -54,7 +54,7 @@ _RESERVED_PREFIX = "x-service-"
 
 
 class PeerClient(Protocol):
-    """What a service depends on to call others: `Dispatcher` in production, `FakeDispatcher` in its unit tests."""
+    """How a service calls others: by a `Dispatcher` in production, by a `FakeDispatcher` in unit tests."""
 
     async def call(
         self,
@@ -84,9 +84,9 @@ class Call(NamedTuple):
 
     @property
     def repeatable(self) -> bool:
-        """Whether sending it twice has the effect of sending it once.
+        """Whether sending the request twice has the effect of sending it once.
 
-        After a lost answer a repeated PUT or DELETE with If-Match would meet its own first effect and get 412.
+        With If-Match it has not: after a lost response the repetition would meet its own first effect and get 412.
         """
         if "idempotency-key" in self.headers:
             return True
@@ -105,28 +105,28 @@ def build_call(
 ) -> Call:
     """Check the parts of a call and put them together.
 
-    Raises InvalidCall for whatever could change the meaning of the request on the wire: control characters, dot
-    segments, headers that the dispatcher itself sets, a body where the method has none.
+    Raises InvalidCall for everything that could change the meaning of the request on the wire: control characters, dot
+    segments, headers that the dispatcher sets, a body where the method has none.
     """
     if method not in METHODS:
         raise InvalidCall(f"method {method!r} is not one of {sorted(METHODS)}")
     if not _is_plain_path(path):
-        raise InvalidCall(f"path {path!r} is no absolute path with all special characters percent-encoded")
-    own = _checked_headers(headers) if headers else {}
+        raise InvalidCall(f"path {path!r} is not an absolute path with all special characters percent-encoded")
+    checked = _check_headers(headers) if headers else {}
     if json is not None and content is not None:
-        raise InvalidCall("a call has either json or content")
+        raise InvalidCall("a call has either json or content, not both")
     body = orjson.dumps(json) if json is not None else content or b""
     if body and method in BODILESS:
         raise InvalidCall(f"a {method} request has no body")
     if body:
-        own.setdefault("content-type", "application/octet-stream" if json is None else "application/json")
+        checked.setdefault("content-type", "application/octet-stream" if json is None else "application/json")
     if idempotency_key is not None:
-        if "idempotency-key" in own:
+        if "idempotency-key" in checked:
             raise InvalidCall("the Idempotency-Key is given twice")
-        own["idempotency-key"] = str(uuid7()) if idempotency_key is True else idempotency_key
-    if "idempotency-key" in own:
-        _check_key(own["idempotency-key"])
-    return Call(method, f"{path}?{_query(params)}" if params else path, own, body)
+        checked["idempotency-key"] = str(uuid7()) if idempotency_key is True else idempotency_key
+    if "idempotency-key" in checked:
+        _check_key(checked["idempotency-key"])
+    return Call(method, f"{path}?{_query(params)}" if params else path, checked, body)
 
 
 # Most calls of a service go to a handful of paths.
@@ -140,15 +140,15 @@ def _query(params: Mapping[str, Param]) -> str:
     return urlencode(plain, doseq=True, quote_via=quote, safe="")
 
 
-def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def _check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     checked = {}
     for name, value in headers.items():
         lower = name.lower()
         if not _HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
-            # The value is left out: it may be a credential.
-            raise InvalidCall(f"header {name!r} has characters that a header must not have")
+            # The text omits the value: it may be a credential.
+            raise InvalidCall(f"header {name!r} has a character that headers must not have")
         if lower in _RESERVED or lower.startswith(_RESERVED_PREFIX):
-            raise InvalidCall(f"header {name!r} is set by the dispatcher itself")
+            raise InvalidCall(f"header {name!r} is set by the dispatcher")
         checked[lower] = value
     return checked
 

@@ -1,8 +1,9 @@
-"""One call from its first attempt to its answer or its last failure."""
+"""One call to a peer, from its first attempt to a response or its last failure."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
 
-from servicekit.core.circuit_breaker import State, Verdict
+from servicekit.core.circuit_breaker import CircuitState, Outcome
 from servicekit.dispatcher.call import Call
 from servicekit.dispatcher.errors import (
     CircuitOpen,
@@ -16,12 +17,14 @@ from servicekit.dispatcher.errors import (
 from servicekit.dispatcher.policy import CallPolicy
 from servicekit.dispatcher.resilience import PeerState
 from servicekit.dispatcher.response import PeerResponse, is_failure, raise_for_status
-from servicekit.dispatcher.retry import retrying, worth_retrying
-from servicekit.dispatcher.sealing import CannotOpen, SealedRequest, Sealer
+from servicekit.dispatcher.retry import retry, worth_retrying
 from servicekit.dispatcher.tracing import send_traced
 from servicekit.dispatcher.transport import (
+    CannotOpen,
     ConnectionLost,
     NotSent,
+    SealedRequest,
+    Sealer,
     TimedOut,
     Transport,
     TransportError,
@@ -29,124 +32,140 @@ from servicekit.dispatcher.transport import (
     WireRequest,
 )
 
-# Answers by which a peer says that it, and not this one request, is in trouble. A 500 is not among them: one broken
-# route must not close the way to the others.
+# Statuses that say that the whole peer is in trouble, and not only this request. 500 is not among them: one broken
+# route must not close the circuit to the others.
 FAILING_STATUSES = frozenset({502, 503, 504})
-# A time-out under a deadline that came from outside says something about the peer only if the peer had this long.
+# A time-out under an inherited deadline counts against the peer only if the peer had at least this many seconds.
 _FAIR_SECONDS = 1.0
 
 
+class Deadline(NamedTuple):
+    """The moment on the dispatcher's clock at which a call must be over."""
+
+    at: float
+    # Whether the incoming request set it, earlier than the policy of this service would have.
+    inherited: bool
+
+
 class CallExecution:
-    """The attempts of one call. `ends` is the moment on `clock` at which the caller gives up."""
+    """The attempts of one call. Used once."""
 
     def __init__(
         self,
-        link: PeerState,
+        peer: PeerState,
         call: Call,
         *,
         policy: CallPolicy,
-        headers: Mapping[str, str],
-        ends: float,
-        inherited: bool,
+        deadline: Deadline,
+        context_headers: Mapping[str, str],
         transport: Transport,
         sealer: Sealer | None,
         clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
     ) -> None:
-        """`inherited` tells that `ends` is an earlier moment than this service would have set itself."""
-        self._link = link
+        """`context_headers` tie the call to the incoming request. Without a `sealer` the call is plain."""
+        self._peer = peer
         self._call = call
         self._policy = policy
-        self._headers = headers
-        self._ends = ends
-        self._inherited = inherited
+        self._deadline = deadline
+        self._context_headers = context_headers
         self._transport = transport
         self._sealer = sealer
         self._clock = clock
+        self._sleep = sleep
         self._attempts = 0
-        self._sent = False
-        self._tried: str | None = None
+        self._maybe_executed = False
+        # The base URL of the latest attempt.
+        self._url: str | None = None
 
-    async def answer(self, sleep: Callable[[float], Awaitable[None]]) -> PeerResponse:
-        """Return the answer, after retries where these are allowed. Raises DispatchError."""
-        self._link.budget.earn()
+    async def run(self) -> PeerResponse:
+        """Return the response, after retries where these are allowed. Raises DispatchError."""
+        self._peer.budget.earn()
         try:
-            try:
-                return await self._attempt(1)
-            except DispatchError as first:
-                if self._policy.attempts == 1 or not self._worth(first):
-                    raise
-                return await retrying(
-                    first,
-                    self._attempt,
-                    policy=self._policy,
-                    worth=self._worth,
-                    time_left=self._time_left,
-                    spend=self._link.spend_retry,
-                    sleep=sleep,
-                )
+            return await self._attempt_and_retry()
         except DispatchError as error:
             error.attempts = self._attempts
-            error.maybe_executed = self._sent
+            error.maybe_executed = self._maybe_executed
             raise
 
-    def _worth(self, error: BaseException) -> bool:
-        # With the circuit open a retry would only wait for a refusal.
-        return self._link.breaker.state is not State.OPEN and worth_retrying(error, repeatable=self._call.repeatable)
+    async def _attempt_and_retry(self) -> PeerResponse:
+        try:
+            return await self._attempt(1)
+        except DispatchError as first:
+            if self._policy.attempts == 1 or not self._worth_retrying(first):
+                raise
+            return await retry(
+                first,
+                self._attempt,
+                policy=self._policy,
+                worth=self._worth_retrying,
+                time_left=self._time_left,
+                spend=self._peer.spend_retry,
+                sleep=self._sleep,
+            )
+
+    def _worth_retrying(self, error: BaseException) -> bool:
+        if self._peer.breaker.state is CircuitState.OPEN:
+            # A retry would only wait in order to be refused.
+            return False
+        return worth_retrying(error, repeatable=self._call.repeatable)
 
     def _time_left(self) -> float:
-        return self._ends - self._clock()
+        return self._deadline.at - self._clock()
 
     async def _attempt(self, number: int) -> PeerResponse:
+        """Seal, send and open once."""
+        timeout = self._timeout(number)
+        permit = self._circuit_permit()
+        self._attempts = number
+        outcome = Outcome.UNKNOWN
+        try:
+            sealed = self._seal()
+            url = self._url = self._peer.replicas.pick(tried=self._url)
+            try:
+                response = await self._send(url, sealed, timeout)
+            except TransportError as error:
+                outcome = self._outcome(error, timeout)
+                if outcome is Outcome.FAILURE:
+                    self._peer.replicas.failed(url)
+                failure = self._dispatch_error(error)
+                self._maybe_executed |= failure.sent
+                raise failure from error
+            self._maybe_executed = True
+            self._peer.replicas.responded(url)
+            outcome = Outcome.FAILURE if response.status in FAILING_STATUSES else Outcome.SUCCESS
+        finally:
+            self._peer.breaker.record(permit, outcome)
+        return raise_for_status(self._peer.name, self._open(response, sealed))
+
+    def _timeout(self, number: int) -> float:
+        """Return the seconds for one attempt. Only an attempt that may be retried stops before the deadline."""
         left = self._time_left()
         if left <= 0:
-            raise DeadlineExceeded(self._link.name, "the deadline has passed")
-        breaker = self._link.breaker
-        permit = breaker.enter()
-        if permit is None:
-            raise CircuitOpen(self._link.name, "the circuit is open", retry_after=breaker.retry_after())
-        self._attempts = number
-        verdict = Verdict.UNKNOWN
-        try:
-            timeout = self._timeout(number, left)
-            sealing = self._seal()
-            self._tried = url = self._link.replicas.pick(self._tried)
-            try:
-                request = self._wire_request(url, timeout, sealing)
-                answer = await send_traced(self._transport, request, peer=self._link.name, attempt=number)
-            except TransportError as error:
-                verdict = self._verdict(error, timeout)
-                if verdict is Verdict.FAILING:
-                    self._link.replicas.failed(url)
-                self._sent = self._sent or not isinstance(error, NotSent)
-                raise self._named(error) from error
-            self._sent = True
-            self._link.replicas.answered(url)
-            verdict = Verdict.FAILING if answer.status in FAILING_STATUSES else Verdict.HEALTHY
-        finally:
-            breaker.settle(permit, verdict)
-        return raise_for_status(self._link.name, self._opened(*sealing, answer) if sealing else answer)
-
-    def _timeout(self, number: int, left: float) -> float:
-        """Only an attempt that another may follow stops early: the last one gets all the time there is."""
+            raise DeadlineExceeded(self._peer.name, "the deadline has passed")
         if self._call.repeatable and number < self._policy.attempts:
             return min(left, self._policy.attempt_timeout)
         return left
 
-    def _seal(self) -> tuple[Sealer, SealedRequest] | None:
+    def _circuit_permit(self) -> int:
+        permit = self._peer.breaker.try_acquire()
+        if permit is None:
+            raise CircuitOpen(self._peer.name, "the circuit is open", retry_after=self._peer.breaker.retry_after())
+        return permit
+
+    def _seal(self) -> SealedRequest | None:
         if self._sealer is None:
             return None
         call = self._call
-        sealed = self._sealer.seal_request(self._link.name, call.method, call.target, call.headers, call.body)
-        return self._sealer, sealed
+        return self._sealer.seal_request(self._peer.name, call.method, call.target, call.headers, call.body)
 
-    def _wire_request(self, url: str, timeout: float, sealing: tuple[Sealer, SealedRequest] | None) -> WireRequest:
-        call = self._call
-        message = sealing[1] if sealing else call
-        return WireRequest(
-            method=call.method,
-            url=url + call.target,
+    def _send(self, url: str, sealed: SealedRequest | None, timeout: float) -> Awaitable[PeerResponse]:
+        message = self._call if sealed is None else sealed
+        request = WireRequest(
+            method=self._call.method,
+            url=url + self._call.target,
             headers={
-                **self._headers,
+                **self._context_headers,
                 **message.headers,
                 "x-request-deadline-ms": str(max(1, int(timeout * 1000))),
             },
@@ -154,16 +173,18 @@ class CallExecution:
             timeout=timeout,
             connect_timeout=self._policy.connect_timeout,
         )
+        return send_traced(self._transport, request, peer=self._peer.name, attempt=self._attempts)
 
-    def _verdict(self, error: TransportError, timeout: float) -> Verdict:
+    def _outcome(self, error: TransportError, timeout: float) -> Outcome:
+        """Return what a failed attempt says about the peer."""
         if isinstance(error, UnusableResponse):
-            return Verdict.HEALTHY
-        if isinstance(error, TimedOut) and self._inherited and timeout < _FAIR_SECONDS:
-            return Verdict.UNKNOWN
-        return Verdict.FAILING
+            return Outcome.SUCCESS
+        if isinstance(error, TimedOut) and self._deadline.inherited and timeout < _FAIR_SECONDS:
+            return Outcome.UNKNOWN
+        return Outcome.FAILURE
 
-    def _named(self, error: TransportError) -> DispatchError:
-        peer, reason = self._link.name, str(error)
+    def _dispatch_error(self, error: TransportError) -> DispatchError:
+        peer, reason = self._peer.name, str(error)
         if isinstance(error, NotSent):
             return PeerUnreachable(peer, reason)
         if isinstance(error, ConnectionLost):
@@ -172,15 +193,17 @@ class CallExecution:
             return PeerTimeout(peer, reason)
         return ResponseRejected(peer, reason)
 
-    def _opened(self, sealer: Sealer, sealed: SealedRequest, answer: PeerResponse) -> PeerResponse:
+    def _open(self, response: PeerResponse, sealed: SealedRequest | None) -> PeerResponse:
+        """Return what the peer sealed, or the response itself if the call is plain."""
+        if self._sealer is None or sealed is None:
+            return response
+        peer = self._peer.name
         try:
-            headers, body = sealer.open_response(self._link.name, sealed, answer.status, answer.headers, answer.body)
+            headers, body = self._sealer.open_response(peer, sealed, response.status, response.headers, response.body)
         except CannotOpen as error:
-            # A peer that cannot open a request cannot seal its 401, nor can a proxy or a server that is shutting down
-            # seal a 503. Both end the call with an error, so that nothing unsealed is ever taken for content.
-            if answer.status == 401 or is_failure(answer):
-                return answer
-            raise ResponseRejected(
-                self._link.name, f"the answer {answer.status} is not sealed for this call"
-            ) from error
-        return PeerResponse.of(answer.status, headers, body)
+            # A peer that cannot open a request cannot seal its 401. A proxy, or a server that shuts down, cannot seal
+            # its 503. Both are raised as errors later, so nothing unsealed is ever taken for content.
+            if response.status == 401 or is_failure(response):
+                return response
+            raise ResponseRejected(peer, f"the response {response.status} is not sealed for this call") from error
+        return PeerResponse.of(response.status, headers, body)

@@ -1,6 +1,6 @@
-"""A transport on httpx2's low level: for tests with `MockTransport` and for calls inside one process (`ASGITransport`).
+"""A transport on httpx2: for tests by its `MockTransport`, and for calls inside one process by its `ASGITransport`.
 
-It passes the same contract tests as the transport of production, at several times its cost.
+It passes the same contract tests as the transport of production, at several times the cost.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from servicekit.dispatcher.transport import (
 
 
 class Httpx2Transport:
-    """Sends through any httpx2 transport; without one, over real connections."""
+    """Sends through any httpx2 transport; by default over real connections."""
 
     def __init__(
-        self, transport: httpx2.AsyncBaseTransport | None = None, *, max_answer_bytes: int = MAX_RESPONSE_BYTES
+        self, transport: httpx2.AsyncBaseTransport | None = None, *, max_response_bytes: int = MAX_RESPONSE_BYTES
     ) -> None:
         self._transport = transport or httpx2.AsyncHTTPTransport(
             trust_env=False,
@@ -37,7 +37,7 @@ class Httpx2Transport:
                 keepalive_expiry=KEEP_ALIVE,
             ),
         )
-        self._max_answer_bytes = max_answer_bytes
+        self._max_response_bytes = max_response_bytes
 
     async def send(self, request: WireRequest, /) -> PeerResponse:
         """Send once; see `Transport.send`."""
@@ -47,7 +47,7 @@ class Httpx2Transport:
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             raise NotSent(str(error) or type(error).__name__) from error
         except (httpx2.TimeoutException, TimeoutError) as error:
-            raise TimedOut(f"no answer within {request.timeout:.3f} s") from error
+            raise TimedOut(f"no response within {request.timeout:.3f} s") from error
         except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
             raise ConnectionLost(str(error) or type(error).__name__) from error
         except httpx2.HTTPError as error:
@@ -71,8 +71,8 @@ class Httpx2Transport:
             body = bytearray()
             async for chunk in cast(httpx2.AsyncByteStream, response.stream):
                 body += chunk
-                if len(body) > self._max_answer_bytes:
-                    raise UnusableResponse(f"the answer has more than {self._max_answer_bytes} bytes")
+                if len(body) > self._max_response_bytes:
+                    raise UnusableResponse(f"the response has more than {self._max_response_bytes} bytes")
         finally:
             await response.aclose()
         headers = CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw)

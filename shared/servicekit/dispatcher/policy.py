@@ -1,4 +1,4 @@
-"""How calls behave: every limit of the dispatcher in one place. Times are in seconds."""
+"""The limits of the dispatcher, all in one place. Times are in seconds."""
 
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -6,13 +6,13 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPolicy:
-    """How one call behaves. A peer has one; a single call may bring its own."""
+    """The limits of one call. Each peer has a policy; a single call may bring its own."""
 
-    # Attempts in all, the first one included.
+    # All attempts, including the first.
     attempts: int = 3
-    # Time for the whole call: attempts, waits, everything.
+    # For the whole call, attempts and waits together.
     deadline: float = 10.0
-    # Time for one attempt while another could follow, so that one hanging replica does not use up the whole call.
+    # For one attempt that may be retried, so that one hanging replica does not use up the whole call.
     attempt_timeout: float = 5.0
     connect_timeout: float = 1.0
     # The nth wait is drawn evenly from [0, min(cap, base * 2^(n-1))]: "full jitter".
@@ -26,24 +26,24 @@ class CallPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerLimits:
-    """What all calls of this process to one peer share."""
+    """The limits that all calls of this process to one peer share."""
 
-    # Calls in flight; beyond it `BulkheadFull`.
+    # Calls in flight; one more raises BulkheadFull.
     max_in_flight: int = 128
-    # Failures in a row that open the circuit, and how long it stays open before one probe is let through.
+    # Failures in a row that open the circuit, and the pause before one probe may be made.
     breaker_threshold: int = 5
     breaker_pause: float = 2.0
-    # Each call earns this share of a retry.
+    # The share of a retry that each call earns.
     retry_share: float = 0.1
-    # Retries that a quiet service may make; when used up they come back at one a second.
+    # Retries that a service with few calls may make. Those used up come back at one per second.
     retry_reserve: int = 10
-    # How long a replica that could not be reached comes last.
+    # How long a replica that could not be reached is passed over.
     replica_pause: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A service that is called, at one base URL for each of its replicas."""
+    """A service that is called. It has one base URL for each replica, or one that stands for all of them."""
 
     name: str
     urls: tuple[str, ...]
@@ -52,7 +52,7 @@ class Peer:
 
     def __post_init__(self) -> None:
         if not self.urls or not all(map(_is_base_url, self.urls)):
-            # The URLs are left out: a wrong one may hold a password.
+            # The text omits the URLs: a wrong one may hold a password.
             raise ValueError(f"peer {self.name!r} needs base URLs such as http://host:port, without a path")
 
 

@@ -1,4 +1,4 @@
-"""What a peer answered, and whether that is an answer to use."""
+"""A peer's response, and how its status decides whether it is returned or raised."""
 
 import re
 from collections.abc import Mapping
@@ -10,18 +10,18 @@ from typing import Any, Self
 import orjson
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from servicekit.dispatcher.errors import PeerFailed, PeerRefused, ResponseRejected
+from servicekit.dispatcher.errors import DispatchError, PeerUnavailable, ResponseRejected
 
-_SECONDS = re.compile(r"[0-9]+")
-# What our own caller is told at most, however much patience a peer asks for.
+# The longest wait that our own caller is told, in seconds, even if a peer asks for a longer one.
 _MAX_RETRY_AFTER = 60.0
+_SECONDS = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
 class PeerResponse:
-    """A peer's answer: status, headers (looked up in any case) and the whole body.
+    """A peer's response: status, headers (looked up in any case) and the whole body.
 
-    The answer to a sealed call has the headers that the peer sealed, and none of those outside the seal.
+    The response to a sealed call has the headers that the peer sealed, and no others.
     """
 
     status: int
@@ -30,14 +30,14 @@ class PeerResponse:
 
     @classmethod
     def of(cls, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Self:
-        """Build an answer from plain parts."""
+        """Build a response from plain parts."""
         own = headers if isinstance(headers, CIMultiDict) else CIMultiDict(headers or {})
         return cls(status, CIMultiDictProxy(own), body)
 
     def json(self) -> Any:
         """Return the parsed body.
 
-        Raises ResponseRejected for a body that is no JSON, so that callers handle it like any other useless answer.
+        Raises ResponseRejected if the body is not JSON, so that callers handle it like any other unusable response.
         """
         try:
             return orjson.loads(self.body)
@@ -45,24 +45,44 @@ class PeerResponse:
             raise ResponseRejected("the peer", f"the body is not JSON: {error}") from error
 
 
-def raise_for_status(peer: str, answer: PeerResponse) -> PeerResponse:
-    """Return `answer` when it has a status of 2xx or 304, else raise it as PeerFailed or PeerRefused."""
-    if 200 <= answer.status < 300 or answer.status == 304:
-        return answer
-    if is_failure(answer):
-        told = retry_after(answer)
-        raise PeerFailed(peer, answer, retry_after=1.0 if told is None else min(told, _MAX_RETRY_AFTER))
-    raise PeerRefused(peer, answer)
+class PeerFailed(PeerUnavailable):
+    """The peer responded with 408, 429 or 5xx; `response` has the status, headers and body."""
+
+    outcome = "failed"
+
+    def __init__(self, peer: str, response: PeerResponse, *, retry_after: float = 1.0) -> None:
+        super().__init__(peer, f"responded with {response.status}", retry_after=retry_after)
+        self.response = response
 
 
-def is_failure(answer: PeerResponse) -> bool:
-    """Whether the peer could not answer this time, in contrast to a refusal that a repetition would not change."""
-    return answer.status in {408, 429} or answer.status >= 500
+class PeerRefused(DispatchError):
+    """The peer responded with a redirect or another refusal; `response` has the status, headers and body."""
+
+    outcome = "refused"
+
+    def __init__(self, peer: str, response: PeerResponse) -> None:
+        super().__init__(peer, f"responded with {response.status}")
+        self.response = response
 
 
-def retry_after(answer: PeerResponse, *, now: datetime | None = None) -> float | None:
-    """Return the seconds that `Retry-After` asks for (RFC 9110, section 10.2.3), or None when it says nothing."""
-    value = answer.headers.get("Retry-After", "").strip()
+def raise_for_status(peer: str, response: PeerResponse) -> PeerResponse:
+    """Return a `response` with a status of 2xx or 304; raise any other as PeerFailed or PeerRefused."""
+    if 200 <= response.status < 300 or response.status == 304:
+        return response
+    if is_failure(response):
+        wait = retry_after(response)
+        raise PeerFailed(peer, response, retry_after=1.0 if wait is None else min(wait, _MAX_RETRY_AFTER))
+    raise PeerRefused(peer, response)
+
+
+def is_failure(response: PeerResponse) -> bool:
+    """Whether the peer failed this time. Any other error status is a refusal that a retry would not change."""
+    return response.status in {408, 429} or response.status >= 500
+
+
+def retry_after(response: PeerResponse, *, now: datetime | None = None) -> float | None:
+    """Return the seconds that `Retry-After` asks for (RFC 9110, section 10.2.3), or None without a valid value."""
+    value = response.headers.get("Retry-After", "").strip()
     if _SECONDS.fullmatch(value):
         return float(value)
     try:

@@ -1,7 +1,7 @@
-"""When a failed attempt is made again, and when.
+"""Whether and when a failed attempt is repeated.
 
-The rules are functions. `retrying` puts them together for tenacity, which is entered after the first failure only, so
-that a call that succeeds pays nothing for them.
+The rules are functions. `retry` gives them to tenacity, and only after the first failure, so that a call that succeeds
+pays nothing for them.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,26 +10,19 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from tenacity.stop import stop_any, stop_base
 from tenacity.wait import wait_base
 
-from servicekit.dispatcher.errors import (
-    DeadlineExceeded,
-    DispatchError,
-    PeerFailed,
-    PeerTimeout,
-    PeerUnreachable,
-    ResponseLost,
-)
+from servicekit.dispatcher.errors import DeadlineExceeded, DispatchError, PeerTimeout, PeerUnreachable, ResponseLost
 from servicekit.dispatcher.policy import CallPolicy
-from servicekit.dispatcher.response import PeerResponse, retry_after
+from servicekit.dispatcher.response import PeerFailed, PeerResponse, retry_after
 
-# Statuses that say "not now": everything else is an answer that a repetition would not change.
+# The statuses that say "not now". A retry would not change any other.
 RETRYABLE_STATUSES = frozenset({408, 429, 502, 503, 504})
 
 
 def worth_retrying(error: BaseException, *, repeatable: bool) -> bool:
     """Whether the same request may be sent again after `error`, and could then succeed.
 
-    `repeatable` is about the request: a second execution would do no harm. Where the peer cannot have seen the
-    request that does not matter.
+    `repeatable` says that a second execution would do no harm. It does not matter where the peer cannot have seen the
+    request.
     """
     if isinstance(error, PeerUnreachable):
         return True
@@ -42,44 +35,7 @@ def worth_retrying(error: BaseException, *, repeatable: bool) -> bool:
     return False
 
 
-class _WaitAsTold(wait_base):
-    """Full jitter, after the time that the peer asked for.
-
-    The jitter stays on top of it, or else everyone who was told the same time comes back at the same moment.
-    """
-
-    def __init__(self, policy: CallPolicy) -> None:
-        self._jitter = wait_random_exponential(multiplier=policy.backoff_base, max=policy.backoff_cap)
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        told = None
-        if retry_state.outcome is not None:
-            error = retry_state.outcome.exception()
-            told = retry_after(error.response) if isinstance(error, PeerFailed) else None
-        return (told or 0.0) + self._jitter(retry_state)
-
-
-class _StopWithoutTime(stop_base):
-    """Stop where the wait would leave no time for another attempt."""
-
-    def __init__(self, time_left: Callable[[], float]) -> None:
-        self._time_left = time_left
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        return retry_state.upcoming_sleep >= self._time_left()
-
-
-class _StopWithoutBudget(stop_base):
-    """Stop where the budget grants no retry. It comes last among the conditions, because asking spends a token."""
-
-    def __init__(self, spend: Callable[[], bool]) -> None:
-        self._spend = spend
-
-    def __call__(self, _retry_state: RetryCallState) -> bool:
-        return not self._spend()
-
-
-async def retrying(
+async def retry(
     first: DispatchError,
     attempt: Callable[[int], Awaitable[PeerResponse]],
     *,
@@ -89,25 +45,61 @@ async def retrying(
     spend: Callable[[], bool],
     sleep: Callable[[float], Awaitable[None]],
 ) -> PeerResponse:
-    """Go on after the first attempt failed with `first`; raise the last failure when there is no point in going on.
+    """Continue a call whose first attempt failed with `first`. Raises the last failure when no retry is left.
 
-    `attempt` gets its number, from 2. `spend` takes a retry out of the budget, or says that there is none.
+    `attempt` makes the attempt of a number, from 2. `spend` takes a retry out of the budget; False if it has none.
     """
     number = 0
 
     async def next_attempt() -> PeerResponse:
-        # The first attempt is over. It is played back, so that tenacity counts and judges it like the others.
+        # The first attempt is over; it is repeated from memory, so that tenacity counts it like the others.
         nonlocal number
         number += 1
         if number == 1:
             raise first
         return await attempt(number)
 
-    strategy = AsyncRetrying(
+    retrying = AsyncRetrying(
         retry=retry_if_exception(worth),
-        wait=_WaitAsTold(policy),
+        wait=_Wait(policy),
+        # The budget comes last, because asking it spends a token.
         stop=stop_any(stop_after_attempt(policy.attempts), _StopWithoutTime(time_left), _StopWithoutBudget(spend)),
         sleep=sleep,
         reraise=True,
     )
-    return await strategy(next_attempt)
+    return await retrying(next_attempt)
+
+
+class _Wait(wait_base):
+    """The time that the peer asked for, plus full jitter.
+
+    Without the jitter, all callers that were told the same time would come back at the same moment.
+    """
+
+    def __init__(self, policy: CallPolicy) -> None:
+        self._jitter = wait_random_exponential(multiplier=policy.backoff_base, max=policy.backoff_cap)
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        asked = retry_after(error.response) if isinstance(error, PeerFailed) else None
+        return (asked or 0.0) + self._jitter(retry_state)
+
+
+class _StopWithoutTime(stop_base):
+    """Stops if the wait would leave no time for another attempt."""
+
+    def __init__(self, time_left: Callable[[], float]) -> None:
+        self._time_left = time_left
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return retry_state.upcoming_sleep >= self._time_left()
+
+
+class _StopWithoutBudget(stop_base):
+    """Stops if the budget allows no retry."""
+
+    def __init__(self, spend: Callable[[], bool]) -> None:
+        self._spend = spend
+
+    def __call__(self, _retry_state: RetryCallState) -> bool:
+        return not self._spend()

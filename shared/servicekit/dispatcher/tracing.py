@@ -9,12 +9,17 @@ from servicekit.observability.tracing.spans import CANCELLED, Span, start_child
 
 
 def send_traced(transport: Transport, request: WireRequest, *, peer: str, attempt: int) -> Awaitable[PeerResponse]:
-    """Send the request, with a span if the request in progress is sampled, else as it is."""
+    """Send the request, within a span if the request in progress is sampled."""
     span = start_child()
     if span is None:
         return transport.send(request)
+    _describe(span, request, peer, attempt)
+    return _send_in(span, transport, request._replace(headers={**request.headers, "traceparent": span.traceparent}))
+
+
+def _describe(span: Span, request: WireRequest, peer: str, attempt: int) -> None:
     url = urlsplit(request.url)
-    # The path may hold ids, so the peer's name stands for it; the span below has the route.
+    # The path may hold ids, so the peer's name stands for it; the peer's own span has the route.
     span.name = f"{request.method} {peer}"
     span.attributes |= {
         "http.request.method": request.method,
@@ -27,12 +32,11 @@ def send_traced(transport: Transport, request: WireRequest, *, peer: str, attemp
         span.attributes["server.port"] = url.port
     if attempt > 1:
         span.attributes["http.request.resend_count"] = attempt - 1
-    return _sent(transport, request._replace(headers={**request.headers, "traceparent": span.traceparent}), span)
 
 
-async def _sent(transport: Transport, request: WireRequest, span: Span) -> PeerResponse:
+async def _send_in(span: Span, transport: Transport, request: WireRequest) -> PeerResponse:
     try:
-        answer = await transport.send(request)
+        response = await transport.send(request)
     except TransportError as error:
         span.fail(type(error).__name__)
         raise
@@ -40,9 +44,9 @@ async def _sent(transport: Transport, request: WireRequest, span: Span) -> PeerR
         span.fail(CANCELLED)
         raise
     else:
-        span.attributes["http.response.status_code"] = answer.status
-        if answer.status >= 400:
-            span.fail(str(answer.status))
-        return answer
+        span.attributes["http.response.status_code"] = response.status
+        if response.status >= 400:
+            span.fail(str(response.status))
+        return response
     finally:
         span.end()

@@ -1,13 +1,13 @@
-"""The interface behind which HTTP clients stand, and the only four ways in which one may fail.
+"""What the dispatcher needs from outside: a transport that sends requests, and a sealer that seals them.
+
+A transport sends a request once. It follows no redirect, keeps no cookie and reads no proxy from the environment. It
+never sends again by itself: only its caller knows whether a repetition is safe. It fails in one of four ways:
 
     TransportError
-    ├── NotSent           no connection: not a byte of the request left this process
-    ├── ConnectionLost    the connection broke later; the peer may have executed the request
-    ├── TimedOut          the time was up; the peer may have executed the request
-    └── UnusableResponse    something came back that is no HTTP answer, or a larger one than allowed
-
-A transport sends a request once. It follows no redirect, keeps no cookie, reads no proxy from the environment and
-never sends again by itself: whether a repetition is safe only the caller knows.
+    ├── NotSent             no connection: not a byte of the request left this process
+    ├── ConnectionLost      the connection broke later; the peer may have executed the request
+    ├── TimedOut            the time was up; the peer may have executed the request
+    └── UnusableResponse    what came back is not an HTTP response, or is larger than allowed
 """
 
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ from typing import NamedTuple, Protocol
 
 from servicekit.dispatcher.response import PeerResponse
 
-# Peers close idle connections after 75 s. Closing first, and early, avoids sending into a connection that is being
-# closed at the other end.
+# In seconds. Peers close idle connections after 75 s. Closing them earlier on this side avoids sending a request over a
+# connection that the peer is closing.
 KEEP_ALIVE = 25.0
 MAX_CONNECTIONS = 512
 MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 
 
 class TransportError(Exception):
-    """A request brought no answer."""
+    """A request brought no response."""
 
 
 class NotSent(TransportError):
@@ -39,7 +39,7 @@ class TimedOut(TransportError):
 
 
 class UnusableResponse(TransportError):
-    """What came back is no HTTP answer, or a larger one than allowed."""
+    """What came back is not an HTTP response, or is larger than allowed."""
 
 
 class WireRequest(NamedTuple):
@@ -58,10 +58,52 @@ class Transport(Protocol):
     """Sends one request over pooled connections."""
 
     async def send(self, request: WireRequest, /) -> PeerResponse:
-        """Return the whole answer, whatever its status.
+        """Return the whole response, whatever its status.
 
         Raises TransportError. Cancelling it leaves the pool as it was.
         """
 
     async def aclose(self) -> None:
         """Close all connections."""
+
+
+class CannotOpen(Exception):
+    """A response is not sealed, was altered, or belongs to another request."""
+
+
+class SealedRequest(Protocol):
+    """A sealed request: its parts on the wire, and what its sealer needs to open the response."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers that carry or announce the envelope, `Content-Type` included."""
+
+    @property
+    def body(self) -> bytes:
+        """The envelope, or nothing if a header carries it."""
+
+
+class Opened(NamedTuple):
+    """The content of a sealed response: the headers and the body that the peer sealed."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Sealer(Protocol):
+    """Seals each attempt anew, and opens the response to exactly that attempt."""
+
+    def seal_request(
+        self, peer: str, method: str, target: str, headers: Mapping[str, str], body: bytes
+    ) -> SealedRequest:
+        """Seal one request to `peer`.
+
+        `target` is path and query as they stand on the request line. `headers`, with names in lower case, are meant
+        for the peer's routes; none of them goes out in plain text. Raises InvalidCall for a request that cannot be
+        sealed.
+        """
+
+    def open_response(
+        self, peer: str, request: SealedRequest, status: int, headers: Mapping[str, str], body: bytes
+    ) -> Opened:
+        """Open the response to `request`, which this sealer sealed. Raises CannotOpen."""

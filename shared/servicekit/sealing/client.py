@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from multidict import CIMultiDict
 
 from servicekit.dispatcher.errors import InvalidCall
-from servicekit.dispatcher.sealing import CannotOpen, Opened, SealedRequest
+from servicekit.dispatcher.transport import CannotOpen, Opened, SealedRequest
 from servicekit.sealing.ciphers import CipherName
 from servicekit.sealing.envelope import EnvelopeRefused, MessageBinding, Refusal, new_nonce, open_response, seal_request
 from servicekit.sealing.keyring import Keyring, UnknownKeyError

@@ -4,8 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from servicekit.dispatcher import Dispatcher, Peer, PeerLimits, PeerResponse
-from servicekit.dispatcher.sealing import Sealer
-from servicekit.dispatcher.transport import TransportError, WireRequest
+from servicekit.dispatcher.transport import Sealer, TransportError, WireRequest
 
 Outcome = PeerResponse | TransportError
 

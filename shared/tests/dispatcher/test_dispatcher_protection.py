@@ -15,7 +15,6 @@ from servicekit.dispatcher import (
     CircuitOpen,
     Dispatcher,
     DispatchError,
-    Httpx2Transport,
     Peer,
     PeerFailed,
     PeerRefused,
@@ -23,6 +22,7 @@ from servicekit.dispatcher import (
     PeerTimeout,
     PeerUnavailable,
 )
+from servicekit.dispatcher.httpx2_transport import Httpx2Transport
 from servicekit.dispatcher.transport import ConnectionLost, NotSent, TimedOut, UnusableResponse
 from servicekit.testing.scripted_transport import (
     OK,

@@ -9,7 +9,6 @@ import pytest
 from servicekit.dispatcher import (
     Dispatcher,
     DispatchError,
-    Httpx2Transport,
     InvalidCall,
     Peer,
     PeerClient,
@@ -17,6 +16,7 @@ from servicekit.dispatcher import (
     PeerRefused,
     PeerTimeout,
 )
+from servicekit.dispatcher.httpx2_transport import Httpx2Transport
 from servicekit.testing.dispatch import FakeDispatcher, UnexpectedCall
 
 PATH = "/api/v1/users/stats/count"

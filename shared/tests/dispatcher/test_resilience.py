@@ -4,9 +4,8 @@ from collections import Counter
 
 import pytest
 
-from servicekit.dispatcher.bulkhead import Bulkhead
 from servicekit.dispatcher.policy import CallPolicy, Peer
-from servicekit.dispatcher.replicas import Replicas
+from servicekit.dispatcher.resilience import Bulkhead, Replicas
 
 A, B, C = "http://a", "http://b", "http://c"
 
@@ -61,7 +60,7 @@ def test_after_the_pause_one_attempt_finds_out_while_others_avoid_it(replicas: R
 
 def test_replica_that_answers_again_takes_its_share_again(replicas: Replicas) -> None:
     replicas.failed(B)
-    replicas.answered(B)
+    replicas.responded(B)
 
     assert Counter(replicas.pick() for _ in range(300))[B] == 100
 
@@ -79,11 +78,11 @@ def test_trailing_slash_of_a_base_url_makes_no_double_one(clock: Clock) -> None:
 
 def test_bulkhead_takes_as_many_as_its_limit_and_more_after_some_left() -> None:
     bulkhead = Bulkhead(3)
-    assert [bulkhead.enter() for _ in range(5)] == [True, True, True, False, False]
+    assert [bulkhead.try_acquire() for _ in range(5)] == [True, True, True, False, False]
 
-    bulkhead.leave()
+    bulkhead.release()
 
-    assert [bulkhead.enter() for _ in range(2)] == [True, False]
+    assert [bulkhead.try_acquire() for _ in range(2)] == [True, False]
     assert bulkhead.in_flight == 3
 
 

@@ -6,23 +6,22 @@ from datetime import UTC, datetime
 
 import pytest
 
-from servicekit.dispatcher.budget import RetryBudget
 from servicekit.dispatcher.call import build_call
 from servicekit.dispatcher.errors import (
     BulkheadFull,
     CircuitOpen,
     DeadlineExceeded,
     DispatchError,
-    PeerFailed,
-    PeerRefused,
     PeerTimeout,
     PeerUnreachable,
     ResponseLost,
     ResponseRejected,
 )
 from servicekit.dispatcher.policy import CallPolicy
-from servicekit.dispatcher.response import PeerResponse, retry_after
-from servicekit.dispatcher.retry import retrying, worth_retrying
+from servicekit.dispatcher.resilience import RetryBudget
+from servicekit.dispatcher.response import PeerFailed, PeerRefused, PeerResponse, retry_after
+from servicekit.dispatcher.retry import retry as make_retries
+from servicekit.dispatcher.retry import worth_retrying
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -125,7 +124,7 @@ def test_retry_after_survives_any_text() -> None:
 
 
 class Retrying:
-    """Runs `retrying` against attempts that fail as told, without waiting; `waits` has what it would have waited."""
+    """Runs `retry` against attempts that fail as told, without waiting; `waits` has what it would have waited."""
 
     def __init__(self, *, time_left: float = 60.0, tokens: int = 100, repeatable: bool = True) -> None:
         self.waits: list[float] = []
@@ -143,7 +142,7 @@ class Retrying:
                 raise errors[number - 1]
             return PeerResponse.of(200)
 
-        await retrying(
+        await make_retries(
             errors[0],
             attempt,
             policy=policy or CallPolicy(attempts=10),

@@ -11,8 +11,7 @@ from servicekit.dispatcher import (
     PeerResponse,
     ResponseRejected,
 )
-from servicekit.dispatcher.sealing import CannotOpen, Opened, SealedRequest
-from servicekit.dispatcher.transport import ConnectionLost
+from servicekit.dispatcher.transport import CannotOpen, ConnectionLost, Opened, SealedRequest
 from servicekit.testing.scripted_transport import (
     OK,
     PATH,

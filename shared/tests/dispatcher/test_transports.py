@@ -26,10 +26,10 @@ MAX_ANSWER = 64 * 1024
 POOL = 10
 
 MAKERS: dict[str, Callable[[], Transport]] = {
-    "aiohttp": lambda: AiohttpTransport(max_connections=POOL, max_answer_bytes=MAX_ANSWER),
+    "aiohttp": lambda: AiohttpTransport(max_connections=POOL, max_response_bytes=MAX_ANSWER),
     "httpx2": lambda: Httpx2Transport(
         httpx2.AsyncHTTPTransport(trust_env=False, limits=httpx2.Limits(max_connections=POOL)),
-        max_answer_bytes=MAX_ANSWER,
+        max_response_bytes=MAX_ANSWER,
     ),
 }
 

@@ -12,7 +12,8 @@ from starlette.middleware import Middleware
 
 from servicekit.core import context
 from servicekit.core.errors import UnprocessableContent
-from servicekit.dispatcher import CallPolicy, Dispatcher, Httpx2Transport, Peer
+from servicekit.dispatcher import CallPolicy, Dispatcher, Peer
+from servicekit.dispatcher.httpx2_transport import Httpx2Transport
 from servicekit.outbox import (
     EVENTS_PATH,
     DeliveryError,

@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from servicekit.dispatcher.sealing import CannotOpen
+from servicekit.dispatcher.transport import CannotOpen
 from servicekit.sealing import envelope
 from servicekit.sealing.ciphers import CipherName
 from servicekit.sealing.envelope import Direction, MessageBinding, Refusal

@@ -6,7 +6,7 @@ import time
 import httpx2
 
 from local_platform.demo.tour import TIMEOUT_SECONDS, Visit
-from servicekit.dispatcher.sealing import CannotOpen
+from servicekit.dispatcher.transport import CannotOpen
 from servicekit.sealing.ciphers import LIFETIME_SECONDS, CipherName
 from servicekit.sealing.client import MessageSealer, SentMessage
 from servicekit.sealing.envelope import open_request
