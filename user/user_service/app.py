@@ -24,7 +24,6 @@ from user_service.logins.routes import router as login_routes
 from user_service.logins.store import PostgresLogins
 from user_service.models import IDEMPOTENCY_KEYS, OUTBOX
 from user_service.passwords.actions import PasswordActions
-from user_service.passwords.guard import PasswordGuard
 from user_service.passwords.hashing import PasswordHasher, hashing_threads
 from user_service.passwords.routes import router as password_routes
 from user_service.passwords.store import PostgresPasswords
@@ -34,12 +33,13 @@ from user_service.sessions.announcements import Announcements
 from user_service.sessions.queries import SessionQueries
 from user_service.sessions.routes import router as session_routes
 from user_service.sessions.store import PostgresSessions, RevokedSessionRecords
-from user_service.sessions.upkeep import Upkeep
 from user_service.settings import Settings
 from user_service.throttling.failure_limits import FailureLimits
+from user_service.throttling.guard import PasswordGuard
 from user_service.tokens.issuer import TokenIssuer
 from user_service.tokens.routes import router as token_routes
 from user_service.tokens.signing_keys import SigningKeys
+from user_service.upkeep import Upkeep
 
 # A copy that an invalidation missed, because Valkey was away just then, is gone after this time.
 PUBLIC_VIEW_SECONDS = 30.0

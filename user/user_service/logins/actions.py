@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 from servicekit.core.clock import Clock
 from servicekit.core.errors import Unauthorized
 from user_service.accounts.rules import login_keys
-from user_service.logins.client import Client
+from user_service.client import Client
 from user_service.passwords.rules import normalize_password
 from user_service.sessions.actions import Issuer
 from user_service.sessions.refresh_tokens import digest, new_token

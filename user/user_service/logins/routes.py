@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from servicekit.core.errors import BadRequest
 from servicekit.web.dependencies import provided
 from servicekit.web.openapi import problems
-from user_service.caching import no_store
+from user_service.client import RequestClient
 from user_service.logins.actions import Credentials, LoginActions
-from user_service.logins.client import RequestClient
+from user_service.no_store import no_store
 from user_service.passwords.rules import EXAMPLE_PASSWORD, MAX_INPUT_LENGTH
 from user_service.sessions.schemas import TokenPair
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from servicekit.auth.access_tokens import CurrentUser
 from servicekit.web.dependencies import provided
 from servicekit.web.openapi import problems
-from user_service.logins.client import RequestClient
+from user_service.client import RequestClient
 from user_service.passwords.actions import PasswordActions
 from user_service.passwords.rules import MAX_INPUT_LENGTH, NEW_PASSWORD_SCHEMA, check_new_password
 

@@ -9,7 +9,7 @@ from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, OptionalUse
 from servicekit.web.dependencies import provided
 from servicekit.web.openapi import problems
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
-from user_service.caching import no_store
+from user_service.no_store import no_store
 from user_service.sessions.actions import SessionActions
 from user_service.sessions.queries import SessionQueries
 from user_service.sessions.schemas import LogoutBody, RefreshBody, SessionView, TokenPair

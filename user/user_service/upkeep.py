@@ -11,10 +11,10 @@ from sqlalchemy import ColumnElement, delete, select, tuple_
 from servicekit.core.clock import Clock
 from servicekit.storage.postgres_models import Sessions
 from user_service.database import Base
-from user_service.logins.rules import ADDRESS_KEPT
 from user_service.logins.tables import LoginAddress
 from user_service.sessions.rules import IDLE
 from user_service.sessions.tables import EndedSession, RefreshToken, UserSession
+from user_service.throttling.rules import ADDRESS_KEPT
 
 PAUSE_SECONDS: Final = 60.0
 BATCH: Final = 1_000

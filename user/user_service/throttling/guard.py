@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
-from user_service.logins.rules import counters
 from user_service.passwords.rules import normalize_password
 from user_service.throttling.failure_limits import Counted, Verdict
+from user_service.throttling.rules import counters
 
 
 class Limits(Protocol):

@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from servicekit.core.client_address import client_address
-from user_service.logins.rules import network_of
 from user_service.sessions.rules import readable_user_agent
+from user_service.throttling.rules import network_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from user_service.logins import rules
+from user_service.throttling import rules
 
 API = "/api/v1/users"
 WRONG = "a wrong password"

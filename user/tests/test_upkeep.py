@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from servicekit.storage.postgres_models import sessions_of
-from user_service.sessions.upkeep import Upkeep
+from user_service.upkeep import Upkeep
 
 API = "/api/v1/users"
 
