@@ -17,7 +17,7 @@ from local_platform.layout import Layout
 from local_platform.platform.disk import check_disk
 from local_platform.platform.gateway import Gateway
 from local_platform.platform.options import Options
-from local_platform.platform.service_environment import issues_tokens, keys_directory
+from local_platform.platform.service_environment import keys_directory
 from local_platform.platform.services import Services
 from local_platform.stores import StoreSet
 from local_platform.supervision.data_lock import data_lock, stop_orphans
@@ -60,7 +60,7 @@ class Platform:
             self.supervisor,
             mongo_nodes=options.mongo_nodes,
             services=engines,
-            issuers=[entry.name for entry in self.catalog.values() if issues_tokens(entry)],
+            issuers=[entry.name for entry in self.catalog.values() if entry.issues_tokens],
         )
         self._services = Services(
             self.catalog, layout, ports, self.stores, replicas=options.replicas, settings=options.settings
