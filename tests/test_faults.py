@@ -64,7 +64,7 @@ async def test_a_killed_replica_costs_a_reader_nothing_and_comes_back_on_its_por
         await _passed(outcomes, 100)
         running.platform.supervisor.kill("user-1")
         await _passed(outcomes, 400)
-        await running.platform.supervisor.children["user-1"].wait_ready()
+        await running.platform.supervisor.processes["user-1"].wait_ready()
 
     assert set(outcomes) == {"200"}
     assert running.pid("user-1") != pid
@@ -74,14 +74,14 @@ async def test_a_killed_replica_costs_a_reader_nothing_and_comes_back_on_its_por
 
 async def test_statistics_do_without_the_user_service(running: Any, sign_in: SignIn) -> None:
     user = await sign_in()
-    await running.platform.stop_child("user-1")
-    await running.platform.stop_child("user-2")
+    await running.platform.stop_process("user-1")
+    await running.platform.stop_process("user-2")
     try:
         async with httpx2.AsyncClient(base_url=running.gateway_url, timeout=20) as http:
             stats = await http.get("/api/v1/analytics/stats", headers=user.headers)
             health = await http.get("/lb-health")
     finally:
-        await asyncio.gather(running.platform.start_child("user-1"), running.platform.start_child("user-2"))
+        await asyncio.gather(running.platform.start_process("user-1"), running.platform.start_process("user-2"))
 
     assert stats.status_code == 200
     assert stats.json()["user_count"] is None
@@ -96,7 +96,7 @@ async def test_everything_works_without_valkey_and_ended_sessions_stay_ended_whe
 ) -> None:
     ended = await sign_in()
     await gateway.post("/api/v1/users/logout", headers=ended.headers)
-    await running.platform.stop_child("valkey")
+    await running.platform.stop_process("valkey")
     try:
         user = await sign_in()
         event = {"type": "without.valkey"}
@@ -106,7 +106,7 @@ async def test_everything_works_without_valkey_and_ended_sessions_stay_ended_whe
         assert stats.status_code == 200
         assert stats.json()["user_count"] is not None
     finally:
-        await running.platform.start_child("valkey")
+        await running.platform.start_process("valkey")
 
     # A worker that starts now has nothing but what PostgreSQL put back into the empty Valkey.
     os.kill(running.pid("analytics-1"), signal.SIGHUP)

@@ -54,9 +54,9 @@ async def leave_facts_behind(
     running: Any, gateway: httpx2.AsyncClient, sign_up: SignUp
 ) -> tuple[Belongings, Belongings]:
     """Let things happen that no other service hears of; return what one user has, and what another one had."""
-    await running.platform.stop_child("analytics-1")
+    await running.platform.stop_process("analytics-1")
     staying, leaving = await settle(gateway, sign_up), await settle(gateway, sign_up)
-    await asyncio.gather(*(running.platform.stop_child(name) for name in ("notes-1", "assets-1")))
+    await asyncio.gather(*(running.platform.stop_process(name) for name in ("notes-1", "assets-1")))
     await sent(gateway, "DELETE", "/api/v1/users/profile", leaving.user)
     return staying, leaving
 

@@ -192,7 +192,7 @@ async def test_a_replica_that_is_killed_meanwhile_is_waited_for(running: Any, si
         await rotation.says("added")
         running.platform.supervisor.kill("user-1")
         assert await rotation.end() == 0, rotation.output
-        await running.platform.supervisor.children["user-1"].wait_ready()
+        await running.platform.supervisor.processes["user-1"].wait_ready()
 
     assert all(len(ids) == 1 for ids in keys_by_file(running).values())
 
@@ -253,11 +253,11 @@ async def restart_with(running: Any, cipher: str, *names: str) -> None:
     """Restart these replicas with another cipher, as a rolling restart does."""
 
     async def restart(name: str) -> None:
-        child = running.platform.supervisor.children[name]
-        await running.platform.stop_child(name)
+        child = running.platform.supervisor.processes[name]
+        await running.platform.stop_process(name)
         environment = {**child.spec.command.environment, "SERVICE_CIPHER": cipher}
         child.spec = replace(child.spec, command=replace(child.spec.command, environment=environment))
-        await running.platform.start_child(name)
+        await running.platform.start_process(name)
 
     await asyncio.gather(*map(restart, names))
 

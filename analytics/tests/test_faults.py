@@ -188,7 +188,7 @@ async def test_requests_wait_for_a_primary_that_comes_back_or_are_told_to_try_ag
     async with asyncio.TaskGroup() as group:
         sending = [group.create_task(ingest(number)) for number in range(4)]
         await more(8)
-        server = stores.supervisor.children["mongo-1"]
+        server = stores.supervisor.processes["mongo-1"]
         killed = server.pid
         stores.supervisor.kill("mongo-1")
         # It counts as ready until its end was noticed.

@@ -59,7 +59,7 @@ async def test_requests_are_answered_again_after_the_primary_was_killed(stores: 
     async with asyncio.timeout(60):
         while not answers or answers[-1].status_code != 200:
             answers.append(await user.get(f"/{note['id']}"))
-    await stores.supervisor.children["mongo-1"].wait_ready()
+    await stores.supervisor.processes["mongo-1"].wait_ready()
 
     assert {answer.status_code for answer in answers} <= {200, 503}
     assert answers[-1].json() == note

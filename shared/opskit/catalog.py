@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 Store = Literal["postgres", "mongo"]
 
+# Where a service publishes the keys that its access tokens are signed with.
+JWKS_PATH = "/.well-known/jwks.json"
 DEFAULT_PATH = Path(__file__).resolve().parents[2] / "deploy" / "services.toml"
 
 
@@ -41,6 +43,11 @@ class ServiceEntry:
     def migration(self) -> str:
         """The module of the migration job: `user_service.migrate`."""
         return f"{self.package}.migrate"
+
+    @property
+    def issues_tokens(self) -> bool:
+        """Whether this service signs access tokens; it alone may announce revoked sessions."""
+        return JWKS_PATH in self.well_known
 
 
 def read_catalog(path: Path = DEFAULT_PATH) -> Mapping[str, ServiceEntry]:

@@ -9,9 +9,9 @@ from local_platform.errors import LaunchError
 from local_platform.platform.launcher import Platform, prepared
 from local_platform.platform.options import Options, parse
 from local_platform.supervision.diagnosis import explain_os_error
-from local_platform.supervision.status_table import Board
+from local_platform.supervision.status_table import StatusTable
 
-# `make`, `timeout` and a terminal may each pass on the same Ctrl-C; only a later one means "hurry".
+# `make`, `timeout` and a terminal may each pass on the same Ctrl-C; only a later one means "force".
 SAME_REQUEST_SECONDS = 1.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -21,7 +21,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.wanted = asyncio.Event()
-        self.hurry = asyncio.Event()
+        self.force = asyncio.Event()
         self._since = 0.0
 
     def listen(self) -> None:
@@ -38,16 +38,16 @@ class StopRequest:
             self._since = now
             self.wanted.set()
         elif now - self._since > SAME_REQUEST_SECONDS:
-            self.hurry.set()
+            self.force.set()
 
 
 async def run(options: Options) -> None:
     """Run the platform until somebody asks to stop it."""
-    board = Board()
-    display = Display(board)
+    status_table = StatusTable()
+    display = Display(status_table)
     request = StopRequest()
     request.listen()
-    async with prepared(options, board, request.hurry, display.say) as platform:
+    async with prepared(options, status_table, request.force, display.say) as platform:
         try:
             with display.working():
                 came_up = await _start_unless_stopped(platform, request)
@@ -55,7 +55,7 @@ async def run(options: Options) -> None:
                 print(f"ready {platform.gateway_url}", file=Audience(sys.stdout), flush=True)
                 await request.wanted.wait()
         finally:
-            display.say("stopping; once more to hurry")
+            display.say("stopping; once more to force")
             with display.working():
                 await platform.stop()
 

@@ -9,7 +9,7 @@ LaunchError
 ├── ServerMissing          no wheel, no binary on PATH and no URL for a server
 ├── LibraryMissing         a server's binary needs a shared library that the machine lacks
 ├── JobFailed              a job that has to succeed first, such as a migration, failed
-└── ChildFailed            a process did not become ready
+└── ProcessFailed            a process did not become ready
 """
 
 
@@ -49,5 +49,5 @@ class JobFailed(LaunchError):
     pass
 
 
-class ChildFailed(LaunchError):
+class ProcessFailed(LaunchError):
     pass

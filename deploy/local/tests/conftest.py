@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from local_platform.layout import Layout
-from local_platform.supervision.managed_process import ChildSpec
-from local_platform.supervision.ports import HOST, PortBook
-from local_platform.supervision.probes import accepts
+from local_platform.supervision.managed_process import ProcessSpec
+from local_platform.supervision.ports import HOST, PortAllocator
+from local_platform.supervision.probes import check_port_open
 from local_platform.supervision.process import Command
 from local_platform.supervision.supervisor import Supervisor
 
@@ -24,7 +24,7 @@ while True:
     listener.accept()[0].close()
 """
 
-MakeSpec = Callable[..., ChildSpec]
+MakeSpec = Callable[..., ProcessSpec]
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def layout(tmp_path: Path) -> Layout:
 
 
 @pytest.fixture
-def ports(layout: Layout) -> Iterator[PortBook]:
-    with PortBook(layout.port_file) as ports:
+def ports(layout: Layout) -> Iterator[PortAllocator]:
+    with PortAllocator(layout.port_file) as ports:
         yield ports
 
 
@@ -42,16 +42,16 @@ def ports(layout: Layout) -> Iterator[PortBook]:
 async def supervisor() -> AsyncIterator[Supervisor]:
     supervisor = Supervisor()
     yield supervisor
-    supervisor.hurry.set()
-    await supervisor.stop(supervisor.children.values())
+    supervisor.force.set()
+    await supervisor.stop(supervisor.processes.values())
 
 
 @pytest.fixture
-def make_spec(layout: Layout, ports: PortBook) -> MakeSpec:
+def make_spec(layout: Layout, ports: PortAllocator) -> MakeSpec:
     """Return a maker of children: Python code whose argument is the port; `before` runs ahead of the server."""
 
-    def make(name: str = "server", *, before: str = "", code: str = SERVER, **changes: object) -> ChildSpec:
-        port = ports.take(name)
+    def make(name: str = "server", *, before: str = "", code: str = SERVER, **changes: object) -> ProcessSpec:
+        port = ports.allocate(name)
         command = Command(
             argv=[sys.executable, "-S", "-c", before + code, str(port)],
             directory=layout.work(name),
@@ -59,10 +59,10 @@ def make_spec(layout: Layout, ports: PortBook) -> MakeSpec:
         )
 
         async def probe() -> str:
-            await accepts(HOST, port)
+            await check_port_open(HOST, port)
             return ""
 
         values = {"name": name, "service": name, "url": f"http://{HOST}:{port}", "command": command, "probe": probe}
-        return ChildSpec(**{**values, **changes})  # type: ignore[arg-type]
+        return ProcessSpec(**{**values, **changes})  # type: ignore[arg-type]
 
     return make

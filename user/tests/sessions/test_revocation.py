@@ -158,7 +158,7 @@ async def test_what_ended_stays_ended_when_valkey_comes_back_empty(replicas: Any
     await _soon_refused(replicas[1], ada)
 
     stores.supervisor.kill("valkey")
-    await stores.supervisor.children["valkey"].wait_ready()
+    await stores.supervisor.processes["valkey"].wait_ready()
 
     async with Redis.from_url(valkey_url) as client:
         await _eventually_heard(RevokedSessions(client), _session_id(ada))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local_platform.cli.service_command import reporting, run_module
-from local_platform.platform.service_environment import issues_tokens
 from opskit.catalog import read_catalog
 
 
@@ -16,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-dir", type=Path, default=Path(".data"), help="as given to make run (default .data)")
     parser.add_argument("username")
     values = parser.parse_args(arguments)
-    entry = next(entry for entry in read_catalog().values() if issues_tokens(entry))
+    entry = next(entry for entry in read_catalog().values() if entry.issues_tokens)
     return reporting(lambda: run_module(values.data_dir, entry, f"{entry.package}.admin", [values.username]))
 
 

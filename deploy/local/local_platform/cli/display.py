@@ -1,4 +1,4 @@
-"""Draws the board: one live table on a terminal, a line per change elsewhere."""
+"""Draws the status_table: one live table on a terminal, a line per change elsewhere."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 
 from local_platform.supervision.managed_process import State
-from local_platform.supervision.status_table import AT_WORK, Board, Row
+from local_platform.supervision.status_table import AT_WORK, Row, StatusTable
 
 REDRAW_SECONDS = 0.1
 
@@ -64,12 +64,12 @@ class Audience(io.TextIOBase):
 class Display:
     """Progress goes to standard error, so that standard output carries the line `ready …` alone."""
 
-    def __init__(self, board: Board, stream: TextIO = sys.stderr) -> None:
-        self._board = board
+    def __init__(self, status_table: StatusTable, stream: TextIO = sys.stderr) -> None:
+        self._status_table = status_table
         self._console = Console(file=cast(TextIO, Audience(stream)), highlight=False)
         self._began = time.monotonic()
         self._live: Live | None = None
-        board.draw = self._draw
+        status_table.draw = self._draw
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -117,7 +117,7 @@ class Display:
         table.add_column("state", no_wrap=True)
         table.add_column("seconds", justify="right", no_wrap=True)
         table.add_column("", overflow="ellipsis", no_wrap=True)
-        for row in self._board.rows.values():
+        for row in self._status_table.rows.values():
             elapsed = row.elapsed()
             table.add_row(
                 row.name,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local_platform.cli.service_command import reporting, run_module, running_layout
-from local_platform.platform.service_environment import issues_tokens
 from opskit.catalog import read_catalog
 
 _EPILOG = "Further option: --timeout SECONDS, how long to wait for the workers in each phase."
@@ -19,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--data-dir", type=Path, default=Path(".data"), help="as given to make run (default .data)")
     values, others = parser.parse_known_args(arguments)
-    entry = next(entry for entry in read_catalog().values() if issues_tokens(entry))
+    entry = next(entry for entry in read_catalog().values() if entry.issues_tokens)
 
     def rotate() -> int:
         options = ["--run-file", str(running_layout(values.data_dir).run_file), *others]

@@ -11,7 +11,7 @@ from gateway_config.settings import GatewaySettings
 from local_platform.binaries import NGINX
 from local_platform.errors import InvalidOption
 from local_platform.layout import Layout
-from local_platform.supervision.managed_process import ChildSpec
+from local_platform.supervision.managed_process import ProcessSpec
 from local_platform.supervision.ports import HOST
 from local_platform.supervision.probes import NotReady, Probe, http_get, json_body
 from local_platform.supervision.process import Command, rotate
@@ -48,10 +48,10 @@ class Gateway:
         except ValueError as error:
             raise InvalidOption(str(error)) from error
 
-    def child(self) -> ChildSpec:
+    def process_spec(self) -> ProcessSpec:
         """Render the configuration and return the process that runs on it."""
         render(self._settings, self._catalog, self._servers, self._target)
-        return ChildSpec(
+        return ProcessSpec(
             name=NAME,
             service=NAME,
             url=self.url,
@@ -66,7 +66,7 @@ class Gateway:
             before_start=self._rotate_access_log,
         )
 
-    async def leads_everywhere(self) -> None:
+    async def all_services_reachable(self) -> None:
         """Raise NotReady unless the gateway reaches every service."""
         status, body = await http_get(f"{self.url}/lb-health")
         if status != 200:

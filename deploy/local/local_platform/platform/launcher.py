@@ -4,7 +4,7 @@ async with running_platform(tmp_path, replicas=2) as platform:
     platform.gateway_url            # http://127.0.0.1:…
     platform.urls("user")           # the base URL of each replica
     platform.supervisor.kill("user-1")              # SIGKILL; it comes back on its port
-    await platform.stop_child("valkey"); await platform.start_child("valkey")
+    await platform.stop_process("valkey"); await platform.start_process("valkey")
 """
 
 import asyncio
@@ -12,23 +12,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from local_platform.errors import ChildFailed
+from local_platform.errors import ProcessFailed
 from local_platform.layout import Layout
 from local_platform.platform.disk import check_disk
 from local_platform.platform.gateway import Gateway
 from local_platform.platform.options import Options
-from local_platform.platform.service_environment import issues_tokens, keys_directory
+from local_platform.platform.service_environment import keys_directory
 from local_platform.platform.services import Services
 from local_platform.stores import StoreSet
-from local_platform.supervision.data_lock import data_lock, end_leftovers
+from local_platform.supervision.data_lock import data_lock, stop_orphans
 from local_platform.supervision.jobs import run_job
 from local_platform.supervision.managed_process import State
-from local_platform.supervision.ports import HOST, PortBook
-from local_platform.supervision.probes import NotReady, until_ready
+from local_platform.supervision.ports import HOST, PortAllocator
+from local_platform.supervision.probes import NotReady, wait_until_ready
 from local_platform.supervision.run_file import RunFile
-from local_platform.supervision.status_table import Board
+from local_platform.supervision.status_table import StatusTable
 from local_platform.supervision.supervisor import Supervisor
-from local_platform.supervision.tasks import together
+from local_platform.supervision.tasks import run_concurrently
 from opskit.catalog import ServiceEntry, read_catalog
 from servicekit.sealing.key_files import ensure_keys
 
@@ -43,16 +43,16 @@ class Platform:
         self,
         options: Options,
         layout: Layout,
-        ports: PortBook,
-        board: Board,
-        hurry: asyncio.Event,
+        ports: PortAllocator,
+        status_table: StatusTable,
+        force: asyncio.Event,
         say: Callable[[str], None],
     ) -> None:
-        self.supervisor = Supervisor(hurry)
-        self.board = board
+        self.supervisor = Supervisor(force)
+        self.status_table = status_table
         self.catalog = read_catalog()
         self._layout = layout
-        self.gateway_url = f"http://{HOST}:{ports.take(GATEWAY)}"
+        self.gateway_url = f"http://{HOST}:{ports.allocate(GATEWAY)}"
         engines = {name: entry.store for name, entry in self.catalog.items()}
         self.stores = StoreSet(
             layout,
@@ -60,17 +60,17 @@ class Platform:
             self.supervisor,
             mongo_nodes=options.mongo_nodes,
             services=engines,
-            issuers=[entry.name for entry in self.catalog.values() if issues_tokens(entry)],
+            issuers=[entry.name for entry in self.catalog.values() if entry.issues_tokens],
         )
         self._services = Services(
             self.catalog, layout, ports, self.stores, replicas=options.replicas, settings=options.settings
         )
-        self._gateway = Gateway(layout, ports.take(GATEWAY), self.catalog, self._services.ports, options.settings)
+        self._gateway = Gateway(layout, ports.allocate(GATEWAY), self.catalog, self._services.ports, options.settings)
         ports.save()
         self._run_file = RunFile(layout.run_file, self.gateway_url, say)
         self._plan()
         self.supervisor.listen(self._run_file.note)
-        self.supervisor.listen(board.note)
+        self.supervisor.listen(status_table.note)
 
     def urls(self, service: str) -> list[str]:
         """Return the base URL of each replica of a service."""
@@ -79,13 +79,13 @@ class Platform:
     async def start(self) -> None:
         """Start everything; return when the gateway serves. Raises LaunchError; `stop` is needed all the same."""
         ready = {engine: asyncio.Event() for engine in ("postgres", "mongo", "valkey")}
-        await together(
+        await run_concurrently(
             self._start_store(ready["postgres"], self.stores.start_postgres),
             self._start_store(ready["valkey"], self.stores.start_valkey),
             self._start_store(ready["mongo"], self._start_mongo),
             self._start_services(ready),
         )
-        await self.supervisor.add(self._gateway.child()).wait_ready()
+        await self.supervisor.add(self._gateway.process_spec()).wait_ready()
         await self._reach_services()
 
     async def stop(self) -> None:
@@ -95,21 +95,21 @@ class Platform:
         await self.stores.stop_all()
         self._run_file.remove()
 
-    async def stop_child(self, name: str) -> None:
-        """Stop one process (a name of run.json) until `start_child` is called."""
-        await self.supervisor.children[name].stop()
+    async def stop_process(self, name: str) -> None:
+        """Stop one process (a name of run.json) until `start_process` is called."""
+        await self.supervisor.processes[name].stop()
 
-    async def start_child(self, name: str) -> None:
+    async def start_process(self, name: str) -> None:
         """Start a stopped process again, on its port and its data; return when it serves."""
-        child = self.supervisor.children[name]
+        child = self.supervisor.processes[name]
         child.start()
         await child.wait_ready()
 
     async def _reach_services(self) -> None:
         try:
-            await until_ready(self._gateway.leads_everywhere, REACH_SECONDS)
+            await wait_until_ready(self._gateway.all_services_reachable, REACH_SECONDS)
         except NotReady as error:
-            raise ChildFailed(f"{error}; the logs are in {self._layout.log(GATEWAY).parent}") from error
+            raise ProcessFailed(f"{error}; the logs are in {self._layout.log(GATEWAY).parent}") from error
 
     async def _start_store(self, ready: asyncio.Event, start: Callable[[], Awaitable[None]]) -> None:
         await start()
@@ -120,24 +120,24 @@ class Platform:
 
     async def _start_services(self, ready: Mapping[str, asyncio.Event]) -> None:
         ensure_keys(keys_directory(self.stores.secrets), self.catalog)
-        await together(*(self._start_service(entry, ready) for entry in self.catalog.values()))
+        await run_concurrently(*(self._start_service(entry, ready) for entry in self.catalog.values()))
 
     async def _start_service(self, entry: ServiceEntry, ready: Mapping[str, asyncio.Event]) -> None:
         """Migrate a service's database as soon as its own store serves, then start its replicas."""
         await ready[entry.store].wait()
         job = _migration_name(entry)
-        self.board.set(job, State.PREPARING)
+        self.status_table.set(job, State.PREPARING)
         await run_job(job, self._services.migration(entry))
-        self.board.set(job, State.DONE)
+        self.status_table.set(job, State.DONE)
         await ready["valkey"].wait()
         replicas = [self.supervisor.add(spec) for spec in self._services.replicas(entry)]
-        await together(*(replica.wait_ready() for replica in replicas))
+        await run_concurrently(*(replica.wait_ready() for replica in replicas))
 
     def _plan(self) -> None:
-        self.board.plan(*self.stores.names())
+        self.status_table.plan(*self.stores.names())
         for entry in self.catalog.values():
-            self.board.plan(_migration_name(entry), *self._services.ports[entry.name])
-        self.board.plan(GATEWAY)
+            self.status_table.plan(_migration_name(entry), *self._services.ports[entry.name])
+        self.status_table.plan(GATEWAY)
 
 
 def _migration_name(entry: ServiceEntry) -> str:
@@ -146,21 +146,21 @@ def _migration_name(entry: ServiceEntry) -> str:
 
 @asynccontextmanager
 async def prepared(
-    options: Options, board: Board, hurry: asyncio.Event, say: Callable[[str], None] = lambda _text: None
+    options: Options, status_table: StatusTable, force: asyncio.Event, say: Callable[[str], None] = lambda _text: None
 ) -> AsyncIterator[Platform]:
     """Yield a platform that holds its DATA_DIR and its ports but runs nothing yet.
 
-    Raises LaunchError for everything that can be known before. Setting `hurry` shortens a stop; `say` gets warnings.
+    Raises LaunchError for everything that can be known before. Setting `force` shortens a stop; `say` gets warnings.
     """
     options.check()
     layout = Layout.prepare(options.data_dir)
-    with data_lock(layout) as lock, PortBook(layout.port_file) as ports:
-        for name in await end_leftovers(layout):
+    with data_lock(layout) as lock, PortAllocator(layout.port_file) as ports:
+        for name in await stop_orphans(layout):
             say(f"ended {name}, which an interrupted run had left")
-        ports.take_fixed(GATEWAY, options.gateway_port)
+        ports.allocate_fixed(GATEWAY, options.gateway_port)
         if warning := check_disk(layout, mongo_nodes=options.mongo_nodes):
             say(f"warning: {warning}")
-        platform = Platform(options, layout, ports, board, hurry, say)
+        platform = Platform(options, layout, ports, status_table, force, say)
         lock.announce(platform.gateway_url)
         yield platform
 
@@ -179,7 +179,7 @@ async def running_platform(
     `settings` are environment variables for services and gateway. Raises LaunchError when something cannot start.
     """
     options = Options(data_dir, gateway_port, replicas, mongo_nodes, settings or {})
-    async with prepared(options, Board(), asyncio.Event()) as platform:
+    async with prepared(options, StatusTable(), asyncio.Event()) as platform:
         try:
             await platform.start()
             yield platform

@@ -9,18 +9,10 @@ from local_platform.files import SecretFiles
 from local_platform.supervision.ports import HOST
 from opskit.catalog import ServiceEntry
 
-# Whoever publishes signing keys issues tokens, and tells which sessions ended.
-JWKS_PATH = "/.well-known/jwks.json"
-
 _STORE_VARIABLES = {"postgres": "DATABASE_URL", "mongo": "MONGO_URL"}
 # The launcher decides these. A value in our own environment would win over the file, or mix up the replicas.
 _OURS = ("DATABASE_URL", "MONGO_URL", "VALKEY_URL", "FINGERPRINT_SECRET", "LINK_SECRET")
 _NOT_INHERITED = {*_OURS, *(f"{name}_FILE" for name in _OURS), "LOG_DIR", "PROMETHEUS_MULTIPROC_DIR"}
-
-
-def issues_tokens(entry: ServiceEntry) -> bool:
-    """Whether this service signs access tokens."""
-    return JWKS_PATH in entry.well_known
 
 
 def keys_directory(secrets: SecretFiles) -> Path:
@@ -65,7 +57,7 @@ def service_environment(
         "PEER_URLS": json.dumps(peers or {}),
         "GATEWAY_NETWORKS": f"{HOST}/32",
     }
-    if issues_tokens(entry):
+    if entry.issues_tokens:
         environment["JWT_KEYS_DIR"] = str(secrets.path("jwt"))
     if entry.keeps_files:
         environment |= {

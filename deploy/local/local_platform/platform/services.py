@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from local_platform.layout import REPOSITORY, Layout
 from local_platform.platform.service_environment import service_environment, write_secrets
 from local_platform.stores import StoreSet
-from local_platform.supervision.managed_process import ChildSpec
-from local_platform.supervision.ports import HOST, PortBook
+from local_platform.supervision.managed_process import ProcessSpec
+from local_platform.supervision.ports import HOST, PortAllocator
 from local_platform.supervision.probes import NotReady, Probe, http_get, json_body
 from local_platform.supervision.process import Command
 from opskit.catalog import ServiceEntry
@@ -26,7 +26,7 @@ class Services:
         self,
         catalog: Mapping[str, ServiceEntry],
         layout: Layout,
-        ports: PortBook,
+        ports: PortAllocator,
         stores: StoreSet,
         *,
         replicas: int,
@@ -36,7 +36,7 @@ class Services:
         self._stores = stores
         self._settings = settings
         self.ports = {
-            name: {f"{name}-{number}": ports.take(f"{name}-{number}") for number in range(1, replicas + 1)}
+            name: {f"{name}-{number}": ports.allocate(f"{name}-{number}") for number in range(1, replicas + 1)}
             for name in catalog
         }
 
@@ -60,15 +60,15 @@ class Services:
             environment=self._environment(entry),
         )
 
-    def replicas(self, entry: ServiceEntry) -> list[ChildSpec]:
+    def replicas(self, entry: ServiceEntry) -> list[ProcessSpec]:
         """Return the gunicorn master of each replica."""
         return [self._replica(entry, name, port) for name, port in self.ports[entry.name].items()]
 
-    def _replica(self, entry: ServiceEntry, name: str, port: int) -> ChildSpec:
+    def _replica(self, entry: ServiceEntry, name: str, port: int) -> ProcessSpec:
         directory = self._layout.work(name)
         own = {"WEB_CONCURRENCY": str(WORKERS), "PROMETHEUS_MULTIPROC_DIR": str(directory / "metrics")}
         url = f"http://{HOST}:{port}"
-        return ChildSpec(
+        return ProcessSpec(
             name=name,
             service=entry.name,
             url=url,

@@ -21,7 +21,7 @@ class Identity:
     uid: int
     gid: int
 
-    def own(self, directory: Path) -> None:
+    def take_ownership(self, directory: Path) -> None:
         """Make a directory with all below it this identity's; it may have been another's in an earlier start."""
         if directory.stat().st_uid == self.uid:
             return
@@ -29,7 +29,7 @@ class Identity:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
-def unprivileged(*reached: Path) -> Identity:
+def unprivileged_identity(*reached: Path) -> Identity:
     """Return an identity other than root that can reach these paths.
 
     An ordinary user keeps the own name. Root becomes `nobody` where that user can pass through to all paths; below a

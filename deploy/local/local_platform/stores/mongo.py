@@ -11,9 +11,9 @@ from local_platform.files import SecretFiles
 from local_platform.layout import Layout
 from local_platform.stores.mongo_access import ROOT, Client, MongoAccess
 from local_platform.stores.mongo_setup import REPLICA_SET, ReplicaSet
-from local_platform.supervision.managed_process import ChildSpec
-from local_platform.supervision.ports import HOST, PortBook
-from local_platform.supervision.probes import NotReady, Probe, accepts
+from local_platform.supervision.managed_process import ProcessSpec
+from local_platform.supervision.ports import HOST, PortAllocator
+from local_platform.supervision.probes import NotReady, Probe, check_port_open
 from local_platform.supervision.process import Command
 
 SERVICE = "mongo"
@@ -26,20 +26,20 @@ TRANSACTION_SECONDS = 3
 class LocalMongo:
     """A replica set of one or more nodes whose files live below DATA_DIR."""
 
-    def __init__(self, layout: Layout, ports: PortBook, secrets: SecretFiles, nodes: int) -> None:
+    def __init__(self, layout: Layout, ports: PortAllocator, secrets: SecretFiles, nodes: int) -> None:
         self._layout = layout
         self._binary = MONGO.find()
         self._key_file = secrets.path("mongo.key")
         secrets.value("mongo.key")
         self.names = [f"{SERVICE}-{number}" for number in range(1, nodes + 1)]
         self._refuse_to_shrink(nodes)
-        self._ports = {name: ports.take(name) for name in self.names}
+        self._ports = {name: ports.allocate(name) for name in self.names}
         self.hosts = [f"{HOST}:{port}" for port in self._ports.values()]
         password = secrets.value("mongo.password")
         self.access = MongoAccess(",".join(self.hosts), ROOT, password, f"replicaSet={REPLICA_SET}")
         self.replica_set = ReplicaSet(self.hosts, password)
 
-    def children(self) -> list[ChildSpec]:
+    def process_specs(self) -> list[ProcessSpec]:
         return [self._node(name, port) for name, port in self._ports.items()]
 
     def name_of(self, host: str) -> str:
@@ -53,10 +53,10 @@ class LocalMongo:
                 f"of them only; start with MONGO_NODES={existing}, or with another DATA_DIR=…"
             )
 
-    def _node(self, name: str, port: int) -> ChildSpec:
+    def _node(self, name: str, port: int) -> ProcessSpec:
         data = self._layout.store(name)
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return ChildSpec(
+        return ProcessSpec(
             name=name,
             service=SERVICE,
             url=f"mongodb://{HOST}:{port}",
@@ -94,7 +94,7 @@ class LocalMongo:
 def _probe(port: int) -> Probe:
     async def probe() -> str:
         # PyMongo looks again after half a second only, so the port is watched before the server is asked.
-        await accepts(HOST, port)
+        await check_port_open(HOST, port)
         client: Client = AsyncMongoClient(HOST, port, directConnection=True, serverSelectionTimeoutMS=2000)
         try:
             async with client:

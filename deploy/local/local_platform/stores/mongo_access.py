@@ -48,7 +48,7 @@ class MongoAccess:
     def client(self) -> Client:
         return AsyncMongoClient(self.url("admin"), serverSelectionTimeoutMS=SELECTION_MS)
 
-    async def admit(self, passwords: Mapping[str, str]) -> None:
+    async def ensure_users(self, passwords: Mapping[str, str]) -> None:
         """Give each service a user with rights on the database of its name only.
 
         May be repeated; raises NotReady when the set goes away meanwhile.

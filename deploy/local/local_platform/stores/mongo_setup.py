@@ -9,7 +9,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from local_platform.errors import DataDirectoryUnusable
 from local_platform.stores.mongo_access import ROOT, USER_EXISTS, Client
-from local_platform.supervision.probes import NotReady, until_ready
+from local_platform.supervision.probes import NotReady, wait_until_ready
 
 REPLICA_SET = "rs0"
 SETUP_SECONDS = 60.0
@@ -31,7 +31,7 @@ class ReplicaSet:
 
     async def bring_up(self) -> str:
         """Return the primary's `host:port` once the set has one and knows its administrator."""
-        return await until_ready(self._try, SETUP_SECONDS)
+        return await wait_until_ready(self._try, SETUP_SECONDS)
 
     async def _try(self) -> str:
         try:

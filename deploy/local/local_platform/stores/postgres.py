@@ -8,10 +8,10 @@ import psutil
 
 from local_platform.binaries import POSTGRES
 from local_platform.layout import Layout
-from local_platform.stores.identity import Identity, unprivileged
+from local_platform.stores.identity import Identity, unprivileged_identity
 from local_platform.stores.postgres_access import PostgresAccess
 from local_platform.supervision.jobs import run_job
-from local_platform.supervision.managed_process import ChildSpec
+from local_platform.supervision.managed_process import ProcessSpec
 from local_platform.supervision.ports import HOST
 from local_platform.supervision.process import Command
 
@@ -31,14 +31,14 @@ class LocalPostgres:
         self._home = layout.store(NAME)
         self._data = self._home / "data"
 
-    async def prepare(self) -> ChildSpec:
+    async def prepare(self) -> ProcessSpec:
         """Make the data directory where there is none yet, and return the server's process."""
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        identity = unprivileged(self._binary, self._home)
-        identity.own(self._home)
+        identity = unprivileged_identity(self._binary, self._home)
+        identity.take_ownership(self._home)
         if not self._data.exists():
             await self._initialise(identity)
-        return ChildSpec(
+        return ProcessSpec(
             name=NAME,
             service=NAME,
             url=f"postgresql://{HOST}:{self.access.port}",
@@ -51,7 +51,7 @@ class LocalPostgres:
             ),
             probe=self.access.probe,
             stop_signal=signal.SIGINT,
-            before_start=self._forget_dead_server,
+            before_start=self._remove_stale_pid_file,
         )
 
     def _options(self) -> list[str]:
@@ -75,7 +75,7 @@ class LocalPostgres:
             password_file.unlink(missing_ok=True)
             password_file.touch(mode=0o600)
             password_file.write_text(self.access.password, encoding="utf-8")
-            identity.own(password_file)
+            identity.take_ownership(password_file)
 
         command = Command(
             argv=[
@@ -93,7 +93,7 @@ class LocalPostgres:
             password_file.unlink(missing_ok=True)
         unfinished.rename(self._data)
 
-    def _forget_dead_server(self) -> None:
+    def _remove_stale_pid_file(self) -> None:
         """Remove a stale postmaster.pid whose number some other program bears by now, or the server would refuse."""
         lock = self._data / "postmaster.pid"
         try:

@@ -60,16 +60,16 @@ class PostgresAccess:
                 await connection.fetchval("SELECT 1")
         return ""
 
-    async def admit(self, passwords: Mapping[str, str]) -> None:
+    async def ensure_roles(self, passwords: Mapping[str, str]) -> None:
         """Give each service a role and a database of the same name that no other role may enter.
 
         May be repeated; raises NotReady when the server goes away meanwhile.
         """
         with _translated():
             async with self.connect() as connection:
-                await self._admit(connection, passwords)
+                await self._ensure_roles(connection, passwords)
 
-    async def _admit(self, connection: Any, passwords: Mapping[str, str]) -> None:
+    async def _ensure_roles(self, connection: Any, passwords: Mapping[str, str]) -> None:
         # A statement that fails is logged; these hold passwords.
         await connection.execute("SET log_min_error_statement = panic")
         roles = {row["rolname"] for row in await connection.fetch("SELECT rolname FROM pg_roles")}

@@ -24,10 +24,10 @@ from local_platform.stores.postgres_access import PostgresAccess
 from local_platform.stores.valkey import NAME as NAME_OF_VALKEY
 from local_platform.stores.valkey import LocalValkey
 from local_platform.stores.valkey_access import ValkeyAccess
-from local_platform.supervision.ports import PortBook
-from local_platform.supervision.probes import until_ready
+from local_platform.supervision.ports import PortAllocator
+from local_platform.supervision.probes import wait_until_ready
 from local_platform.supervision.supervisor import Supervisor
-from local_platform.supervision.tasks import together
+from local_platform.supervision.tasks import run_concurrently
 
 Engine = Literal["postgres", "mongo", "valkey"]
 ENGINES: tuple[Engine, ...] = ("postgres", "mongo", "valkey")
@@ -40,7 +40,7 @@ class StoreSet:
     def __init__(
         self,
         layout: Layout,
-        ports: PortBook,
+        ports: PortAllocator,
         supervisor: Supervisor,
         *,
         mongo_nodes: int = 1,
@@ -88,11 +88,11 @@ class StoreSet:
 
     async def stop(self, name: str) -> None:
         """Stop one store's process (`postgres`, `mongo-1` …, `valkey`) until `start` is called."""
-        await self.supervisor.children[name].stop()
+        await self.supervisor.processes[name].stop()
 
     async def start(self, name: str) -> None:
         """Start a stopped process again, on its port and its data; return when it serves."""
-        child = self.supervisor.children[name]
+        child = self.supervisor.processes[name]
         child.start()
         await child.wait_ready()
 
@@ -115,24 +115,24 @@ class StoreSet:
     async def start_postgres(self) -> None:
         if self._local_postgres is not None:
             await self.supervisor.add(await self._local_postgres.prepare()).wait_ready()
-        await until_ready(lambda: self.postgres.admit(self._passwords("postgres")), START_SECONDS)
+        await wait_until_ready(lambda: self.postgres.ensure_roles(self._passwords("postgres")), START_SECONDS)
 
     async def start_mongo(self) -> str:
         """Start the nodes; return the name of the primary, empty for a set that the user runs."""
         primary = ""
         if self._local_mongo is not None:
-            nodes = [self.supervisor.add(spec) for spec in self._local_mongo.children()]
-            await together(*(node.wait_ready() for node in nodes))
+            nodes = [self.supervisor.add(spec) for spec in self._local_mongo.process_specs()]
+            await run_concurrently(*(node.wait_ready() for node in nodes))
             primary = self._local_mongo.name_of(await self._local_mongo.replica_set.bring_up())
-        await until_ready(lambda: self.mongo.admit(self._passwords("mongo")), START_SECONDS)
+        await wait_until_ready(lambda: self.mongo.ensure_users(self._passwords("mongo")), START_SECONDS)
         return primary
 
     async def start_valkey(self) -> None:
         if self._local_valkey is None:
-            await until_ready(self.valkey.probe, START_SECONDS)
+            await wait_until_ready(self.valkey.probe, START_SECONDS)
             return
         passwords = {service: self._password(service) for service in self._services}
-        await self.supervisor.add(self._local_valkey.child(passwords, self._issuers)).wait_ready()
+        await self.supervisor.add(self._local_valkey.process_spec(passwords, self._issuers)).wait_ready()
 
     async def stop_all(self) -> None:
         await self.supervisor.stop(self.supervisor.of_service(*ENGINES))
@@ -143,25 +143,27 @@ class StoreSet:
     def _passwords(self, engine: Engine) -> dict[str, str]:
         return {service: self._password(service) for service, store in self._services.items() if store == engine}
 
-    def _find_postgres(self, layout: Layout, ports: PortBook) -> PostgresAccess:
+    def _find_postgres(self, layout: Layout, ports: PortAllocator) -> PostgresAccess:
         url = POSTGRES.external_url()
         if url is not None:
             return PostgresAccess.parse(url)
-        self._local_postgres = LocalPostgres(layout, ports.take("postgres"), self.secrets.value("postgres.password"))
+        self._local_postgres = LocalPostgres(
+            layout, ports.allocate("postgres"), self.secrets.value("postgres.password")
+        )
         return self._local_postgres.access
 
-    def _find_mongo(self, layout: Layout, ports: PortBook, nodes: int) -> MongoAccess:
+    def _find_mongo(self, layout: Layout, ports: PortAllocator, nodes: int) -> MongoAccess:
         url = MONGO.external_url()
         if url is not None:
             return MongoAccess.parse(url)
         self._local_mongo = LocalMongo(layout, ports, self.secrets, nodes)
         return self._local_mongo.access
 
-    def _find_valkey(self, layout: Layout, ports: PortBook) -> ValkeyAccess:
+    def _find_valkey(self, layout: Layout, ports: PortAllocator) -> ValkeyAccess:
         url = VALKEY.external_url()
         if url is not None:
             return ValkeyAccess.parse(url)
-        self._local_valkey = LocalValkey(layout, ports.take("valkey"), self.secrets)
+        self._local_valkey = LocalValkey(layout, ports.allocate("valkey"), self.secrets)
         return self._local_valkey.access
 
 
@@ -181,12 +183,12 @@ async def running_stores(
     directory finds it. Raises LaunchError when a store cannot start.
     """
     layout = Layout.prepare(data_dir)
-    with PortBook(layout.port_file) as ports:
+    with PortAllocator(layout.port_file) as ports:
         stores = StoreSet(layout, ports, Supervisor(), mongo_nodes=mongo_nodes, services=services, issuers=issuers)
         ports.save()
         starts = {"postgres": stores.start_postgres, "mongo": stores.start_mongo, "valkey": stores.start_valkey}
         try:
-            await together(*(starts[engine]() for engine in engines))
+            await run_concurrently(*(starts[engine]() for engine in engines))
             yield stores
         finally:
             await stores.stop_all()

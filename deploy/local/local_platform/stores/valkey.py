@@ -6,7 +6,7 @@ from local_platform.binaries import VALKEY
 from local_platform.files import SecretFiles
 from local_platform.layout import Layout
 from local_platform.stores.valkey_access import ValkeyAccess
-from local_platform.supervision.managed_process import ChildSpec
+from local_platform.supervision.managed_process import ProcessSpec
 from local_platform.supervision.ports import HOST
 from local_platform.supervision.process import Command
 from opskit.valkey_acl import acl
@@ -23,7 +23,7 @@ class LocalValkey:
         self._binary = VALKEY.find()
         self.access = ValkeyAccess(HOST, port, secrets.value("valkey.password"))
 
-    def child(self, passwords: Mapping[str, str], issuers: frozenset[str]) -> ChildSpec:
+    def process_spec(self, passwords: Mapping[str, str], issuers: frozenset[str]) -> ProcessSpec:
         """Return the server's process; it admits these services, by their ACL."""
         acl_file = self._secrets.store("valkey.acl", acl(self.access.password, passwords, issuers))
         directory = self._layout.work(NAME)
@@ -35,7 +35,7 @@ class LocalValkey:
             "--save": "",
             "--appendonly": "no",
         }
-        return ChildSpec(
+        return ProcessSpec(
             name=NAME,
             service=NAME,
             url=f"redis://{HOST}:{self.access.port}",

@@ -56,7 +56,7 @@ def _in_use(root: Path, lock: Path) -> str:
     return f"DATA_DIR {root} is in use by {who}; stop it, or choose another directory with DATA_DIR=…"
 
 
-async def end_leftovers(layout: Layout) -> list[str]:
+async def stop_orphans(layout: Layout) -> list[str]:
     """End what a killed launcher left running here and forget its run file; return the names of what was left.
 
     Only processes in a group that the run file lists and that work below DATA_DIR are touched: numbers of processes

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from local_platform.errors import JobFailed
 from local_platform.supervision.diagnosis import explain, last_lines
 from local_platform.supervision.managed_process import pause_before
-from local_platform.supervision.process import Command, end_group, spawn
+from local_platform.supervision.process import Command, kill_group, spawn
 
 ATTEMPTS = 5
 
@@ -23,7 +23,7 @@ async def run_job(name: str, command: Command, *, before: Callable[[], None] = l
         try:
             code = await process.wait()
         finally:
-            await end_group(process.pid)
+            await kill_group(process.pid)
         if code == 0:
             return
         known = explain(name, command.log, start)

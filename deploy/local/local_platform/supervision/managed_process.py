@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from local_platform.errors import ChildFailed, LaunchError
+from local_platform.errors import LaunchError, ProcessFailed
 from local_platform.supervision.diagnosis import explain, explain_os_error, last_lines
-from local_platform.supervision.probes import NotReady, Probe, until_ready
-from local_platform.supervision.process import Command, end_group, signal_process, spawn
+from local_platform.supervision.probes import NotReady, Probe, wait_until_ready
+from local_platform.supervision.process import Command, kill_group, signal_process, spawn
 
 # A child that dies this often without ever having been ready will not get well by itself.
 GIVE_UP_AFTER = 6
@@ -19,7 +19,7 @@ FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
 # A child that served this long starts with the shortest pause again.
 LONG_LIFE_SECONDS = 10.0
-HURRY_SECONDS = 1.0
+FORCED_STOP_SECONDS = 1.0
 
 
 class State(StrEnum):
@@ -35,7 +35,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ChildSpec:
+class ProcessSpec:
     """Everything about one child; `url` carries no password."""
 
     name: str
@@ -55,10 +55,10 @@ def pause_before(failures: int) -> float:
     return float(min(FIRST_PAUSE_SECONDS * 2 ** (failures - 1), LONGEST_PAUSE_SECONDS))
 
 
-class Child:
+class ManagedProcess:
     """Keeps one process running. `on_change` is called after each change of state or process."""
 
-    def __init__(self, spec: ChildSpec, on_change: Callable[["Child"], None], hurry: asyncio.Event) -> None:
+    def __init__(self, spec: ProcessSpec, on_change: Callable[["ManagedProcess"], None], force: asyncio.Event) -> None:
         self.spec = spec
         self.state = State.WAITING
         self.detail = ""
@@ -66,7 +66,7 @@ class Child:
         self.failure: LaunchError | None = None
         self.process: asyncio.subprocess.Process | None = None
         self._on_change = on_change
-        self._hurry = hurry
+        self._force = force
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
         self._proven = False
@@ -100,7 +100,7 @@ class Child:
             if self.failure is not None:
                 raise self.failure
             if self.state is State.STOPPED:
-                raise ChildFailed(f"{self.name} was stopped")
+                raise ProcessFailed(f"{self.name} was stopped")
             await self.next_change()
 
     async def next_change(self) -> None:
@@ -118,7 +118,7 @@ class Child:
     def _note_end(self, task: "asyncio.Task[None]") -> None:
         """Turn a mistake in our own code into a failed child, or whoever waits for readiness would wait for ever."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.failure = ChildFailed(f"{self.name}: {error!r}")
+            self.failure = ProcessFailed(f"{self.name}: {error!r}")
             self._set(State.FAILED, repr(error))
 
     async def _supervise(self) -> None:
@@ -153,7 +153,7 @@ class Child:
         self._set(State.STARTING)
         exited = asyncio.create_task(process.wait())
         stopping = asyncio.create_task(self._stop.wait())
-        probing = asyncio.create_task(until_ready(self.spec.probe, self.spec.ready_seconds))
+        probing = asyncio.create_task(wait_until_ready(self.spec.probe, self.spec.ready_seconds))
         never_ready = None
         try:
             await asyncio.wait({exited, stopping, probing}, return_when=asyncio.FIRST_COMPLETED)
@@ -167,7 +167,7 @@ class Child:
             probing.cancel()
             stopping.cancel()
             await asyncio.gather(probing, stopping, return_exceptions=True)
-            await end_group(process.pid)
+            await kill_group(process.pid)
             self.process = None
         return never_ready or _how_it_ended(await exited)
 
@@ -188,13 +188,13 @@ class Child:
         """Ask the process to stop; after `stop_seconds`, or soon after somebody hurries, it is killed."""
         self._set(State.STOPPING if self._stop.is_set() else State.RESTARTING)
         signal_process(process, self.spec.stop_signal)
-        hurrying = asyncio.create_task(self._hurry.wait())
-        await asyncio.wait({exited, hurrying}, timeout=self.spec.stop_seconds, return_when=asyncio.FIRST_COMPLETED)
-        if hurrying.done():
-            await asyncio.wait({exited}, timeout=HURRY_SECONDS)
-        hurrying.cancel()
+        forcing = asyncio.create_task(self._force.wait())
+        await asyncio.wait({exited, forcing}, timeout=self.spec.stop_seconds, return_when=asyncio.FIRST_COMPLETED)
+        if forcing.done():
+            await asyncio.wait({exited}, timeout=FORCED_STOP_SECONDS)
+        forcing.cancel()
         if not exited.done():
-            await end_group(process.pid)
+            await kill_group(process.pid)
             await exited
 
     async def _pause(self, seconds: float) -> None:
@@ -219,9 +219,11 @@ class Child:
         stubborn = end.by_itself and failures >= GIVE_UP_AFTER_EXITS and seconds >= GIVE_UP_AFTER_SECONDS
         return self._failed(end.reason) if stubborn or failures >= GIVE_UP_AFTER else None
 
-    def _failed(self, reason: str) -> ChildFailed:
+    def _failed(self, reason: str) -> ProcessFailed:
         log = self.spec.command.log
-        return ChildFailed(f"{self.name} does not start: {reason}\n{last_lines(log, self._log_start)}\nIts log: {log}")
+        return ProcessFailed(
+            f"{self.name} does not start: {reason}\n{last_lines(log, self._log_start)}\nIts log: {log}"
+        )
 
     def _set(self, state: State, detail: str = "") -> None:
         self.state = state

@@ -14,7 +14,7 @@ from local_platform.files import write_atomically
 HOST = "127.0.0.1"
 
 
-class PortBook:
+class PortAllocator:
     """Hands out one port for each name.
 
     A port is held by a socket that is bound but never listens. Linux lets a server that sets SO_REUSEADDR (all of
@@ -30,7 +30,7 @@ class PortBook:
         self._ports: dict[str, int] = {}
         self._earlier = _read(file)
 
-    def take(self, name: str) -> int:
+    def allocate(self, name: str) -> int:
         """Return the port of this name: the one it had in an earlier start if that is free, else any free one."""
         if name not in self._ports:
             try:
@@ -39,7 +39,7 @@ class PortBook:
                 self._hold(name, 0)
         return self._ports[name]
 
-    def take_fixed(self, name: str, port: int) -> int:
+    def allocate_fixed(self, name: str, port: int) -> int:
         """Take exactly this port (0: any free one); raise PortTaken when another program has it."""
         try:
             self._hold(name, port)

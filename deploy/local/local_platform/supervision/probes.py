@@ -20,7 +20,7 @@ class NotReady(Exception):
 Probe = Callable[[], Awaitable[str]]
 
 
-async def until_ready(probe: Callable[[], Awaitable[T]], seconds: float) -> T:
+async def wait_until_ready(probe: Callable[[], Awaitable[T]], seconds: float) -> T:
     """Ask until the answer is yes and return it; raise NotReady with the last reason when that takes too long."""
     reason = "it never answered"
     try:
@@ -35,7 +35,7 @@ async def until_ready(probe: Callable[[], Awaitable[T]], seconds: float) -> T:
         raise NotReady(f"not ready after {seconds:.0f} s: {reason}") from error
 
 
-async def accepts(host: str, port: int) -> None:
+async def check_port_open(host: str, port: int) -> None:
     """Raise NotReady unless something accepts connections there."""
     try:
         _, writer = await asyncio.open_connection(host, port)

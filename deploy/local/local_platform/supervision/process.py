@@ -37,7 +37,7 @@ class Command:
 _UNLESS_ORPHANED = 'test "$PPID" = "$0" && exec "$@"'
 
 
-def bound_to_our_life(command: Command) -> list[str]:
+def with_death_signal(command: Command) -> list[str]:
     """Return the argv that asks the kernel for `death_signal` when we die, however we die (prctl PR_SET_PDEATHSIG).
 
     setpriv does it in the child's place: code between fork and exec is unsafe beside threads, and a change of user
@@ -56,7 +56,7 @@ async def spawn(command: Command) -> asyncio.subprocess.Process:
     with command.log.open("ab") as log:
         try:
             return await asyncio.create_subprocess_exec(
-                *bound_to_our_life(command),
+                *with_death_signal(command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -84,7 +84,7 @@ def signal_group(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-async def end_group(group: int) -> None:
+async def kill_group(group: int) -> None:
     """Kill what is left of a group and wait until it is gone, so that its ports and locks are free again."""
     signal_group(group, signal.SIGKILL)
     end = asyncio.get_running_loop().time() + GROUP_END_SECONDS

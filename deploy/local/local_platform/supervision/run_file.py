@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local_platform.files import write_atomically
-from local_platform.supervision.managed_process import Child, State
+from local_platform.supervision.managed_process import ManagedProcess, State
 
 
 class RunFile:
@@ -18,7 +18,7 @@ class RunFile:
         self._entries: dict[str, dict[str, str | int]] = {}
         self._first = ""
 
-    def note(self, child: Child) -> None:
+    def note(self, child: ManagedProcess) -> None:
         """Take a child's change in; a stopped one leaves the file."""
         entry: dict[str, str | int] | None = None
         if child.state is not State.STOPPED and child.pid is not None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from local_platform.supervision.managed_process import Child, State
+from local_platform.supervision.managed_process import ManagedProcess, State
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ AT_WORK = (State.PREPARING, State.STARTING, State.RESTARTING, State.STOPPING)
 
 
 @dataclass(slots=True)
-class Board:
+class StatusTable:
     """All rows, in the order in which they were planned, and who draws them."""
 
     draw: Callable[[Row], None] = lambda _row: None
@@ -39,7 +39,7 @@ class Board:
         for name in names:
             self.rows.setdefault(name, Row(name))
 
-    def note(self, child: Child) -> None:
+    def note(self, child: ManagedProcess) -> None:
         """Take in a child's change of state."""
         detail = child.detail.split("\n", 1)[0]
         if child.restarts and child.state is State.READY:

@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 
-async def together(*coroutines: Coroutine[Any, Any, Any]) -> None:
+async def run_concurrently(*coroutines: Coroutine[Any, Any, Any]) -> None:
     """Run all; when one fails, cancel the others, wait for them, and raise that one error as it is.
 
     A TaskGroup would wrap it, and every caller would have to unwrap it again.

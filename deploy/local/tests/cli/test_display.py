@@ -9,7 +9,7 @@ from local_platform.__main__ import StopRequest
 from local_platform.cli.display import Display
 from local_platform.platform.options import parse
 from local_platform.supervision.managed_process import State
-from local_platform.supervision.status_table import Board
+from local_platform.supervision.status_table import StatusTable
 
 
 class Terminal(io.StringIO):
@@ -18,12 +18,12 @@ class Terminal(io.StringIO):
 
 
 def test_without_a_terminal_each_change_is_one_plain_line():
-    stream, board = io.StringIO(), Board()
-    Display(board, stream)
-    board.plan("postgres")
-    board.set("postgres", State.STARTING, where="postgresql://127.0.0.1:1")
-    board.set("postgres", State.STARTING, where="postgresql://127.0.0.1:1")
-    board.set("postgres", State.READY)
+    stream, status_table = io.StringIO(), StatusTable()
+    Display(status_table, stream)
+    status_table.plan("postgres")
+    status_table.set("postgres", State.STARTING, where="postgresql://127.0.0.1:1")
+    status_table.set("postgres", State.STARTING, where="postgresql://127.0.0.1:1")
+    status_table.set("postgres", State.READY)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 2
     assert "postgres" in lines[1]
@@ -33,9 +33,9 @@ def test_without_a_terminal_each_change_is_one_plain_line():
 
 
 def test_a_restart_is_told_with_its_reason():
-    stream, board = io.StringIO(), Board()
-    Display(board, stream)
-    board.set("notes-1", State.RESTARTING, detail="killed by SIGKILL")
+    stream, status_table = io.StringIO(), StatusTable()
+    Display(status_table, stream)
+    status_table.set("notes-1", State.RESTARTING, detail="killed by SIGKILL")
     assert "notes-1" in stream.getvalue()
     assert "restarting" in stream.getvalue()
     assert "killed by SIGKILL" in stream.getvalue()
@@ -43,22 +43,22 @@ def test_a_restart_is_told_with_its_reason():
 
 def test_a_reader_who_goes_away_does_not_disturb_the_platform():
     reading, writing = os.pipe()
-    board = Board()
+    status_table = StatusTable()
     with os.fdopen(writing, "w") as stream:
-        Display(board, stream)
+        Display(status_table, stream)
         os.close(reading)
         for state in (State.STARTING, State.READY):
-            board.set("postgres", state)
+            status_table.set("postgres", state)
 
 
 async def test_a_terminal_gets_one_table_of_all_parts_also_of_those_that_still_wait(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    stream, board = Terminal(), Board()
-    display = Display(board, stream)
-    board.plan("postgres", "gateway")
+    stream, status_table = Terminal(), StatusTable()
+    display = Display(status_table, stream)
+    status_table.plan("postgres", "gateway")
     with display.working():
-        board.set("postgres", State.READY, where="postgresql://127.0.0.1:1")
+        status_table.set("postgres", State.READY, where="postgresql://127.0.0.1:1")
     shown = stream.getvalue()
     for text in ("what", "where", "state", "postgres", "postgresql://127.0.0.1:1", "gateway", "waiting"):
         assert text in shown
@@ -69,10 +69,10 @@ async def test_the_same_interrupt_told_twice_does_not_hurry_but_a_later_one_does
     request.ask()
     request.ask()
     assert request.wanted.is_set()
-    assert not request.hurry.is_set()
+    assert not request.force.is_set()
     monkeypatch.setattr("local_platform.__main__.SAME_REQUEST_SECONDS", -1.0)
     request.ask()
-    assert request.hurry.is_set()
+    assert request.force.is_set()
 
 
 def test_options_come_from_the_command_line_then_from_the_environment(monkeypatch):

@@ -18,9 +18,9 @@ import pytest
 
 from local_platform.platform.launcher import Platform, prepared, running_platform
 from local_platform.platform.options import Options
-from local_platform.supervision.managed_process import Child, State
+from local_platform.supervision.managed_process import ManagedProcess, State
 from local_platform.supervision.probes import NotReady, http_get
-from local_platform.supervision.status_table import Board
+from local_platform.supervision.status_table import StatusTable
 from opskit.catalog import read_catalog
 
 pytestmark = pytest.mark.servers
@@ -272,7 +272,7 @@ def order_of_stops(platform: Platform) -> list[str]:
     """Note in which order the parts stop, by the name of their kind."""
     order: list[str] = []
 
-    def note(child: Child) -> None:
+    def note(child: ManagedProcess) -> None:
         kind = {"gateway": "gateway"}.get(child.spec.service, "store" if child.spec.service in STORES else "service")
         if child.state in (State.STOPPING, State.STOPPED):
             order.append(f"{kind} {child.state}")
@@ -293,13 +293,13 @@ async def test_parts_stop_in_the_order_in_which_nobody_misses_them(tmp_path):
 async def test_any_child_may_be_killed_once_while_the_platform_starts(tmp_path):
     killed: set[str] = set()
 
-    def kill_once(child: Child) -> None:
+    def kill_once(child: ManagedProcess) -> None:
         if child.pid is not None and child.name not in killed:
             killed.add(child.name)
             os.kill(child.pid, signal.SIGKILL)
 
     options = Options(tmp_path, gateway_port=0, replicas=2, mongo_nodes=3)
-    async with prepared(options, Board(), asyncio.Event()) as platform:
+    async with prepared(options, StatusTable(), asyncio.Event()) as platform:
         platform.supervisor.listen(kill_once)
         try:
             await platform.start()
@@ -311,4 +311,4 @@ async def test_any_child_may_be_killed_once_while_the_platform_starts(tmp_path):
                 assert platform.stores.mongo_name(await client.primary) == first
         finally:
             await platform.stop()
-    assert killed == {child.name for child in platform.supervisor.children.values()}
+    assert killed == {child.name for child in platform.supervisor.processes.values()}

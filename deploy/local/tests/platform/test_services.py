@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from local_platform.platform.services import readiness
-from local_platform.supervision.probes import NotReady, http_get, until_ready
+from local_platform.supervision.probes import NotReady, http_get, wait_until_ready
 
 Answer = Callable[[int, object], None]
 
@@ -57,7 +57,7 @@ async def test_a_service_without_its_store_is_not_ready(answering, body):
 
 async def test_a_port_where_nobody_listens_is_not_ready(ports):
     with pytest.raises(NotReady, match="does not answer"):
-        await http_get(f"http://127.0.0.1:{ports.take('nobody')}/ready")
+        await http_get(f"http://127.0.0.1:{ports.allocate('nobody')}/ready")
 
 
 async def test_waiting_ends_with_the_last_reason():
@@ -65,4 +65,4 @@ async def test_waiting_ends_with_the_last_reason():
         raise NotReady("the store is away")
 
     with pytest.raises(NotReady, match=r"not ready after 0 s: the store is away"):
-        await until_ready(probe, 0.05)
+        await wait_until_ready(probe, 0.05)

@@ -21,9 +21,9 @@ from local_platform.errors import DataDirectoryUnusable, InvalidOption, ServerMi
 from local_platform.layout import Layout
 from local_platform.stores import StoreSet, running_stores
 from local_platform.stores.mongo_access import SELECTION_MS
-from local_platform.supervision.ports import PortBook
+from local_platform.supervision.ports import PortAllocator
 from local_platform.supervision.supervisor import Supervisor
-from local_platform.supervision.tasks import together
+from local_platform.supervision.tasks import run_concurrently
 
 pytestmark = pytest.mark.servers
 
@@ -102,7 +102,7 @@ async def test_no_store_admits_anybody_without_a_password(separated):
 
 
 async def test_every_store_listens_on_loopback_only(separated):
-    for child in separated.supervisor.children.values():
+    for child in separated.supervisor.processes.values():
         for process in [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]:
             listening = [c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
             assert set(listening) <= {"127.0.0.1"}
@@ -131,7 +131,7 @@ async def test_killed_stores_come_back_on_their_ports_with_their_data(stores, po
         await connection.execute("CREATE TABLE kept AS SELECT 42 AS n")
     async with AsyncMongoClient(mongo_url) as client:
         await client.get_default_database()["kept"].insert_one({"n": 42})
-    children = stores.supervisor.children
+    children = stores.supervisor.processes
     before = {name: child.pid for name, child in children.items()}
     for name in before:
         stores.supervisor.kill(name)
@@ -242,10 +242,10 @@ async def test_every_child_may_be_killed_once_while_the_stores_start(tmp_path, m
             os.kill(child.pid, signal.SIGKILL)
 
     supervisor.listen(kill_once)
-    with PortBook(layout.port_file) as ports:
+    with PortAllocator(layout.port_file) as ports:
         stores = StoreSet(layout, ports, supervisor, mongo_nodes=3, services=SERVICES)
         try:
-            await together(stores.start_postgres(), stores.start_mongo(), stores.start_valkey())
+            await run_concurrently(stores.start_postgres(), stores.start_mongo(), stores.start_valkey())
             async with postgres(stores.service_url("assets")) as connection:
                 assert await connection.fetchval("SELECT 1") == 1
         finally:
@@ -262,7 +262,7 @@ async def test_where_a_platform_has_no_wheels_the_users_own_servers_are_used(sto
     # Two directories on one server have different passwords: the later start sets its own.
     for directory in ("first", "second"):
         async with running_stores(tmp_path / directory, services={"billing": "postgres", "audit": "mongo"}) as external:
-            assert external.supervisor.children == {}
+            assert external.supervisor.processes == {}
             async with postgres(external.service_url("billing")) as connection:
                 assert await connection.fetchval("SELECT current_user") == "billing"
             async with AsyncMongoClient(external.service_url("audit")) as client:

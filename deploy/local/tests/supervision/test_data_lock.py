@@ -10,7 +10,7 @@ import pytest
 
 from local_platform.errors import DataDirectoryInUse
 from local_platform.files import write_atomically
-from local_platform.supervision.data_lock import data_lock, end_leftovers
+from local_platform.supervision.data_lock import data_lock, stop_orphans
 
 ORPHAN = """
 import os, sys, time
@@ -61,7 +61,7 @@ def test_a_launcher_that_has_not_said_yet_who_it_is_holds_the_directory_too(layo
 async def test_what_a_killed_launcher_left_is_ended(layout, orphan):
     pid = orphan(layout.work("user-1"))
     write_atomically(layout.run_file, f'{{"gateway": "", "processes": [{{"name": "user-1", "pid": {pid}}}]}}')
-    assert await end_leftovers(layout) == ["user-1"]
+    assert await stop_orphans(layout) == ["user-1"]
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     assert not layout.run_file.exists()
 
@@ -69,11 +69,11 @@ async def test_what_a_killed_launcher_left_is_ended(layout, orphan):
 async def test_a_strangers_process_that_bears_an_old_number_is_left_alone(layout, orphan, tmp_path):
     pid = orphan(tmp_path)
     write_atomically(layout.run_file, f'{{"gateway": "", "processes": [{{"name": "user-1", "pid": {pid}}}]}}')
-    assert await end_leftovers(layout) == []
+    assert await stop_orphans(layout) == []
     assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"processes": [{"pid": "x"}]}'])
 async def test_a_damaged_run_file_is_no_obstacle(layout, text):
     layout.run_file.write_text(text)
-    assert await end_leftovers(layout) == []
+    assert await stop_orphans(layout) == []

@@ -9,12 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local_platform.errors import ChildFailed, DiskFull, LibraryMissing, ServerMissing
+from local_platform.errors import DiskFull, LibraryMissing, ProcessFailed, ServerMissing
 from local_platform.supervision.managed_process import (
     GIVE_UP_AFTER,
     GIVE_UP_AFTER_EXITS,
     LONGEST_PAUSE_SECONDS,
-    Child,
+    ManagedProcess,
     State,
     pause_before,
 )
@@ -23,7 +23,7 @@ from local_platform.supervision.process import Command, group_members
 DEAF = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.signal = lambda *_: None\n"
 
 
-async def ready_again(child: Child, old_pid: int | None) -> None:
+async def ready_again(child: ManagedProcess, old_pid: int | None) -> None:
     while child.pid == old_pid or child.state is not State.READY:
         await child.next_change()
 
@@ -91,7 +91,7 @@ async def test_a_child_that_never_becomes_ready_is_given_up_with_the_end_of_its_
     # On a busy machine so many tries may last for long, which is a reason of its own.
     monkeypatch.setattr("local_platform.supervision.managed_process.GIVE_UP_AFTER_SECONDS", 600.0)
     child = supervisor.add(make_spec(code="import sys; print('the reason'); sys.exit(7)"))
-    with pytest.raises(ChildFailed, match=r"exited with status 7\n  \| the reason\n"):
+    with pytest.raises(ProcessFailed, match=r"exited with status 7\n  \| the reason\n"):
         await child.wait_ready()
     assert child.restarts == GIVE_UP_AFTER - 1
 
@@ -99,7 +99,7 @@ async def test_a_child_that_never_becomes_ready_is_given_up_with_the_end_of_its_
 async def test_a_child_that_ends_by_itself_for_long_is_given_up_earlier(supervisor, make_spec, monkeypatch):
     monkeypatch.setattr("local_platform.supervision.managed_process.GIVE_UP_AFTER_SECONDS", 0.0)
     child = supervisor.add(make_spec(code="import sys; sys.exit(7)"))
-    with pytest.raises(ChildFailed, match="exited with status 7"):
+    with pytest.raises(ProcessFailed, match="exited with status 7"):
         await child.wait_ready()
     assert child.restarts == GIVE_UP_AFTER_EXITS - 1
 
@@ -109,7 +109,7 @@ async def test_a_mistake_in_a_probe_leaves_nobody_waiting(supervisor, make_spec)
         raise ZeroDivisionError
 
     child = supervisor.add(make_spec(probe=probe))
-    with pytest.raises(ChildFailed, match="ZeroDivisionError"):
+    with pytest.raises(ProcessFailed, match="ZeroDivisionError"):
         await child.wait_ready()
     await child.stop()
     assert child.pid is None
@@ -117,7 +117,7 @@ async def test_a_mistake_in_a_probe_leaves_nobody_waiting(supervisor, make_spec)
 
 async def test_a_child_that_lives_but_never_answers_is_given_up(supervisor, make_spec):
     child = supervisor.add(make_spec(code="import time; time.sleep(600)", ready_seconds=0.2))
-    with pytest.raises(ChildFailed, match=r"not ready after 0 s: port .* does not accept connections yet"):
+    with pytest.raises(ProcessFailed, match=r"not ready after 0 s: port .* does not accept connections yet"):
         await child.wait_ready()
     assert child.pid is None
 
@@ -176,7 +176,7 @@ async def test_a_child_that_ignores_the_stop_signal_is_killed(supervisor, make_s
 async def test_hurry_cuts_a_graceful_stop_short(supervisor, make_spec):
     child = supervisor.add(make_spec(before=DEAF, stop_seconds=600))
     await child.wait_ready()
-    supervisor.hurry.set()
+    supervisor.force.set()
     await child.stop()
     assert child.state is State.STOPPED
 
