@@ -268,4 +268,4 @@ def test_every_rule_set_that_is_sent_again_takes_part_in_releases() -> None:
     assert table is not None
     assert repeated == set(table[1].split("|"))
     for form in (r"location /-/trial_(\w+)/", r"location @candidate_(\w+)", r"location @again_(\w+)"):
-        assert locations("repeats.conf", form) == repeated
+        assert locations("fallbacks.conf", form) == repeated
