@@ -12,7 +12,7 @@ import pytest
 
 from gateway_config import Candidate, GatewaySettings
 from gateway_config.render import STATIC_FILES
-from gateway_config.testing.releases import BROKEN, BY_HAND, KEY, REPEATABLE, SENT_ONCE, send
+from gateway_config.testing.requests import BROKEN, BY_HAND, KEY, REPEATABLE, SENT_ONCE, send
 from servicekit.testing.kept_alive import KeptAliveClients
 from servicekit.testing.wire_server import Behaviour, answering, reply
 
