@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.target,
             static_files=options.static,
         )
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - this is the command's interface
         return 2
     return 0

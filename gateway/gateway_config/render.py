@@ -10,13 +10,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from gateway_config import blocks, pools
 from gateway_config.files import replace_file
 from gateway_config.pools import Candidates, Catalog, Servers
 from gateway_config.settings import GatewaySettings
+from opskit.swagger_ui import swagger_ui_folder
 
 STATIC_FILES = Path(__file__).resolve().parents[1] / "nginx"
 
@@ -56,7 +56,7 @@ def render(
     for name, text in files.items():
         replace_file(target / "rendered" / name, text)
     _link(target / "static", static_files)
-    _link(target / "swagger-ui", swagger_ui or _installed_swagger_ui())
+    _link(target / "swagger-ui", swagger_ui or swagger_ui_folder())
     _link(target / "nginx.conf", Path("static") / "nginx.conf")
 
 
@@ -84,14 +84,6 @@ def rendered_files(
         "limits/upload.conf": blocks.limit("upload", settings.rate_upload),
         "limits/upload_size.conf": blocks.upload_size(settings),
     }
-
-
-def _installed_swagger_ui() -> Path:
-    # Found and not imported: the package would bring FastAPI along, and only its files are wanted.
-    package = find_spec("fastapi_swagger")
-    if package is None or package.origin is None:
-        raise RenderError("Swagger UI's files are missing: install fastapi-swagger, or say where they are")
-    return Path(package.origin).parent / "resources"
 
 
 def _check(settings: GatewaySettings, catalog: Catalog, servers: Servers, candidates: Candidates) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from gateway_config import SettingError
 from gateway_config.container.installation import Installation, InstallationError
-from gateway_config.container.master import reload
+from gateway_config.container.nginx import reload
 from gateway_config.container.own_listener import ask
 from opskit.catalog import DEFAULT_PATH
 

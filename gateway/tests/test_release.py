@@ -12,7 +12,7 @@ import pytest
 
 from gateway_config import Candidate, GatewaySettings
 from gateway_config.render import STATIC_FILES
-from gateway_config.testing.releases import BROKEN, BY_HAND, KEY, REPEATABLE, SENT_ONCE, send
+from gateway_config.testing.requests import BROKEN, BY_HAND, KEY, REPEATABLE, SENT_ONCE, send
 from servicekit.testing.kept_alive import KeptAliveClients
 from servicekit.testing.wire_server import Behaviour, answering, reply
 
@@ -268,4 +268,4 @@ def test_every_rule_set_that_is_sent_again_takes_part_in_releases() -> None:
     assert table is not None
     assert repeated == set(table[1].split("|"))
     for form in (r"location /-/trial_(\w+)/", r"location @candidate_(\w+)", r"location @again_(\w+)"):
-        assert locations("repeats.conf", form) == repeated
+        assert locations("fallbacks.conf", form) == repeated

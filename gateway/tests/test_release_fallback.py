@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway_config import Candidate, GatewaySettings
-from gateway_config.testing.releases import BROKEN, BY_HAND, KEY, REPEATABLE, SENT_ONCE, send
+from gateway_config.testing.requests import BROKEN, BY_HAND, KEY, REPEATABLE, SENT_ONCE, send
 from servicekit.testing.wire_server import Behaviour, answering, closing, hanging, reply
 
 UNLIMITED = GatewaySettings(rate_general=0, rate_auth=0, rate_upload=0)

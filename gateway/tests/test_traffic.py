@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway_config.container import shares
-from gateway_config.container.master import ReloadFailed
+from gateway_config.container.nginx import ReloadFailed
 from gateway_config.container.traffic import main
 from gateway_config.testing import RunningGateway
 from servicekit.testing.kept_alive import KeptAliveClients

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from gateway_config.commands import check_command
 from gateway_config.container.installation import Installation
-from gateway_config.container.master import reload
+from gateway_config.container.nginx import reload
 from gateway_config.container.own_listener import ask
 from gateway_config.container.release_state import read_weights, write_weights
 

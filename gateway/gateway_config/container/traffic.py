@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from gateway_config.container.installation import Installation
-from gateway_config.container.master import ReloadFailed
+from gateway_config.container.nginx import ReloadFailed
 from gateway_config.container.release_state import read_weights, state_text
 from gateway_config.container.shares import ChangeFailed, set_share
 from gateway_config.container.smoke import examine

@@ -13,7 +13,7 @@ import psutil
 
 from gateway_config.commands import start_command
 from gateway_config.pools import Candidates, Servers
-from gateway_config.testing.answers import Answer, exchange
+from gateway_config.testing.client import Answer, exchange
 
 # Patience, not a claim: a busy machine takes its time.
 READY_SECONDS = 60.0

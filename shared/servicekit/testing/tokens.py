@@ -1,12 +1,12 @@
 """Access tokens for tests of services that verify them: issued by a key of the test's own, published as a JWKS."""
 
+import base64
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
-import jwt
 import orjson
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
@@ -22,15 +22,19 @@ class TestIssuer:
     __test__ = False
 
     def __init__(self, *, issuer: str = "baseplate-user", audience: str = "baseplate", kid: str = "test") -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.private_key = ec.generate_private_key(ec.SECP256R1())
+        self.kid = kid
         self._issuer = issuer
         self._audience = audience
-        self._kid = kid
+
+    def jwk(self) -> dict[str, Any]:
+        """Return the public key (RFC 7517)."""
+        public = ECAlgorithm.to_jwk(self.private_key.public_key(), as_dict=True)
+        return {**public, "kid": self.kid, "use": "sig", "alg": ALGORITHM}
 
     def jwks(self) -> dict[str, Any]:
-        """Return the published key (RFC 7517)."""
-        public = ECAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
-        return {"keys": [{**public, "kid": self._kid, "use": "sig", "alg": ALGORITHM}]}
+        """Return the published key set."""
+        return {"keys": [self.jwk()]}
 
     @asynccontextmanager
     async def publishing(self, *, port: int = 0) -> AsyncIterator[str]:
@@ -39,12 +43,16 @@ class TestIssuer:
         async with WireServer(answering(answer), port=port) as server:
             yield server.url
 
-    def token(
+    def jose_header(self) -> dict[str, Any]:
+        """Return the header of a valid token."""
+        return {"alg": ALGORITHM, "typ": TYPE, "kid": self.kid}
+
+    def claims(
         self, user_id: UUID, *, roles: Sequence[str] = ("user",), session_id: UUID | None = None, seconds: float = 900
-    ) -> str:
-        """Return an access token for this user that is valid for so many seconds (negative ones: has expired)."""
+    ) -> dict[str, Any]:
+        """Return the claims of a token for this user that expires in so many seconds (negative: has expired)."""
         now = time.time()
-        claims = {
+        return {
             "iss": self._issuer,
             "aud": self._audience,
             "sub": str(user_id),
@@ -54,8 +62,23 @@ class TestIssuer:
             "iat": int(now),
             "exp": int(now + seconds),
         }
-        return jwt.encode(claims, self._key, algorithm=ALGORITHM, headers={"typ": TYPE, "kid": self._kid})
+
+    def token(self, user_id: UUID, **options: Any) -> str:
+        """Return an access token for this user; `options` as in `claims`."""
+        return self.sign(self.jose_header(), self.claims(user_id, **options))
+
+    def sign(self, header: Any, claims: Any) -> str:
+        """Return a JWT of any header and claims, JSON values or bytes, with a valid signature."""
+        signed = f"{base64url(header)}.{base64url(claims)}"
+        signature = ECAlgorithm(ECAlgorithm.SHA256).sign(signed.encode(), self.private_key)
+        return f"{signed}.{base64url(signature)}"
 
     def headers(self, user_id: UUID, **claims: Any) -> dict[str, str]:
         """Return the header of a request that this user makes; `claims` as in `token`."""
         return {"Authorization": f"Bearer {self.token(user_id, **claims)}"}
+
+
+def base64url(value: Any) -> str:
+    """Return bytes, or the JSON of a value, in base64url without padding (RFC 7515)."""
+    data = value if isinstance(value, bytes) else orjson.dumps(value)
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

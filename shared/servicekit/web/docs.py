@@ -3,14 +3,13 @@
 Its files come from the service itself, so that it works without a network and below a policy that forbids others'.
 """
 
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import FileResponse, HTMLResponse
 
+from opskit.swagger_ui import swagger_ui_folder
 from servicekit.core.errors import NotFound
 
 _PATH: Final = "/docs/swagger-ui"
@@ -20,7 +19,7 @@ _FILES: Final = frozenset({"swagger-ui-bundle.js", "swagger-ui.css", "favicon-32
 def docs_router(title: str) -> APIRouter:
     """Return `/docs`, and the files of Swagger UI below it."""
     router = APIRouter(include_in_schema=False)
-    folder = _swagger_ui()
+    folder = swagger_ui_folder()
     page = get_swagger_ui_html(
         openapi_url="/openapi.json",
         title=title,
@@ -40,11 +39,3 @@ def docs_router(title: str) -> APIRouter:
         return FileResponse(folder / name)
 
     return router
-
-
-def _swagger_ui() -> Path:
-    """Return where the package keeps Swagger UI. It is not imported: its code is not used."""
-    package = find_spec("fastapi_swagger")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("fastapi-swagger, which brings the files of /docs, is not installed")
-    return Path(package.origin).parent / "resources"
