@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from release_tool.canary import entry_of
+from release_tool.canary import log_entry
 
 # One address per attempt: `10.0.0.2:8000, 10.0.0.3:8000`, or with ` : ` where another group of servers took over.
 _ATTEMPTS = re.compile(r"\s*,\s+|\s+:\s+")
@@ -39,7 +39,7 @@ class Attempts:
         releases: Counter[str] = Counter()
         repeated = 0
         for line in lines:
-            entry = entry_of(line)
+            entry = log_entry(line)
             if entry.get("target") != service or not entry.get("upstream"):
                 continue
             addresses = _ATTEMPTS.split(str(entry["upstream"]).strip())

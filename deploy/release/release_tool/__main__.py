@@ -1,17 +1,19 @@
-"""`python3 -m release_tool`: the commands behind `make prod`, `make release` and their like."""
+"""The command line: `python3 -m release_tool`, which `make prod`, `make release` and others call."""
 
 import argparse
 import math
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from opskit.catalog import CatalogError
-from release_tool import project, release_commands
+from release_tool import project
 from release_tool.console import Console
 from release_tool.deployment import Deployment
 from release_tool.errors import Interrupted, ToolError
-from release_tool.release import Plan
-from release_tool.runner import interruptible
+from release_tool.release import Plan, Releases
 
 Command = Callable[[argparse.Namespace, Console], None]
 
@@ -23,15 +25,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with interruptible():
             command(values, Console())
-    except (ToolError, CatalogError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
+    except (ToolError, CatalogError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Interrupted as interruption:
         return 128 + interruption.number
     return 0
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`; a SIGHUP that nohup ignores stays ignored."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, _interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    # A second signal must not interrupt the orderly end after the first one.
+    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    raise Interrupted(number)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,31 +64,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, text: str, command: Command) -> argparse.ArgumentParser:
+    def add(name: str, text: str, command: Command, *, environments: bool = False) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(command=command)
+        if environments:
+            added.add_argument("--environment", choices=("production", "development"), default="production")
         return added
 
-    def choose_environment(added: argparse.ArgumentParser) -> None:
-        added.add_argument("--environment", choices=("production", "development"), default="production")
-
-    choose_environment(
-        add("secrets", "make the secrets that are missing; existing ones stay, none is printed", _secrets)
-    )
-    choose_environment(add("up", "make secrets, build images, start everything and wait until it is healthy", _up))
-    down = add("down", "stop and remove all containers; the data stays", _down)
-    choose_environment(down)
+    add("secrets", "make the missing secrets; existing ones stay, and none is printed", _secrets, environments=True)
+    add("up", "make secrets, build images, start everything and wait until it is healthy", _up, environments=True)
+    down = add("down", "stop and remove all containers; the data stays", _down, environments=True)
     down.add_argument("--volumes", action="store_true", help="remove the data, too")
-    logs = add("logs", "follow the logs", _logs)
-    choose_environment(logs)
+    logs = add("logs", "follow the logs", _logs, environments=True)
     logs.add_argument("services", nargs="*", metavar="SERVICE")
     _add_release(add("release", "bring a new version of a service into service without a failed request", _release))
-    undo = add("rollback", "undo an unfinished release", _rollback)
-    undo.add_argument("service", metavar="SERVICE")
-    again = add("restart", "replace every replica, one after the other", _restart)
-    again.add_argument("services", nargs="*", metavar="SERVICE", help="all services unless some are named")
-    rotate = add("rotate-keys", "replace the keys between services, on the running platform", _rotate_keys)
-    rotate.add_argument("--pair", help="one pair only, such as notes--user")
+    rollback = add("rollback", "undo an unfinished release", _rollback)
+    rollback.add_argument("service", metavar="SERVICE")
+    restart = add("restart", "replace every replica, one after the other", _restart)
+    restart.add_argument("services", nargs="*", metavar="SERVICE", help="default: all services")
+    rotate_keys = add("rotate-keys", "replace the keys between services, on the running platform", _rotate_keys)
+    rotate_keys.add_argument("--pair", help="one pair only, such as notes--user")
     add("rotate-jwt-key", "replace the key that signs access tokens, on the running platform", _rotate_jwt_key)
     admin = add("admin", "give an account the role admin", _admin)
     admin.add_argument("username", metavar="USERNAME")
@@ -77,9 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_release(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE")
-    parser.add_argument(
-        "--tag", help="an image that exists, or the name for the one to build (default: of the revision)"
-    )
+    parser.add_argument("--tag", help="an existing image, or the name of the one to build (default: the revision)")
     parser.add_argument(
         "--steps", type=_steps, default=_steps("5 25 50 100"), help="per cent of the traffic (default '5 25 50 100')"
     )
@@ -93,11 +106,11 @@ def _add_release(parser: argparse.ArgumentParser) -> None:
 
 
 def _steps(text: str) -> tuple[int, ...]:
-    """Return the shares; the last one is always 100. Raises ArgumentTypeError."""
+    """Return the shares; 100 is added as the last one. Raises ArgumentTypeError."""
     try:
         steps = [int(word) for word in text.replace(",", " ").split()]
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of per cent") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of per cent") from error
     if not all(1 <= step <= 100 for step in steps) or steps != sorted(set(steps)):
         raise argparse.ArgumentTypeError(f"{text!r} has to ascend, from 1 to 100")
     return (*steps, 100) if 100 not in steps else tuple(steps)
@@ -109,7 +122,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds up to a day")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to a day")
     return seconds
 
 
@@ -131,15 +144,25 @@ def _logs(values: argparse.Namespace, console: Console) -> None:
 
 def _release(values: argparse.Namespace, console: Console) -> None:
     plan = Plan(values.service, values.steps, values.step_seconds)
-    release_commands.release(Deployment("production", console), plan, values.tag)
+    with _releases(f"release of {plan.service}", console) as releases:
+        releases.release(plan, values.tag)
 
 
 def _rollback(values: argparse.Namespace, console: Console) -> None:
-    release_commands.rollback(Deployment("production", console), values.service)
+    with _releases(f"rollback of {values.service}", console) as releases:
+        releases.rollback(values.service)
 
 
 def _restart(values: argparse.Namespace, console: Console) -> None:
-    release_commands.restart(Deployment("production", console), values.services)
+    with _releases("restart", console) as releases:
+        releases.restart(values.services)
+
+
+@contextmanager
+def _releases(action: str, console: Console) -> Iterator[Releases]:
+    deployment = Deployment("production", console)
+    with deployment.locked(action):
+        yield Releases(deployment.orchestrator, deployment.journal_file, deployment.catalog, console)
 
 
 def _rotate_keys(values: argparse.Namespace, console: Console) -> None:

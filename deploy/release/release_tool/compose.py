@@ -1,127 +1,159 @@
-"""The containers of one compose project: what docker shows of them, and orders to compose."""
+"""The docker client, and the containers of one compose project."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+import shutil
+import signal
+import subprocess  # nosec B404
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Protocol, TypedDict, Unpack
 
-from release_tool.errors import CommandFailed, Refused
-from release_tool.runner import Options, Runner
+from release_tool.errors import CommandFailed, Interrupted, Refused
+from release_tool.orchestrator import Container
 
-# More than the 20 s in which a service finishes the requests that it has.
+GATEWAY = "gateway"
+# More than the 20 s in which a service finishes its requests.
 STOP_SECONDS = 30
+# How much of a failed command's output, and of a log line, is shown.
+LAST_LINES = 30
 LINE_LENGTH = 300
+MEANWHILE_SECONDS = 1.0
+# While compose replaces many containers, one may vanish between a list and its inspection several times in a row.
+INSPECT_ATTEMPTS = 10
+
+_LABEL = "label=com.docker.compose"
+_TLS_DIRECTORY = "/etc/gateway/tls"
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
-    """A container as `docker inspect` shows it. `health` is empty for one without a health check."""
+class Options(TypedDict, total=False):
+    """How to run a docker command. All are off by default.
 
-    id: str
-    name: str
-    service: str
-    image: str
-    status: str
-    health: str
-    exit_code: int
-    restarts: int
-    created: str
+    shown        the operator sees the output live, and an empty string is returned
+    merged       standard error is returned, too
+    environment  variables besides those of this process
+    meanwhile    called every second while the command runs
+    """
 
-    @property
-    def running(self) -> bool:
-        return self.status == "running"
-
-    @property
-    def healthy(self) -> bool:
-        """Whether it runs and, if it has a health check, passes it."""
-        return self.running and self.health in ("", "healthy")
-
-    @property
-    def broken(self) -> bool:
-        """Whether a new one would better be given up: it ended, was restarted, or failed its check for good."""
-        return self.status in ("exited", "dead", "restarting") or self.health == "unhealthy" or self.restarts > 0
-
-    @property
-    def state(self) -> str:
-        """What the operator reads: `healthy`, `starting`, `exited (1)`, …"""
-        if self.status == "exited":
-            return "done" if self.exit_code == 0 else f"exited ({self.exit_code})"
-        state = self.health or self.status if self.running else self.status
-        return f"{state}, was restarted" if self.restarts and not self.healthy else state
+    shown: bool
+    merged: bool
+    environment: Mapping[str, str]
+    meanwhile: Callable[[], None]
 
 
-class Stack:
-    """One compose project. `file` is its compose file, below the repository's root."""
+class Docker(Protocol):
+    """Runs docker commands; the tests have a fake."""
 
-    def __init__(self, runner: Runner, root: Path, file: str) -> None:
-        self._runner = runner
-        self._file = str(root / file)
+    def run(self, *words: str, **options: Unpack[Options]) -> str:
+        """Run `docker …` and return its output. Raises `CommandFailed`."""
+        ...
+
+
+class DockerClient:
+    """The docker client on PATH, run in the repository's root."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._docker = shutil.which("docker")
+
+    def run(self, *words: str, **options: Unpack[Options]) -> str:
+        if self._docker is None:
+            raise Refused("docker is not installed, or not on PATH: https://docs.docker.com/engine/install/")
+        shown = options.get("shown", False)
+        with subprocess.Popen(
+            [self._docker, *words],
+            cwd=self._root,
+            env={**os.environ, **options.get("environment", {})},
+            stdin=subprocess.DEVNULL,
+            stdout=None if shown else subprocess.PIPE,
+            stderr=None if shown else subprocess.STDOUT if options.get("merged") else subprocess.PIPE,
+            text=True,
+            errors="replace",
+            # Ctrl-C reaches a terminal's whole process group; the command must get the signal once, from this process.
+            start_new_session=True,
+            # The descriptor of the operator's lock is the only inheritable one.
+            close_fds=False,
+        ) as process:
+            try:
+                output, errors = _communicate(process, options.get("meanwhile"))
+            except Interrupted:
+                process.send_signal(signal.SIGINT)
+                process.wait()
+                raise
+        if process.returncode:
+            raise CommandFailed(_failure(words, process.returncode, f"{output or ''}{errors or ''}"))
+        return output or ""
+
+
+def _communicate(process: subprocess.Popen[str], meanwhile: Callable[[], None] | None) -> tuple[str, str]:
+    while True:
+        try:
+            return process.communicate(timeout=MEANWHILE_SECONDS if meanwhile else None)
+        except subprocess.TimeoutExpired:
+            if meanwhile:
+                meanwhile()
+
+
+def _failure(words: Sequence[str], code: int, output: str) -> str:
+    end = "\n".join(f"  {line}" for line in output.strip().splitlines()[-LAST_LINES:])
+    return f"`{' '.join(['docker', *words])}` failed with exit status {code}" + (f":\n{end}" if end else "")
+
+
+class ComposeProject:
+    """The project of a compose file."""
+
+    def __init__(self, docker: Docker, file: Path) -> None:
+        self._docker = docker
+        self._file = str(file)
+
+    def docker(self, *words: str, **options: Unpack[Options]) -> str:
+        """Run `docker …`."""
+        return self._docker.run(*words, **options)
 
     def compose(self, *words: str, **options: Unpack[Options]) -> str:
         """Run `docker compose …` on the project."""
         return self.docker("compose", "--file", self._file, *words, **options)
 
-    def docker(self, *words: str, **options: Unpack[Options]) -> str:
-        """Run `docker …`."""
-        return self._runner.docker(*words, **options)
-
     @cached_property
     def configuration(self) -> Mapping[str, Any]:
         """The compose file with all profiles, as compose reads it."""
-        text = self.compose("--profile", "*", "config", "--format", "json")
-        configuration: dict[str, Any] = json.loads(text)
+        configuration: dict[str, Any] = json.loads(self.compose("--profile", "*", "config", "--format", "json"))
         return configuration
 
     @property
-    def project(self) -> str:
-        return str(self.configuration["name"])
+    def services(self) -> Mapping[str, Any]:
+        services: Mapping[str, Any] = self.configuration["services"]
+        return services
 
     def containers(self, *services: str) -> list[Container]:
-        """Return the project's containers, or those of some services, the oldest first, without `compose run`'s."""
-        found = self.docker("ps", "--all", "--quiet", "--no-trunc", *self._filters()).split()
-        if not found:
-            return []
-        shown = [_container(document) for document in json.loads(self._inspect(found))]
-        wanted = [container for container in shown if not services or container.service in services]
+        """Return the project's containers, or those of some services, the oldest first; not those of `compose run`."""
+        found = [_container(document) for document in self._inspect_all()]
+        wanted = [container for container in found if not services or container.service in services]
         return sorted(wanted, key=lambda container: container.created)
 
-    def _filters(self) -> tuple[str, ...]:
-        label = "label=com.docker.compose"
-        return "--filter", f"{label}.project={self.project}", "--filter", f"{label}.oneoff=False"
-
-    def _inspect(self, ids: Sequence[str]) -> str:
-        try:
-            return self.docker("inspect", "--type", "container", *ids)
-        except CommandFailed:
-            # One that was just removed fails the whole command; a list made now lacks it.
-            again = self.docker("ps", "--all", "--quiet", "--no-trunc", *self._filters()).split()
-            return self.docker("inspect", "--type", "container", *again) if again else "[]"
+    def running(self, service: str) -> Container:
+        """Return the oldest running container of a service. Raises `Refused`."""
+        for container in self.containers(service):
+            if container.running:
+                return container
+        raise Refused(f"{service} does not run; start the platform with: make prod")
 
     def volume(self, name: str) -> str | None:
-        """Return docker's name of one of the project's volumes, None when it was not made yet."""
-        label = "label=com.docker.compose"
-        filters = ("--filter", f"{label}.project={self.project}", "--filter", f"{label}.volume={name}")
+        """Return docker's name of one of the project's volumes, None when it does not exist yet."""
+        filters = ("--filter", self._of_project(), "--filter", f"{_LABEL}.volume={name}")
         return next(iter(self.docker("volume", "ls", "--quiet", *filters).split()), None)
 
-    def only(self, service: str) -> Container:
-        """Return the running container of a service that has one. Raises `Refused`."""
-        running = [container for container in self.containers(service) if container.running]
-        if not running:
-            raise Refused(f"{service} does not run; start the platform with: make prod")
-        return running[0]
-
     def scale(self, service: str, count: int) -> None:
-        """Start containers until there are `count`; those that exist stay as they are."""
+        """Start containers until there are `count`; existing ones stay as they are."""
         self.compose(
             "up", "--detach", "--no-deps", "--no-recreate", "--no-build", f"--scale={service}={count}", service
         )
 
     def remove(self, containers: Sequence[Container]) -> None:
         """Stop containers, which lets them finish their requests, and remove them."""
-        ids = [container.id for container in containers]
-        if ids:
+        if ids := [container.id for container in containers]:
             self.docker("stop", "-t", str(STOP_SECONDS), *ids)
             self.docker("rm", "--force", "--volumes", *ids)
 
@@ -130,14 +162,43 @@ class Stack:
         return self.compose("exec", "-T", service, *words)
 
     def last_lines(self, container: Container, count: int = 20) -> str:
-        """Return the end of a container's log, indented and shortened, without its access log."""
+        """Return the end of a container's log, readable and indented, without access log entries."""
         lines = self.docker("logs", "--tail", str(10 * count), container.id, merged=True).splitlines()
-        telling = [line for line in lines if '"logger":"access"' not in line]
-        return "\n".join(f"  {container.name}  {readable(line)}" for line in telling[-count:])
+        lines = [line for line in lines if '"logger":"access"' not in line]
+        return "\n".join(f"  {container.name}  {readable(line)}" for line in lines[-count:])
+
+    def gateway_address(self) -> str:
+        """Return the gateway's URL, as this host reaches it."""
+        gateway = self.services[GATEWAY]
+        port = gateway["ports"][0]
+        host = port.get("host_ip")
+        if not host or ip_address(host).is_unspecified:
+            host = "127.0.0.1"
+        tls = [volume["source"] for volume in gateway.get("volumes", ()) if volume["target"] == _TLS_DIRECTORY]
+        scheme = "https" if any(Path(source, "certificate.pem").exists() for source in tls) else "http"
+        return f"{scheme}://{host}:{port['published']}"
+
+    def _of_project(self) -> str:
+        return f"{_LABEL}.project={self.configuration['name']}"
+
+    def _inspect_all(self) -> Sequence[Mapping[str, Any]]:
+        filters = ("--filter", self._of_project(), "--filter", f"{_LABEL}.oneoff=False")
+        for attempt in range(1, INSPECT_ATTEMPTS + 1):
+            ids = self.docker("ps", "--all", "--quiet", "--no-trunc", *filters).split()
+            if not ids:
+                break
+            try:
+                documents: list[dict[str, Any]] = json.loads(self.docker("inspect", "--type", "container", *ids))
+                return documents
+            except CommandFailed:
+                # A container that was removed meanwhile fails the whole command; a new list is without it.
+                if attempt == INSPECT_ATTEMPTS:
+                    raise
+        return []
 
 
 def readable(line: str) -> str:
-    """Return a log line for a person: of a JSON line the level, the message, and the end of a traceback."""
+    """Return a log line for a person: of a JSON line the level, the message, and the last line of a traceback."""
     try:
         entry = json.loads(line)
         words = [entry["level"], entry["message"], *str(entry.get("traceback", "")).strip().splitlines()[-1:]]

@@ -1,75 +1,200 @@
-"""The gateway's part in a release: how much of a service's traffic goes to its new version, and what came of it."""
+"""Carries a release out on docker compose.
+
+The compose file has two services for each version: `notes` runs the image `…/notes:current`, `notes-v2` runs
+`…/notes:next`, and each has a migration job. The image that was in service before has the tag `previous`.
+"""
 
 import json
+import re
+import subprocess  # nosec B404
 import time
-from collections.abc import Mapping
-from ipaddress import ip_address
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from release_tool.compose import Stack
-from release_tool.errors import CommandFailed, StepFailed
+from release_tool.compose import GATEWAY, ComposeProject
+from release_tool.console import Console
+from release_tool.errors import CommandFailed, NotHealthy, Refused, StepFailed
+from release_tool.orchestrator import CURRENT, PREVIOUS, Container, candidate_of
 
-GATEWAY = "gateway"
+# The tag of a candidate's image.
+NEXT = "next"
+# An attestation holds the time of the build, so that the same code would make another image each time.
+REPRODUCIBLE = {"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+
+HEALTHY_SECONDS = 90.0
 # How long an address that left the DNS may still be used: the gateway and the services ask again after a second.
 STALE_SECONDS = 3.0
-# A worker of the gateway that has been replaced finishes its requests first. Longer ones than this are few, and the
-# service that they are with finishes them, too, before it stops.
+# A replaced worker of NGINX finishes its requests first. The few that last longer are finished by the service, too.
 OLD_WORKERS_SECONDS = 30.0
 POLL_SECONDS = 0.3
 
-_TLS_DIRECTORY = "/etc/gateway/tls"
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
-class Traffic:
-    """The command `traffic` in the gateway's container."""
+class ComposeOrchestrator:
+    """The `Orchestrator` of a compose project; images are built from the repository's root."""
 
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
+    def __init__(self, project: ComposeProject, root: Path, console: Console) -> None:
+        self._project = project
+        self._root = root
+        self._console = console
+
+    def prepare_image(self, service: str, tag: str | None) -> tuple[str, str]:
+        name = self._image_name(service)
+        if tag is None:
+            tag = tag_of(git_revision(self._root))
+        elif not _TAG.fullmatch(tag) or tag in (CURRENT, NEXT):
+            raise Refused(f"TAG={tag} is not possible: use letters, digits, `_`, `.`, `-`, but not {CURRENT} or {NEXT}")
+        elif image := self._find_image(service, tag):
+            built = self._project.docker("image", "inspect", "--format", "{{.Created}}", image).strip()
+            self._console.say(f"{name}:{tag} exists, built {built[:19]} UTC")
+            return tag, image
+        self._console.say(f"building {name}:{tag} from {self._root}")
+        self._build(service, tag)
+        return tag, self._find_image(service, tag) or ""
+
+    def image_in_service(self, service: str) -> str:
+        return self._find_image(service, CURRENT) or ""
+
+    def put_in_service(self, service: str, image: str, former: str | None = None) -> None:
+        if former is not None:
+            self._tag(service, former, PREVIOUS)
+        self._tag(service, image, CURRENT)
+
+    def replicas(self, name: str) -> list[Container]:
+        return self._project.containers(name)
+
+    def wait_healthy(self, name: str) -> list[Container]:
+        return self._wait_healthy(name, lambda _container: True)
+
+    def migrate(self, service: str, image: str) -> None:
+        self._tag(service, image, NEXT)
+        self._project.compose("run", "--rm", "--no-deps", "-T", f"{candidate_of(service)}-migrate")
+
+    def start_candidate(self, service: str, image: str, count: int) -> None:
+        self._tag(service, image, NEXT)
+        self._project.scale(candidate_of(service), count)
+
+    def remove_candidate(self, service: str) -> None:
+        self._project.remove(self.replicas(candidate_of(service)))
+
+    def replace(self, service: str, count: int, is_outdated: Callable[[Container], bool]) -> None:
+        # A replica that does not serve may end before its successor starts; a new one is tried again.
+        self._project.remove([replica for replica in self.replicas(service) if not replica.healthy])
+        while outdated := [replica for replica in self.replicas(service) if is_outdated(replica)]:
+            present = self.replicas(service)
+            if len(present) <= count:
+                self._project.scale(service, len(present) + 1)
+            fresh = self._wait_healthy(service, lambda replica: not is_outdated(replica))
+            # The gateway and the other services have to learn the new address before the old one is gone.
+            time.sleep(STALE_SECONDS)
+            self._project.remove(outdated[:1])
+            self._console.say(f"{service}: {fresh[-1].name} in place of {outdated[0].name}, {len(outdated) - 1} to go")
+        self._restore_count(service, count)
+        # The gateway may have missed the last change of addresses so far.
+        time.sleep(STALE_SECONDS)
 
     def weights(self) -> Mapping[str, int]:
-        """Return the per cent of each service in release that its new version gets."""
-        state = json.loads(self._stack.execute(GATEWAY, "traffic") or "{}")
-        return {service: int(entry["weight"]) for service, entry in state.items()}
+        self._project.running(GATEWAY)
+        candidates = json.loads(self._traffic() or "{}")
+        return {service: int(candidate["weight"]) for service, candidate in candidates.items()}
 
     def shift(self, service: str, weight: int) -> None:
-        """Give the new version a share, in per cent; returns when no worker of the gateway goes by the old one."""
-        self._stack.execute(GATEWAY, "traffic", service, str(weight))
-        self._settle()
+        self._traffic(service, str(weight))
+        self._wait_for_old_workers()
 
-    def end(self, service: str) -> None:
-        """Give all traffic to the version in service; returns when the gateway does not know another one any more."""
+    def end_shift(self, service: str) -> None:
         if service in self.weights():
-            self._stack.execute(GATEWAY, "traffic", service, "off")
-        self._settle()
+            self._traffic(service, "off")
+        self._wait_for_old_workers()
 
-    def check(self, service: str) -> None:
-        """Let the gateway try every replica of the new version. Raises `StepFailed`."""
+    def check_candidate(self, service: str) -> None:
         try:
-            self._stack.execute(GATEWAY, "traffic", "check", service)
+            self._traffic("check", service)
         except CommandFailed as error:
             raise StepFailed(f"the gateway's check of the new version failed: {error}") from error
 
-    def log(self, since: float, until: float | None = None) -> list[str]:
-        """Return the lines of the access log of a time, given in seconds since the epoch."""
-        bounds = ["--since", f"{since:.3f}", *(["--until", f"{until:.3f}"] if until else [])]
-        return self._stack.docker("logs", *bounds, self._stack.only(GATEWAY).id).splitlines()
+    def access_log(self, since: float, until: float | None = None) -> list[str]:
+        times = ["--since", f"{since:.3f}", *(["--until", f"{until:.3f}"] if until else [])]
+        return self._project.docker("logs", *times, self._project.running(GATEWAY).id).splitlines()
 
-    def _settle(self) -> None:
-        gateway = self._stack.only(GATEWAY).id
-        end = time.monotonic() + OLD_WORKERS_SECONDS
-        while "shutting down" in self._stack.docker("top", gateway):
+    def address(self) -> str:
+        return self._project.gateway_address()
+
+    def _wait_healthy(self, name: str, is_wanted: Callable[[Container], bool]) -> list[Container]:
+        end = time.monotonic() + HEALTHY_SECONDS
+        told = ""
+        while True:
+            found = [container for container in self.replicas(name) if is_wanted(container)]
+            if not found:
+                raise NotHealthy(f"no container of {name} exists")
+            waiting = [container for container in found if not container.healthy]
+            if not waiting:
+                return found
+            if failed := next((container for container in waiting if container.failed), None):
+                raise NotHealthy(f"{failed.name} is {failed.state}", self._project.last_lines(failed))
             if time.monotonic() > end:
-                return
+                raise NotHealthy(
+                    f"{waiting[0].name} was not healthy within {HEALTHY_SECONDS:.0f} s",
+                    self._project.last_lines(waiting[0]),
+                )
+            progress = f"{name}: {len(found) - len(waiting)} of {len(found)} healthy"
+            if progress != told:
+                self._console.say(progress)
+                told = progress
             time.sleep(POLL_SECONDS)
 
+    def _restore_count(self, service: str, count: int) -> None:
+        """Add or remove replicas: an interrupted run may have left one more, and unhealthy ones were removed."""
+        if len(self.replicas(service)) < count:
+            self._project.scale(service, count)
+        self._project.remove(self.wait_healthy(service)[count:])
 
-def address(stack: Stack) -> str:
-    """Return the gateway's URL, as this host reaches it."""
-    gateway = stack.configuration["services"][GATEWAY]
-    port = gateway["ports"][0]
-    host = port.get("host_ip")
-    if not host or ip_address(host).is_unspecified:
-        host = "127.0.0.1"
-    tls = [volume["source"] for volume in gateway.get("volumes", ()) if volume["target"] == _TLS_DIRECTORY]
-    scheme = "https" if any(Path(source, "certificate.pem").exists() for source in tls) else "http"
-    return f"{scheme}://{host}:{port['published']}"
+    def _traffic(self, *words: str) -> str:
+        """Run the command `traffic` in the gateway's container."""
+        return self._project.execute(GATEWAY, "traffic", *words)
+
+    def _wait_for_old_workers(self) -> None:
+        gateway = self._project.running(GATEWAY).id
+        end = time.monotonic() + OLD_WORKERS_SECONDS
+        while "shutting down" in self._project.docker("top", gateway) and time.monotonic() < end:
+            time.sleep(POLL_SECONDS)
+
+    def _image_name(self, service: str) -> str:
+        return str(self._project.services[service]["image"]).rpartition(":")[0]
+
+    def _find_image(self, service: str, tag: str) -> str | None:
+        name = f"{self._image_name(service)}:{tag}"
+        try:
+            return self._project.docker("image", "inspect", "--format", "{{.Id}}", name).strip()
+        except CommandFailed:
+            return None
+
+    def _tag(self, service: str, image: str, tag: str) -> None:
+        self._project.docker("tag", image, f"{self._image_name(service)}:{tag}")
+
+    def _build(self, service: str, tag: str) -> None:
+        arguments = {"SERVICE": service, "VERSION": tag, "REVISION": git_revision(self._root) or "unknown"}
+        words = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
+        dockerfile = str(self._root / "deploy" / "service.Dockerfile")
+        name = f"{self._image_name(service)}:{tag}"
+        self._project.docker(
+            "build", "--file", dockerfile, *words, "--tag", name, str(self._root), environment=REPRODUCIBLE
+        )
+
+
+def git_revision(root: Path) -> str | None:
+    """Return what git calls the working tree, such as `v1.2-3-gabc1234-dirty`, or None outside of a repository."""
+    command = ["git", "-C", str(root), "describe", "--always", "--tags", "--dirty"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return described.stdout.strip() or None
+
+
+def tag_of(revision: str | None) -> str:
+    """Return an image tag for a revision, or for the present time without one."""
+    if revision is None:
+        return time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", revision)[:128]

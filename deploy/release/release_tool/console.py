@@ -1,13 +1,16 @@
 """What the operator sees: progress lines with the seconds since the start, and tables."""
 
 import contextlib
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TextIO
+
+from release_tool.orchestrator import Container
 
 
 class Console:
-    """Writes lines. A reader that went away stops nothing."""
+    """Writes lines to a stream, standard output by default. A closed stream is no error."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
@@ -32,6 +35,48 @@ class Console:
         """Write rows in columns, numbers flush right."""
         for line in columns([header, *rows]):
             self.line(f"  {line}")
+
+
+class StatusTable:
+    """The states of containers while they start: one live table on a terminal, a line per change elsewhere."""
+
+    HEADER = ("container", "state", "seconds")
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        # By container: its state, and since when it is in it.
+        self._states: dict[str, tuple[str, float]] = {}
+        self._drawn = 0
+        self._live = sys.stdout.isatty()
+
+    def update(self, containers: Iterable[Container]) -> None:
+        """Show the present states."""
+        before, self._states = self._states, {}
+        for container in sorted(containers, key=lambda container: container.name):
+            state, since = before.get(container.name, ("", 0.0))
+            if state != container.state:
+                since = self._console.elapsed
+                if not self._live:
+                    self._console.say(f"{container.name:<30} {container.state}")
+            self._states[container.name] = (container.state, since)
+        if self._live:
+            self._redraw()
+
+    def close(self) -> None:
+        """Show the whole table once where it was not live."""
+        if not self._live:
+            self._console.table(self.HEADER, self._rows())
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        return [(name, state, f"{since:.1f}") for name, (state, since) in self._states.items()]
+
+    def _redraw(self) -> None:
+        lines = columns([self.HEADER, *self._rows()])
+        back = f"\x1b[{self._drawn}A" if self._drawn else ""
+        self._console.line(back + "\n".join(f"\x1b[2K  {line}" for line in lines))
+        # Erase the rows of containers that are gone.
+        self._console.line("\x1b[J\x1b[A")
+        self._drawn = len(lines)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,49 +1,58 @@
-"""One deployment: which compose file, where its secrets are, and who may change it."""
+"""One deployment of the platform: its compose file, its secrets, and the lock that keeps other operators away."""
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 
 from opskit.catalog import ServiceEntry, read_catalog
-from release_tool.compose import Stack
+from opskit.file_lock import AlreadyLockedError, file_lock
+from release_tool.compose import ComposeProject, Docker, DockerClient
+from release_tool.compose_orchestrator import ComposeOrchestrator
 from release_tool.console import Console
 from release_tool.errors import CommandFailed, Refused
-from release_tool.files import sole_operator
 from release_tool.journal import JournalFile
-from release_tool.runner import DockerRunner, Runner
-from release_tool.secret_files import ACL_FILE, Environment, Written, write_secrets
+from release_tool.secret_files import Environment, Written, write_secrets
 
 ROOT = Path(__file__).resolve().parents[3]
-FILES: Mapping[Environment, str] = {"production": "docker-compose.prod.yml", "development": "docker-compose.yml"}
-# How long the last command of a killed run may take to end, such as a migration.
-PATIENCE_SECONDS = 120.0
+COMPOSE_FILES: Mapping[Environment, str] = {
+    "production": "docker-compose.prod.yml",
+    "development": "docker-compose.yml",
+}
+# How long the last docker command of a killed run may take to end, such as a migration.
+LEFTOVER_COMMAND_SECONDS = 120.0
+POLL_SECONDS = 0.2
 
 
 class Deployment:
-    """The production or the development project of a repository."""
+    """The production or the development deployment of a repository."""
 
     def __init__(
-        self, environment: Environment, console: Console, root: Path = ROOT, runner: Runner | None = None
+        self, environment: Environment, console: Console, root: Path = ROOT, docker: Docker | None = None
     ) -> None:
         self.environment = environment
         self.console = console
         self.root = root
-        self._runner = runner or DockerRunner(root)
+        self._docker = docker or DockerClient(root)
 
     @cached_property
-    def stack(self) -> Stack:
-        """The project's containers. Raises `Refused` when docker cannot be used."""
+    def project(self) -> ComposeProject:
+        """The compose project. Raises `Refused` when docker cannot be used."""
         try:
-            self._runner.docker("version", "--format", "{{.Server.Version}}")
+            self._docker.run("version", "--format", "{{.Server.Version}}")
         except CommandFailed as error:
-            raise Refused(f"the docker engine does not answer; is it running, and may you use it?\n{error}") from error
+            raise Refused(f"the docker engine does not respond; is it running, and may you use it?\n{error}") from error
         try:
-            self._runner.docker("compose", "version", "--short")
+            self._docker.run("compose", "version", "--short")
         except CommandFailed as error:
             raise Refused(f"docker compose is missing: https://docs.docker.com/compose/install/\n{error}") from error
-        return Stack(self._runner, self.root, FILES[self.environment])
+        return ComposeProject(self._docker, self.root / COMPOSE_FILES[self.environment])
+
+    @property
+    def orchestrator(self) -> ComposeOrchestrator:
+        return ComposeOrchestrator(self.project, self.root, self.console)
 
     @cached_property
     def catalog(self) -> Mapping[str, ServiceEntry]:
@@ -51,7 +60,7 @@ class Deployment:
 
     @cached_property
     def secrets_directory(self) -> Path:
-        """SECRETS_DIR from the environment or from `.env`, which compose reads, too; below the root unless absolute."""
+        """SECRETS_DIR from the environment or from `.env`, as compose reads it; relative to the root."""
         chosen = os.environ.get("SECRETS_DIR") or _dotenv(self.root / ".env").get("SECRETS_DIR")
         return self.root / (chosen or f".secrets/{self.environment}")
 
@@ -59,42 +68,82 @@ class Deployment:
     def journal_file(self) -> JournalFile:
         return JournalFile(self.secrets_directory)
 
+    @property
+    def down_command(self) -> str:
+        return "make prod-down" if self.environment == "production" else "make down"
+
     def write_secrets(self) -> Written:
-        """Make the secrets that are missing, and say which."""
+        """Make the missing secrets, and show how many."""
         written = write_secrets(self.secrets_directory, self.environment, self.catalog)
         for text, names in (("made", written.made), ("changed", written.changed)):
             if names:
-                self.console.say(f"{len(names)} files of secrets {text} in {self.secrets_directory}")
+                self.console.say(f"{len(names)} secret files {text} in {self.secrets_directory}")
         if not written.made and not written.changed:
             self.console.say(f"no secret is missing in {self.secrets_directory}")
         return written
 
     @contextmanager
-    def alone(self, what: str) -> Iterator[None]:
-        """Be the only tool that changes this deployment. Raises `Refused` while another does."""
+    def locked(self, action: str) -> Iterator[None]:
+        """Keep other tools from changing this deployment. Raises `Refused` while one does."""
         self.secrets_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with sole_operator(self.secrets_directory / ".release.lock", what, PATIENCE_SECONDS, self.console.say):
+        with operator_lock(
+            self.secrets_directory / ".release.lock", action, LEFTOVER_COMMAND_SECONDS, self.console.say
+        ):
             yield
 
-    def service(self, name: str) -> ServiceEntry:
-        """Return a service. Raises `Refused` for one that is not listed."""
-        if name not in self.catalog:
-            raise Refused(f"there is no service {name!r}; deploy/services.toml lists {', '.join(self.catalog)}")
-        return self.catalog[name]
 
-    def refuse_during_release(self, instead: str) -> None:
-        """Raise `Refused` while a release is unfinished."""
-        if journal := self.journal_file.read():
-            raise Refused(
-                f"the release of {journal.service} is unfinished ({journal.phase}); first finish it "
-                f"({journal.command}) or undo it "
-                f"(make rollback SERVICE={journal.service}), then {instead}"
-            )
+@contextmanager
+def operator_lock(path: Path, action: str, patience: float, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of an operator's tool, together with the docker commands that it starts.
+
+    Raises `Refused` while another tool runs. A docker command may outlive a tool that was killed; wait for it up to
+    `patience` seconds.
+    """
+    with ExitStack() as stack:
+        descriptor = _acquire(stack, path, patience, say)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()} {action}".encode(), 0)
+        # A command that outlives this tool still holds the inherited lock, by which the next tool notices it.
+        os.set_inheritable(descriptor, True)
+        yield
 
 
-def acl_changed(written: Written) -> bool:
-    """Whether a server that runs has to read its users anew."""
-    return ACL_FILE in written.changed
+def _acquire(stack: ExitStack, path: Path, patience: float, say: Callable[[str], None]) -> int:
+    end = time.monotonic() + patience
+    told = False
+    while True:
+        try:
+            return stack.enter_context(file_lock(path, wait=False))
+        except AlreadyLockedError:
+            pid, _, action = path.read_text(encoding="utf-8").partition(" ")
+        if not pid or _is_alive(int(pid)):
+            raise Refused(f"another command is running ({action or 'just starting'}, pid {pid or '?'}); wait for it")
+        if time.monotonic() > end:
+            raise Refused(f"a docker command that pid {pid} ({action}) started does not end; stop it first")
+        if not told:
+            say(f"waiting for the last docker command of an interrupted run ({action})")
+            told = True
+        time.sleep(POLL_SECONDS)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended but is still listed, because its parent has not waited for it."""
+    try:
+        # The second field, the name in parentheses, may hold spaces and parentheses itself.
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        # There is no /proc on this host.
+        return False
 
 
 def _dotenv(path: Path) -> Mapping[str, str]:

@@ -1,24 +1,25 @@
-"""The steps of a release: the new version beside the old one, traffic shifted bit by bit, then the old one replaced."""
+"""Releases of a service: which step comes next, when a release must stop, and how it is undone.
+
+The new version, v2, starts beside v1 and gets traffic in steps. When it stands the test, v1's replicas are replaced.
+An `Orchestrator` carries the steps out.
+"""
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
-from release_tool.canary import Window, windows
-from release_tool.compose import Stack
-from release_tool.compose_orchestrator import STALE_SECONDS, Traffic, address
+from release_tool.canary import RequestStats, failed_replica, read_stats, regression
 from release_tool.console import Console
-from release_tool.errors import StepFailed
-from release_tool.images import CURRENT, NEXT, PREVIOUS, Images
+from release_tool.errors import Interrupted, NotHealthy, Refused, ReleaseFailed, StepFailed, ToolError
 from release_tool.journal import Journal, JournalFile, Phase
-from release_tool.replacement import replace, wait_healthy
-from release_tool.watch import complaint, milliseconds, unwell
+from release_tool.orchestrator import CURRENT, PREVIOUS, Container, Orchestrator, candidate_of
 
 WATCH_SECONDS = 2.0
-# The old version is compared by this long a time before the release when it gets no requests any more.
+# At full share v1 gets no requests, so v2 is compared with this long a time before the release.
 BASELINE_SECONDS = 120.0
-# A request is logged when it ends, and docker takes a moment to show the line.
+# A request is logged when it ends, and the line takes a moment to appear.
 LOG_SECONDS = 0.3
 
 HEADER = ("share", "v1 requests", "errors", "p95 ms", "v2 requests", "errors", "p95 ms")
@@ -26,129 +27,297 @@ HEADER = ("share", "v1 requests", "errors", "p95 ms", "v2 requests", "errors", "
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which service, in which shares of traffic (per cent, ascending to 100), and how many seconds each is watched.
+    """The service to release, the shares of traffic in ascending per cent, and how long each of them is watched.
 
-    Without any step v2 gets all traffic at once.
+    Without steps v2 gets all traffic at once.
     """
 
     service: str
     steps: Sequence[int] = (5, 25, 50, 100)
     step_seconds: float = 10.0
 
-    @property
-    def candidate(self) -> str:
-        """The compose service of the new version."""
-        return f"{self.service}-v2"
+
+class Start(Enum):
+    """How to start when a release is requested."""
+
+    NEW = auto()
+    RESUME = auto()
+    UNDO_FIRST = auto()
 
 
-class Release:
-    """Carries a release out from its recorded phase on; each phase may be repeated."""
+def how_to_start(image: str, journal: Journal | None, *, candidate_exists: bool) -> Start:
+    """Decide by what an earlier run left."""
+    if journal is None:
+        return Start.UNDO_FIRST if candidate_exists else Start.NEW
+    return Start.RESUME if journal.image == image else Start.UNDO_FIRST
+
+
+class Releases:
+    """Releases, rollbacks and restarts on one platform. Hold the deployment's lock meanwhile."""
 
     def __init__(
-        self, stack: Stack, images: Images, traffic: Traffic, journal_file: JournalFile, console: Console, plan: Plan
+        self, orchestrator: Orchestrator, journal_file: JournalFile, services: Collection[str], console: Console
     ) -> None:
-        self._stack = stack
-        self._images = images
-        self._traffic = traffic
+        self._orchestrator = orchestrator
+        self._journal_file = journal_file
+        self._services = services
+        self._console = console
+
+    def release(self, plan: Plan, tag: str | None) -> None:
+        """Bring a new version into service. A failure is undone and raises `ReleaseFailed`."""
+        run = self._run(plan)
+        journal = self._unfinished(plan.service)
+        if journal is None or journal.phase in (Phase.STARTING, Phase.SHIFTING):
+            run.wait_for_v1()
+        tag, image = self._orchestrator.prepare_image(plan.service, tag)
+        start = how_to_start(image, journal, candidate_exists=run.candidate_exists())
+        if start is Start.UNDO_FIRST:
+            self._console.say("a release of another image is unfinished; undoing it first")
+            run.undo(journal)
+        if journal is not None and start is Start.RESUME:
+            self._console.say(f"resuming the release of {plan.service}:{journal.tag}; it was {journal.phase}")
+        else:
+            journal = run.begin(tag, image)
+        run.finish(journal)
+        self._console.say(
+            f"released {plan.service}:{journal.tag}; to go back to the version before: "
+            f"make release SERVICE={plan.service} TAG={PREVIOUS}"
+        )
+
+    def rollback(self, service: str) -> None:
+        """Undo an unfinished release."""
+        run = self._run(Plan(service))
+        journal = self._unfinished(service)
+        if journal is None and not run.candidate_exists():
+            raise Refused(
+                f"no release of {service} is unfinished; to go back to the version before the last release: "
+                f"make release SERVICE={service} TAG={PREVIOUS}"
+            )
+        run.undo(journal)
+
+    def restart(self, services: Sequence[str]) -> None:
+        """Replace every replica of these services, or of all.
+
+        An address that left the DNS is still used for a moment, and a request that must not be repeated would fail
+        then. So a restart is a release of the image in service: v2 has the traffic while v1's replicas are replaced.
+        """
+        # Nothing is watched, because the code is known.
+        runs = {service: self._run(Plan(service, steps=())) for service in services or self._services}
+        unfinished = self._journal_file.read()
+        # An unfinished restart goes on first, because there is only one journal.
+        for service in sorted(runs, key=lambda name: unfinished is None or unfinished.service != name):
+            self._restart(service, runs[service])
+        self._console.say("every replica was replaced")
+
+    def _restart(self, service: str, run: "ServiceRelease") -> None:
+        journal = self._unfinished(service)
+        if journal is not None and journal.tag != CURRENT:
+            raise Refused(f"the release of {service} is unfinished ({journal.phase}); {journal.ways_on}, then restart")
+        if journal is None:
+            if run.candidate_exists():
+                run.undo(None)
+            replicas = self._orchestrator.replicas(service)
+            if not all(replica.healthy for replica in replicas):
+                self._console.say(f"{service}: replacing what is not healthy")
+                self._orchestrator.replace(service, len(replicas), lambda _replica: False)
+            journal = run.begin(CURRENT, self._orchestrator.image_in_service(service))
+        self._console.say(f"{service}: replacing {journal.replicas} replicas")
+        run.finish(journal)
+
+    def _run(self, plan: Plan) -> "ServiceRelease":
+        if plan.service not in self._services:
+            raise Refused(f"there is no service {plan.service!r}; the services are {', '.join(self._services)}")
+        return ServiceRelease(self._orchestrator, self._journal_file, self._console, plan)
+
+    def _unfinished(self, service: str) -> Journal | None:
+        """Return the service's unfinished release. Raises `Refused` for one of another service: one at a time."""
+        journal = self._journal_file.read()
+        refuse_others(service, journal, self._orchestrator.weights())
+        return journal
+
+
+def refuse_others(service: str, journal: Journal | None, weights: Mapping[str, int]) -> None:
+    """Raise `Refused` when a release of another service is unfinished."""
+    others = {*weights, *([journal.service] if journal else [])} - {service}
+    if not others:
+        return
+    other = min(others)
+    if journal is not None and journal.service == other:
+        raise Refused(f"the release of {other} is unfinished ({journal.phase}); {journal.ways_on}")
+    raise Refused(f"a release of {other} is unfinished; first undo it (make rollback SERVICE={other})")
+
+
+class ServiceRelease:
+    """The release of one service. Each phase can be repeated after an interruption."""
+
+    def __init__(self, orchestrator: Orchestrator, journal_file: JournalFile, console: Console, plan: Plan) -> None:
+        self._orchestrator = orchestrator
         self._journal_file = journal_file
         self._console = console
         self._plan = plan
+        self._service = plan.service
+        self._candidate = candidate_of(plan.service)
         self._rows: list[tuple[str, ...]] = []
 
-    def run(self, journal: Journal) -> None:
-        """Go on from the journal's phase to the end. Raises `ToolError` for whatever stops the release."""
-        work: dict[Phase, Callable[[Journal], Journal]] = {
+    def candidate_exists(self) -> bool:
+        """Whether the gateway knows a candidate, or a replica of it exists."""
+        return self._service in self._orchestrator.weights() or bool(self._orchestrator.replicas(self._candidate))
+
+    def wait_for_v1(self) -> list[Container]:
+        """Return v1's replicas once all are healthy. Raises `Refused` when one is not."""
+        if not self._orchestrator.replicas(self._service):
+            raise Refused(f"{self._service} does not run; start the platform with: make prod")
+        try:
+            return self._orchestrator.wait_healthy(self._service)
+        except NotHealthy as error:
+            raise Refused(
+                f"{self._service} has to be healthy before a release (make prod repairs it), but {error}"
+            ) from error
+
+    def begin(self, tag: str, image: str) -> Journal:
+        """Write and return the journal of a new release. Raises `Refused` when v1 is not healthy."""
+        replicas = self.wait_for_v1()
+        journal = Journal(
+            self._service, tag, image, previous=replicas[0].image, replicas=len(replicas), began=time.time()
+        )
+        self._journal_file.write(journal)
+        return journal
+
+    def finish(self, journal: Journal) -> None:
+        """Go on from the journal's phase to the end. A failure is undone and raises `ReleaseFailed`."""
+        try:
+            self._run_phases(journal)
+        except ToolError as error:
+            self._handle_failure(error, self._journal_file.read() or journal)
+        except Interrupted:
+            reached = self._journal_file.read() or journal
+            self._console.line(
+                f"interrupted while {reached.phase}; traffic stays as it is. To go on: {reached.command}; "
+                f"to undo: make rollback SERVICE={self._service}"
+            )
+            raise
+
+    def undo(self, journal: Journal | None) -> None:
+        """Bring the version from before back, and end v2. Without a journal, only end v2. Can be repeated."""
+        if journal is not None and journal.phase in (Phase.REPLACING, Phase.FINISHING):
+            self._put_back(journal)
+        self._orchestrator.end_shift(self._service)
+        self._console.say(f"all traffic goes to {self._service} as it was before")
+        self._orchestrator.remove_candidate(self._service)
+        self._journal_file.remove()
+        self._console.say(f"{self._candidate} is gone")
+
+    def _run_phases(self, journal: Journal) -> None:
+        phases: Mapping[Phase, Callable[[Journal], Journal]] = {
             Phase.STARTING: self._start,
             Phase.SHIFTING: self._shift,
             Phase.REPLACING: self._replace,
         }
         while journal.phase is not Phase.FINISHING:
-            journal = work[journal.phase](journal)
+            journal = phases[journal.phase](journal)
             self._journal_file.write(journal)
-        self._finish()
+        self._orchestrator.end_shift(self._service)
+        self._console.say(f"all traffic goes to {self._service} again; ending v2")
+        self._orchestrator.remove_candidate(self._service)
+        self._journal_file.remove()
         if self._rows:
             self._console.table(HEADER, self._rows)
 
     def _start(self, journal: Journal) -> Journal:
-        service, candidate = self._plan.service, self._plan.candidate
-        self._images.tag(journal.image, NEXT)
-        # What is in service already has migrated.
-        if journal.image != journal.previous:
-            self._console.say(f"{candidate}-migrate: running")
-            self._stack.compose("run", "--rm", "--no-deps", "-T", f"{candidate}-migrate")
-            self._console.say(f"{candidate}-migrate: done")
-        self._stack.scale(candidate, journal.replicas)
-        replicas = wait_healthy(self._stack, candidate, self._console)
-        self._console.say(f"{candidate}: {len(replicas)} healthy")
-        self._traffic.shift(service, 0)
-        self._traffic.check(service)
+        # The image in service has migrated the database.
+        if journal.changes_image:
+            self._console.say(f"{self._candidate}: migrating the database")
+            self._orchestrator.migrate(self._service, journal.image)
+        self._orchestrator.start_candidate(self._service, journal.image, journal.replicas)
+        replicas = self._orchestrator.wait_healthy(self._candidate)
+        self._console.say(f"{self._candidate}: {len(replicas)} healthy")
+        self._orchestrator.shift(self._service, 0)
+        self._orchestrator.check_candidate(self._service)
         self._console.say("the gateway reaches every replica of v2, which has no traffic yet")
         if self._plan.steps:
-            self._console.say(f"  to check it by hand: curl -H 'X-Release: v2' {address(self._stack)}/api/v1/…")
+            address = self._orchestrator.address()
+            self._console.say(f"  to check it by hand: curl -H 'X-Release: v2' {address}/api/v1/…")
         return journal.at(Phase.SHIFTING)
 
     def _shift(self, journal: Journal) -> Journal:
-        service = self._plan.service
-        expected = {replica.id for replica in wait_healthy(self._stack, self._plan.candidate, self._console)}
-        reached = self._traffic.weights().get(service, 0)
-        baseline = windows(self._traffic.log(journal.began - BASELINE_SECONDS, journal.began), service)["v1"]
+        expected = {replica.id for replica in self._orchestrator.wait_healthy(self._candidate)}
+        reached = self._orchestrator.weights().get(self._service, 0)
+        log = self._orchestrator.access_log(journal.began - BASELINE_SECONDS, journal.began)
+        baseline = read_stats(log, self._service)["v1"]
         # The share at which an earlier run was interrupted is watched again, from its beginning.
         for weight in [step for step in self._plan.steps if step >= reached or step == 100]:
-            self._traffic.shift(service, weight)
+            self._orchestrator.shift(self._service, weight)
             since = time.time()
             self._console.say(f"{weight} % of the traffic goes to v2; watching for {self._plan.step_seconds:g} s")
             self._watch(weight, since, expected, baseline)
-        # Who scaled the service meanwhile keeps what he has.
-        return dataclasses.replace(journal, phase=Phase.REPLACING, replicas=len(self._stack.containers(service)))
+        # The operator may have scaled the service meanwhile.
+        return dataclasses.replace(
+            journal, phase=Phase.REPLACING, replicas=len(self._orchestrator.replicas(self._service))
+        )
 
-    def _watch(self, weight: int, since: float, expected: set[str], baseline: Window) -> None:
+    def _watch(self, weight: int, since: float, expected: Collection[str], baseline: RequestStats) -> None:
         end = since + self._plan.step_seconds
         while (left := end - time.time()) > 0:
             time.sleep(min(WATCH_SECONDS, left))
-            self._judge(weight, since, expected, baseline, final=False)
+            self._examine(weight, since, expected, baseline, final=False)
         time.sleep(LOG_SECONDS)
-        # Docker takes half a minute to call a replica unhealthy, and requests may not come to the route that is broken.
-        self._traffic.check(self._plan.service)
-        row = self._judge(weight, since, expected, baseline, final=True)
+        # A health check takes half a minute to fail, and requests may not reach the route that is broken.
+        self._orchestrator.check_candidate(self._service)
+        stable, candidate = self._examine(weight, since, expected, baseline, final=True)
+        row = (f"{weight} %", *_figures(stable), *_figures(candidate))
         self._rows.append(row)
         self._console.say(
             f"{row[0]}: v1 {row[1]} requests, {row[2]} errors, p95 {row[3]} ms; "
             f"v2 {row[4]} requests, {row[5]} errors, p95 {row[6]} ms"
         )
 
-    def _judge(
-        self, weight: int, since: float, expected: set[str], baseline: Window, *, final: bool
-    ) -> tuple[str, ...]:
-        """Return the figures of a step so far. Raises `StepFailed` when the release must not go on."""
-        if sick := unwell(self._stack.containers(self._plan.candidate), expected):
-            raise StepFailed(sick)
-        found = windows(self._traffic.log(since), self._plan.service)
-        stable, candidate = found["v1"], found["v2"]
-        # At full share the old version answers what it has begun, which says nothing.
+    def _examine(
+        self, weight: int, since: float, expected: Collection[str], baseline: RequestStats, *, final: bool
+    ) -> tuple[RequestStats, RequestStats]:
+        """Return the statistics of v1 and v2 in this step. Raises `StepFailed` when the release must not go on."""
+        if failure := failed_replica(self._orchestrator.replicas(self._candidate), expected):
+            raise StepFailed(failure)
+        stats = read_stats(self._orchestrator.access_log(since), self._service)
+        stable, candidate = stats["v1"], stats["v2"]
+        # At full share v1 only finishes earlier requests, which says nothing.
         shared = weight < 100
-        if reason := complaint(candidate, stable if shared else baseline, final=final, same_time=shared):
+        if reason := regression(candidate, stable if shared else baseline, final=final, same_time=shared):
             raise StepFailed(f"at {weight} %: {reason}")
-        return (f"{weight} %", *_figures(stable), *_figures(candidate))
+        return stable, candidate
 
     def _replace(self, journal: Journal) -> Journal:
-        service = self._plan.service
-        self._traffic.shift(service, 100)
-        if journal.image != journal.previous:
-            self._images.tag(journal.previous, PREVIOUS)
-            self._images.tag(journal.image, CURRENT)
-            self._console.say(f"{self._images.name}:{CURRENT} is the new version")
-        self._console.say(f"replacing the replicas of {service} while v2 has the traffic")
-        replace(self._stack, service, journal.replicas, journal.precedes, self._console)
-        # Meanwhile the gateway may have missed the last change of v1's addresses.
-        time.sleep(STALE_SECONDS)
+        self._orchestrator.shift(self._service, 100)
+        if journal.changes_image:
+            self._orchestrator.put_in_service(self._service, journal.image, former=journal.previous)
+            self._console.say(f"{self._service}:{journal.tag} is the version in service now")
+        self._console.say(f"replacing the replicas of {self._service} while v2 has the traffic")
+        self._orchestrator.replace(self._service, journal.replicas, journal.is_outdated)
         return journal.at(Phase.FINISHING)
 
-    def _finish(self) -> None:
-        self._traffic.end(self._plan.service)
-        self._console.say(f"all traffic goes to {self._plan.service} again; ending v2")
-        self._stack.remove(self._stack.containers(self._plan.candidate))
-        self._journal_file.remove()
+    def _put_back(self, journal: Journal) -> None:
+        candidates = self._orchestrator.replicas(self._candidate)
+        if not candidates or not all(replica.healthy for replica in candidates):
+            # The replicas of v1, old or new, serve better than a v2 that is not healthy.
+            self._orchestrator.end_shift(self._service)
+        self._orchestrator.put_in_service(self._service, journal.previous)
+        self._console.say(f"the former version of {self._service} is in service again; putting its replicas back")
+        self._orchestrator.replace(self._service, journal.replicas, journal.is_new)
+
+    def _handle_failure(self, error: ToolError, journal: Journal) -> None:
+        if journal.phase is Phase.FINISHING:
+            raise ReleaseFailed(
+                f"the new replicas are in service, but v2 did not end; run the same command again: {error}"
+            ) from error
+        self._console.say(f"stopping: {error}")
+        try:
+            self.undo(journal)
+        except ToolError as second:
+            raise ReleaseFailed(
+                f"stopped ({error.summary}), and could not be undone: {second}\n"
+                f"run: make rollback SERVICE={self._service}"
+            ) from second
+        raise ReleaseFailed(f"{self._service} is as it was before; stopped, because {error.summary}") from error
 
 
-def _figures(window: Window) -> tuple[str, str, str]:
-    return str(window.requests), str(window.errors), milliseconds(window)
+def _figures(stats: RequestStats) -> tuple[str, str, str]:
+    return str(stats.requests), str(stats.errors), stats.p95_ms

@@ -1,7 +1,7 @@
-"""The secrets of a deployment: random ones made once, and what follows from them.
+"""The secrets of a deployment: random ones, made once, and files derived from them.
 
-The directory admits its owner alone. The files in it are readable by all, because containers run under users of their
-own and get them mounted one by one.
+Only its owner may enter the directory. The files in it are readable by everyone, because each container runs as a user
+of its own and has its files mounted one by one.
 """
 
 import base64
@@ -13,44 +13,45 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
+from opskit.atomic_file import write_atomically
 from opskit.catalog import ServiceEntry
+from opskit.file_lock import file_lock
 from opskit.valkey_acl import acl
-from release_tool.files import exclusive, write_atomically
 
 Environment = Literal["production", "development"]
 
 ACL_FILE = "valkey/users.acl"
-# Certificate and key that are put here switch TLS on.
+# A certificate and its key in this directory switch TLS on.
 TLS_DIRECTORY = "tls"
 
-# What opens the data in a volume: the password that its server took when it made them.
+# By volume: the secret that opens its data, because the server took it as its password when it created them.
 OPENED_BY = {"postgres": "postgres/superuser_password", "mongo-1": "mongo/root_password"}
 
 _MONGO_NODES = {"production": ("mongo-1", "mongo-2", "mongo-3"), "development": ("mongo-1",)}
-# Whoever publishes signing keys issues tokens, and tells which sessions ended.
+# The service that publishes signing keys issues the tokens.
 _JWKS_PATH = "/.well-known/jwks.json"
-# The most that a key file of MongoDB may hold is 1024 characters
-# (https://www.mongodb.com/docs/manual/core/security-internal-authentication/); this makes 1008.
+# This makes 1008 characters; MongoDB accepts a key file of at most 1024
+# (https://www.mongodb.com/docs/manual/core/security-internal-authentication/).
 _KEYFILE_BYTES = 756
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Names of the files that were made, and of those whose derived content changed."""
+    """The names of the files that were made, and of those whose derived content changed."""
 
     made: tuple[str, ...]
     changed: tuple[str, ...]
 
 
 def issues_tokens(entry: ServiceEntry) -> bool:
-    """Whether this service signs access tokens, so that the accounts are its own."""
+    """Whether this service signs access tokens; it owns the accounts, too."""
     return _JWKS_PATH in entry.well_known
 
 
 def write_secrets(directory: Path, environment: Environment, catalog: Mapping[str, ServiceEntry]) -> Written:
-    """Make what is missing in a directory. An existing secret stays; any number may do this at once."""
-    _open_directory(directory, 0o700)
-    with exclusive(directory / ".lock"):
+    """Make what is missing in a directory; an existing secret stays. Several processes may do this at once."""
+    _ensure_directory(directory, 0o700)
+    with file_lock(directory / ".lock"):
         return _Writer(directory).write(environment, catalog)
 
 
@@ -61,7 +62,7 @@ class _Writer:
         self._changed: list[str] = []
 
     def write(self, environment: Environment, catalog: Mapping[str, ServiceEntry]) -> Written:
-        _open_directory(self._directory / TLS_DIRECTORY, 0o755)
+        _ensure_directory(self._directory / TLS_DIRECTORY, 0o755)
         self._random("postgres/superuser_password")
         self._random("mongo/root_password")
         self._random("mongo/keyfile", lambda: base64.b64encode(os.urandom(_KEYFILE_BYTES)).decode())
@@ -88,12 +89,12 @@ class _Writer:
             self._derived(f"{name}/mongo_url", url)
 
     def _valkey_password(self, name: str) -> str:
-        """Return the password that stands in a service's URL and nowhere else; the server knows its hash."""
+        """Return the password in a service's URL. It is in no other file: the server has its hash."""
         url = self._random(f"{name}/valkey_url", lambda: f"redis://{name}:{secrets.token_hex(32)}@valkey:6379/0")
         return unquote(urlsplit(url).password or "")
 
     def _random(self, name: str, make: Callable[[], str] = lambda: secrets.token_hex(32)) -> str:
-        """Return a secret, made when it is missing: 256 random bits in hexadecimal, so safe in a URL."""
+        """Return a secret, made when it is missing; by default 256 bits in hexadecimal, which is safe in a URL."""
         if (known := self._read(name)) is not None:
             return known
         text = make()
@@ -116,23 +117,23 @@ class _Writer:
 
     def _store(self, name: str, text: str) -> None:
         path = self._directory / name
-        _open_directory(path.parent, 0o755)
-        write_atomically(path, text, 0o444)
+        _ensure_directory(path.parent, 0o755)
+        write_atomically(path, text, mode=0o444)
 
 
 def _random_secrets(entry: ServiceEntry) -> Iterator[str]:
     yield "fingerprint_secret"
     if entry.keeps_files:
-        # Links to files are signed.
+        # It signs links to files.
         yield "link_secret"
 
 
 def _quoted(password: str) -> str:
-    """Return a password as it stands in a URL; an operator's own may hold any character."""
+    """Return a password quoted for a URL; one that the operator chose may hold any character."""
     return quote(password, safe="")
 
 
-def _open_directory(path: Path, mode: int) -> None:
+def _ensure_directory(path: Path, mode: int) -> None:
     path.mkdir(mode=mode, parents=True, exist_ok=True)
-    # The mode of `mkdir` is cut by the umask.
+    # The umask restricts the mode that is given to `mkdir`.
     path.chmod(mode)

@@ -1,7 +1,10 @@
-"""A docker engine of a few lines: containers that start at once, and a gateway that knows shares of traffic."""
+"""Two fakes: an orchestrator in memory for a release's decisions, and a docker client for docker compose."""
 
+import dataclasses
 import json
-from collections.abc import Callable
+import os
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,9 +12,9 @@ from typing import Any, Unpack
 
 import pytest
 
-from release_tool import compose_orchestrator, release, replacement, rollback
-from release_tool.errors import CommandFailed
-from release_tool.runner import Options
+from release_tool.compose import Options
+from release_tool.errors import CommandFailed, NotHealthy, Refused, StepFailed
+from release_tool.orchestrator import CURRENT, PREVIOUS, Container, candidate_of
 
 CATALOG = """
 [user]
@@ -27,47 +30,167 @@ store = "mongo"
 keeps_files = true
 """
 
+Event = tuple[str, ...]
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+
 
 @dataclass
-class FakeEngine:
-    """Understands the commands that the tool gives, and no other. `before` and `after` see each of them."""
+class FakeOrchestrator:
+    """Two replicas of each of two services, in memory. `before` and `after` see every change, as `events` does."""
+
+    containers: dict[str, Container] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    shares: dict[str, int] = field(default_factory=dict)
+    sick_images: set[str] = field(default_factory=set)
+    log: Callable[["FakeOrchestrator"], list[dict[str, Any]]] = lambda _orchestrator: []
+    failing: set[str] = field(default_factory=set)
+    before: Callable[[Event], None] = lambda _event: None
+    after: Callable[[Event], None] = lambda _event: None
+    events: list[Event] = field(default_factory=list)
+    runs: bool = True
+    _count: int = 0
+
+    def start(self, name: str, image: str) -> None:
+        self._count += 1
+        health = "unhealthy" if image in self.sick_images else "healthy"
+        container = Container(f"id{self._count}", f"{name}-{self._count}", name, image, "running", health, 0, 0, now())
+        self.containers[container.id] = container
+
+    def change(self, container: Container, **fields: Any) -> None:
+        self.containers[container.id] = dataclasses.replace(container, **fields)
+
+    def images_of(self, name: str) -> list[str]:
+        return [replica.image for replica in self.replicas(name)]
+
+    def prepare_image(self, service: str, tag: str | None) -> tuple[str, str]:
+        tag = tag or "built"
+        return tag, self.tags.setdefault(f"{service}:{tag}", tag)
+
+    def image_in_service(self, service: str) -> str:
+        return self.tags[f"{service}:{CURRENT}"]
+
+    def put_in_service(self, service: str, image: str, former: str | None = None) -> None:
+        if former is not None:
+            self._event("tag", service, PREVIOUS, change=lambda: self._tag(service, PREVIOUS, former))
+        self._event("tag", service, CURRENT, change=lambda: self._tag(service, CURRENT, image))
+
+    def replicas(self, name: str) -> list[Container]:
+        return [container for container in self.containers.values() if container.service == name]
+
+    def wait_healthy(self, name: str) -> list[Container]:
+        found = self.replicas(name)
+        if not found:
+            raise NotHealthy(f"no container of {name} exists")
+        for replica in found:
+            if not replica.healthy:
+                raise NotHealthy(f"{replica.name} is {replica.state}", "its log")
+        return found
+
+    def migrate(self, service: str, image: str) -> None:
+        self._event("migrate", service, image)
+
+    def start_candidate(self, service: str, image: str, count: int) -> None:
+        while len(self.replicas(candidate_of(service))) < count:
+            self._start(candidate_of(service), image)
+
+    def remove_candidate(self, service: str) -> None:
+        for replica in self.replicas(candidate_of(service)):
+            self._remove(replica)
+
+    def replace(self, service: str, count: int, is_outdated: Callable[[Container], bool]) -> None:
+        for replica in self.replicas(service):
+            if not replica.healthy:
+                self._remove(replica)
+        while outdated := [replica for replica in self.replicas(service) if is_outdated(replica)]:
+            if len(self.replicas(service)) <= count:
+                self._start(service, self.image_in_service(service))
+            self.wait_healthy(service)
+            self._remove(outdated[0])
+        while len(self.replicas(service)) < count:
+            self._start(service, self.image_in_service(service))
+        for replica in self.wait_healthy(service)[count:]:
+            self._remove(replica)
+
+    def weights(self) -> Mapping[str, int]:
+        if not self.runs:
+            raise Refused("gateway does not run")
+        return dict(self.shares)
+
+    def shift(self, service: str, weight: int) -> None:
+        self._event("shift", service, str(weight), change=lambda: self.shares.update({service: weight}))
+
+    def end_shift(self, service: str) -> None:
+        self._event("shift", service, "off", change=lambda: self.shares.pop(service, None))
+
+    def check_candidate(self, service: str) -> None:
+        self._event("check", service)
+        if not all(replica.healthy for replica in self.replicas(candidate_of(service))):
+            raise StepFailed("a replica of v2 responds with 500")
+
+    def access_log(self, since: float, until: float | None = None) -> list[str]:
+        return [json.dumps(entry) for entry in self.log(self)]
+
+    def address(self) -> str:
+        return "http://127.0.0.1:8080"
+
+    def _tag(self, service: str, tag: str, image: str) -> None:
+        self.tags[f"{service}:{tag}"] = image
+
+    def _start(self, name: str, image: str) -> None:
+        self._event("start", name, change=lambda: self.start(name, image))
+
+    def _remove(self, replica: Container) -> None:
+        self._event("remove", replica.service, replica.id, change=lambda: self.containers.pop(replica.id))
+
+    def _event(self, *words: str, change: Callable[[], object] = lambda: None) -> None:
+        self.before(words)
+        if words[0] in self.failing:
+            raise CommandFailed(f"{words[0]} failed")
+        change()
+        self.events.append(words)
+        self.after(words)
+
+
+@dataclass
+class FakeDocker:
+    """Understands the docker commands that the tool gives, and no other. `before` and `after` see each of them."""
 
     containers: dict[str, dict[str, Any]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
     sick_images: set[str] = field(default_factory=set)
     volumes: set[str] = field(default_factory=set)
-    log: Callable[["FakeEngine"], list[dict[str, Any]]] = lambda _engine: []
-    migration_fails: bool = False
-    before: Callable[[tuple[str, ...]], None] = lambda _words: None
-    after: Callable[[tuple[str, ...]], None] = lambda _words: None
-    commands: list[tuple[str, ...]] = field(default_factory=list)
+    before: Callable[[Event], None] = lambda _words: None
+    after: Callable[[Event], None] = lambda _words: None
+    commands: list[Event] = field(default_factory=list)
     _count: int = 0
 
-    def docker(self, *words: str, **_options: Unpack[Options]) -> str:
+    def run(self, *words: str, **_options: Unpack[Options]) -> str:
         self.before(words)
         self.commands.append(words)
         if words[0] == "compose" and words[1] == "--file":
             words = words[3:]
         name = words[2] if words[:2] == ("--profile", "*") else words[0]
-        answer: str = getattr(self, f"_{name}")(*words[1:])
+        output: str = getattr(self, f"_{name}")(*words[1:])
         self.after(words)
-        return answer
+        return output
 
     def start(self, service: str) -> None:
         self._count += 1
         image = self.tags[f"baseplate/{service.removesuffix('-v2')}:{'next' if service.endswith('-v2') else 'current'}"]
-        sick = image in self.sick_images
         self.containers[f"id{self._count}"] = {
             "Id": f"id{self._count}",
             "Name": f"/{service}-{self._count}",
             "Image": image,
-            "Created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z"),
+            "Created": now(),
             "Config": {"Labels": {"com.docker.compose.service": service}},
             "State": {
                 "Status": "running",
                 "ExitCode": 0,
-                "Health": {"Status": "unhealthy" if sick else "healthy"},
+                "Health": {"Status": "unhealthy" if image in self.sick_images else "healthy"},
             },
             "RestartCount": 0,
         }
@@ -88,7 +211,7 @@ class FakeEngine:
         images = {
             name: {"image": f"baseplate/{name}:current", "restart": "unless-stopped"} for name in ("user", "notes")
         }
-        gateway = {"ports": [{"host_ip": "127.0.0.1", "published": "8080"}]}
+        gateway = {"ports": [{"host_ip": "127.0.0.1", "published": "8080"}], "restart": "unless-stopped"}
         return json.dumps({"name": "baseplate", "services": {**images, "gateway": gateway}})
 
     def _ps(self, *_words: str) -> str:
@@ -109,7 +232,8 @@ class FakeEngine:
         return self.tags[words[-1]]
 
     def _build(self, *words: str) -> str:
-        self.tags[words[words.index("--tag") + 1]] = "built"
+        if "--tag" in words:
+            self.tags[words[words.index("--tag") + 1]] = "built"
         return ""
 
     def _tag(self, source: str, target: str) -> str:
@@ -117,8 +241,6 @@ class FakeEngine:
         return ""
 
     def _run(self, *_words: str) -> str:
-        if self.migration_fails:
-            raise CommandFailed("the migration failed")
         return ""
 
     def _up(self, *words: str) -> str:
@@ -141,7 +263,7 @@ class FakeEngine:
         return "nginx: worker process"
 
     def _logs(self, *words: str) -> str:
-        return "the log of a replica" if "--tail" in words else "\n".join(map(json.dumps, self.log(self)))
+        return "the log of a replica" if "--tail" in words else ""
 
     def _exec(self, *words: str) -> str:
         match words[2:]:
@@ -149,7 +271,7 @@ class FakeEngine:
                 return json.dumps({service: {"weight": weight} for service, weight in self.weights.items()})
             case ("traffic", "check", service):
                 if any(container["State"]["Health"]["Status"] != "healthy" for container in self.of(f"{service}-v2")):
-                    raise CommandFailed("a replica of v2 answers 500")
+                    raise CommandFailed("a replica of v2 responds with 500")
             case ("traffic", service, "off"):
                 self.weights.pop(service)
             case ("traffic", service, weight):
@@ -160,22 +282,37 @@ class FakeEngine:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository's root: as much of it as the tool reads."""
+    monkeypatch.delenv("SECRETS_DIR", raising=False)
     (tmp_path / "deploy").mkdir()
     (tmp_path / "deploy" / "services.toml").write_text(CATALOG)
     return tmp_path
 
 
 @pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
-    """A platform that runs: two replicas of each service and a gateway. Nothing has to be waited for in it."""
-    monkeypatch.delenv("SECRETS_DIR", raising=False)
-    for module in (release, replacement, rollback, compose_orchestrator):
-        monkeypatch.setattr(module.time, "sleep", lambda _seconds: None)
-    engine = FakeEngine(tags={"baseplate/user:current": "old", "baseplate/notes:current": "old"})
-    engine.tags["baseplate/gateway:current"] = "gateway"
-    engine.tags["baseplate/notes:2"] = "new"
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fakes change at once, and no power failure follows: neither time nor a disk has to be waited for."""
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+
+
+@pytest.fixture
+def orchestrator(no_waiting: None) -> FakeOrchestrator:
+    """A running platform in memory."""
+    tags = {"user:current": "old", "notes:current": "old", "notes:2": "new", "user:2": "new"}
+    orchestrator = FakeOrchestrator(tags=tags)
+    for service in ("user", "user", "notes", "notes"):
+        orchestrator.start(service, "old")
+    return orchestrator
+
+
+@pytest.fixture
+def docker(no_waiting: None) -> FakeDocker:
+    """A running platform in containers: two replicas of each service and a gateway."""
+    docker = FakeDocker(tags={"baseplate/user:current": "old", "baseplate/notes:current": "old"})
+    docker.tags["baseplate/gateway:current"] = "gateway"
+    docker.tags["baseplate/notes:2"] = "new"
     for service in ("gateway", "user", "user", "notes", "notes"):
-        engine.start(service)
-    return engine
+        docker.start(service)
+    return docker

@@ -21,56 +21,67 @@ def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "secrets", "up", "down", "logs", "release", "rollback", "restart", "admin", "rotate-keys"]
+    "command",
+    ["", "secrets", "up", "down", "logs", "release", "rollback", "restart", "admin", "rotate-keys", "rotate-jwt-key"],
 )
 def test_every_command_explains_itself_with_the_standard_library_alone(command):
-    answer = run(*command.split(), "--help")
-    assert (answer.returncode, answer.stderr) == (0, "")
-    assert answer.stdout.startswith("usage: ")
+    result = run(*command.split(), "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("usage: ")
 
 
 def test_secrets_need_no_docker(tmp_path):
-    answer = run("secrets", SECRETS_DIR=str(tmp_path / "secrets"), PATH="")
-    assert (answer.returncode, answer.stderr) == (0, "")
+    result = run("secrets", SECRETS_DIR=str(tmp_path / "secrets"), PATH="")
+    assert (result.returncode, result.stderr) == (0, "")
     assert (tmp_path / "secrets" / "postgres" / "superuser_password").exists()
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "release notes", "rollback notes", "restart", "admin ada", "rotate-keys --pair a--b"]
+    "command",
+    [
+        "up",
+        "release notes",
+        "rollback notes",
+        "restart",
+        "admin ada",
+        "rotate-keys --pair a--b",
+        "rotate-jwt-key",
+        "logs",
+    ],
 )
 def test_without_docker_one_line_says_what_is_missing(tmp_path, command):
-    answer = run(*command.split(), SECRETS_DIR=str(tmp_path / "secrets"), PATH="")
-    assert answer.returncode == 1
-    assert answer.stderr == (
+    result = run(*command.split(), SECRETS_DIR=str(tmp_path / "secrets"), PATH="")
+    assert result.returncode == 1
+    assert result.stderr == (
         "error: docker is not installed, or not on PATH: https://docs.docker.com/engine/install/\n"
     )
 
 
 @pytest.mark.parametrize("steps", ["none", "0 50", "50 5", "5 5", "101", "all"])
-def test_steps_that_are_no_ascending_shares_are_refused(steps, capsys):
+def test_steps_that_do_not_ascend_from_1_to_100_are_refused(steps, capsys):
     with pytest.raises(SystemExit):
         main(["release", "notes", "--steps", steps])
     assert "--steps" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "soon"])
-def test_a_time_that_is_none_is_refused(seconds, capsys):
+def test_an_impossible_time_is_refused(seconds, capsys):
     with pytest.raises(SystemExit):
         main(["release", "notes", f"--step-seconds={seconds}"])
     assert "--step-seconds" in capsys.readouterr().err
 
 
-def test_columns_are_aligned_and_numbers_flush_right():
+def test_columns_are_aligned_and_numbers_are_flush_right():
     rows = [("name", "requests"), ("v1", "7"), ("version 2", "1200")]
     assert columns(rows) == ["name       requests", "v1                7", "version 2      1200"]
 
 
-def test_a_reader_that_went_away_stops_nothing():
+def test_a_closed_output_stops_nothing():
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w", buffering=1) as stream:
         console = Console(stream)
-        console.say("nobody hears this")
-        console.say("nor this")
-        # What is left in its buffer would fail once more when it is closed.
+        console.say("lost")
+        console.say("lost, too")
+        # Closing the stream would fail once more because of what is left in its buffer.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

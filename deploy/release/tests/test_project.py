@@ -1,51 +1,47 @@
-"""Bringing a project up: what is kept, what is shown, and where its gateway is."""
+"""Bringing the platform up: what is refused, what is kept, what is shown, and where its gateway is."""
 
 import json
 import socket
 
 import pytest
 
-from release_tool.board import Board
-from release_tool.bring_up import kept_scales
-from release_tool.compose import Container
-from release_tool.compose_orchestrator import address
-from release_tool.console import Console
+from release_tool.console import Console, StatusTable
 from release_tool.deployment import Deployment
-from release_tool.errors import Refused
-from release_tool.ports import refuse_taken
-from release_tool.project import bring_up, show_logs
+from release_tool.errors import CommandFailed, NotHealthy, Refused
+from release_tool.orchestrator import Container
+from release_tool.project import bring_up, kept_scales, refuse_taken, show_logs
 
 
 @pytest.fixture
-def deployment(root, engine):
-    return Deployment("production", Console(), root=root, runner=engine)
+def deployment(root, docker):
+    return Deployment("production", Console(), root=root, docker=docker)
 
 
 def container(name, status="running", health="healthy"):
     return Container(name, name, name, "image", status, health, exit_code=0, restarts=0, created="")
 
 
-def test_replicas_that_run_beyond_what_the_file_asks_for_are_kept(deployment, engine):
-    engine.start("notes")
+def test_more_running_replicas_than_the_file_asks_for_are_kept(deployment, docker):
+    docker.start("notes")
 
-    assert kept_scales(deployment.stack, deployment.catalog) == ["--scale=user=2", "--scale=notes=3"]
+    assert kept_scales(deployment.project, deployment.catalog) == ["--scale=user=2", "--scale=notes=3"]
 
 
-def test_replicas_that_do_not_run_are_not_counted(deployment, engine):
-    for replica in engine.of("notes"):
+def test_replicas_that_do_not_run_are_not_counted(deployment, docker):
+    for replica in docker.of("notes"):
         replica["State"]["Status"] = "exited"
 
-    assert kept_scales(deployment.stack, deployment.catalog) == ["--scale=user=2"]
+    assert kept_scales(deployment.project, deployment.catalog) == ["--scale=user=2"]
 
 
-def test_a_platform_in_the_middle_of_a_release_is_not_started_again(deployment, root):
+def test_a_platform_with_an_unfinished_release_is_not_started_again(deployment, root):
     directory = root / ".secrets/production"
     directory.mkdir(parents=True)
     journal = {"service": "notes", "tag": "2", "image": "new", "previous": "old", "replicas": 2, "began": 0}
     (directory / "release.json").write_text(json.dumps({**journal, "phase": "shifting"}))
 
-    with pytest.raises(Refused, match=r"make release SERVICE=notes TAG=2.*make rollback SERVICE=notes"):
-        deployment.refuse_during_release("start again")
+    with pytest.raises(Refused, match=r"make release SERVICE=notes TAG=2.*make rollback SERVICE=notes.*start again"):
+        bring_up(deployment)
 
 
 def test_a_damaged_journal_is_named(deployment, root):
@@ -57,18 +53,64 @@ def test_a_damaged_journal_is_named(deployment, root):
         deployment.journal_file.read()
 
 
-def test_logs_of_a_name_that_nobody_has_are_refused(deployment):
+def test_what_does_not_come_up_is_named_with_the_end_of_its_log(deployment, docker):
+    def fail(words):
+        if "--wait" in words:
+            docker.of("notes")[1]["State"]["Health"]["Status"] = "unhealthy"
+            raise CommandFailed("`docker compose up` failed:\n  container notes-5 is unhealthy")
+
+    docker.before = fail
+
+    with pytest.raises(NotHealthy) as raised:
+        bring_up(deployment)
+
+    text = str(raised.value)
+    assert text.startswith(
+        "the platform did not come up: `docker compose up` failed:\n  container notes-5 is unhealthy\n"
+    )
+    assert text.endswith("notes-5 is unhealthy:\n  notes-5  the log of a replica")
+
+
+def test_containers_that_vanish_while_they_are_listed_are_left_out(deployment, docker):
+    vanishing = [container["Id"] for container in docker.of("user")]
+
+    def vanish(words):
+        if words[0] == "inspect" and vanishing:
+            del docker.containers[vanishing.pop()]
+            raise CommandFailed("no such container")
+
+    docker.before = vanish
+
+    assert {container.service for container in deployment.project.containers()} == {"gateway", "notes"}
+
+
+@pytest.mark.parametrize(("job", "restart", "named"), [(0, "no", False), (3, "no", True), (0, "unless-stopped", True)])
+def test_a_job_that_succeeded_is_no_failure_and_a_server_that_ended_is_one(deployment, docker, job, restart, named):
+    def fail(words):
+        if "--wait" in words:
+            deployment.project.services["notes"]["restart"] = restart
+            docker.of("notes")[1]["State"] |= {"Status": "exited", "ExitCode": job, "Health": None}
+            raise CommandFailed("it failed")
+
+    docker.before = fail
+
+    with pytest.raises(NotHealthy) as raised:
+        bring_up(deployment)
+    assert ("notes-5 is" in str(raised.value)) is named
+
+
+def test_logs_of_an_unknown_name_are_refused(deployment):
     with pytest.raises(Refused, match=r"there is no 'note'; the compose file has gateway, notes, user"):
         show_logs(deployment, ["notes", "note"])
 
 
-def test_the_board_tells_each_change_once_and_forgets_what_is_gone(capsys):
-    board = Board(Console())
+def test_the_status_table_shows_each_change_once_and_forgets_containers_that_are_gone(capsys):
+    table = StatusTable(Console())
 
-    board.update([container("a", health="starting"), container("b")])
-    board.update([container("a", health="starting"), container("b")])
-    board.update([container("a")])
-    board.close()
+    table.update([container("a", health="starting"), container("b")])
+    table.update([container("a", health="starting"), container("b")])
+    table.update([container("a")])
+    table.close()
 
     shown = [line.split()[-2:] for line in capsys.readouterr().out.splitlines()]
     assert shown[:3] == [["a", "starting"], ["b", "healthy"], ["a", "healthy"]]
@@ -77,31 +119,31 @@ def test_the_board_tells_each_change_once_and_forgets_what_is_gone(capsys):
 
 
 @pytest.mark.parametrize("volume", ["postgres", "mongo-1"])
-def test_data_whose_secrets_are_gone_are_not_given_new_ones(deployment, engine, root, volume):
-    engine.volumes = {volume}
+def test_data_without_its_secrets_gets_no_new_ones(deployment, docker, root, volume):
+    docker.volumes = {volume}
 
     with pytest.raises(Refused, match=rf"baseplate_{volume} holds data.*make prod-down VOLUMES=1"):
         bring_up(deployment)
 
     assert not list((root / ".secrets/production").glob("*/*"))
-    assert not [words for words in engine.commands if "build" in words]
+    assert not [words for words in docker.commands if "build" in words]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", None, "::1"])
-def test_a_port_that_another_program_has_is_refused_before_anything_is_built(deployment, engine, host):
+def test_a_port_that_another_program_listens_on_is_refused_before_anything_is_built(deployment, docker, host):
     family, wildcard = (socket.AF_INET6, "::1") if host == "::1" else (socket.AF_INET, "127.0.0.1")
-    engine.containers.clear()
+    docker.containers.clear()
     with socket.socket(family) as taken:
         taken.bind((wildcard, 0))
         taken.listen()
         number = taken.getsockname()[1]
-        gateway = deployment.stack.configuration["services"]["gateway"]
+        gateway = deployment.project.services["gateway"]
         gateway["ports"] = [{"host_ip": host, "published": str(number)}]
 
         with pytest.raises(Refused, match=rf"another program listens on .*:{number}; .* GATEWAY_PORT="):
             bring_up(deployment)
 
-    assert not [words for words in engine.commands if "build" in words]
+    assert not [words for words in docker.commands if "build" in words]
     refuse_taken(gateway["ports"])
 
 
@@ -114,15 +156,15 @@ def test_a_port_that_another_program_has_is_refused_before_anything_is_built(dep
         ("192.0.2.1", "http://192.0.2.1:8080"),
     ],
 )
-def test_the_address_is_one_that_this_host_reaches(deployment, host, url):
-    deployment.stack.configuration["services"]["gateway"]["ports"] = [{"host_ip": host, "published": "8080"}]
+def test_the_gateways_address_is_one_that_this_host_reaches(deployment, host, url):
+    deployment.project.services["gateway"]["ports"] = [{"host_ip": host, "published": "8080"}]
 
-    assert address(deployment.stack) == url
+    assert deployment.project.gateway_address() == url
 
 
 def test_with_a_certificate_the_address_is_https(deployment, root):
     (root / "certificate.pem").touch()
     volumes = [{"type": "bind", "source": str(root), "target": "/etc/gateway/tls"}]
-    deployment.stack.configuration["services"]["gateway"]["volumes"] = volumes
+    deployment.project.services["gateway"]["volumes"] = volumes
 
-    assert address(deployment.stack) == "https://127.0.0.1:8080"
+    assert deployment.project.gateway_address() == "https://127.0.0.1:8080"

@@ -28,7 +28,7 @@ def directory(tmp_path):
     return tmp_path / "secrets"
 
 
-def test_everything_that_the_compose_files_name_is_made(directory):
+def test_each_file_that_the_compose_files_name_is_made(directory):
     write_secrets(directory, "production", CATALOG)
 
     assert set(content(directory)) == {
@@ -44,7 +44,7 @@ def test_everything_that_the_compose_files_name_is_made(directory):
     assert (directory / "tls").is_dir()
 
 
-def test_only_the_owner_enters_and_containers_can_read_what_is_mounted(directory):
+def test_only_the_owner_enters_the_directory_and_containers_can_read_the_files(directory):
     previous = os.umask(0o077)
     try:
         write_secrets(directory, "production", CATALOG)
@@ -61,7 +61,7 @@ def test_only_the_owner_enters_and_containers_can_read_what_is_mounted(directory
     ("environment", "nodes"),
     [("production", "mongo-1:27017,mongo-2:27017,mongo-3:27017"), ("development", "mongo-1:27017")],
 )
-def test_urls_lead_to_the_stores_with_the_passwords_that_these_know(directory, environment, nodes):
+def test_urls_name_the_stores_and_hold_the_passwords_that_the_stores_are_given(directory, environment, nodes):
     write_secrets(directory, environment, CATALOG)
     files = content(directory)
 
@@ -74,7 +74,7 @@ def test_urls_lead_to_the_stores_with_the_passwords_that_these_know(directory, e
     assert hashlib.sha256((url.password or "").encode()).hexdigest() in files["valkey/users.acl"]
 
 
-def test_secrets_are_long_and_all_different_and_the_key_file_is_what_mongodb_takes(directory):
+def test_secrets_are_long_and_differ_and_mongodb_accepts_the_key_file(directory):
     write_secrets(directory, "production", CATALOG)
     files = content(directory)
 
@@ -96,7 +96,7 @@ def test_a_second_run_changes_nothing(directory):
     assert content(directory) == before
 
 
-def test_many_runs_at_once_make_each_secret_once(directory):
+def test_concurrent_runs_make_each_secret_once(directory):
     with ThreadPoolExecutor(8) as pool:
         runs = list(pool.map(lambda _number: write_secrets(directory, "production", CATALOG), range(8)))
 
@@ -105,7 +105,7 @@ def test_many_runs_at_once_make_each_secret_once(directory):
     assert [run.changed for run in runs] == [()] * 8
 
 
-def test_a_service_that_joins_gets_secrets_and_is_admitted_and_the_others_keep_theirs(directory):
+def test_a_new_service_gets_secrets_and_access_and_the_others_keep_theirs(directory):
     fewer = {name: entry for name, entry in CATALOG.items() if name != "assets"}
     write_secrets(directory, "production", fewer)
     before = content(directory)
@@ -120,7 +120,7 @@ def test_a_service_that_joins_gets_secrets_and_is_admitted_and_the_others_keep_t
     assert "user assets on #" in after["valkey/users.acl"]
 
 
-def test_a_removed_secret_is_made_anew_with_what_follows_from_it(directory):
+def test_a_removed_secret_is_made_again_with_the_files_derived_from_it(directory):
     write_secrets(directory, "production", CATALOG)
     (directory / "postgres/user_password").unlink()
 
@@ -131,7 +131,7 @@ def test_a_removed_secret_is_made_anew_with_what_follows_from_it(directory):
     assert password in (directory / "user/database_url").read_text()
 
 
-def test_a_password_of_the_operators_own_may_hold_any_character(directory):
+def test_a_password_that_the_operator_chose_may_hold_any_character(directory):
     write_secrets(directory, "production", CATALOG)
     path = directory / "postgres/user_password"
     path.chmod(0o600)
@@ -147,12 +147,12 @@ def test_no_secret_is_printed(capsys, root):
     Deployment("production", Console(), root=root).write_secrets()
 
     printed = capsys.readouterr().out
-    assert "files of secrets made in" in printed
+    assert "secret files made in" in printed
     assert not [text for text in content(root / ".secrets/production").values() if text in printed]
 
 
 @pytest.mark.parametrize("line", ["SECRETS_DIR=elsewhere", "SECRETS_DIR = 'elsewhere'"])
-def test_the_directory_may_stand_in_dotenv_as_compose_reads_it(root, monkeypatch, line):
+def test_the_directory_may_be_set_in_dotenv_as_for_compose(root, monkeypatch, line):
     monkeypatch.delenv("SECRETS_DIR", raising=False)
     (root / ".env").write_text(f"# SECRETS_DIR=commented\n{line}\n")
 
