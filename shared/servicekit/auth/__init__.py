@@ -1,0 +1,5 @@
+"""Who sent a request.
+
+access_tokens     verifies ES256 access tokens; CurrentUser, OptionalUser, CurrentAdmin, require_role
+revoked_sessions  the sessions whose tokens are refused before they expire
+"""
