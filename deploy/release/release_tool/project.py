@@ -167,7 +167,7 @@ def _start(project: ComposeProject, console: Console, scales: Sequence[str]) -> 
     table = StatusTable(console)
     try:
         project.compose(
-            *("up", "--detach", "--wait", "--wait-timeout", str(UP_SECONDS), *scales),
+            *("--progress=quiet", "up", "--detach", "--wait", f"--wait-timeout={UP_SECONDS}", *scales),
             meanwhile=lambda: table.update(project.containers()),
         )
     except CommandFailed as error:
