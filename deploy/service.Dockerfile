@@ -1,10 +1,10 @@
 # syntax=docker/dockerfile:1
-# The image of any one service:
+# The image of a service:
 #
 #   docker build -f deploy/service.Dockerfile --build-arg SERVICE=notes -t baseplate/notes .
 #
-# It holds the interpreter, the packages that this service needs, and its code. Packages come first, because they change
-# least; what was built of them stays in the first stage.
+# It holds the interpreter, the packages that the service needs, and its code. Packages come first, because they change
+# least. What is needed only to install them stays in the first stage.
 
 ARG PYTHON_VERSION=3.13
 
@@ -19,7 +19,7 @@ COPY requirements.lock deploy/image_requirements.py ./
 COPY shared/pyproject.toml shared/
 ARG SERVICE
 COPY ${SERVICE}/pyproject.toml service/
-# Every package, also an indirect one, has to be in requirements.lock, in that version and with one of its hashes.
+# Every direct and indirect package has to match a version and a hash in requirements.lock.
 RUN --mount=type=cache,target=/root/.cache/uv \
     python image_requirements.py shared/pyproject.toml service/pyproject.toml > pyproject.toml && \
     uv pip install --python /opt/venv --require-hashes --constraint requirements.lock --requirement pyproject.toml
@@ -31,9 +31,9 @@ RUN python -m compileall -q /app
 
 FROM python:${PYTHON_VERSION}-slim
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin app && \
-    # A volume that is mounted here for the first time gets the owner of the folder.
+    # An empty volume gets the owner of the folder that it is mounted on.
     install -d -o app -g app /var/lib/service-keys /var/lib/jwt-keys /var/lib/files && \
-    # Nothing is installed from here on, and an intruder shall not do it either.
+    # Nothing is installed from here on, and an intruder should not be able to.
     pip uninstall --yes --quiet --root-user-action=ignore pip
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
@@ -41,7 +41,7 @@ ARG SERVICE
 ENV SERVICE_NAME=${SERVICE} \
     PATH=/opt/venv/bin:${PATH} \
     PYTHONPATH=/app/shared:/app/${SERVICE} \
-    # Bytecode was written above; the root file system may be read-only.
+    # Bytecode was written above, and the root file system may be read-only.
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 WORKDIR /app/${SERVICE}
@@ -49,10 +49,10 @@ USER app
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=500ms --retries=3 \
     CMD ["python", "-m", "servicekit.server.healthcheck", "http://127.0.0.1:8000/ready"]
-# `exec`, so that it is gunicorn who gets SIGTERM. Each of its workers counts for itself in a file, and `/metrics` adds them up.
+# `exec` lets gunicorn receive SIGTERM. Each worker writes its metrics to a file, and `/metrics` adds them up.
 CMD ["sh", "-c", "PROMETHEUS_MULTIPROC_DIR=/tmp/metrics exec gunicorn --config /app/deploy/gunicorn.conf.py --bind 0.0.0.0:8000 \"${SERVICE_NAME}_service.app:create_app()\""]
 
-# What differs from build to build comes last, so that everything above is found in the cache.
+# What differs between builds comes last, so that everything above comes from the cache.
 ARG VERSION=0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="baseplate ${SERVICE}" \

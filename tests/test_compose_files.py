@@ -1,5 +1,6 @@
-"""What both compose files promise, read from the files themselves; `load/evidence.py` sees it work."""
+"""Both compose files: equal to deploy/services.toml, and as closed as the documentation says."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,53 +11,268 @@ from typing import Any
 import pytest
 import yaml
 
-from opskit.catalog import read_catalog
+from opskit.catalog import ServiceEntry, read_catalog
+from release_tool.secret_files import Environment, write_secrets
 
 ROOT = Path(__file__).resolve().parents[1]
-DEVELOPMENT = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
-PRODUCTION = yaml.safe_load((ROOT / "docker-compose.prod.yml").read_text(encoding="utf-8"))
 CATALOG = read_catalog()
 STORES = {"postgres", "valkey", "mongo-1", "mongo-2", "mongo-3"}
+URL_SECRET = {"postgres": "database_url", "mongo": "mongo_url"}
 
 Service = Mapping[str, Any]
+Document = Mapping[str, Any]
+
+
+def read(name: str) -> Document:
+    document: Document = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+    return document
+
+
+DEVELOPMENT, PRODUCTION = read("docker-compose.yml"), read("docker-compose.prod.yml")
+both_files = pytest.mark.parametrize(
+    "document", [pytest.param(DEVELOPMENT, id="development"), pytest.param(PRODUCTION, id="production")]
+)
+each_service = pytest.mark.parametrize("entry", CATALOG.values(), ids=list(CATALOG))
 
 
 def is_job(service: Service) -> bool:
     return service.get("restart") == "no"
 
 
-def named(document: Mapping[str, Any], *, jobs: bool) -> Iterator[Any]:
+def parameters(document: Document, *, jobs: bool) -> Iterator[Any]:
     for name, service in document["services"].items():
         if is_job(service) is jobs:
             yield pytest.param(service, id=name)
 
 
-everything = [*named(PRODUCTION, jobs=True), *named(PRODUCTION, jobs=False)]
-long_running = list(named(PRODUCTION, jobs=False))
+everything = [*parameters(PRODUCTION, jobs=True), *parameters(PRODUCTION, jobs=False)]
+long_running = list(parameters(PRODUCTION, jobs=False))
 
 
-@pytest.mark.parametrize("document", [DEVELOPMENT, PRODUCTION], ids=["development", "production"])
-def test_every_listed_service_and_its_migration_are_there(document: Mapping[str, Any]) -> None:
-    wanted = {name for service in CATALOG for name in (service, f"{service}-migrate")}
+def sources(service: Service) -> dict[str, str]:
+    """Return the secrets of a container by the name that they have in it."""
+    secrets = service.get("secrets", [])
+    return dict(
+        (secret, secret) if isinstance(secret, str) else (secret["target"], secret["source"]) for secret in secrets
+    )
 
-    assert wanted <= document["services"].keys()
+
+def environment(service: Service) -> Mapping[str, str]:
+    variables: Mapping[str, str] = service.get("environment", {})
+    return variables
 
 
-def test_every_service_can_be_released() -> None:
+def volumes(service: Service) -> set[str]:
+    """Return the named volumes of a container; those that it can only read begin with `read-only `."""
+    found = set()
+    for volume in service.get("volumes", []):
+        if isinstance(volume, str):
+            name, _, options = volume.partition(":")
+            read_only = options.endswith(":ro")
+        else:
+            subpath = volume.get("volume", {}).get("subpath", "")
+            name = "/".join(filter(None, [volume["source"], subpath]))
+            read_only = volume.get("read_only", False)
+        # Anything else is a path of the host.
+        if not name.startswith((".", "$")):
+            found.add(f"read-only {name}" if read_only else name)
+    return found
+
+
+# Equal to deploy/services.toml
+
+
+@both_files
+def test_the_services_are_the_listed_ones_each_with_its_migration(document: Document) -> None:
+    built = {
+        name
+        for name, service in document["services"].items()
+        if service.get("build", {}).get("dockerfile") == "deploy/service.Dockerfile" and not name.endswith("-v2")
+    }
+    migrations = {name for name in document["services"] if name.endswith("-migrate") and "-v2-" not in name}
+
+    assert built == set(CATALOG)
+    assert migrations == {f"{name}-migrate" for name in CATALOG}
+
+
+@both_files
+@each_service
+def test_a_service_has_its_image_its_secrets_and_its_keys(document: Document, entry: ServiceEntry) -> None:
+    service = document["services"][entry.name]
+    url = URL_SECRET[entry.store]
+    secrets = [url, "valkey_url", "fingerprint_secret", *(["link_secret"] if entry.keeps_files else [])]
+
+    assert service["image"] == (
+        "baseplate-dev/" + entry.name if document is DEVELOPMENT else f"baseplate/{entry.name}:current"
+    )
+    assert service["build"]["args"]["SERVICE"] == entry.name
+    assert sources(service) == {secret: f"{entry.name}_{secret}" for secret in secrets}
+    assert {variable: value for variable, value in environment(service).items() if variable.endswith("_FILE")} == {
+        f"{secret.upper()}_FILE": f"/run/secrets/{secret}" for secret in secrets
+    }
+    assert volumes(service) == {
+        f"read-only service-keys/{entry.name}",
+        *(["read-only jwt-keys"] if entry.issues_tokens else []),
+        *(["files"] if entry.keeps_files else []),
+    }
+    assert ("JWT_KEYS_DIR" in environment(service)) is entry.issues_tokens
+
+
+@both_files
+@each_service
+def test_a_migration_has_the_services_image_and_database_and_nothing_else(
+    document: Document, entry: ServiceEntry
+) -> None:
+    job = document["services"][f"{entry.name}-migrate"]
+    url = URL_SECRET[entry.store]
+
+    assert is_job(job)
+    assert job["image"] == document["services"][entry.name]["image"]
+    assert job["command"] == ["python", "-m", entry.migration]
+    assert sources(job) == {url: f"{entry.name}_{url}"}
+    assert environment(job)[f"{url.upper()}_FILE"] == f"/run/secrets/{url}"
+    assert volumes(job) == {*(["jwt-keys"] if entry.issues_tokens else []), *(["files"] if entry.keeps_files else [])}
+    assert job["depends_on"] == {f"{entry.store}-setup": {"condition": "service_completed_successfully"}}
+
+
+@both_files
+@each_service
+def test_a_service_waits_for_its_migration_the_keys_and_valkey(document: Document, entry: ServiceEntry) -> None:
+    assert document["services"][entry.name]["depends_on"] == {
+        f"{entry.name}-migrate": {"condition": "service_completed_successfully"},
+        "keys": {"condition": "service_completed_successfully"},
+        "valkey": {"condition": "service_healthy"},
+    }
+
+
+@both_files
+@pytest.mark.parametrize("store", sorted(URL_SECRET))
+def test_each_service_of_a_store_gets_a_role_there(document: Document, store: str) -> None:
+    job = document["services"][f"{store}-setup"]
+    administrator = {"postgres": "postgres_superuser_password", "mongo": "mongo_root_password"}[store]
+    own = {
+        f"{entry.name}_password": f"{store}_{entry.name}_password" for entry in CATALOG.values() if entry.store == store
+    }
+
+    assert sources(job) == {administrator: administrator, **own}
+
+
+@both_files
+def test_the_secrets_are_the_files_that_the_release_tool_makes(document: Document, tmp_path: Path) -> None:
+    name: Environment = "development" if document is DEVELOPMENT else "production"
+    write_secrets(tmp_path, name, CATALOG)
+    made = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"}
+    directory = f"${{SECRETS_DIR:-.secrets/{name}}}/"
+    files = {secret: entry["file"].removeprefix(directory) for secret, entry in document["secrets"].items()}
+
+    assert files == {"valkey_users" if file == "valkey/users.acl" else file.replace("/", "_"): file for file in made}
+    used = {source for service in document["services"].values() for source in sources(service).values()}
+    assert used == set(files)
+
+
+@both_files
+def test_every_service_knows_every_other_one_and_the_gateway_waits_for_all(document: Document) -> None:
+    everyone = {name: [f"http://{name}:8000"] for name in CATALOG}
+
+    for name in CATALOG:
+        assert json.loads(environment(document["services"][name])["PEER_URLS"]) == everyone
+    for tool in ("rotate-keys", "rotate-jwt-key"):
+        if document is PRODUCTION:
+            assert json.loads(document["services"][tool]["command"][-1]) == everyone
+    assert document["services"]["gateway"]["depends_on"] == {name: {"condition": "service_healthy"} for name in CATALOG}
+
+
+@each_service
+def test_development_mounts_the_code_of_a_service_and_of_the_kit(entry: ServiceEntry) -> None:
+    for name in (entry.name, f"{entry.name}-migrate"):
+        mounted = DEVELOPMENT["services"][name]["volumes"]
+        assert {"./shared:/app/shared:ro", f"./{entry.name}:/app/{entry.name}:ro"} <= {
+            volume for volume in mounted if isinstance(volume, str)
+        }
+
+
+@each_service
+def test_a_service_is_on_the_networks_of_its_store_and_of_no_other(entry: ServiceEntry) -> None:
+    networks = {name: set(PRODUCTION["services"][name]["networks"]) for name in (entry.name, f"{entry.name}-migrate")}
+
+    assert networks == {entry.name: {"services", entry.store, "valkey"}, f"{entry.name}-migrate": {entry.store}}
+
+
+@each_service
+def test_a_candidate_differs_from_its_service_in_the_image_only(entry: ServiceEntry) -> None:
+    for name in (entry.name, f"{entry.name}-migrate"):
+        candidate_name = f"{entry.name}-v2" + name.removeprefix(entry.name)
+        stable, candidate = PRODUCTION["services"][name], PRODUCTION["services"][candidate_name]
+        differences = {key for key in stable.keys() | candidate.keys() if stable.get(key) != candidate.get(key)}
+
+        assert differences == {"image", "profiles", "depends_on"}
+        assert candidate["image"] == stable["image"].replace(":current", ":next")
+        assert candidate["profiles"] == ["release"]
+        assert candidate["depends_on"] == {}
+
+
+def test_postgres_admits_the_connections_of_every_service_on_it() -> None:
+    def default(variable: str) -> int:
+        text = (ROOT / "docker-compose.prod.yml").read_text(encoding="utf-8")
+        (value,) = set(re.findall(rf"{variable}:-(\d+)", text))
+        return int(value)
+
+    on_postgres = sum(entry.store == "postgres" for entry in CATALOG.values())
+    assert default("POSTGRES_MAX_CONNECTIONS") == on_postgres * default("POSTGRES_CONNECTIONS") + 20
+
+
+def test_every_service_goes_into_images_and_its_metrics_are_collected() -> None:
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {f"!{name}" for name in CATALOG} <= set(ignored)
+    (scraped,) = read("deploy/compose/prometheus.yml")["scrape_configs"]
+    assert scraped["dns_sd_configs"][0]["names"] == list(CATALOG)
+
+
+# Starting and scaling
+
+
+@both_files
+def test_a_service_waits_for_each_job_of_a_start(document: Document) -> None:
+    """`docker compose up --wait` fails for a finished job that no service waits for (docker/compose#10596)."""
+    jobs = {name for name, service in document["services"].items() if is_job(service) and "profiles" not in service}
+    awaited = {
+        needed
+        for service in document["services"].values()
+        for needed, how in service.get("depends_on", {}).items()
+        if how == {"condition": "service_completed_successfully"}
+    }
+
+    assert jobs == awaited
+
+
+@both_files
+def test_only_jobs_have_no_health_check(document: Document) -> None:
+    """`docker compose up --wait` cannot wait for a server whose health check is switched off."""
+    unchecked = {
+        name for name, service in document["services"].items() if service.get("healthcheck") == {"disable": True}
+    }
+
+    assert unchecked == {name for name, service in document["services"].items() if is_job(service)}
+
+
+@both_files
+def test_every_service_can_be_scaled(document: Document) -> None:
+    """Only one replica could have a fixed name, or a port of the host."""
+    assert not [name for name, service in document["services"].items() if "container_name" in service]
     for service in CATALOG:
-        for name in (service, f"{service}-migrate"):
-            candidate = f"{service}-v2" + name.removeprefix(service)
-            stable, release = PRODUCTION["services"][name], PRODUCTION["services"][candidate]
-            differences = {key for key in stable.keys() | release.keys() if stable.get(key) != release.get(key)}
+        assert "ports" not in document["services"][service]
 
-            # The two versions differ in nothing but the code.
-            assert differences == {"image", "profiles", "depends_on"}
-            assert release["image"] == stable["image"].replace(":current", ":next")
-            assert release["profiles"] == ["release"]
+
+@pytest.mark.parametrize("service", long_running)
+def test_a_server_that_ended_is_started_again(service: Service) -> None:
+    assert service["restart"] == "unless-stopped"
+
+
+# What is open to whom
 
 
 @pytest.mark.parametrize("service", everything)
-def test_no_container_can_gain_rights_or_write_outside_of_its_volumes(service: Service) -> None:
+def test_no_container_can_gain_privileges_or_write_outside_of_its_volumes(service: Service) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -65,74 +281,43 @@ def test_no_container_can_gain_rights_or_write_outside_of_its_volumes(service: S
 
 
 @pytest.mark.parametrize("service", everything)
-def test_every_container_has_limits_and_does_not_fill_the_disk_with_its_log(service: Service) -> None:
+def test_every_container_has_limits_and_a_log_of_limited_size(service: Service) -> None:
     assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory", "pids"}
     assert service["logging"]["options"]["max-size"]
 
 
-@pytest.mark.parametrize("service", long_running)
-def test_what_runs_on_comes_back(service: Service) -> None:
-    assert service["restart"] == "unless-stopped"
-
-
-@pytest.mark.parametrize("service", [*named(DEVELOPMENT, jobs=True), *named(PRODUCTION, jobs=True)])
-def test_a_job_is_not_asked_for_its_health(service: Service) -> None:
-    """Its image's check is for a server, and would start a process twice a second beside it."""
-    assert service["healthcheck"] == {"disable": True}
-
-
-def test_only_the_gateway_is_published_in_production_and_on_loopback_unless_told_otherwise() -> None:
+def test_production_publishes_only_the_gateway_and_by_default_on_loopback() -> None:
     published = {name: service["ports"] for name, service in PRODUCTION["services"].items() if "ports" in service}
 
     assert published == {"gateway": ["${GATEWAY_BIND:-127.0.0.1}:${GATEWAY_PORT:-8080}:8080"]}
 
 
-def test_development_publishes_each_service_on_its_own_port_on_loopback() -> None:
+def test_development_publishes_the_gateway_and_each_service_on_a_port_of_its_own_on_loopback() -> None:
     ports = [port for service in DEVELOPMENT["services"].values() for port in service.get("ports", [])]
 
     assert all(port.startswith("127.0.0.1:") for port in ports)
-    for entry in CATALOG.values():
-        assert f"127.0.0.1:{entry.development_port}:{entry.development_port}" in ports
+    assert set(DEVELOPMENT["services"]["gateway"]["ports"]) == {
+        "127.0.0.1:${GATEWAY_PORT:-8080}:8080",
+        *(f"127.0.0.1:{entry.development_port}:{entry.development_port}" for entry in CATALOG.values()),
+    }
 
 
-@pytest.mark.parametrize("document", [DEVELOPMENT, PRODUCTION], ids=["development", "production"])
-def test_every_service_can_be_scaled(document: Mapping[str, Any]) -> None:
-    """A fixed name or a port of the host could be had by one replica only."""
-    assert not [name for name, service in document["services"].items() if "container_name" in service]
-    for service in CATALOG:
-        assert "ports" not in document["services"][service]
-
-
-def test_a_service_reaches_its_own_engine_and_no_other() -> None:
-    for entry in CATALOG.values():
-        for name in (entry.name, f"{entry.name}-migrate", f"{entry.name}-v2", f"{entry.name}-v2-migrate"):
-            engines = {"postgres", "mongo"} & set(PRODUCTION["services"][name]["networks"])
-
-            assert engines == {entry.store}
+def test_only_the_gateway_is_on_the_network_that_leads_outside() -> None:
+    assert {name for name, network in PRODUCTION["networks"].items() if not network.get("internal")} == {"outside"}
+    members = {name for name, service in PRODUCTION["services"].items() if "outside" in service.get("networks", [])}
+    assert members == {"gateway"}
     assert set(PRODUCTION["services"]["gateway"]["networks"]) == {"outside", "services"}
 
 
-def test_only_the_gateways_network_leads_outside() -> None:
-    assert {name for name, network in PRODUCTION["networks"].items() if not network.get("internal")} == {"outside"}
+@both_files
+@pytest.mark.parametrize("store", ["postgres", "mongo"])
+def test_the_password_of_a_stores_administrator_is_mounted_in_its_own_containers_only(
+    document: Document, store: str
+) -> None:
+    secret = {"postgres": "postgres_superuser_password", "mongo": "mongo_root_password"}[store]
+    holders = {name for name, service in document["services"].items() if secret in sources(service).values()}
 
-
-def test_each_container_sees_the_secrets_of_its_own_only() -> None:
-    for service in CATALOG:
-        for name in (service, f"{service}-migrate"):
-            sources = {secret["source"] for secret in PRODUCTION["services"][name]["secrets"]}
-
-            assert all(source.startswith(f"{service}_") for source in sources)
-    holders = [
-        name for name, service in PRODUCTION["services"].items() if "postgres_superuser_password" in str(service)
-    ]
-    assert set(holders) == {"postgres", "postgres-setup"}
-
-
-def test_replicas_wait_for_the_migration_of_their_database() -> None:
-    for service in CATALOG:
-        needs = PRODUCTION["services"][service]["depends_on"]
-
-        assert needs[f"{service}-migrate"] == {"condition": "service_completed_successfully"}
+    assert holders == {"postgres": {"postgres", "postgres-setup"}, "mongo": {"mongo-setup"}}[store]
 
 
 def test_stores_do_not_run_as_root() -> None:
@@ -140,8 +325,8 @@ def test_stores_do_not_run_as_root() -> None:
         assert PRODUCTION["services"][name]["user"] not in ("", "root", "0")
 
 
-@pytest.mark.parametrize("document", [DEVELOPMENT, PRODUCTION], ids=["development", "production"])
-def test_images_of_others_are_pinned_to_a_version_and_ours_are_never_pulled(document: Mapping[str, Any]) -> None:
+@both_files
+def test_third_party_images_are_pinned_to_a_version_and_our_own_are_never_pulled(document: Document) -> None:
     for service in document["services"].values():
         image = service["image"]
         if not image.startswith("baseplate"):
@@ -150,8 +335,8 @@ def test_images_of_others_are_pinned_to_a_version_and_ours_are_never_pulled(docu
             assert service["pull_policy"] == "never"
 
 
-def test_the_job_that_sets_passwords_gives_none_to_a_process_as_an_argument(tmp_path: Path) -> None:
-    """Arguments are shown to everybody on the host."""
+def test_the_job_that_sets_passwords_passes_none_of_them_as_an_argument(tmp_path: Path) -> None:
+    """Every user of the host can read the arguments of a process."""
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     for name in ("postgres_superuser", "user", "assets"):
@@ -174,9 +359,9 @@ def test_the_job_that_sets_passwords_gives_none_to_a_process_as_an_argument(tmp_
     assert "ALTER ROLE" in given
 
 
-def test_no_secret_stands_in_a_compose_file() -> None:
-    for document in (DEVELOPMENT, PRODUCTION):
-        for service in document["services"].values():
-            for variable, value in service.get("environment", {}).items():
-                if re.search("PASSWORD|SECRET|_URL", variable):
-                    assert str(value).startswith("/run/secrets/") or variable == "PEER_URLS"
+@both_files
+def test_no_secret_is_written_in_a_compose_file(document: Document) -> None:
+    for service in document["services"].values():
+        for variable, value in environment(service).items():
+            if re.search("PASSWORD|SECRET|_URL", variable):
+                assert str(value).startswith("/run/secrets/") or variable == "PEER_URLS"

@@ -16,7 +16,7 @@ from release_tool.console import Console, StatusTable
 from release_tool.deployment import Deployment
 from release_tool.errors import CommandFailed, Interrupted, NotHealthy, Refused
 from release_tool.orchestrator import Container, candidate_of
-from release_tool.secret_files import ACL_FILE, OPENED_BY, issues_tokens
+from release_tool.secret_files import ACL_FILE, OPENED_BY
 
 # Initialising every store on a busy machine takes minutes.
 UP_SECONDS = 300
@@ -79,8 +79,8 @@ def run_tool(deployment: Deployment, tool: str, arguments: Sequence[str]) -> Non
 
 
 def make_admin(deployment: Deployment, username: str) -> None:
-    """Give an account the role admin, by a command of the service that owns the accounts."""
-    accounts = next(entry for entry in deployment.catalog.values() if issues_tokens(entry))
+    """Give an account the role admin, by a command of the service that issues tokens: it owns the accounts."""
+    accounts = next(entry for entry in deployment.catalog.values() if entry.issues_tokens)
     deployment.project.running(accounts.name)
     command = ("python", "-m", f"{accounts.package}.admin", username)
     deployment.project.compose("exec", "-T", accounts.name, *command, shown=True)
@@ -167,7 +167,7 @@ def _start(project: ComposeProject, console: Console, scales: Sequence[str]) -> 
     table = StatusTable(console)
     try:
         project.compose(
-            *("up", "--detach", "--wait", "--wait-timeout", str(UP_SECONDS), *scales),
+            *("--progress=quiet", "up", "--detach", "--wait", f"--wait-timeout={UP_SECONDS}", *scales),
             meanwhile=lambda: table.update(project.containers()),
         )
     except CommandFailed as error:

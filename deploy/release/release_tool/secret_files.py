@@ -28,8 +28,6 @@ TLS_DIRECTORY = "tls"
 OPENED_BY = {"postgres": "postgres/superuser_password", "mongo-1": "mongo/root_password"}
 
 _MONGO_NODES = {"production": ("mongo-1", "mongo-2", "mongo-3"), "development": ("mongo-1",)}
-# The service that publishes signing keys issues the tokens.
-_JWKS_PATH = "/.well-known/jwks.json"
 # This makes 1008 characters; MongoDB accepts a key file of at most 1024
 # (https://www.mongodb.com/docs/manual/core/security-internal-authentication/).
 _KEYFILE_BYTES = 756
@@ -41,11 +39,6 @@ class Written:
 
     made: tuple[str, ...]
     changed: tuple[str, ...]
-
-
-def issues_tokens(entry: ServiceEntry) -> bool:
-    """Whether this service signs access tokens; it owns the accounts, too."""
-    return _JWKS_PATH in entry.well_known
 
 
 def write_secrets(directory: Path, environment: Environment, catalog: Mapping[str, ServiceEntry]) -> Written:
@@ -70,7 +63,7 @@ class _Writer:
         for entry in catalog.values():
             self._write_service(entry, _MONGO_NODES[environment])
         passwords = {name: self._valkey_password(name) for name in catalog}
-        issuers = frozenset(entry.name for entry in catalog.values() if issues_tokens(entry))
+        issuers = frozenset(entry.name for entry in catalog.values() if entry.issues_tokens)
         self._derived(ACL_FILE, acl(administrator, passwords, issuers))
         return Written(tuple(self._made), tuple(self._changed))
 

@@ -173,7 +173,7 @@ class FakeDocker:
         self.commands.append(words)
         if words[0] == "compose" and words[1] == "--file":
             words = words[3:]
-        name = words[2] if words[:2] == ("--profile", "*") else words[0]
+        name = next(word for word in words if not word.startswith("--") and word != "*")
         output: str = getattr(self, f"_{name}")(*words[1:])
         self.after(words)
         return output

@@ -39,7 +39,7 @@ def in_production(compose: str, entry: ServiceEntry) -> str:
     """Return docker-compose.prod.yml with one more service and the one that replaces it. Raises `NotRegistered`."""
     file = _Edited("docker-compose.prod.yml", compose)
     file.before(r"^services:$", _block("definition", entry))
-    file.before(r"^  # -+ The door -+$", _block("production", entry))
+    file.before(r"^  # -+ The gateway -+$", _block("production", entry))
     _add_everywhere(file, "production", entry)
     return with_connections(file.text, entry)
 
