@@ -19,7 +19,7 @@ from pathlib import Path
 
 from production import figures, isolation, releasing, serving, starting, stores
 from production.bench import Bench
-from production.load_user import NotThere
+from production.load_user import PlatformUnavailable
 from production.outcome import HEADER, Outcome
 from production.stack import CommandFailed, Stack
 from production.wire import RateLimited
@@ -55,7 +55,7 @@ async def run(name: str, bench: Bench) -> Outcome:
     outcome = Outcome(name)
     try:
         await SCENARIOS[name].show(bench, outcome)
-    except* (CommandFailed, NotThere, RateLimited) as errors:
+    except* (CommandFailed, PlatformUnavailable, RateLimited) as errors:
         outcome.broken += [str(error) for error in errors.exceptions]
     outcome.end()
     return outcome

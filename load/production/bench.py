@@ -1,4 +1,4 @@
-"""What every scenario is given, and load around what it does."""
+"""What every scenario gets: the stack, and a load on it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -14,19 +14,19 @@ from production.stats import DurabilityReport
 
 @dataclass(frozen=True)
 class Bench:
-    """A stack, how hard it is used, and whether everything shall be brief."""
+    """A stack, the rate of the load in requests per second, and whether to use shorter times."""
 
     stack: Stack
     rate: float
     quick: bool
 
     async def pause(self, seconds: float) -> None:
-        """Let the load go on, for a third of the time when everything shall be brief."""
+        """Let the load go on, for a third of the time if `quick`."""
         await asyncio.sleep(seconds / 3 if self.quick else seconds)
 
     @asynccontextmanager
     async def notes_under_load(self, outcome: Outcome) -> AsyncIterator[Load]:
-        """Keep the platform busy meanwhile. No request may fail, and every acknowledged note has to be there once."""
+        """Keep a load on the platform meanwhile. No request may fail, and each acknowledged note has to exist once."""
         user = await LoadUser.sign_up(await self.stack.gateway())
         async with self.load(user, ORDINARY) as load:
             await self.pause(3)
@@ -42,7 +42,7 @@ class Bench:
 
 
 def report_durability(outcome: Outcome, report: DurabilityReport, what: str) -> None:
-    """Tell what became of acknowledged writes; none may be lost or doubled."""
+    """Note what became of acknowledged writes; none may be lost or doubled."""
     outcome.note(f"{report.acknowledged} {what} acknowledged, {report.lost} lost, {report.doubled} doubled")
     outcome.require(report.lost == 0, f"{report.lost} acknowledged {what} are lost")
-    outcome.require(report.doubled == 0, f"{report.doubled} {what} are there more than once")
+    outcome.require(report.doubled == 0, f"{report.doubled} {what} exist more than once")

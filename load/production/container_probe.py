@@ -1,8 +1,8 @@
-"""Runs in a container, by its own interpreter: what can its process reach and do? Prints one JSON object.
+"""Finds out what a process in a container can reach and do. Run it with the container's interpreter.
 
 The first argument is a JSON object: `names` that must not resolve, `addresses` ([host, port]) that must not be
-reached, `own` ([name, port]) that must, and for a service `other`, another one on the same store. What is printed maps
-each claim to what contradicts it, or to "".
+reachable, `own` ([name, port]) that must be, and for a service `other`, another service on the same store. The output
+is a JSON object that maps each claim to what contradicts it, or to "".
 """
 
 import json
@@ -33,18 +33,18 @@ def reached(addresses: list[tuple[str, int]]) -> Iterator[str]:
             socket.create_connection((host, port), CONNECT_SECONDS).close()
         except OSError:
             continue
-        yield f"{host}:{port} answers"
+        yield f"{host}:{port} accepts connections"
 
 
 def missed(own: list[tuple[str, int]]) -> Iterator[str]:
-    """Yield what cannot be reached by name; without this, nothing said above would prove anything."""
+    """Yield what cannot be reached by name. If nothing could be reached, the other claims would prove nothing."""
     for host, port in own:
         if not list(reached([(host, port)])):
-            yield f"{host}:{port} does not answer"
+            yield f"{host}:{port} cannot be reached"
 
 
 def routed() -> Iterator[str]:
-    """Yield a way out of the networks of this container."""
+    """Yield a default route, which would lead out of the networks of this container."""
     lines = Path("/proc/net/route").read_text().splitlines()[1:]
     yield from ("there is a default route" for line in lines if line.split()[1] == "00000000")
 
@@ -62,7 +62,7 @@ def written() -> Iterator[str]:
 
 
 def privileged() -> Iterator[str]:
-    """Yield what makes the process more than an ordinary one."""
+    """Yield each privilege of the process."""
     if os.getuid() == 0 or os.getgid() == 0:
         yield "it runs as root"
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
@@ -73,13 +73,13 @@ def privileged() -> Iterator[str]:
 
 
 def secret(name: str) -> str | None:
-    """Return a mounted secret."""
+    """Return a mounted secret, or None."""
     path = SECRETS / name
     return path.read_text().strip() if path.exists() else None
 
 
 def opened_database(other: str) -> Iterator[str]:
-    """Yield how another service's database lets this one in."""
+    """Yield databases of others that this service can open."""
     if url := secret("database_url"):
         yield from opened_postgres(url.replace("postgresql+asyncpg:", "postgresql:"), other)
     if url := secret("mongo_url"):
@@ -87,7 +87,7 @@ def opened_database(other: str) -> Iterator[str]:
 
 
 def opened_postgres(url: str, other: str) -> Iterator[str]:
-    """Connect with the own password: to the own database, which has to work, and to the other one."""
+    """Connect with the service's own password: to its own database, which has to work, and to others."""
     import asyncio
 
     import asyncpg
@@ -102,11 +102,11 @@ def opened_postgres(url: str, other: str) -> Iterator[str]:
             asyncio.run(connect(url.rpartition("/")[0] + "/" + database))
         except asyncpg.InsufficientPrivilegeError:
             continue
-        yield f"the database {database} lets it in"
+        yield f"it can open the database {database}"
 
 
 def opened_mongo(url: str, other: str) -> Iterator[str]:
-    """Read with the own password: the own database, which has to work, and others."""
+    """Read with the service's own password: its own database, which has to work, and others."""
     import pymongo
     from pymongo.errors import OperationFailure
 
@@ -119,12 +119,12 @@ def opened_mongo(url: str, other: str) -> Iterator[str]:
         except OperationFailure as error:
             if error.code == 13:
                 continue
-        yield f"the database {database} lets it in"
+        yield f"it can open the database {database}"
     client.close()
 
 
 def opened_keys(other: str) -> Iterator[str]:
-    """Yield what Valkey lets this service do with keys that are not its own."""
+    """Yield what Valkey lets this service do with the keys of others."""
     import redis
 
     client = redis.Redis.from_url(secret("valkey_url") or "")
@@ -136,9 +136,9 @@ def opened_keys(other: str) -> Iterator[str]:
         "list all keys": lambda: client.keys("*"),
         "empty the server": client.flushall,
     }
-    # Only the service that issues tokens tells which sessions ended.
+    # Only the service that issues tokens may write revoked sessions.
     if own != "user":
-        forbidden["write ended sessions"] = lambda: client.set("sessions:ended:evidence", "1", ex=1)
+        forbidden["write revoked sessions"] = lambda: client.set("sessions:ended:evidence", "1", ex=1)
     for what, attempt in forbidden.items():
         try:
             attempt()
@@ -151,14 +151,14 @@ def opened_keys(other: str) -> Iterator[str]:
 def main() -> None:
     asked = json.loads(sys.argv[1])
     contradictions = {
-        "names of what it has no business with do not resolve": resolved(asked["names"]),
-        "their addresses do not answer": reached(asked["addresses"]),
-        "what it has business with answers": missed(asked["own"]),
+        "names of what it does not use do not resolve": resolved(asked["names"]),
+        "their addresses accept no connection": reached(asked["addresses"]),
+        "what it uses accepts connections": missed(asked["own"]),
         "its image is read-only": written(),
         "neither root, nor capabilities, nor the docker socket": privileged(),
     }
     if "other" in asked:
-        contradictions["no route leads to the world outside"] = routed()
+        contradictions["no route leads outside"] = routed()
         contradictions["another service's database refuses it"] = opened_database(asked["other"])
         contradictions["another service's keys in Valkey refuse it"] = opened_keys(asked["other"])
     print(json.dumps({claim: "; ".join(found) for claim, found in contradictions.items()}))

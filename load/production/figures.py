@@ -1,4 +1,4 @@
-"""Sizes, and what an idle stack takes."""
+"""Sizes of images, and the memory of an idle stack."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ SAMPLES = 3
 
 
 async def images(bench: Bench, outcome: Outcome) -> None:
-    """Tell the sizes of the images, and how much of them is the official one that they are built on."""
+    """Note the sizes of the images, and of the official images that they are based on."""
     bases = {"gateway": "nginx:1.30", **dict.fromkeys(SERVICES, "python:3.13-slim")}
     for name, base in bases.items():
         whole, below = [await _size(bench, image) for image in (f"baseplate/{name}:current", base)]
@@ -28,7 +28,7 @@ async def _size(bench: Bench, image: str) -> float:
 
 
 async def memory(bench: Bench, outcome: Outcome) -> None:
-    """Tell the memory of the stack while nobody uses it."""
+    """Note the memory of the stack while it is idle."""
     await asyncio.sleep(IDLE_SECONDS)
     names = {one["Id"]: one["Config"]["Labels"]["com.docker.compose.service"] for one in await bench.stack.inspect()}
     used: dict[str, float] = defaultdict(float)
@@ -42,6 +42,6 @@ async def memory(bench: Bench, outcome: Outcome) -> None:
 
 
 def _bytes(text: str) -> float:
-    """Return what docker writes as `61.3MiB`."""
+    """Return the bytes of a size in docker's notation, such as `61.3MiB`."""
     number, unit = re.fullmatch(r"([0-9.]+)([KMG]?i?B)", text).groups()  # type: ignore[union-attr]
     return float(number) * UNITS[unit]

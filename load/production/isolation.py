@@ -1,4 +1,4 @@
-"""Who can reach whom, asked from outside and from inside of each container."""
+"""Scenario: who can reach whom, tried from outside and from inside each container."""
 
 import asyncio
 import json
@@ -17,20 +17,20 @@ SERVICE_PORT = 8000
 
 
 async def isolation(bench: Bench, outcome: Outcome) -> None:
-    """From outside only the gateway's port answers; from inside a service reaches what is its own."""
+    """From outside, only the gateway's port is open; from inside, a service reaches only its own peers and stores."""
     containers = await bench.stack.inspect()
     _published(outcome, containers)
-    await _port_answers(outcome, await bench.stack.gateway())
+    await _check_gateway_port(outcome, await bench.stack.gateway())
     _hardened(outcome, containers)
     catalog = read_catalog()
     claims: dict[str, int] = {}
     for name, asked in _questions(catalog, containers):
-        answer: Mapping[str, str] = json.loads(await bench.stack.inside(name, PROBE.read_text(), json.dumps(asked)))
-        for claim, contradiction in answer.items():
+        found: Mapping[str, str] = json.loads(await bench.stack.inside(name, PROBE.read_text(), json.dumps(asked)))
+        for claim, contradiction in found.items():
             claims[claim] = claims.get(claim, 0) + 1
-            outcome.require(not contradiction, f"{name}: not so that {claim}: {contradiction}")
+            outcome.require(not contradiction, f"{name}: does not hold: {claim}: {contradiction}")
     for claim, count in claims.items():
-        outcome.note(f"{claim} (asked in {count} containers)")
+        outcome.note(f"{claim} (checked in {count} containers)")
 
 
 def _questions(
@@ -66,22 +66,22 @@ def _service(container: Mapping[str, Any]) -> str:
 def _published(outcome: Outcome, containers: Sequence[Mapping[str, Any]]) -> None:
     published = {_service(one): one["NetworkSettings"]["Ports"] for one in containers}
     open_ = sorted(name for name, ports in published.items() if any(ports.values()))
-    outcome.require(open_ == ["gateway"], f"ports are published by {', '.join(open_) or 'nobody'}")
+    outcome.require(open_ == ["gateway"], f"ports are published by {', '.join(open_) or 'no container'}")
     outcome.note(f"of {len(containers)} containers these publish a port: {', '.join(open_)}")
 
 
-async def _port_answers(outcome: Outcome, gateway: str) -> None:
+async def _check_gateway_port(outcome: Outcome, gateway: str) -> None:
     host, _, port = gateway.removeprefix("http://").rpartition(":")
     try:
         async with asyncio.timeout(5):
             _, writer = await asyncio.open_connection(host, int(port))
         writer.close()
     except (OSError, TimeoutError) as error:
-        outcome.require(False, f"the gateway's port does not answer: {error}")
+        outcome.require(False, f"the gateway's port does not accept connections: {error}")
 
 
 def _hardened(outcome: Outcome, containers: Sequence[Mapping[str, Any]]) -> None:
-    """Check what docker was told about every container, the stores included."""
+    """Check the settings of every container, including the stores."""
     for one in containers:
         host, name = one["HostConfig"], one["Name"].removeprefix("/")
         outcome.require(host["ReadonlyRootfs"], f"{name}: the root file system is writable")

@@ -13,9 +13,9 @@ import aiohttp
 
 from production.load_user import API, PASSWORD
 from production.stats import RequestStats
-from production.wire import Answer, exchange, one_connection
+from production.wire import Response, exchange, one_connection
 
-# A write that is tried again, as a client would in an outage: with the same key, so often, and no longer than this.
+# How often, and for how long, a client repeats a write during an outage.
 AGAIN_SECONDS = 0.25
 SETTLED_SECONDS = 90.0
 
@@ -26,8 +26,8 @@ Action = Callable[["Load", aiohttp.ClientSession], Awaitable[None]]
 class Load:
     """`clients` kept-alive connections that together send `rate` requests per second while the context is open.
 
-    A request fails when its connection breaks or when it gets another answer than it should. `written` maps the
-    Idempotency-Key of each acknowledged write to the id in its answer, and `written_at` holds their times.
+    A request fails when its connection breaks or the response is not the expected one. `written` maps the
+    Idempotency-Key of each acknowledged write to the id in its response; `written_at` holds the times of these writes.
     """
 
     gateway: str
@@ -63,33 +63,33 @@ class Load:
         async with one_connection(self.gateway, self.headers) as session:
             while not self._done.is_set():
                 await asyncio.sleep(due - time.monotonic())
-                # What was missed while an answer was waited for is not made up for: that would be a burst.
+                # Requests that were due during a long response are not made up for: that would be a burst.
                 due = max(due, time.monotonic()) + random.uniform(0.5, 1.5) * interval
                 await random.choices(actions, weights)[0](self, session)
 
-    async def read(self, session: aiohttp.ClientSession, path: str) -> Answer:
-        """Send a GET that has to be answered with 200."""
+    async def read(self, session: aiohttp.ClientSession, path: str) -> Response:
+        """Send a GET whose response has to be 200."""
         self.reads.sent += 1
-        answer = await exchange(session, "GET", f"{API}{path}")
-        if answer.status != 200:
-            self.reads.failures[answer.reason] += 1
-        return answer
+        response = await exchange(session, "GET", f"{API}{path}")
+        if response.status != 200:
+            self.reads.failures[response.reason] += 1
+        return response
 
     async def write(self, session: aiohttp.ClientSession, path: str, key: str, content: Mapping[str, object]) -> bool:
-        """Send a POST with a key that has to be answered with 201, and always with the same id."""
+        """Send a POST with a key; its response has to be 201, with the same id each time."""
         self.writes.sent += 1
-        answer = await exchange(session, "POST", f"{API}{path}", json=content, headers={"Idempotency-Key": key})
-        if answer.status != 201:
-            self.writes.failures[answer.reason] += 1
+        response = await exchange(session, "POST", f"{API}{path}", json=content, headers={"Idempotency-Key": key})
+        if response.status != 201:
+            self.writes.failures[response.reason] += 1
             return False
-        identifier = answer.json()["id"]
+        identifier = response.json()["id"]
         if self.written.setdefault(key, identifier) != identifier:
             self.writes.failures["201 with another id than before"] += 1
         self.written_at.append(time.monotonic())
         return True
 
     async def settle(self, session: aiohttp.ClientSession, path: str, key: str, content: Mapping[str, object]) -> None:
-        """Write, again and again with the same key, until it is acknowledged."""
+        """Repeat a write with the same key until it is acknowledged."""
         end = time.monotonic() + SETTLED_SECONDS
         while not await self.write(session, path, key, content):
             if time.monotonic() > end:
@@ -103,8 +103,8 @@ async def read_note(load: Load, session: aiohttp.ClientSession) -> None:
     if not load.written:
         return await create_note(load, session)
     identifier = random.choice(list(load.written.values())[-100:])
-    answer = await load.read(session, f"/notes/{identifier}")
-    if answer.status == 200 and answer.json()["id"] != identifier:
+    response = await load.read(session, f"/notes/{identifier}")
+    if response.status == 200 and response.json()["id"] != identifier:
         load.reads.failures["200 with another note"] += 1
     return None
 
@@ -120,7 +120,7 @@ async def read_profile(load: Load, session: aiohttp.ClientSession) -> None:
 
 
 async def read_statistics(load: Load, session: aiohttp.ClientSession) -> None:
-    """Read the platform's statistics, for which one service asks another."""
+    """Read the platform's statistics, for which one service calls another."""
     await load.read(session, "/analytics/stats")
 
 
@@ -135,7 +135,7 @@ async def create_note(load: Load, session: aiohttp.ClientSession) -> None:
 
 
 async def repeat_note(load: Load, session: aiohttp.ClientSession) -> None:
-    """Send an acknowledged creation again, which has to be answered as the first time."""
+    """Send an acknowledged creation again, whose response has to be the same."""
     if not load.written:
         return await create_note(load, session)
     key = random.choice(list(load.written)[-100:])
@@ -144,13 +144,13 @@ async def repeat_note(load: Load, session: aiohttp.ClientSession) -> None:
 
 
 async def settle_note(load: Load, session: aiohttp.ClientSession) -> None:
-    """Create a note with a fresh key, and go on with the same one until it is acknowledged."""
+    """Create a note with a fresh key, and repeat the request until it is acknowledged."""
     key = uuid4().hex
     await load.settle(session, "/notes", key, _note(key))
 
 
 async def settle_account(load: Load, session: aiohttp.ClientSession) -> None:
-    """Register an account with a fresh key, and go on with the same one until it is acknowledged."""
+    """Register an account with a fresh key, and repeat the request until it is acknowledged."""
     key = uuid4().hex
     username = f"e{key[:24]}"
     content = {"username": username, "email": f"{username}@mail.dev", "password": PASSWORD}
@@ -158,8 +158,8 @@ async def settle_account(load: Load, session: aiohttp.ClientSession) -> None:
 
 
 _READS: Mapping[Action, int] = {read_note: 45, list_notes: 10, read_profile: 10, read_statistics: 10}
-# Nothing is sent twice but what a client repeats on purpose to see its answer again.
+# Only `repeat_note` sends a request twice.
 ORDINARY: Mapping[Action, int] = {**_READS, create_note: 20, repeat_note: 5}
-# A client that does not give up a write.
+# Clients that repeat a write until it is acknowledged.
 NOTES_SETTLED: Mapping[Action, int] = {**_READS, settle_note: 25}
 ACCOUNTS_SETTLED: Mapping[Action, int] = {read_profile: 75, settle_account: 25}

@@ -1,4 +1,4 @@
-"""What a scenario showed, and how it is printed."""
+"""The result of a scenario, and how it is printed."""
 
 import time
 from collections import Counter
@@ -9,13 +9,13 @@ from typing import Any
 from production.load import Load
 from production.stats import RequestStats
 
-# So many reasons of failed requests are printed.
+# How many reasons of failed requests are printed.
 MOST_REASONS = 5
 
 
 @dataclass
 class Outcome:
-    """One row. `broken` names the claims that did not hold; without any the scenario has shown what it is there for."""
+    """One row of the report. `broken` names the claims that did not hold; if it is empty, the scenario succeeded."""
 
     scenario: str
     began: float = field(default_factory=time.monotonic)

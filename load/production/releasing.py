@@ -1,4 +1,4 @@
-"""While versions change."""
+"""Scenarios: a release, a failing release, a restart."""
 
 import secrets
 import time
@@ -6,11 +6,11 @@ import time
 from opskit.catalog import read_catalog
 from production.bench import Bench
 from production.outcome import Outcome
-from production.stack import Ended, Stack
+from production.stack import CommandResult, Stack
 
 IMAGE = "baseplate/notes"
 SERVICES = tuple(read_catalog())
-# It answers 500 to whoever is signed in, says of itself that it is well, and a smoke test finds nothing.
+# It responds with 500 to every signed-in user, but its health check and the gateway's check pass.
 FAILING = """
 FROM baseplate/notes:current
 USER root
@@ -30,7 +30,7 @@ USER app
 
 
 async def release(bench: Bench, outcome: Outcome) -> None:
-    """Release notes: an image built now, of the code as it is."""
+    """Release notes: an image that is built from the checkout."""
     stack = bench.stack
     tag = _tag()
     await stack.scale("notes", 2)
@@ -38,11 +38,11 @@ async def release(bench: Bench, outcome: Outcome) -> None:
     try:
         async with bench.notes_under_load(outcome):
             began = time.time()
-            ended = await _make_release(bench, tag)
+            result = await _make_release(bench, tag)
             took = time.time() - began
             met = (await stack.attempts("notes", began)).by_release.get("v2", 0)
-        outcome.note(f"make release: exit status {ended.code} after {took:.0f} s; v2 answered {met} requests")
-        outcome.require(ended.code == 0, f"the release did not succeed:\n{ended.end}")
+        outcome.note(f"make release: exit status {result.code} after {took:.0f} s; v2 handled {met} requests")
+        outcome.require(result.code == 0, f"the release did not succeed:\n{result.end}")
         outcome.require(met > 0, "v2 got no request")
         after = set(await stack.ids("notes"))
         outcome.require(len(after) == 2 and not after & before, "not every replica was replaced")
@@ -52,7 +52,7 @@ async def release(bench: Bench, outcome: Outcome) -> None:
 
 
 async def failing_release(bench: Bench, outcome: Outcome) -> None:
-    """Release a version of notes whose routes answer 500: it is rolled back."""
+    """Release a version of notes whose routes respond with 500: it is rolled back."""
     stack = bench.stack
     tag = _tag()
     await stack.scale("notes", 2)
@@ -61,13 +61,13 @@ async def failing_release(bench: Bench, outcome: Outcome) -> None:
     try:
         async with bench.notes_under_load(outcome):
             began = time.time()
-            ended = await _make_release(bench, tag)
+            result = await _make_release(bench, tag)
             took = time.time() - began
             met = (await stack.attempts("notes", began)).by_release.get("v2", 0)
         outcome.note(
-            f"make release: exit status {ended.code} after {took:.0f} s; v2 failed {met} requests, which v1 answered"
+            f"make release: exit status {result.code} after {took:.0f} s; v2 failed {met} requests, which v1 handled"
         )
-        outcome.require(ended.code != 0, "the release of a failing version succeeded")
+        outcome.require(result.code != 0, "the release of a failing version succeeded")
         outcome.require(met > 0, "the failing version got no request")
         outcome.require(
             (await _current(stack), set(await stack.ids("notes"))) == before, "notes is not as it was before"
@@ -82,8 +82,8 @@ async def restart(bench: Bench, outcome: Outcome) -> None:
     stack = bench.stack
     before = {service: set(await stack.ids(service)) for service in SERVICES}
     async with bench.notes_under_load(outcome):
-        ended = await stack.make("restart")
-    outcome.require(ended.code == 0, f"make restart failed:\n{ended.end}")
+        result = await stack.make("restart")
+    outcome.require(result.code == 0, f"make restart failed:\n{result.end}")
     after = {service: set(await stack.ids(service)) for service in SERVICES}
     kept = [service for service in SERVICES if before[service] & after[service]]
     outcome.require(not kept, f"replicas were not replaced: {', '.join(kept)}")
@@ -94,7 +94,7 @@ def _tag() -> str:
     return f"evidence-{secrets.token_hex(4)}"
 
 
-async def _make_release(bench: Bench, tag: str) -> Ended:
+async def _make_release(bench: Bench, tag: str) -> CommandResult:
     steps = ("STEPS=25 100", "STEP_SECONDS=3") if bench.quick else ()
     return await bench.stack.make("release", "SERVICE=notes", f"TAG={tag}", *steps)
 

@@ -1,4 +1,4 @@
-"""While replicas come, go and die, and while the gateway reloads."""
+"""Scenarios: replicas start, stop and are killed, and the gateway reloads."""
 
 import time
 
@@ -6,7 +6,7 @@ from production.bench import Bench
 from production.outcome import Outcome, shares
 
 RELOADS = 5
-# Each of four replicas gets at least this share of the requests; a fair one is a quarter.
+# Each of four replicas has to get at least this share of the requests; a fair share is a quarter.
 LEAST_SHARE = 0.10
 
 
@@ -28,7 +28,7 @@ async def scale(bench: Bench, outcome: Outcome) -> None:
     least = LEAST_SHARE * sum(spread.by_address.values())
     missed = [address for address in addresses if spread.by_address.get(address, 0) < least]
     outcome.require(
-        len(addresses) == 4 and not missed, f"{len(missed)} of {len(addresses)} replicas got hardly a request"
+        len(addresses) == 4 and not missed, f"{len(missed)} of {len(addresses)} replicas got too few requests"
     )
 
 
@@ -52,7 +52,7 @@ async def kill(bench: Bench, outcome: Outcome) -> None:
 
 
 async def reload(bench: Bench, outcome: Outcome) -> None:
-    """Let NGINX read its configuration anew, several times."""
+    """Let NGINX reload its configuration several times."""
     stack = bench.stack
     async with bench.notes_under_load(outcome):
         for _ in range(RELOADS):

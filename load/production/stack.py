@@ -1,4 +1,4 @@
-"""The production stack, as its operator handles it: by docker, compose and make."""
+"""The production stack, handled as its operator does: by docker, compose and make."""
 
 import asyncio
 import json
@@ -19,12 +19,12 @@ RECENT_SECONDS = 1.5
 
 
 class CommandFailed(Exception):
-    """A command ended with another status than 0. Its text holds the end of what it printed."""
+    """A command result with a status other than 0. The message holds the end of its output."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """What a command left."""
+class CommandResult:
+    """The exit status and output of a command."""
 
     code: int
     output: str
@@ -38,12 +38,12 @@ class Ended:
 
 @dataclass(frozen=True)
 class Stack:
-    """One compose project; `environment` is what differs from ours, such as COMPOSE_PROJECT_NAME."""
+    """A compose project. `environment` is added to this process's own, such as COMPOSE_PROJECT_NAME."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    async def run(self, *words: str, given: bytes = b"") -> Ended:
-        """Run a command to its end, whatever that is."""
+    async def run(self, *words: str, given: bytes = b"") -> CommandResult:
+        """Run a command and return its result, also when it fails."""
         process = await asyncio.create_subprocess_exec(
             *words,
             cwd=ROOT,
@@ -53,14 +53,14 @@ class Stack:
             stderr=asyncio.subprocess.PIPE,
         )
         output, errors = await process.communicate(given)
-        return Ended(process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace"))
+        return CommandResult(process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace"))
 
     async def do(self, *words: str, given: bytes = b"") -> str:
-        """Run a command and return what it printed. Raises `CommandFailed`."""
-        ended = await self.run(*words, given=given)
-        if ended.code:
-            raise CommandFailed(f"`{' '.join(words)}` failed with status {ended.code}:\n{ended.end}")
-        return ended.output
+        """Run a command and return its output. Raises `CommandFailed`."""
+        result = await self.run(*words, given=given)
+        if result.code:
+            raise CommandFailed(f"`{' '.join(words)}` failed with status {result.code}:\n{result.end}")
+        return result.output
 
     async def docker(self, *words: str, given: bytes = b"") -> str:
         """Run `docker …`. Raises `CommandFailed`."""
@@ -70,7 +70,7 @@ class Stack:
         """Run `docker compose …` on the production file. Raises `CommandFailed`."""
         return await self.docker("compose", "--file", str(FILE), *words, given=given)
 
-    async def make(self, *words: str) -> Ended:
+    async def make(self, *words: str) -> CommandResult:
         """Run `make …` in the repository."""
         return await self.run("make", "--no-print-directory", *words)
 
@@ -84,13 +84,13 @@ class Stack:
         return (await self.compose("ps", "--quiet", *([service] if service else []))).split()
 
     async def inspect(self, service: str = "") -> list[dict[str, Any]]:
-        """Return what docker knows of the running containers of a service, or of all."""
+        """Return docker's description of the running containers of a service, or of all."""
         ids = await self.ids(service)
         found: list[dict[str, Any]] = json.loads(await self.docker("inspect", *ids)) if ids else []
         return found
 
     async def scale(self, service: str, count: int) -> float:
-        """Bring a service to a number of healthy replicas, and return after how many seconds."""
+        """Scale a service to a number of healthy replicas, and return how many seconds it took."""
         began = time.monotonic()
         await self.compose(
             "up", "--detach", "--no-deps", "--no-recreate", "--no-build", "--scale", f"{service}={count}", service
@@ -99,7 +99,7 @@ class Stack:
         return time.monotonic() - began
 
     async def healthy(self, service: str, count: int) -> None:
-        """Wait until a service has so many healthy replicas and no other ones. Raises `CommandFailed`."""
+        """Wait until a service has exactly `count` replicas, all healthy. Raises `CommandFailed`."""
         end = time.monotonic() + HEALTHY_SECONDS
         while True:
             states = [one["State"].get("Health", {}).get("Status", "") for one in await self.inspect(service)]
@@ -110,7 +110,7 @@ class Stack:
             await asyncio.sleep(POLL_SECONDS)
 
     async def addresses(self, service: str) -> set[str]:
-        """Return where the gateway reaches the replicas of a service."""
+        """Return the addresses at which the gateway reaches the replicas of a service."""
         found = set()
         for one in await self.inspect(service):
             networks: Mapping[str, Any] = one["NetworkSettings"]["Networks"]
@@ -118,7 +118,7 @@ class Stack:
         return found
 
     async def serving(self, service: str, count: int) -> None:
-        """Wait until so many replicas of a service have lately answered requests. Raises `CommandFailed`."""
+        """Wait until exactly `count` replicas of a service handle requests. Raises `CommandFailed`."""
         end = time.monotonic() + HEALTHY_SECONDS
         while len((await self.attempts(service, time.time() - RECENT_SECONDS)).by_address) != count:
             if time.monotonic() > end:
@@ -126,11 +126,11 @@ class Stack:
             await asyncio.sleep(POLL_SECONDS)
 
     async def attempts(self, service: str, since: float, until: float | None = None) -> Attempts:
-        """Return what the gateway's access log says of a service in a time, in seconds since the epoch."""
+        """Return a service's attempts in the gateway's access log. Times are in seconds since the epoch."""
         bounds = ["--since", f"{since:.3f}", *(["--until", f"{until:.3f}"] if until else [])]
         (gateway,) = await self.ids("gateway")
         return Attempts.read((await self.docker("logs", *bounds, gateway)).splitlines(), service)
 
     async def inside(self, service: str, code: str, *arguments: str) -> str:
-        """Run Python code in a container of a service and return what it printed. Raises `CommandFailed`."""
+        """Run Python code in a container of a service and return its output. Raises `CommandFailed`."""
         return await self.compose("exec", "-T", service, "python3", "-", *arguments, given=code.encode())

@@ -1,4 +1,4 @@
-"""A stack of its own that is started from nothing, again, and many at once. It is removed afterwards."""
+"""Scenarios on a stack of their own, which is removed afterwards: first start, second start, many replicas at once."""
 
 import os
 import socket
@@ -15,24 +15,24 @@ from production.releasing import SERVICES
 from production.stack import Stack
 
 TOGETHER = 3
-# What migration jobs say. On PostgreSQL one of them migrates; on MongoDB all create what is missing, which exists once.
+# The log lines of migration jobs. On PostgreSQL only one of them migrates; on MongoDB each creates what is missing.
 MIGRATED = "the database was migrated"
 UP_TO_DATE = "the database is up to date"
 CREATED = "indexes are there"
 
 
 async def start(_bench: Bench, outcome: Outcome) -> None:
-    """Tell the seconds of `make prod`: on nothing, and with the data of before."""
+    """Note the seconds of `make prod`: on empty volumes, and on existing ones."""
     async with _stack_of_its_own() as stack:
-        # Whatever has to be built or fetched is not what is measured.
+        # Building and fetching are not measured.
         built = await stack.make("prod")
         outcome.require(built.code == 0, f"make prod failed:\n{built.end}")
         await stack.make("prod-down", "VOLUMES=1")
         for data in ("on empty volumes", "on existing ones"):
             began = time.monotonic()
-            ended = await stack.make("prod")
+            result = await stack.make("prod")
             outcome.note(f"make prod {data}: `ready` after {time.monotonic() - began:.1f} s")
-            outcome.require("ready http" in ended.output, f"make prod {data} failed:\n{ended.end}")
+            outcome.require("ready http" in result.output, f"make prod {data} failed:\n{result.end}")
             await stack.make("prod-down")
 
 
@@ -54,9 +54,11 @@ async def together(_bench: Bench, outcome: Outcome) -> None:
         outcome.require(restarts == 0, f"{restarts} restarts")
         for job in jobs:
             log = await stack.compose("logs", "--no-log-prefix", job)
-            said = {text: log.count(text) for text in (MIGRATED, UP_TO_DATE, CREATED) if text in log}
-            outcome.note(f"{job}, {TOGETHER} at once: {', '.join(f'{count} × {text}' for text, count in said.items())}")
-            holds = said in ({MIGRATED: 1, UP_TO_DATE: TOGETHER - 1}, {CREATED: TOGETHER})
+            logged = {text: log.count(text) for text in (MIGRATED, UP_TO_DATE, CREATED) if text in log}
+            outcome.note(
+                f"{job}, {TOGETHER} at once: {', '.join(f'{count} × {text}' for text, count in logged.items())}"
+            )
+            holds = logged in ({MIGRATED: 1, UP_TO_DATE: TOGETHER - 1}, {CREATED: TOGETHER})
             outcome.require(holds, f"{job} did not migrate once:\n{log[-2000:]}")
 
 

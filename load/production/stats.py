@@ -26,7 +26,7 @@ class RequestStats:
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """What the gateway's access log says of one service: answers by replica, and requests that it sent twice."""
+    """A service's requests in the gateway's access log: by replica, by version, and how many were sent twice."""
 
     by_address: Mapping[str, int]
     repeated: int
@@ -34,8 +34,8 @@ class Attempts:
 
     @classmethod
     def read(cls, lines: Iterable[str], service: str) -> "Attempts":
-        """Count the lines of a service; what is no JSON object does not count."""
-        answers: Counter[str] = Counter()
+        """Count the lines of a service; lines that are not JSON objects do not count."""
+        responses: Counter[str] = Counter()
         releases: Counter[str] = Counter()
         repeated = 0
         for line in lines:
@@ -43,10 +43,10 @@ class Attempts:
             if entry.get("target") != service or not entry.get("upstream"):
                 continue
             addresses = _ATTEMPTS.split(str(entry["upstream"]).strip())
-            answers[addresses[-1].partition(":")[0]] += 1
+            responses[addresses[-1].partition(":")[0]] += 1
             releases[str(entry.get("release", ""))] += 1
             repeated += len(addresses) > 1
-        return cls(answers, repeated, releases)
+        return cls(responses, repeated, releases)
 
 
 def longest_gap(times: Sequence[float]) -> float:
@@ -57,7 +57,7 @@ def longest_gap(times: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class DurabilityReport:
-    """What became of acknowledged writes: how many, how many of them are missing, how many effects came twice."""
+    """The number of acknowledged writes, of those that are missing, and of keys that had more than one effect."""
 
     acknowledged: int
     lost: int
@@ -65,7 +65,7 @@ class DurabilityReport:
 
     @classmethod
     def compare(cls, acknowledged: Mapping[str, str], found: Iterable[tuple[str, str]]) -> "DurabilityReport":
-        """Compare what was answered, key to id, with what is there, as pairs of a key and an id."""
+        """Compare acknowledged writes, key to id, with the stored ones, as pairs of a key and an id."""
         pairs = list(found)
         ids = {identifier for _, identifier in pairs}
         effects = Counter(key for key, _ in pairs)

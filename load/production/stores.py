@@ -1,4 +1,4 @@
-"""While a store dies under load: what was acknowledged stays, and writing goes on."""
+"""Scenarios: a store ends under load. Acknowledged writes stay, and writing goes on."""
 
 import asyncio
 import time
@@ -9,11 +9,11 @@ from production.load_user import LoadUser
 from production.outcome import Outcome
 from production.stats import DurabilityReport, longest_gap
 
-# Passwords are hashed slowly on purpose, so accounts are made at a share of the rate.
+# Passwords are hashed slowly on purpose, so accounts are created at a share of the rate.
 ACCOUNTS_SHARE = 0.25
-# What a request may be told during the outage: come back later, or (by the gateway) that nobody answered.
+# The statuses that a request may get during the outage: try again later, or from the gateway, no response.
 TEMPORARY = ("409", "502", "503", "504")
-# Writes have to go on by then.
+# Writes have to succeed again within this time.
 RESUMED_SECONDS = 30.0
 
 PRIMARY = """
@@ -24,7 +24,7 @@ print(pymongo.MongoClient(url, serverSelectionTimeoutMS=20000).admin.command("he
 
 
 async def mongo_primary(bench: Bench, outcome: Outcome) -> None:
-    """Kill MongoDB's primary while notes are written; a client repeats what failed with the same key."""
+    """Kill MongoDB's primary while notes are written; a client repeats a failed request with the same key."""
     stack = bench.stack
     user = await LoadUser.sign_up(await stack.gateway())
     primary = (await stack.inside("notes", PRIMARY)).strip()
@@ -38,7 +38,7 @@ async def mongo_primary(bench: Bench, outcome: Outcome) -> None:
             await _resumed(load, killed)
             await bench.pause(15)
     finally:
-        # It was killed by an order, after which no restart policy acts.
+        # Docker does not restart a container that `docker kill` ended.
         await stack.compose("start", primary)
         await stack.healthy(primary, 1)
     successor = (await stack.inside("notes", PRIMARY)).strip()
@@ -49,7 +49,7 @@ async def mongo_primary(bench: Bench, outcome: Outcome) -> None:
 
 
 async def postgres(bench: Bench, outcome: Outcome) -> None:
-    """Restart PostgreSQL while accounts are made; a client repeats what failed with the same key."""
+    """Restart PostgreSQL while accounts are created; a client repeats a failed request with the same key."""
     stack = bench.stack
     user = await LoadUser.sign_up(await stack.gateway())
     before = await user.count_accounts()
@@ -67,11 +67,11 @@ async def postgres(bench: Bench, outcome: Outcome) -> None:
     lost = len(load.written) - found
     outcome.note(f"{len(load.written)} accounts acknowledged, {lost} lost, {max(0, made - found)} doubled")
     outcome.require(lost == 0, f"{lost} acknowledged accounts are lost")
-    outcome.require(made == len(load.written), f"{made} accounts were made, {len(load.written)} acknowledged")
+    outcome.require(made == len(load.written), f"{made} accounts were created, {len(load.written)} acknowledged")
 
 
 async def _resumed(load: Load, since: float) -> None:
-    """Wait until several writes were acknowledged that were begun afterwards."""
+    """Wait until several writes that began afterwards were acknowledged."""
     enough = len(load.written_at) + 3 * load.clients
     while len(load.written_at) < enough and time.monotonic() - since < 3 * RESUMED_SECONDS:
         await asyncio.sleep(0.1)
@@ -88,5 +88,5 @@ def _report(outcome: Outcome, load: Load, since: float) -> None:
         for reason, count in stats.failures.items()
         if not reason.startswith(TEMPORARY)
     )
-    outcome.require(mistakes == 0, f"{mistakes} answers did not say that this is temporary")
+    outcome.require(mistakes == 0, f"{mistakes} responses did not say that the failure is temporary")
     outcome.require(load.unsettled == 0, f"{load.unsettled} writes were never acknowledged")

@@ -1,4 +1,4 @@
-"""HTTP as a client sends it that repeats nothing by itself."""
+"""HTTP requests that are sent once: this client retries nothing by itself."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -8,28 +8,26 @@ from typing import Any
 
 import aiohttp
 
-# More than the gateway lets a service take for these requests; what has no answer by then has failed.
-ANSWER_SECONDS = 30.0
+from servicekit.dispatcher.aiohttp_transport import ConnectionBroke, send_once
+
+# More than the gateway gives a service for these requests. A request without a response by then has failed.
+RESPONSE_SECONDS = 30.0
 LIMITED = 429
 
 
 class RateLimited(Exception):
-    """The platform counts our requests, so no number of failed ones would mean anything."""
+    """The platform limits the load's rate, so a number of failed requests would mean nothing."""
 
     def __init__(self) -> None:
         super().__init__(
-            "the platform answered 429, but limits are not what is measured here; start it without them: "
+            "the platform responded with 429, but its rate limits are not measured here; start it without them: "
             "GATEWAY_RATE_GENERAL=0 GATEWAY_RATE_AUTH=0 USER_RATE=0 make prod"
         )
 
 
-class Broken(aiohttp.ClientError):
-    """A connection broke under a request."""
-
-
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer. Status 0 is none at all; `reason` names a failed request in the counts."""
+class Response:
+    """A response; with status 0, the request got none. Failed requests are counted by `reason`."""
 
     status: int
     headers: Mapping[str, str]
@@ -40,44 +38,34 @@ class Answer:
         return json.loads(self.body)
 
 
-async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from repeating a GET whose kept-alive connection broke, as it does for the errors caught here."""
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise Broken(f"{type(error).__name__}: {error}") from error
-
-
 @asynccontextmanager
 async def one_connection(url: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[aiohttp.ClientSession]:
-    """Lend a client with a single kept-alive connection to the gateway; it connects anew when that ends."""
+    """Yield a client with a single kept-alive connection to the gateway, which is opened again when it ends."""
     async with aiohttp.ClientSession(
         url,
         headers=headers,
         connector=aiohttp.TCPConnector(limit=1),
-        timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
-        middlewares=(_send_once,),
+        timeout=aiohttp.ClientTimeout(total=RESPONSE_SECONDS),
+        middlewares=(send_once,),
     ) as session:
         yield session
 
 
-async def exchange(session: aiohttp.ClientSession, method: str, path: str, **options: Any) -> Answer:
-    """Send a request once. Raises `RateLimited`; every other failure is told by the answer."""
+async def exchange(session: aiohttp.ClientSession, method: str, path: str, **options: Any) -> Response:
+    """Send a request once. Raises `RateLimited`; the response tells of every other failure."""
     try:
         async with session.request(method, path, allow_redirects=False, **options) as response:
             body = await response.read()
     except (aiohttp.ClientError, TimeoutError) as error:
-        text = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
-        return Answer(0, {}, b"", text)
+        cause = error.__cause__ if isinstance(error, ConnectionBroke) else error
+        return Response(0, {}, b"", f"{type(cause).__name__}: {cause}")
     if response.status == LIMITED:
         raise RateLimited
-    return Answer(response.status, response.headers, body, f"{response.status} {_detail(body)}".strip())
+    return Response(response.status, response.headers, body, f"{response.status} {_detail(body)}".strip())
 
 
 def _detail(body: bytes) -> str:
-    """Return what a problem document says, without what differs from request to request."""
+    """Return a problem document's detail or title, which do not differ from request to request."""
     try:
         document = json.loads(body)
     except ValueError:
