@@ -2,8 +2,8 @@
 
     python image_requirements.py shared/pyproject.toml notes/pyproject.toml
 
-The image contains a copy of the kit's code. So the kit's requirement is replaced by the kit's own requirements, with those
-of the extras that the service needs, such as `servicekit[mongo]`.
+The image contains a copy of the kit's code. So the requirement of the kit is replaced by the kit's own requirements,
+with those of the extras that the service needs, such as `servicekit[mongo]`.
 """
 
 import json
