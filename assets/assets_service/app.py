@@ -2,20 +2,20 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
 
 from fastapi import FastAPI
 
+from assets_service.components import Components
 from assets_service.content.routes import router as content_routes
 from assets_service.content.sending import ContentSender
-from assets_service.erasure.actions import USER_DELETED, Erasure
+from assets_service.domain_events import USER_DELETED
 from assets_service.links.routes import router as link_routes
 from assets_service.links.signatures import LinkSigner
 from assets_service.models import IDEMPOTENCY_KEYS, OUTBOX
-from assets_service.ownership.routes import router as ownership_routes
 from assets_service.peers import SUBSCRIPTIONS
 from assets_service.records.actions import AssetActions
 from assets_service.records.queries import AssetQueries
+from assets_service.records.routes import internal_router as internal_record_routes
 from assets_service.records.routes import router as record_routes
 from assets_service.records.store import PostgresRecords
 from assets_service.settings import Settings
@@ -24,13 +24,13 @@ from assets_service.sweeping.orphans import OrphanRemoval
 from assets_service.sweeping.reconciliation import Reconciliation
 from assets_service.sweeping.store import PostgresSweeping
 from assets_service.sweeping.sweeper import Sweeper
-from assets_service.uploads.actions import Limits, UploadActions
+from assets_service.uploads.actions import UploadActions, UploadLimits
 from assets_service.uploads.routes import router as upload_routes
 from assets_service.uploads.store import PostgresUploads
 from servicekit.core.clock import Clock, utc_now
 from servicekit.core.tasks import background_task
 from servicekit.idempotency.postgres import PostgresIdempotency
-from servicekit.kit import ServiceKit
+from servicekit.kit import USER, ServiceKit
 from servicekit.outbox import Outbox, SealedDelivery, events_router
 from servicekit.outbox.postgres import PostgresOutboxStore
 from servicekit.storage import postgres
@@ -49,13 +49,9 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     store = open_store(settings)
 
     outbox = Outbox(PostgresOutboxStore(engine, OUTBOX), SUBSCRIPTIONS, SealedDelivery(kit.dispatcher))
-    records = PostgresRecords(sessions)
-    leftovers = PostgresSweeping(sessions)
-    settled = timedelta(seconds=settings.leftover_seconds)
-    sweeper = Sweeper(
-        OrphanRemoval(leftovers, store, kept=settled, clock=clock),
-        Reconciliation(leftovers, store, settled=settled, clock=clock),
-    )
+    asset_actions = AssetActions(PostgresRecords(sessions), store, clock=clock)
+    sweeping = PostgresSweeping(sessions)
+    sweeper = Sweeper(OrphanRemoval(sweeping, store, clock=clock), Reconciliation(sweeping, store, clock=clock))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -75,22 +71,22 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
             record_routes,
             content_routes,
             link_routes,
-            ownership_routes,
-            events_router({USER_DELETED: Erasure(records, clock=clock).user_deleted}, callers=("user",)),
+            internal_record_routes,
+            events_router({USER_DELETED: asset_actions.erase_user}, callers=(USER,)),
         ],
         checks={"postgres": Check(lambda: postgres.ping(engine)), "store": Check(store.check)},
         unavailable=postgres.UNAVAILABLE,
     )
-    state = app.state
-    state.upload_actions = UploadActions(
-        PostgresUploads(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS), outbox),
-        store,
-        limits=Limits(file=settings.max_upload_bytes, user=settings.user_quota_bytes),
-        clock=clock,
+    app.state.components = Components(
+        upload_actions=UploadActions(
+            PostgresUploads(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS), outbox),
+            store,
+            limits=UploadLimits(file=settings.max_upload_bytes, user=settings.user_quota_bytes),
+            clock=clock,
+        ),
+        asset_actions=asset_actions,
+        asset_queries=AssetQueries(engine),
+        content_sender=ContentSender(store, accelerated=settings.assets_x_accel),
+        link_signer=LinkSigner(settings.link_secret, clock=clock),
     )
-    state.asset_actions = AssetActions(records, store)
-    state.asset_queries = AssetQueries(engine)
-    state.content_sender = ContentSender(store, accelerated=settings.assets_x_accel)
-    state.link_signer = LinkSigner(settings.link_secret, clock=clock)
-    state.sweeper = sweeper
     return app

@@ -1,4 +1,4 @@
-"""The base of all models of this service."""
+"""The declarative base of this service's models."""
 
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ from servicekit.storage.postgres_models import COLUMN_TYPES, CONSTRAINT_NAMES
 
 
 class Base(DeclarativeBase):
-    """Belongs to this service alone: its tables are those that its migrations make."""
+    """Base of this service's models; migrations are written from its metadata."""
 
     metadata = MetaData(naming_convention=CONSTRAINT_NAMES)
     type_annotation_map: ClassVar[Any] = COLUMN_TYPES

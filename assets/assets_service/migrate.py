@@ -1,8 +1,8 @@
-"""The migration job: brings the database to what this code expects, and prepares the store of bytes.
+"""The migration job: migrates the database and sets up the store of bytes.
 
     python -m assets_service.migrate
 
-It may run any number of times, also at once; with nothing to do it takes a moment.
+It may run repeatedly and concurrently.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ FOLDER: Final = Path(__file__).resolve().parents[1]
 
 
 async def run(settings: MigrationSettings) -> None:
-    """Migrate, and make what is missing. Raises what keeps it from that."""
+    """Migrate and set up. Raises `MigrationError`, `StoreUnavailable`, `WrongStore`."""
     migrated = await migrate(FOLDER, settings.database_url)
     logger.info("the database was migrated" if migrated else "the database is up to date")
     await open_store(settings).prepare(in_use=await _has_assets(settings.database_url))

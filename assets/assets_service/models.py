@@ -1,4 +1,4 @@
-"""All tables of this service, from which migrations are written."""
+"""All tables of this service; migrations are written from them."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ from servicekit.outbox.postgres import outbox_table
 
 __all__ = ["IDEMPOTENCY_KEYS", "METADATA", "OUTBOX"]
 
-# Importing a feature's tables has put them into the metadata.
+# Importing a feature's tables adds them to the metadata.
 _FEATURES = (_records,)
 
 METADATA: Final[MetaData] = Base.metadata

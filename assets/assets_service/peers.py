@@ -1,8 +1,8 @@
-"""Who hears of what happens here."""
+"""Which services are told about this service's domain events."""
 
 from typing import Final
 
-from assets_service.uploads.actions import ASSET_UPLOADED
+from assets_service.domain_events import ASSET_UPLOADED
 from servicekit.outbox import Subscription, Subscriptions, as_analytics_event
 
 SUBSCRIPTIONS: Final = Subscriptions(

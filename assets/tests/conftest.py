@@ -1,24 +1,17 @@
-"""Replicas of the assets service on real sockets and real stores, files of all kinds, and a real S3 server."""
+"""Replicas of the assets service on real stores, a server that speaks S3, and files of every accepted type."""
 
 import asyncio
 import io
-import os
-import signal
 import struct
 import sys
 import zipfile
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
-import psutil
 import pytest
-from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -26,41 +19,28 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from assets_service.app import create_app
 from assets_service.migrate import FOLDER
 from assets_service.settings import Settings, StoreSettings
-from assets_service.storage.interface import ByteStore
 from assets_service.storage.opening import open_store
+from assets_service.sweeping.orphans import OrphanRemoval
+from assets_service.sweeping.reconciliation import Reconciliation
+from assets_service.sweeping.store import PostgresSweeping
+from assets_service.sweeping.sweeper import Sweeper
 from local_platform.stores import StoreSet
-from servicekit.sealing.keyring import Keyring
 from servicekit.storage.postgres_migrations import migrate
-from servicekit.testing.clock import MovableClock
+from servicekit.storage.postgres_models import sessions_of
+from servicekit.testing import harness
+from servicekit.testing.harness import PATIENCE_SECONDS, Deployment, PeerServices
 from servicekit.testing.ports import held_port
-from servicekit.testing.sealed import SealedPeer
-from servicekit.testing.serving import listening
-from servicekit.testing.settings import as_environment, common_settings
-from servicekit.testing.tokens import TestIssuer
 
 API = "/api/v1/assets"
-PATIENCE_SECONDS = 60.0
 BUCKET = "test-bucket"
-GUNICORN = FOLDER.parent / "deploy" / "gunicorn.conf.py"
+MEBIBYTE = 1024 * 1024
+
+Count = Callable[[str], Awaitable[int]]
+ListFiles = Callable[[], list[str]]
 
 
-@dataclass
-class Replica:
-    """One process of the service, and a client of it."""
-
-    url: str
-    http: httpx2.AsyncClient
-    issuer: TestIssuer
-    keys: Path
-    app: FastAPI | None = None
-    master: int = 0
-
-    @property
-    def port(self) -> int:
-        return int(self.url.rpartition(":")[2])
-
-    def headers(self, user: UUID, **claims: Any) -> dict[str, str]:
-        return self.issuer.headers(user, **claims)
+class Replica(harness.Replica):
+    """One process of the assets service, and what clients ask of it."""
 
     async def upload(
         self,
@@ -82,86 +62,31 @@ class Replica:
         media_type: str | None = "application/octet-stream",
         **headers: str,
     ) -> httpx2.Response:
-        """Send a file as it is. `name` goes out as it is given."""
+        """Send a file as the body. `name` is sent as given."""
         own = {"Content-Type": media_type, "X-Filename": name}
         sent = {key: value for key, value in own.items() if value is not None}
         return await self.http.post(API, content=content, headers={**self.headers(user), **sent, **headers})
 
     async def stored(self, user: UUID, content: bytes = b"hello", **options: Any) -> dict[str, Any]:
-        """Upload a file and return what is known of it."""
-        answer = await self.upload(user, content, **options)
-        assert answer.status_code == 201, answer.text
-        asset: dict[str, Any] = answer.json()
+        """Upload a file and return what the service knows of it."""
+        response = await self.upload(user, content, **options)
+        assert response.status_code == 201, response.text
+        asset: dict[str, Any] = response.json()
         return asset
 
     async def content(self, user: UUID, asset_id: str, **headers: str) -> httpx2.Response:
         return await self.http.get(f"{API}/{asset_id}/content", headers={**self.headers(user), **headers})
 
-    @property
-    def worker(self) -> psutil.Process:
-        """The one worker of a process."""
-        (worker,) = psutil.Process(self.master).children()
-        return worker
-
-    async def until_alive(self) -> None:
-        """Return when it answers."""
-        await _until_alive(self.http)
-
-    def service(self, name: str) -> SealedPeer:
-        """Call as another service."""
-        return SealedPeer(self.http, name, "assets", Keyring(name, self.keys / name))
+    def upload_head(self, user: UUID, length: int | str | None, content_type: str = "text/plain") -> bytes:
+        """Return the head of an upload for a raw connection; without a length, chunks follow."""
+        framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+        return (
+            f"POST {API} HTTP/1.1\r\nHost: a\r\nAuthorization: {self.headers(user)['Authorization']}\r\n"
+            f"Content-Type: {content_type}\r\nX-Filename: a.txt\r\n{framing}\r\n\r\n"
+        ).encode()
 
 
-@dataclass
-class Deployment:
-    """A database, a store, keys, and the settings that all replicas share."""
-
-    settings: Settings
-    issuer: TestIssuer
-    keys: Path
-    clock: MovableClock = field(default_factory=MovableClock)
-
-    @property
-    def folder(self) -> Path:
-        return self.settings.assets_dir
-
-    @asynccontextmanager
-    async def replica(self, **changes: Any) -> AsyncIterator[Replica]:
-        """Run one more server of the service, on a socket of its own, while the context is open."""
-        app = create_app(self.settings.model_copy(update=changes), clock=self.clock)
-        async with listening(app) as url, httpx2.AsyncClient(base_url=url, timeout=30) as http:
-            yield Replica(url, http, self.issuer, self.keys, app)
-
-    @asynccontextmanager
-    async def process(self, log: Path) -> AsyncIterator[Replica]:
-        """Run the service as in production: a master, and one worker that is replaced when a test kills it."""
-        with held_port() as port:
-            with log.open("wb") as output:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "gunicorn", "-c", str(GUNICORN), "-b", f"127.0.0.1:{port}"),
-                    "assets_service.app:create_app()",
-                    env={**os.environ, **as_environment(self.settings)},
-                    stdout=output,
-                    stderr=output,
-                )
-            url = f"http://127.0.0.1:{port}"
-            async with httpx2.AsyncClient(base_url=url, timeout=60) as http:
-                try:
-                    await _until_alive(http)
-                    yield Replica(url, http, self.issuer, self.keys, master=process.pid)
-                finally:
-                    process.send_signal(signal.SIGTERM)
-                    await process.wait()
-
-
-async def _until_alive(http: httpx2.AsyncClient) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            try:
-                if (await http.get("/health")).status_code == 200:
-                    return
-            except httpx2.TransportError:
-                await asyncio.sleep(0.02)
+Service = Deployment[Settings, Replica]
 
 
 @pytest.fixture(scope="session")
@@ -175,7 +100,7 @@ async def database_url(stores: StoreSet) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[AsyncEngine]:
-    """A way around the service, into its database, which is empty."""
+    """A connection pool of the test's own to the service's database, which is empty."""
     engine = create_async_engine(database_url)
     async with engine.begin() as connection:
         await connection.execute(text("TRUNCATE assets, usage, loose_objects, outbox, idempotency_keys"))
@@ -184,7 +109,7 @@ async def database(database_url: str) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest.fixture
-def count(database: AsyncEngine) -> Callable[..., Any]:
+def count(database: AsyncEngine) -> Count:
     """Count the rows of a table."""
 
     async def rows(table: str) -> int:
@@ -195,54 +120,76 @@ def count(database: AsyncEngine) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-async def user_service() -> AsyncIterator[tuple[str, TestIssuer]]:
-    """Whoever publishes the keys that verify tokens: its URL, and who issues them."""
-    issuer = TestIssuer()
-    async with issuer.publishing() as url:
-        yield url, issuer
-
-
-@pytest.fixture
-async def deployment(
-    database: AsyncEngine,
-    database_url: str,
-    valkey_url: str,
-    user_service: tuple[str, TestIssuer],
-    service_keys: Path,
-    tmp_path: Path,
-) -> Deployment:
-    """An empty database and an empty folder, and no replica yet."""
+async def service(
+    stores: StoreSet, database_url: str, peers: PeerServices, tmp_path_factory: pytest.TempPathFactory
+) -> Service:
+    """The service's deployment, which all tests share; `deployment` empties its stores."""
     settings = Settings(
-        **common_settings("assets", valkey_url, service_keys),
+        **peers.settings("assets", stores.valkey_url()),
         log_level="CRITICAL",
         database_url=SecretStr(database_url),
-        peer_urls={"user": [user_service[0]]},
         link_secret=SecretStr("l" * 32),
-        max_upload_bytes=16 * 1024 * 1024,
-        assets_dir=tmp_path / "files",
+        max_upload_bytes=16 * MEBIBYTE,
+        assets_dir=tmp_path_factory.mktemp("assets"),
     )
-    await open_store(settings).prepare(in_use=False)
-    return Deployment(settings, user_service[1], service_keys)
+    return Service(create_app, settings, peers, Replica, on_socket=True)
 
 
 @pytest.fixture
-def clock(deployment: Deployment) -> MovableClock:
-    """The clock of all replicas."""
-    return deployment.clock
+async def deployment(service: Service, database: AsyncEngine, valkey_url: str) -> AsyncIterator[Service]:
+    """An empty database, an empty folder and an empty Valkey."""
+    folder = service.settings.assets_dir
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    await open_store(service.settings).prepare(in_use=False)
+    yield service
+    service.clock.reset()
+
+
+@pytest.fixture(scope="session")
+async def shared_replica(service: Service) -> AsyncIterator[Replica]:
+    with pytest.MonkeyPatch.context() as patched:
+        # A busy machine must not look like an outage, and tests run the sweeper themselves.
+        patched.setattr("servicekit.valkey.client.CALL_SECONDS", PATIENCE_SECONDS)
+        patched.setattr("servicekit.valkey.client.CONNECT_SECONDS", PATIENCE_SECONDS)
+        patched.setattr("assets_service.sweeping.sweeper.PAUSE_SECONDS", 3600.0)
+        async with service.replica() as replica:
+            yield replica
 
 
 @pytest.fixture
-async def assets(deployment: Deployment) -> AsyncIterator[Replica]:
-    """One server of the service."""
-    async with deployment.replica() as replica:
+def replica(deployment: Service, shared_replica: Replica) -> Replica:
+    """One replica, which all tests share. Tests that need other settings run another one."""
+    return shared_replica
+
+
+@pytest.fixture
+async def replicas(deployment: Service, replica: Replica) -> AsyncIterator[tuple[Replica, Replica]]:
+    """Two replicas on one database and one folder."""
+    async with deployment.replica() as second:
+        yield replica, second
+
+
+@pytest.fixture(scope="session")
+async def shared_process(service: Service, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Replica]:
+    async with service.process(tmp_path_factory.mktemp("process") / "log", max_upload_bytes=200 * MEBIBYTE) as replica:
         yield replica
 
 
 @pytest.fixture
-async def replicas(deployment: Deployment) -> AsyncIterator[tuple[Replica, Replica]]:
-    """Two servers of the service on one database and one folder."""
-    async with deployment.replica() as first, deployment.replica() as second:
-        yield first, second
+async def process(deployment: Service, shared_process: Replica) -> Replica:
+    """A replica in processes of its own, as in production. Its worker, once killed, is replaced."""
+    await shared_process.until_healthy()
+    return shared_process
+
+
+@pytest.fixture
+def sweeper(deployment: Service, database: AsyncEngine) -> Sweeper:
+    """The sweeper of the deployment, whose rounds the test runs."""
+    sweeping, store = PostgresSweeping(sessions_of(database)), open_store(deployment.settings)
+    removal = OrphanRemoval(sweeping, store, clock=deployment.clock)
+    return Sweeper(removal, Reconciliation(sweeping, store, clock=deployment.clock))
 
 
 @pytest.fixture
@@ -251,26 +198,27 @@ def user() -> UUID:
 
 
 @pytest.fixture
-def files_in(deployment: Deployment) -> Callable[..., list[str]]:
+def list_files(deployment: Service) -> ListFiles:
     """List the files of the store, without the marker."""
+    folder = deployment.settings.assets_dir
 
     def listed() -> list[str]:
-        found = (path for path in deployment.folder.rglob("*") if path.is_file() and path.name != "store.json")
-        return sorted(str(path.relative_to(deployment.folder)) for path in found)
+        found = (path for path in folder.rglob("*") if path.is_file() and path.name != "store.json")
+        return sorted(str(path.relative_to(folder)) for path in found)
 
     return listed
 
 
 @pytest.fixture
-def nothing_left(count: Callable[..., Any], files_in: Callable[..., list[str]]) -> Callable[..., Any]:
-    """Wait until there is no row and no file; fail when they stay."""
+def nothing_left(count: Count, list_files: ListFiles) -> Callable[..., Awaitable[None]]:
+    """Wait until the store is empty and no orphan is recorded; then check that no row is left either."""
 
-    async def check(facts: int = 0) -> None:
+    async def check(events: int = 0) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while await count("loose_objects") or files_in():
+            while await count("loose_objects") or list_files():
                 await asyncio.sleep(0.02)
         assert await count("assets") == 0
-        assert await count("outbox") == facts
+        assert await count("outbox") == events
 
     return check
 
@@ -304,26 +252,21 @@ async def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 
 
 @pytest.fixture
-async def bucket_settings(s3_settings: StoreSettings) -> StoreSettings:
-    """A prepared part of the bucket of this test's own."""
-    settings = s3_settings.model_copy(update={"assets_store_url": f"s3://{BUCKET}/{uuid4()}"})
-    await open_store(settings).prepare(in_use=False)
-    return settings
+def new_bucket_settings(s3_settings: StoreSettings) -> StoreSettings:
+    """Settings of a new store in the bucket, which only this test uses."""
+    return s3_settings.model_copy(update={"assets_store_url": f"s3://{BUCKET}/{uuid4()}"})
 
 
-@pytest.fixture(params=["folder", "bucket"])
-async def store(request: pytest.FixtureRequest, bucket_settings: StoreSettings, tmp_path: Path) -> ByteStore:
-    """Each kind of store."""
-    if request.param == "bucket":
-        return open_store(bucket_settings)
-    store = open_store(StoreSettings(assets_dir=tmp_path / "files"))
-    await store.prepare(in_use=False)
-    return store
+@pytest.fixture
+async def bucket_settings(new_bucket_settings: StoreSettings) -> StoreSettings:
+    """Settings of an empty store in the bucket, which only this test uses."""
+    await open_store(new_bucket_settings).prepare(in_use=False)
+    return new_bucket_settings
 
 
 @pytest.fixture(scope="session")
 def samples() -> Mapping[str, bytes]:
-    """A small file of each type that is taken."""
+    """A small file of each accepted type."""
     pixel = zlib.compress(b"\0\0\0\0")
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)), (b"IDAT", pixel), (b"IEND", b"")]
     png = b"\x89PNG\r\n\x1a\n" + b"".join(

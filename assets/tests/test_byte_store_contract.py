@@ -1,4 +1,4 @@
-"""Both stores keep one contract: a local folder, and a bucket on a server that speaks S3."""
+"""The contract of the stores of bytes: a folder, a bucket on an S3 server, and the fake of the unit tests."""
 
 import asyncio
 import os
@@ -9,16 +9,60 @@ from uuid import UUID
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 from uuid_utils.compat import uuid7
 
+from assets.tests.fakes import MemoryByteStore
 from assets_service.settings import StoreSettings
-from assets_service.storage.interface import SHARDS, BytesMissing, ByteStore, StoreUnavailable, WrongStore, shard_of
+from assets_service.storage.interface import (
+    SHARDS,
+    BytesMissing,
+    ByteStore,
+    Staging,
+    StoreUnavailable,
+    WrongStore,
+    shard_of,
+)
 from assets_service.storage.opening import open_store
 
 MEBIBYTE = 1024 * 1024
+DOWN = StoreSettings(
+    assets_store_url="s3://bucket",
+    aws_access_key_id=SecretStr("test"),
+    aws_secret_access_key=SecretStr("test"),
+    aws_region="us-east-1",
+    aws_endpoint_url="http://127.0.0.1:1",
+)
 
 
-async def _kept(store: ByteStore, content: list[bytes], asset_id: UUID | None = None) -> UUID:
+@pytest.fixture
+async def in_memory() -> ByteStore:
+    return MemoryByteStore()
+
+
+@pytest.fixture
+async def in_folder(tmp_path: Path) -> ByteStore:
+    return open_store(StoreSettings(assets_dir=tmp_path / "files"))
+
+
+@pytest.fixture
+async def in_bucket(new_bucket_settings: StoreSettings) -> ByteStore:
+    return open_store(new_bucket_settings)
+
+
+@pytest.fixture(params=["in_memory", "in_folder", pytest.param("in_bucket", marks=pytest.mark.servers)])
+def new_store(request: pytest.FixtureRequest) -> ByteStore:
+    store: ByteStore = request.getfixturevalue(request.param)
+    return store
+
+
+@pytest.fixture
+async def store(new_store: ByteStore) -> ByteStore:
+    await new_store.prepare(in_use=False)
+    return new_store
+
+
+async def _publish(store: ByteStore, content: list[bytes], asset_id: UUID | None = None) -> UUID:
     asset_id = asset_id or uuid7()
     staging = await store.stage(asset_id)
     await staging.write(content)
@@ -30,7 +74,7 @@ async def _read(pieces: AsyncIterator[bytes]) -> bytes:
     return b"".join([piece async for piece in pieces])
 
 
-async def test_what_is_written_is_read_back_whole_and_in_parts(store: ByteStore) -> None:
+async def test_bytes_are_read_back_whole_and_in_parts(store: ByteStore) -> None:
     pieces = [os.urandom(700_001) for _ in range(30)]
     content = b"".join(pieces)
     staging = await store.stage(asset_id := uuid7())
@@ -43,7 +87,7 @@ async def test_what_is_written_is_read_back_whole_and_in_parts(store: ByteStore)
         assert await _read(await store.read(asset_id, start, stop)) == content[start:stop]
 
 
-async def test_nothing_shows_before_it_is_published(store: ByteStore) -> None:
+async def test_bytes_are_invisible_until_they_are_published(store: ByteStore) -> None:
     staging = await store.stage(asset_id := uuid7())
     await staging.write([bytes(20 * MEBIBYTE)])
 
@@ -56,7 +100,7 @@ async def test_nothing_shows_before_it_is_published(store: ByteStore) -> None:
     await store.remove(asset_id)
 
 
-async def test_what_is_discarded_is_gone_published_or_not(store: ByteStore) -> None:
+async def test_discarded_bytes_are_gone_published_or_not(store: ByteStore) -> None:
     for size, publish in ((0, False), (10, False), (20 * MEBIBYTE, False), (10, True)):
         staging = await store.stage(asset_id := uuid7())
         await staging.write([bytes(size)] if size else [])
@@ -68,8 +112,8 @@ async def test_what_is_discarded_is_gone_published_or_not(store: ByteStore) -> N
         assert asset_id not in await store.published(shard_of(asset_id))
 
 
-async def test_removing_is_done_once_or_twice(store: ByteStore) -> None:
-    asset_id = await _kept(store, [b"content"])
+async def test_bytes_can_be_removed_twice(store: ByteStore) -> None:
+    asset_id = await _publish(store, [b"content"])
 
     await store.remove(asset_id)
     await store.remove(asset_id)
@@ -78,8 +122,8 @@ async def test_removing_is_done_once_or_twice(store: ByteStore) -> None:
     assert not await store.exists(asset_id)
 
 
-async def test_a_part_of_the_store_lists_what_is_in_it(store: ByteStore) -> None:
-    ids = [await _kept(store, [b"x"]) for _ in range(5)]
+async def test_a_part_of_the_store_lists_its_bytes(store: ByteStore) -> None:
+    ids = [await _publish(store, [b"x"]) for _ in range(5)]
 
     listed = await store.published(shard_of(ids[0]))
 
@@ -88,7 +132,7 @@ async def test_a_part_of_the_store_lists_what_is_in_it(store: ByteStore) -> None
     assert 0 <= shard_of(ids[0]) < SHARDS
 
 
-async def test_a_cancelled_step_ends_before_the_cleaning_up(store: ByteStore) -> None:
+async def test_a_cancelled_step_ends_before_the_bytes_are_discarded(store: ByteStore) -> None:
     staging = await store.stage(asset_id := uuid7())
     writing = asyncio.create_task(staging.write([bytes(30 * MEBIBYTE)]))
     await asyncio.sleep(0)
@@ -105,24 +149,22 @@ async def test_a_cancelled_step_ends_before_the_cleaning_up(store: ByteStore) ->
     assert not await store.exists(asset_id)
 
 
-async def test_a_prepared_store_answers_and_may_be_prepared_again(store: ByteStore) -> None:
+async def test_a_prepared_store_is_available_and_may_be_prepared_again(store: ByteStore) -> None:
     await store.prepare(in_use=True)
     await store.check()
 
 
-async def test_an_empty_folder_is_not_taken_for_the_store_of_a_database_in_use(tmp_path: Path) -> None:
-    store = open_store(StoreSettings(assets_dir=tmp_path / "not mounted"))
-
-    with pytest.raises(WrongStore, match="mount the right folder"):
-        await store.prepare(in_use=True)
+async def test_a_new_store_is_refused_for_a_database_with_assets(new_store: ByteStore) -> None:
+    with pytest.raises(WrongStore):
+        await new_store.prepare(in_use=True)
     with pytest.raises(FileNotFoundError):
-        await store.check()
+        await new_store.check()
 
 
-async def test_published_bytes_of_a_folder_are_named_by_their_id_alone(tmp_path: Path) -> None:
+async def test_bytes_in_a_folder_are_named_by_their_id_alone(tmp_path: Path) -> None:
     store = open_store(StoreSettings(assets_dir=tmp_path))
     await store.prepare(in_use=False)
-    asset_id = await _kept(store, [b"content"])
+    asset_id = await _publish(store, [b"content"])
 
     location = store.location(asset_id)
 
@@ -131,10 +173,12 @@ async def test_published_bytes_of_a_folder_are_named_by_their_id_alone(tmp_path:
     assert not list((tmp_path / "staging").iterdir())
 
 
-async def test_a_bucket_has_no_place_on_this_machine(bucket_settings: StoreSettings) -> None:
+@pytest.mark.servers
+async def test_a_bucket_has_no_location_on_this_machine(bucket_settings: StoreSettings) -> None:
     assert open_store(bucket_settings).location(uuid7()) is None
 
 
+@pytest.mark.servers
 async def test_a_discarded_upload_leaves_no_parts_in_the_bucket(bucket_settings: StoreSettings) -> None:
     store = open_store(bucket_settings)
     staging = await store.stage(uuid7())
@@ -147,9 +191,8 @@ async def test_a_discarded_upload_leaves_no_parts_in_the_bucket(bucket_settings:
     assert "<Upload>" not in uploads.text
 
 
-async def test_an_endpoint_that_is_away_is_named_so(bucket_settings: StoreSettings) -> None:
-    nobody = bucket_settings.model_copy(update={"aws_endpoint_url": "http://127.0.0.1:1"})
-    store = open_store(nobody)
+async def test_a_bucket_that_is_down_is_unavailable() -> None:
+    store = open_store(DOWN)
 
     with pytest.raises(StoreUnavailable):
         await store.exists(uuid7())
@@ -159,12 +202,12 @@ async def test_an_endpoint_that_is_away_is_named_so(bucket_settings: StoreSettin
     await staging.discard()
 
 
-async def _write_and_publish(staging: object) -> None:
-    await staging.write([b"x"])  # type: ignore[attr-defined]
-    await staging.publish()  # type: ignore[attr-defined]
+async def _write_and_publish(staging: Staging) -> None:
+    await staging.write([b"x"])
+    await staging.publish()
 
 
-async def test_a_folder_that_cannot_be_written_is_named_so(tmp_path: Path) -> None:
+async def test_a_folder_that_was_not_prepared_is_unavailable(tmp_path: Path) -> None:
     store = open_store(StoreSettings(assets_dir=tmp_path))
 
     with pytest.raises(StoreUnavailable):

@@ -1,4 +1,4 @@
-"""A file's name is something to show; whatever it holds, it does no harm."""
+"""Names of files are shown and do no harm, whatever a client sends."""
 
 import random
 from urllib.parse import quote
@@ -23,7 +23,7 @@ from assets_service.uploads.filenames import InvalidFilename, clean_filename, fi
         ("a..b.txt", "a..b.txt"),
         ('say "hi".txt', 'say "hi".txt'),
         ("50%22.txt", "50%22.txt"),
-        # Shown with its last letters turned, this would end in .png.
+        # A browser would show this name with .png at its end.
         ("gnp.\u202eexe", "gnp.exe"),
         ("\u2067\u200fmirrored\u2069.txt", "mirrored.txt"),
         ("  spaces around.txt ", "spaces around.txt"),
@@ -66,7 +66,7 @@ def test_names_that_cannot_be_shown_are_refused(raw: bytes) -> None:
         clean_filename(raw)
 
 
-def test_the_header_is_needed_and_percent_encoded() -> None:
+def test_the_header_is_required_and_percent_encoded() -> None:
     with pytest.raises(InvalidFilename):
         filename_from_header(None)
     with pytest.raises(InvalidFilename):
@@ -76,7 +76,7 @@ def test_the_header_is_needed_and_percent_encoded() -> None:
     assert filename_from_header("50%.txt") == "50%.txt"
 
 
-def test_a_forms_name_is_read_as_browsers_write_it() -> None:
+def test_a_name_in_a_form_is_decoded_as_browsers_encode_it() -> None:
     assert filename_from_form(b"say %22hi%22.txt") == 'say "hi".txt'
     assert filename_from_form("grün.txt".encode()) == "grün.txt"
     assert filename_from_form(b"100%25.txt") == "100%25.txt"

@@ -1,4 +1,4 @@
-"""What a file is, is said by its bytes; what might run somewhere is no file for here."""
+"""A file's type is found in its bytes; files that a program might run are refused."""
 
 import random
 import zipfile
@@ -12,8 +12,8 @@ from assets_service.uploads.media_types import (
     TextCheck,
     TypeMismatch,
     UnsupportedType,
-    declared_type,
     detect,
+    parse_declared_type,
 )
 
 HTML = b"<!DOCTYPE html><html><script>alert(1)</script></html>"
@@ -39,7 +39,7 @@ def test_each_type_is_recognised_by_its_bytes(samples: Mapping[str, bytes]) -> N
         (b"\x00\x00\x00\x20ftypdash\x00\x00\x02\x00iso6mp41isom" + bytes(64), "video/mp4"),
         ((b"\xff\xfb\x90\x64" + bytes(413)) * 3, "audio/mpeg"),
         ((b"\xff\xf3\x90\x64" + bytes(140)) * 3, "audio/mpeg"),
-        # A picture in the tag, so that the sound begins beyond of what is looked at.
+        # A picture in the tag, so that the audio begins after the head.
         (b"ID3\x03\x00\x00\x00\x10\x00\x00" + b"APIC" + bytes(60_000), "audio/mpeg"),
         (b"PK\x05\x06" + bytes(18), "application/zip"),
         (b"a", "text/plain"),
@@ -81,21 +81,21 @@ def test_variants_of_a_type_are_recognised(content: bytes, media_type: str) -> N
 )
 def test_other_types_are_refused(content: bytes) -> None:
     with pytest.raises(UnsupportedType):
-        _take(content)
+        _accept(content)
 
 
-def _take(content: bytes) -> str:
+def _accept(content: bytes) -> str:
     media_type = detect(content)
     if media_type == "text/plain":
         TextCheck().read(content, last=True)
     return media_type
 
 
-def test_a_program_in_an_archives_clothes_is_no_zip() -> None:
+def test_a_java_archive_is_no_zip_file() -> None:
     archive = BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n")
-    # libmagic knows a Java archive by the extra field of its first entry.
+    # libmagic recognizes a Java archive by the extra field of its first entry.
     jar = (
         archive.getvalue()[:28]
         + b"\x04\x00"
@@ -121,7 +121,7 @@ def test_a_program_in_an_archives_clothes_is_no_zip() -> None:
     ],
 )
 def test_declared_types_are_understood(header: str | None, media_type: str | None) -> None:
-    assert declared_type(header) == media_type
+    assert parse_declared_type(header) == media_type
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_declared_types_are_understood(header: str | None, media_type: str | Non
 )
 def test_other_declared_types_are_refused(header: str) -> None:
     with pytest.raises(UnsupportedType):
-        declared_type(header)
+        parse_declared_type(header)
 
 
 def test_a_text_may_be_cut_anywhere_between_two_pieces(samples: Mapping[str, bytes]) -> None:
@@ -150,7 +150,7 @@ def test_a_text_has_no_control_characters(control: bytes) -> None:
 
 
 @pytest.mark.parametrize("content", [b"caf\xe9", b"\xff\xfe", b"half a character \xc3", b"\xed\xa0\x80"])
-def test_a_text_is_utf8_to_its_end(content: bytes) -> None:
+def test_a_text_is_utf_8_to_its_end(content: bytes) -> None:
     with pytest.raises(UnsupportedType):
         TextCheck().read(content, last=True)
 
@@ -166,5 +166,5 @@ def test_no_bytes_make_the_detection_fail() -> None:
             continue
 
 
-def test_a_lie_is_told_with_both_types() -> None:
+def test_a_mismatch_names_both_types() -> None:
     assert "image/png" in TypeMismatch("image/png", "text/plain").detail

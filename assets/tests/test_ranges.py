@@ -24,14 +24,14 @@ SIZE = 1000
         ("bytes=0-0, -1", [(0, 1), (999, 1000)]),
         ("bytes=0-0,2000-3000", [(0, 1)]),
         ("bytes=5-9,\t0-1", [(5, 10), (0, 2)]),
-        # Another unit is none of ours, and so there is no Range.
+        # A Range in an unknown unit is ignored.
         ("items=0-1", []),
         # Together more than the file.
         ("bytes=0-,0-,0-", []),
         ("bytes=" + ",".join(["0-0"] * (MAX_RANGES + 1)), []),
     ],
 )
-def test_wanted_parts(header: str | None, ranges: list[tuple[int, int]]) -> None:
+def test_a_range_header_selects_parts(header: str | None, ranges: list[tuple[int, int]]) -> None:
     assert list(parse_ranges(header, SIZE)) == [ByteRange(*found) for found in ranges]
 
 
@@ -56,13 +56,13 @@ def test_wanted_parts(header: str | None, ranges: list[tuple[int, int]]) -> None
         "bytes= 0 - 1",
     ],
 )
-def test_parts_that_there_are_not_are_refused_with_the_size(header: str) -> None:
+def test_ranges_without_bytes_are_refused_with_the_size(header: str) -> None:
     with pytest.raises(RangeNotSatisfiable) as refused:
         parse_ranges(header, SIZE)
     assert refused.value.headers["Content-Range"] == f"bytes */{SIZE}"
 
 
-def test_no_header_leads_out_of_the_file() -> None:
+def test_no_header_selects_bytes_outside_the_file() -> None:
     generator = random.Random(11)
     for _ in range(3000):
         spec = "".join(generator.choices("0123456789-, ", k=generator.randrange(0, 20)))

@@ -1,157 +1,257 @@
-"""What becomes of the bytes in each way in which the last transaction can end; the stores are fakes here."""
+"""What an upload leaves in the database and in the store, however it ends."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime
-from typing import Any
-from uuid import UUID, uuid4
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
+from prometheus_client import REGISTRY
 
-from assets_service.models import IDEMPOTENCY_KEYS, OUTBOX
-from assets_service.peers import SUBSCRIPTIONS
+from assets.tests.fakes import MemoryByteStore, MemoryDatabase
 from assets_service.records.schemas import AssetOut
 from assets_service.storage.interface import StoreUnavailable
-from assets_service.uploads.actions import Limits, QuotaExceeded, Transaction, UploadActions
-from assets_service.uploads.request import IncomingFile
-from assets_service.uploads.store import PostgresUploads, UploadTooSlow
+from assets_service.uploads.actions import QuotaExceeded, UploadActions, UploadLimits, UploadTooSlow
+from assets_service.uploads.ingest import EmptyFile
+from assets_service.uploads.media_types import TypeMismatch, UnsupportedType
+from assets_service.uploads.request import FileTooLarge, IncomingFile, UploadBrokeOff
+from servicekit.auth.access_tokens import InvalidToken
 from servicekit.core.clock import utc_now
-from servicekit.idempotency import IdempotentRequest, StoredResponse
-from servicekit.idempotency.postgres import PostgresIdempotency
-from servicekit.outbox import Outbox
-from servicekit.outbox.postgres import PostgresOutboxStore
-from servicekit.storage.postgres_models import sessions_of
+from servicekit.core.errors import ServiceError
+from servicekit.idempotency import IdempotentRequest, KeyInUse, KeyReused, StoredResponse
 
-ANSWER = StoredResponse(201, b"{}")
-
-
-class FakeStaging:
-    """Notes what was done with the bytes."""
-
-    def __init__(self, *, away: bool = False) -> None:
-        self.done: list[str] = []
-        self._away = away
-
-    async def write(self, pieces: Sequence[bytes]) -> None:
-        self.done.append("write")
-
-    async def publish(self) -> None:
-        self.done.append("publish")
-
-    async def discard(self) -> None:
-        self.done.append("discard")
-        if self._away:
-            raise StoreUnavailable
+CONTENT = b"content"
+LIMITS = UploadLimits(file=1000, user=1500)
+HTML = b"<!DOCTYPE html><script>alert(1)</script>"
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>1</script></svg>'
 
 
-class FakeUploads:
-    """Fulfils `actions.Uploads`; `outcome` is what the last transaction brings."""
+class Service:
+    """Upload actions on stores in memory, and one user."""
 
-    def __init__(self, outcome: StoredResponse | Exception, *, stored: StoredResponse | None = None) -> None:
-        self._outcome = outcome
-        self._stored = stored
-        self.notes: set[UUID] = set()
+    def __init__(self) -> None:
+        self.database = MemoryDatabase()
+        self.store = MemoryByteStore()
+        self.actions = UploadActions(self.database, self.store, limits=LIMITS, clock=utc_now)
+        self.user = uuid4()
+        self.identities: list[bytes] = []
 
-    async def announce(self, asset_id: UUID, owner: UUID, *, expected: int, quota: int) -> None:
-        self.notes.add(asset_id)
-
-    async def withdraw(self, asset_id: UUID) -> None:
-        self.notes.discard(asset_id)
-
-    async def find_stored(self, attempt: IdempotentRequest) -> StoredResponse | None:
-        return self._stored
-
-    async def once(
-        self, attempt: IdempotentRequest, effect: Callable[[Transaction], Awaitable[StoredResponse]]
+    async def upload(
+        self,
+        *chunks: bytes | BaseException,
+        name: str = "a.txt",
+        declared_type: str | None = None,
+        expected_size: int | None = None,
+        key: bytes | None = None,
     ) -> StoredResponse:
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
-        return self._outcome
+        async def incoming() -> AsyncIterator[bytes]:
+            for chunk in chunks or (CONTENT,):
+                if isinstance(chunk, BaseException):
+                    raise chunk
+                yield chunk
+
+        async def identify(content: bytes) -> IdempotentRequest:
+            self.identities.append(content)
+            return IdempotentRequest("/", key, content)
+
+        file = IncomingFile(name, declared_type, expected_size, incoming())
+        return await self.actions.upload(self.user, file, identify, _respond)
+
+    def assert_nothing_left(self) -> None:
+        assert not self.database.assets
+        assert not self.database.events
+        self.assert_no_orphans()
+        assert not self.store.objects
+
+    def assert_no_orphans(self) -> None:
+        """Every object in the store has its row, and nothing else is recorded or staged."""
+        assert self.store.objects.keys() == self.database.assets.keys()
+        assert not self.store.staged
+        assert not self.database.orphans
 
 
-class OneStaging:
-    def __init__(self, staging: FakeStaging) -> None:
-        self._staging = staging
-
-    async def stage(self, asset_id: UUID) -> FakeStaging:
-        return self._staging
+def _respond(asset: AssetOut) -> StoredResponse:
+    return StoredResponse.json(asset)
 
 
-async def _upload(uploads: FakeUploads, staging: FakeStaging) -> StoredResponse:
-    async def pieces() -> AsyncIterator[bytes]:
-        yield b"content"
-
-    async def attempt_of(content: bytes) -> IdempotentRequest:
-        return IdempotentRequest("/", b"key")
-
-    actions = UploadActions(uploads, OneStaging(staging), limits=Limits(file=100, user=100), clock=utc_now)
-    file = IncomingFile("a.txt", None, None, pieces())
-    return await actions.upload(uuid4(), file, attempt_of, lambda _asset: ANSWER)
+@pytest.fixture
+def service() -> Service:
+    return Service()
 
 
-async def test_a_committed_upload_keeps_its_bytes() -> None:
-    uploads, staging = FakeUploads(ANSWER), FakeStaging()
-    assert await _upload(uploads, staging) is ANSWER
-    assert staging.done == ["write", "publish"]
+async def test_a_committed_upload_has_its_row_its_bytes_and_its_event(service: Service) -> None:
+    before = REGISTRY.get_sample_value("service_uploaded_bytes_total") or 0
+
+    response = await service.upload(b"con", b"", b"tent")
+
+    ((asset, owner),) = service.database.assets.values()
+    assert response == _respond(asset)
+    assert owner == service.user
+    assert (asset.filename, asset.media_type, asset.size) == ("a.txt", "text/plain", 7)
+    assert service.store.objects == {asset.id: CONTENT}
+    (event,) = service.database.events
+    assert (event.type, event.subject) == ("asset.uploaded", str(service.user))
+    assert event.payload == {"asset_id": str(asset.id), "size": 7, "media_type": "text/plain"}
+    service.assert_no_orphans()
+    assert (REGISTRY.get_sample_value("service_uploaded_bytes_total") or 0) - before == 7
 
 
-async def test_a_known_repetition_is_not_even_published() -> None:
-    uploads, staging = FakeUploads(ANSWER, stored=ANSWER.as_replay()), FakeStaging()
-    assert (await _upload(uploads, staging)).replayed
-    assert staging.done == ["write", "discard"]
-    assert not uploads.notes
+async def test_a_repeated_request_gets_the_stored_response_and_publishes_nothing(service: Service) -> None:
+    first = await service.upload(key=b"key")
+    published = service.store.publications
+
+    repeated = await service.upload(key=b"key")
+
+    assert repeated == first.as_replay()
+    assert service.store.publications == published
+    assert len(service.database.assets) == 1
+    service.assert_no_orphans()
 
 
-async def test_whoever_loses_the_key_at_the_last_moment_deletes_the_bytes() -> None:
-    uploads, staging = FakeUploads(ANSWER.as_replay()), FakeStaging()
-    assert (await _upload(uploads, staging)).replayed
-    assert staging.done == ["write", "publish", "discard"]
-    assert not uploads.notes
+async def test_an_upload_that_loses_the_key_at_the_commit_removes_its_bytes(service: Service) -> None:
+    def lose() -> None:
+        service.database.responses[b"key"] = (StoredResponse(201), service.identities[0])
+
+    service.database.before_run = lose
+
+    assert (await service.upload(key=b"key")).replayed
+    service.assert_nothing_left()
 
 
-async def test_a_refusal_deletes_the_bytes() -> None:
-    uploads, staging = FakeUploads(QuotaExceeded(1)), FakeStaging()
+async def test_of_concurrent_uploads_with_one_key_one_is_stored(service: Service) -> None:
+    outcomes = await asyncio.gather(*(service.upload(key=b"key") for _ in range(10)), return_exceptions=True)
+
+    created = [outcome for outcome in outcomes if isinstance(outcome, StoredResponse) and not outcome.replayed]
+    assert len(created) == 1
+    assert all(isinstance(outcome, StoredResponse | KeyInUse) for outcome in outcomes)
+    assert len(service.database.assets) == len(service.database.events) == 1
+    service.assert_no_orphans()
+
+
+@pytest.mark.parametrize("changed", [{"name": "other.txt"}, {"content": b"other"}])
+async def test_a_key_belongs_to_one_file(service: Service, changed: dict[str, bytes | str]) -> None:
+    await service.upload(key=b"key")
+
+    with pytest.raises(KeyReused):
+        await service.upload(changed.get("content", CONTENT), name=changed.get("name", "a.txt"), key=b"key")  # type: ignore[arg-type]
+
+    assert len(service.database.assets) == 1
+    service.assert_no_orphans()
+
+
+@pytest.mark.parametrize(
+    ("chunks", "options", "error"),
+    [
+        ((b"",), {}, EmptyFile),
+        ((b"x" * 600, b"x" * 401), {}, FileTooLarge),
+        ((b"a beginning", UploadBrokeOff()), {}, UploadBrokeOff),
+        ((b"a beginning", asyncio.CancelledError()), {}, asyncio.CancelledError),
+        ((HTML,), {"declared_type": "text/plain"}, UnsupportedType),
+        ((HTML,), {"declared_type": "image/png"}, UnsupportedType),
+        ((SVG,), {}, UnsupportedType),
+        ((b"MZ\x90\x00" + bytes(256),), {}, UnsupportedType),
+        ((b"#!/bin/sh\necho\n",), {"declared_type": "text/plain"}, UnsupportedType),
+        ((b"only text",), {"declared_type": "image/png"}, TypeMismatch),
+        ((b"text and then\x00",), {"declared_type": "text/plain"}, UnsupportedType),
+        ((b"a cut character \xc3",), {}, UnsupportedType),
+        ((b"content",), {"expected_size": 1501}, QuotaExceeded),
+    ],
+)
+async def test_a_refused_file_leaves_nothing_and_its_key_is_free(
+    service: Service, chunks: tuple[bytes | BaseException], options: dict[str, object], error: type[BaseException]
+) -> None:
+    with pytest.raises(error):
+        await service.upload(*chunks, **options, key=b"key")  # type: ignore[arg-type]
+
+    service.assert_nothing_left()
+    assert not (await service.upload(key=b"key")).replayed
+
+
+async def test_a_text_is_checked_beyond_its_first_piece(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assets_service.uploads.ingest.PIECE_BYTES", 10)
+
+    with pytest.raises(UnsupportedType):
+        await service.upload(b"only text ", b"only text ", b"\xff")
+
+    service.assert_nothing_left()
+
+
+async def test_a_declared_type_that_is_the_files_type_is_accepted(service: Service) -> None:
+    assert (await service.upload(declared_type="text/plain")).is_success
+
+
+async def test_an_upload_that_cannot_fit_is_refused_before_its_first_byte(service: Service) -> None:
     with pytest.raises(QuotaExceeded):
-        await _upload(uploads, staging)
-    assert staging.done == ["write", "publish", "discard"]
-    assert not uploads.notes
+        await service.upload(AssertionError("a byte was read"), expected_size=1501)
+
+    service.assert_nothing_left()
 
 
-async def test_where_nobody_knows_whether_it_committed_the_bytes_stay_for_the_sweeper() -> None:
-    uploads, staging = FakeUploads(ConnectionResetError()), FakeStaging()
+def _fill_quota(service: Service) -> None:
+    service.database.usage[service.user] = LIMITS.user
+
+
+def _sweep(service: Service) -> None:
+    service.database.orphans.clear()
+
+
+def _erase(service: Service) -> None:
+    service.database.erased[service.user] = utc_now()
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "error"), [(_fill_quota, QuotaExceeded), (_sweep, UploadTooSlow), (_erase, InvalidToken)]
+)
+async def test_an_upload_refused_at_its_commit_removes_its_bytes(
+    service: Service, meanwhile: object, error: type[ServiceError]
+) -> None:
+    service.database.before_run = lambda: meanwhile(service)  # type: ignore[operator]
+
+    with pytest.raises(error):
+        await service.upload()
+
+    service.assert_nothing_left()
+
+
+async def test_when_a_commit_may_have_succeeded_the_bytes_stay_for_the_sweeper(service: Service) -> None:
+    service.database.commit_error = ConnectionResetError()
+
     with pytest.raises(ConnectionResetError):
-        await _upload(uploads, staging)
-    assert staging.done == ["write", "publish"]
-    assert uploads.notes
+        await service.upload()
+
+    assert service.store.objects.keys() == service.database.orphans.keys()
+    assert len(service.store.objects) == 1
 
 
-async def test_bytes_that_cannot_be_deleted_keep_their_note_and_hide_no_refusal() -> None:
-    uploads, staging = FakeUploads(QuotaExceeded(1)), FakeStaging(away=True)
+async def test_bytes_that_cannot_be_removed_stay_for_the_sweeper_and_hide_no_refusal(service: Service) -> None:
+    def fail() -> None:
+        _fill_quota(service)
+        service.store.unavailable = True
+
+    service.database.before_run = fail
+
     with pytest.raises(QuotaExceeded):
-        await _upload(uploads, staging)
-    assert uploads.notes
+        await service.upload()
+
+    assert service.store.objects.keys() == service.database.orphans.keys()
+    assert len(service.store.objects) == 1
 
 
-async def test_bytes_that_were_given_up_become_no_asset(database: AsyncEngine, count: Callable[..., Any]) -> None:
-    """The sweeper may have removed them after they were published: then the note is gone."""
-    sessions = sessions_of(database)
+async def test_an_unavailable_store_stores_nothing_and_leaves_the_key_free(service: Service) -> None:
+    service.store.unavailable = True
+    with pytest.raises(StoreUnavailable):
+        await service.upload(key=b"key")
+    assert not service.database.assets
 
-    class Undelivered:
-        async def deliver(self, route: Any, fact: Any) -> None: ...
+    service.store.unavailable = False
+    assert not (await service.upload(key=b"key")).replayed
 
-    outbox = Outbox(PostgresOutboxStore(database, OUTBOX), SUBSCRIPTIONS, Undelivered())
-    uploads = PostgresUploads(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS), outbox)
-    asset = AssetOut(
-        id=uuid4(), filename="a", media_type="text/plain", size=1, sha256="00" * 32, created_at=datetime.now(UTC)
-    )
-    owner = uuid4()
-    await uploads.announce(asset.id, owner, expected=1, quota=10)
-    await uploads.withdraw(asset.id)
 
-    async def effect(transaction: Transaction) -> StoredResponse:
-        await transaction.add(asset, owner, quota=10)
-        return ANSWER
+async def test_two_uploads_are_the_same_request_if_name_type_and_content_are(service: Service) -> None:
+    await service.upload(b"con", b"tent")
+    await service.upload(b"content", declared_type="text/plain")
+    await service.upload(b"content", name="b.txt")
+    await service.upload(b"Content")
 
-    with pytest.raises(UploadTooSlow):
-        await uploads.once(IdempotentRequest("/", None), effect)
-    assert await count("assets") == 0
+    same, also, other_name, other_content = service.identities
+    assert same == also
+    assert len({same, other_name, other_content}) == 3

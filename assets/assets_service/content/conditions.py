@@ -1,4 +1,4 @@
-"""Conditional requests for content that never changes (RFC 9110, section 13)."""
+"""Conditional requests (RFC 9110, section 13) for content that never changes."""
 
 from typing import Final
 
@@ -10,21 +10,21 @@ _ANY: Final = "*"
 
 
 def is_unchanged(headers: Headers, etag: str) -> bool:
-    """Whether the client has the content already (304)."""
+    """Whether the client already has the content (304)."""
     wanted = headers.get("if-none-match")
-    # Weak comparison: the gateway, or a cache on the way, may have weakened the tag.
+    # Weak comparison: the gateway or a cache may have weakened the tag.
     return wanted is not None and (wanted.strip() == _ANY or etag in _tags(wanted, weak=True))
 
 
 def check_match(headers: Headers, etag: str) -> None:
-    """Raise `PreconditionFailed` where the client expects other content."""
+    """Raise `PreconditionFailed` if the client expects other content."""
     wanted = headers.get("if-match")
     if wanted is not None and wanted.strip() != _ANY and etag not in _tags(wanted, weak=False):
         raise PreconditionFailed
 
 
 def range_applies(headers: Headers, etag: str) -> bool:
-    """Whether If-Range, if there is one, lets the Range be answered. A date never does: there is none to compare."""
+    """Whether the Range header applies despite an If-Range header. A date never matches, for content has no date."""
     wanted = headers.get("if-range")
     return wanted is None or wanted.strip() == etag
 

@@ -1,4 +1,4 @@
-"""Which bytes of a file a request wants (RFC 9110, section 14). The gateway's NGINX decides in the same way."""
+"""Range requests (RFC 9110, section 14). The gateway's NGINX decides in the same way."""
 
 import re
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from typing import Final
 
 from servicekit.core.errors import ServiceError
 
-# More pieces than this are wanted by nobody but an attacker: the whole file is the answer then (section 17.15).
+# More ranges than these suggest an attack; the response is then the whole file (section 17.15).
 MAX_RANGES: Final = 16
 _SPEC: Final = re.compile(r"(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 class RangeNotSatisfiable(ServiceError):
     status = 416
-    detail = "The file has no bytes in the range that was asked for."
+    detail = "The file has no bytes in the requested range."
 
     def __init__(self, size: int) -> None:
         super().__init__(headers={"Content-Range": f"bytes */{size}"})
@@ -22,7 +22,7 @@ class RangeNotSatisfiable(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """From `start` up to but not including `stop`."""
+    """The bytes from `start` up to but not including `stop`."""
 
     start: int
     stop: int
@@ -32,14 +32,14 @@ class ByteRange:
         return self.stop - self.start
 
     def content_range(self, size: int) -> str:
-        """Return the value of Content-Range for this part of a file of `size` bytes."""
+        """Return the Content-Range header for this part of a file of `size` bytes."""
         return f"bytes {self.start}-{self.stop - 1}/{size}"
 
 
 def parse_ranges(header: str | None, size: int) -> Sequence[ByteRange]:
-    """Return the wanted parts of a file of `size` bytes; none means all of it.
+    """Return the requested parts of a file of `size` bytes, or nothing if the whole file is requested.
 
-    Raises `RangeNotSatisfiable` where no part of the file is wanted, or where the header is malformed.
+    Raises `RangeNotSatisfiable` if all parts lie beyond the file's end or the header is malformed.
     """
     if header is None or not header.lower().startswith("bytes="):
         return ()
@@ -49,12 +49,12 @@ def parse_ranges(header: str | None, size: int) -> Sequence[ByteRange]:
     ranges = [found for spec in specs if (found := _parse(spec.strip(" \t"), size))]
     if not ranges:
         raise RangeNotSatisfiable(size)
-    # Parts that overlap so much cost more than the file does.
+    # Parts that overlap this much cost more than the whole file.
     return ranges if sum(found.length for found in ranges) <= size else ()
 
 
 def _parse(spec: str, size: int) -> ByteRange | None:
-    """Return the part that one spec means, None where it lies beyond the end. Raises `RangeNotSatisfiable`."""
+    """Return the part, or None if it lies beyond the file's end. Raises `RangeNotSatisfiable`."""
     match = _SPEC.fullmatch(spec)
     if match is None or spec == "-":
         raise RangeNotSatisfiable(size)

@@ -1,18 +1,16 @@
-"""`GET /api/v1/assets/{asset_id}/content`: for the owner, and for whoever has a link."""
+"""`GET /api/v1/assets/{asset_id}/content`: for the owner, and by a signed link."""
 
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from assets_service.content.sending import ContentSender
-from assets_service.links.signatures import InvalidLink, LinkSigner
-from assets_service.records.queries import AssetQueries
+from assets_service.components import AppComponents
+from assets_service.links.signatures import InvalidLink
 from assets_service.records.routes import PREFIX
 from assets_service.records.schemas import AssetOut
 from servicekit.auth.access_tokens import OptionalUser
 from servicekit.core.errors import Unauthorized
-from servicekit.web.dependencies import provided
 from servicekit.web.openapi import problems
 
 router = APIRouter(prefix=PREFIX, tags=["assets"])
@@ -21,7 +19,7 @@ _BYTES = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole content", **_BYTES},
     206: {"description": "The parts that the Range header names", **_BYTES},
-    304: {"description": "The client has it already"},
+    304: {"description": "The client already has the content"},
     **problems(403, 416),
 }
 
@@ -29,28 +27,25 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 async def _readable(
     asset_id: UUID,
     user: OptionalUser,
-    queries: Annotated[AssetQueries, provided("asset_queries")],
-    signer: Annotated[LinkSigner, provided("link_signer")],
-    expires: Annotated[str | None, Query(description="Of a link.")] = None,
-    signature: Annotated[str | None, Query(description="Of a link.")] = None,
+    components: AppComponents,
+    expires: Annotated[str | None, Query(description="Part of a link.")] = None,
+    signature: Annotated[str | None, Query(description="Part of a link.")] = None,
 ) -> AssetOut:
-    """Return the asset, if this request may read its content."""
+    """Return the asset if the request may read its content."""
     if expires is not None or signature is not None:
         if expires is None or signature is None:
             raise InvalidLink
-        signer.check(asset_id, expires, signature)
-        return await queries.any(asset_id)
+        components.link_signer.check(asset_id, expires, signature)
+        return await components.asset_queries.get(asset_id)
     if user is None:
         raise Unauthorized
-    return await queries.owned(user.id, asset_id)
+    return await components.asset_queries.get_owned(user.id, asset_id)
 
 
 @router.head("/{asset_id}/content", include_in_schema=False)
 @router.get("/{asset_id}/content", response_class=Response, responses=_RESPONSES)
 async def read_content(
-    request: Request,
-    asset: Annotated[AssetOut, Depends(_readable)],
-    sender: Annotated[ContentSender, provided("content_sender")],
+    request: Request, asset: Annotated[AssetOut, Depends(_readable)], components: AppComponents
 ) -> Response:
-    """Return a file's content, or parts of it. With the query of a link it needs no token."""
-    return await sender.respond(asset, request)
+    """Return a file's content or parts of it. A link needs no token."""
+    return await components.content_sender.respond(asset, request)

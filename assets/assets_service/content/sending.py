@@ -1,29 +1,24 @@
-"""How content goes out: by NGINX where it can, otherwise from the store in pieces."""
+"""Responses with content: sent by NGINX if it has the file, otherwise streamed from the store."""
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from assets_service.content.conditions import check_match, is_unchanged, range_applies
-from assets_service.content.headers import content_headers, shared_headers
+from assets_service.content.headers import content_headers, validator_headers
 from assets_service.content.ranges import ByteRange, parse_ranges
 from assets_service.records.schemas import AssetOut
+from assets_service.storage.interface import ByteStore
 
-# By this header the gateway says that it can send files itself; it lets no client's header of this name through.
+# The gateway sets this header to offer sending files itself; it removes the header from clients' requests.
 CAPABILITY: Final = ("x-sendfile-type", "X-Accel-Redirect")
-# The gateway's internal location over the folder of published bytes.
+# The gateway's internal location of the folder with published bytes.
 INTERNAL_LOCATION: Final = "/-/files"
-
-
-class Bytes(Protocol):
-    async def read(self, asset_id: UUID, start: int, stop: int) -> AsyncIterator[bytes]: ...
-
-    def location(self, asset_id: UUID) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +28,39 @@ class _Part:
 
 
 class ContentSender:
-    """Answers requests for content. `accelerated`: the gateway has the folder and may be told to send a file."""
+    """Responds with content. If `accelerated`, the gateway can send files of the folder itself."""
 
-    def __init__(self, bytes_: Bytes, *, accelerated: bool) -> None:
-        self._bytes = bytes_
+    def __init__(self, store: ByteStore, *, accelerated: bool) -> None:
+        self._store = store
         self._accelerated = accelerated
 
     async def respond(self, asset: AssetOut, request: Request) -> Response:
-        """Return the answer to a GET or HEAD.
+        """Return the response to a GET or HEAD request.
 
-        Raises `PreconditionFailed`, `RangeNotSatisfiable`, and what the store raises.
+        Raises `PreconditionFailed`, `RangeNotSatisfiable`, `BytesMissing`, `StoreUnavailable`.
         """
         headers = request.headers
         check_match(headers, asset.etag)
         if is_unchanged(headers, asset.etag):
-            return Response(status_code=304, headers=shared_headers(asset))
-        wanted = headers.get("range") if request.method == "GET" and range_applies(headers, asset.etag) else None
-        ranges = parse_ranges(wanted, asset.size)
+            return Response(status_code=304, headers=validator_headers(asset))
+        range_header = headers.get("range") if request.method == "GET" and range_applies(headers, asset.etag) else None
+        ranges = parse_ranges(range_header, asset.size)
         location = self._location(asset, request)
         if location is not None:
-            # NGINX cuts the ranges out, and says by itself that it can.
-            told = content_headers(asset)
-            del told["Accept-Ranges"]
-            return Response(headers={**told, "X-Accel-Redirect": location})
+            # NGINX cuts out the ranges and adds this header itself.
+            forwarded = content_headers(asset)
+            del forwarded["Accept-Ranges"]
+            return Response(headers={**forwarded, "X-Accel-Redirect": location})
         return await self._stream(asset, ranges, head_only=request.method == "HEAD")
 
     def _location(self, asset: AssetOut, request: Request) -> str | None:
         name, value = CAPABILITY
         if not self._accelerated or request.headers.get(name) != value:
             return None
-        # NGINX would compare these with the file on disk, which has no tag of ours.
+        # NGINX would compare these with the file on disk, which does not have the entity tag.
         if "if-match" in request.headers or "if-unmodified-since" in request.headers:
             return None
-        path = self._bytes.location(asset.id)
+        path = self._store.location(asset.id)
         return None if path is None else f"{INTERNAL_LOCATION}/{path}"
 
     async def _stream(self, asset: AssetOut, ranges: Sequence[ByteRange], *, head_only: bool) -> Response:
@@ -78,7 +73,7 @@ class ContentSender:
         headers["Content-Length"] = str(part.length)
         if ranges:
             headers["Content-Range"] = part.content_range(asset.size)
-        body = await self._bytes.read(asset.id, part.start, part.stop)
+        body = await self._store.read(asset.id, part.start, part.stop)
         return StreamingResponse(body, 206 if ranges else 200, headers)
 
     async def _multipart(self, asset: AssetOut, ranges: Sequence[ByteRange], headers: dict[str, str]) -> Response:
@@ -96,16 +91,16 @@ class ContentSender:
         end = f"\r\n--{boundary}--\r\n".encode()
         headers["Content-Type"] = f"multipart/byteranges; boundary={boundary}"
         headers["Content-Length"] = str(sum(len(part.head) + part.range.length for part in parts) + len(end))
-        # Opened before the answer begins, so that missing bytes are a proper error.
-        first = await self._bytes.read(asset.id, ranges[0].start, ranges[0].stop)
-        return StreamingResponse(self._joined(asset.id, parts, first, end), 206, headers)
+        # Opened before the response begins, so that missing bytes become an error response.
+        first = await self._store.read(asset.id, ranges[0].start, ranges[0].stop)
+        return StreamingResponse(self._multipart_body(asset.id, parts, first, end), 206, headers)
 
-    async def _joined(
+    async def _multipart_body(
         self, asset_id: UUID, parts: Sequence[_Part], first: AsyncIterator[bytes], end: bytes
     ) -> AsyncIterator[bytes]:
         for number, part in enumerate(parts):
             yield part.head
-            body = await self._bytes.read(asset_id, part.range.start, part.range.stop) if number else first
+            body = await self._store.read(asset_id, part.range.start, part.range.stop) if number else first
             async for piece in body:
                 yield piece
         yield end

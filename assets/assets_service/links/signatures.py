@@ -1,4 +1,4 @@
-"""Links that work without a token until they expire: whoever holds one may read that one file."""
+"""Signed links, by which anyone can read one file without a token until they expire."""
 
 import base64
 import hashlib
@@ -13,23 +13,23 @@ from pydantic import SecretStr
 from servicekit.core.clock import Clock
 from servicekit.core.errors import Forbidden
 
-VALID: Final = timedelta(minutes=15)
-# The secret signs nothing else; the version keeps a later form of link from being mistaken for this one.
+LIFETIME: Final = timedelta(minutes=15)
+# The version keeps a later kind of link apart from this one.
 _PURPOSE: Final = "asset link v1"
-# Twelve digits are the year 33658; longer ones are no time that int() and datetime should be asked about.
+# Twelve digits reach the year 33658. Longer numbers could fail in int() or datetime.
 _MAX_DIGITS: Final = 12
 
 
 class InvalidLink(Forbidden):
-    """One text for a forged and an expired link."""
+    """Does not say whether the link was forged or has expired."""
 
     type = "urn:baseplate:problem:link-refused"
-    detail = "This link is not valid, or not any more."
+    detail = "This link is invalid or has expired."
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What makes a path a link. `expires` is in seconds of Unix time."""
+    """The signed part of a link. `expires` is a Unix time in seconds."""
 
     expires: int
     signature: str
@@ -40,26 +40,26 @@ class Signature:
 
 
 class LinkSigner:
-    """Signs and checks links by an HMAC under a secret of the service."""
+    """Signs and checks links by an HMAC with a secret of the service."""
 
     def __init__(self, secret: SecretStr, *, clock: Clock) -> None:
         self._secret = secret.get_secret_value().encode()
         self._clock = clock
 
     def sign(self, asset_id: UUID) -> Signature:
-        """Return the signature of a link that is valid from now on for `VALID`."""
-        expires = int((self._clock() + VALID).timestamp())
-        return Signature(expires, self._of(asset_id, str(expires)))
+        """Return the signature of a link that is valid for `LIFETIME` from now."""
+        expires = int((self._clock() + LIFETIME).timestamp())
+        return Signature(expires, self._sign(asset_id, str(expires)))
 
     def check(self, asset_id: UUID, expires: str, signature: str) -> None:
-        """Accept a link. Raises `InvalidLink`."""
-        # The signature first: what it covers can be believed afterwards.
-        if not hmac.compare_digest(signature.encode(), self._of(asset_id, expires).encode()):
+        """Raise `InvalidLink` unless the link is genuine and has not expired."""
+        # Once the signature is checked, `expires` can be trusted.
+        if not hmac.compare_digest(signature.encode(), self._sign(asset_id, expires).encode()):
             raise InvalidLink
         if len(expires) > _MAX_DIGITS or int(expires) <= self._clock().timestamp():
             raise InvalidLink
 
-    def _of(self, asset_id: UUID, expires: str) -> str:
+    def _sign(self, asset_id: UUID, expires: str) -> str:
         message = f"{_PURPOSE}\n{asset_id}\n{expires}"
         digest = hmac.digest(self._secret, message.encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")

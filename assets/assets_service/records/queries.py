@@ -1,4 +1,4 @@
-"""What reads about files: single statements by SQLAlchemy Core."""
+"""Reads of what is known of files: single statements by SQLAlchemy Core."""
 
 from collections.abc import Collection
 from uuid import UUID
@@ -12,35 +12,35 @@ from assets_service.records.tables import assets
 from servicekit.core.errors import NotFound
 from servicekit.web.pagination import Page, cut_page, decode_cursor
 
-# Ids are made in the order of time, so that the newest files have the greatest ones.
+# Ids are UUIDv7, which grow with time: the newest files have the greatest ids.
 _POSITION = TypeAdapter(tuple[UUID])
-_SHOWN = [assets.c[name] for name in AssetOut.model_fields]
+_COLUMNS = [assets.c[name] for name in AssetOut.model_fields]
 
 
 class AssetNotFound(NotFound):
-    """There is none, or it belongs to somebody else: who may not see it cannot tell the two apart."""
+    """The file does not exist or belongs to another user; a client cannot tell the two apart."""
 
     detail = "There is no such asset."
 
 
 class AssetQueries:
-    """Looks at files."""
+    """Reads files' records."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        # Single statements need no transaction around them, which would cost two more round trips each.
+        # A single statement needs no transaction around it, which would cost two more round trips.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    async def owned(self, owner: UUID, asset_id: UUID) -> AssetOut:
-        """Return a file of this user. Raises `AssetNotFound`."""
-        return await self._one(select(*_SHOWN).where(assets.c.id == asset_id, assets.c.owner_id == owner))
+    async def get(self, asset_id: UUID) -> AssetOut:
+        """Return a file of any user. Raises `AssetNotFound`."""
+        return await self._one(select(*_COLUMNS).where(assets.c.id == asset_id))
 
-    async def any(self, asset_id: UUID) -> AssetOut:
-        """Return a file for whoever holds a link to it. Raises `AssetNotFound`."""
-        return await self._one(select(*_SHOWN).where(assets.c.id == asset_id))
+    async def get_owned(self, owner: UUID, asset_id: UUID) -> AssetOut:
+        """Return a file of this user. Raises `AssetNotFound`."""
+        return await self._one(select(*_COLUMNS).where(assets.c.id == asset_id, assets.c.owner_id == owner))
 
     async def page(self, owner: UUID, limit: int, cursor: str | None) -> Page[AssetOut]:
         """Return a page of this user's files, the newest first. Raises `InvalidCursor`."""
-        statement = select(*_SHOWN).where(assets.c.owner_id == owner).order_by(assets.c.id.desc()).limit(limit + 1)
+        statement = select(*_COLUMNS).where(assets.c.owner_id == owner).order_by(assets.c.id.desc()).limit(limit + 1)
         if cursor is not None:
             (after,) = decode_cursor(cursor, _POSITION)
             statement = statement.where(assets.c.id < after)
@@ -48,7 +48,7 @@ class AssetQueries:
             rows = (await connection.execute(statement)).all()
         return cut_page([AssetOut.model_validate(row) for row in rows], limit, position=lambda asset: [asset.id])
 
-    async def which_owned(self, owner: UUID, asset_ids: Collection[UUID]) -> list[UUID]:
+    async def filter_owned(self, owner: UUID, asset_ids: Collection[UUID]) -> list[UUID]:
         """Return those of the ids that are files of this user, each once."""
         statement = select(assets.c.id).where(assets.c.owner_id == owner, assets.c.id.in_(set(asset_ids)))
         async with self._engine.connect() as connection:

@@ -1,41 +1,63 @@
-"""What is known of one's own files."""
+"""Routes on what is known of files: for their owners, and for other services."""
 
-from typing import Annotated
+from typing import Final
 from uuid import UUID
 
 from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
 
-from assets_service.records.actions import AssetActions
-from assets_service.records.queries import AssetQueries
+from assets_service.components import AppComponents
 from assets_service.records.schemas import AssetOut
 from servicekit.auth.access_tokens import CurrentUser
-from servicekit.web.dependencies import provided
+from servicekit.sealing.route_policy import sealed
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 
-PREFIX = "/api/v1/assets"
-router = APIRouter(prefix=PREFIX, tags=["assets"])
+PREFIX: Final = "/api/v1/assets"
+MAX_IDS: Final = 100
 
-Actions = Annotated[AssetActions, provided("asset_actions")]
-Queries = Annotated[AssetQueries, provided("asset_queries")]
+router = APIRouter(prefix=PREFIX, tags=["assets"])
+# The gateway routes nothing to /internal/.
+internal_router = APIRouter(prefix="/internal", tags=["services"])
 
 
 @router.get("")
 async def list_assets(
-    user: CurrentUser, queries: Queries, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    user: CurrentUser, components: AppComponents, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 ) -> Page[AssetOut]:
     """List your files, the newest first."""
-    return await queries.page(user.id, limit, cursor)
+    return await components.asset_queries.page(user.id, limit, cursor)
 
 
 @router.get("/{asset_id}")
-async def read_asset(asset_id: UUID, user: CurrentUser, queries: Queries, response: Response) -> AssetOut:
+async def read_asset(asset_id: UUID, user: CurrentUser, components: AppComponents, response: Response) -> AssetOut:
     """Return what is known of one of your files."""
-    asset = await queries.owned(user.id, asset_id)
+    asset = await components.asset_queries.get_owned(user.id, asset_id)
     response.headers["ETag"] = asset.etag
     return asset
 
 
 @router.delete("/{asset_id}", status_code=204)
-async def delete_asset(asset_id: UUID, user: CurrentUser, actions: Actions) -> None:
+async def delete_asset(asset_id: UUID, user: CurrentUser, components: AppComponents) -> None:
     """Delete one of your files."""
-    await actions.delete(user.id, asset_id)
+    await components.asset_actions.delete(user.id, asset_id)
+
+
+class OwnedFilesRequest(BaseModel):
+    """Which of these are files of this user?"""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user_id: UUID
+    asset_ids: list[UUID] = Field(max_length=MAX_IDS)
+
+
+class OwnedFilesResponse(BaseModel):
+    """Those of the ids that are files of the user."""
+
+    owned: list[UUID]
+
+
+@internal_router.post("/owned", dependencies=[sealed("notes")])
+async def find_owned(body: OwnedFilesRequest, components: AppComponents) -> OwnedFilesResponse:
+    """Return those of the ids that are files of the user, each once."""
+    return OwnedFilesResponse(owned=await components.asset_queries.filter_owned(body.user_id, body.asset_ids))

@@ -1,4 +1,4 @@
-"""What is known of each file, how much each user has, and which bytes nobody may miss."""
+"""Tables: files, the storage that each user takes, and orphaned bytes."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -25,12 +25,12 @@ class Asset(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[bytes] = mapped_column(LargeBinary(32))
     created_at: Mapped[datetime]
-    # The part of the store that holds the bytes: parts are compared with the rows one by one.
+    # The part of the store that holds the bytes. Reconciliation compares one part at a time.
     shard: Mapped[int] = mapped_column(SmallInteger, index=True)
 
 
 class Usage(Base):
-    """How many bytes a user has. Once the account is deleted, `erased_at` keeps a late upload from being accepted."""
+    """How many bytes a user's files take. `erased_at` is set when the account is deleted and refuses late uploads."""
 
     __tablename__ = "usage"
 
@@ -42,8 +42,8 @@ class Usage(Base):
 class Orphan(Base):
     """Bytes that may be in the store without an asset: of an upload in progress, or of an asset that was deleted.
 
-    The row is there before the bytes are, and goes after them or when they become an asset. Whatever dies in between,
-    the sweeper finds the bytes here.
+    The row is written before the bytes and removed after them, or when the bytes become an asset. So the sweeper finds
+    the bytes of whatever fails in between.
     """
 
     __tablename__ = "loose_objects"
@@ -53,5 +53,3 @@ class Orphan(Base):
 
 
 assets: Final[Any] = Asset.__table__
-usage: Final[Any] = Usage.__table__
-loose_objects: Final[Any] = Orphan.__table__

@@ -1,6 +1,6 @@
-"""Bytes in a local folder: written and synced by threads, published by renaming.
+"""Bytes in a local folder: written and synced in threads, published by renaming.
 
-<root>/store.json           says that this is the store
+<root>/store.json           marks the folder as the store
 <root>/staging/<id>         an upload in progress
 <root>/objects/<xx>/<id>    published; `xx` is the last byte of the id, so that no directory grows without bound
 """
@@ -15,21 +15,21 @@ from uuid import UUID
 from obstore.store import LocalStore
 
 from assets_service.storage.interface import SHARDS
-from assets_service.storage.objects import Objects, object_key, unavailable_on_error
+from assets_service.storage.objects import ObstoreBytes, object_key, unavailable_on_error
 
 Parameters = ParamSpec("Parameters")
 
 STAGING: Final = "staging"
 OBJECTS: Final = "objects"
-# The gateway, which sends the files, may run as another user; strangers do not get into the volume.
+# The gateway reads the files, perhaps as another user; other users have no access to the volume.
 _FILE_MODE: Final = 0o644
 _FOLDER_MODE: Final = 0o755
-# writev takes at most so many buffers at once (IOV_MAX on Linux).
-_BUFFERS: Final = 1024
+# The most buffers of one writev call (IOV_MAX on Linux).
+_MAX_BUFFERS: Final = 1024
 
 
-class FolderStore(Objects):
-    """Fulfils `interface.ByteStore`."""
+class FolderStore(ObstoreBytes):
+    """A `ByteStore` in a folder."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(LocalStore(root, mkdir=True))
@@ -63,7 +63,7 @@ class FolderStore(Objects):
 
 
 class FolderStaging:
-    """One upload into a folder. Its steps run in threads, one after the other, and end before the cleaning up."""
+    """One upload into a folder. Its steps run in threads, one after the other, also when a request is cancelled."""
 
     def __init__(self, staged: Path, published: Path) -> None:
         self._staged = staged
@@ -75,9 +75,9 @@ class FolderStaging:
         """Create the file. Raises OSError."""
         await self._run(self._create)
 
-    async def write(self, pieces: Sequence[bytes]) -> None:
+    async def write(self, chunks: Sequence[bytes]) -> None:
         with unavailable_on_error():
-            await self._run(self._append, pieces)
+            await self._run(self._append, chunks)
 
     async def publish(self) -> None:
         with unavailable_on_error():
@@ -88,7 +88,7 @@ class FolderStaging:
             await self._run(self._remove)
 
     async def _run(self, step: Callable[Parameters, None], *args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        # A cancelled request leaves its thread at work; the next step must not run beside it.
+        # A cancelled request leaves its thread running; the next step must wait for it.
         if self._step is not None:
             await asyncio.wait([self._step])
         self._step = asyncio.ensure_future(asyncio.to_thread(step, *args, **kwargs))
@@ -97,15 +97,15 @@ class FolderStaging:
     def _create(self) -> None:
         self._file = os.open(self._staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
 
-    def _append(self, pieces: Sequence[bytes]) -> None:
-        for first in range(0, len(pieces), _BUFFERS):
-            _write_all(self._file, pieces[first : first + _BUFFERS])
+    def _append(self, chunks: Sequence[bytes]) -> None:
+        for first in range(0, len(chunks), _MAX_BUFFERS):
+            _write_all(self._file, chunks[first : first + _MAX_BUFFERS])
 
     def _move(self) -> None:
         os.fsync(self._file)
         self._close()
         self._staged.rename(self._published)
-        # The file's name is on disk once its directory is.
+        # The file's name is durable once its directory is.
         _sync_folder(self._published.parent)
 
     def _remove(self) -> None:
@@ -119,12 +119,12 @@ class FolderStaging:
             self._file = -1
 
 
-def _write_all(file: int, pieces: Sequence[bytes]) -> None:
-    written = os.writev(file, pieces)
-    wanted = sum(map(len, pieces))
+def _write_all(file: int, chunks: Sequence[bytes]) -> None:
+    written = os.writev(file, chunks)
+    wanted = sum(map(len, chunks))
     if written < wanted:
-        # The rest of a write that the disk took in part only: plain, for it is rare.
-        rest = memoryview(b"".join(pieces))[written:]
+        # A partial write is rare, so the rest is written in the simplest way.
+        rest = memoryview(b"".join(chunks))[written:]
         while rest:
             rest = rest[os.write(file, rest) :]
 

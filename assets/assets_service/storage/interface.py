@@ -1,6 +1,6 @@
-"""What this service needs of the place where bytes are kept.
+"""The interface of the stores of bytes.
 
-Bytes are named by their asset's id alone: nothing that a user chose ever becomes part of a path.
+Bytes are named by their asset's id alone: nothing that a user chose becomes part of a path.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,66 +14,64 @@ SHARDS = 256
 
 
 def shard_of(asset_id: UUID) -> int:
-    """Return the part of the store for an id: its last byte, which in a UUIDv7 is random."""
+    """Return the part of the store that holds an id's bytes: the id's last byte, which is random in a UUIDv7."""
     return asset_id.int & 0xFF
 
 
 class StoreUnavailable(ServiceUnavailable):
-    """The store cannot be read or written now."""
-
-    detail = "The file store cannot be reached now. Try again."
+    detail = "The file store is unavailable. Try again."
 
 
 class BytesMissing(NotFound):
-    """There are no bytes by this id."""
+    """The store has no bytes for this id."""
 
 
 class WrongStore(Exception):
-    """This is not the store that the database belongs to; the message says what to do."""
+    """The store does not belong to the database; the message says what to do."""
 
 
 class Staging(Protocol):
-    """Bytes on their way into the store; nobody sees them before `publish` has returned."""
+    """Bytes on their way into the store. They are readable once `publish` has returned."""
 
-    async def write(self, pieces: Sequence[bytes]) -> None:
-        """Append these pieces. Raises `StoreUnavailable`."""
+    async def write(self, chunks: Sequence[bytes]) -> None:
+        """Append these chunks. Raises `StoreUnavailable`."""
 
     async def publish(self) -> None:
-        """Make the bytes durable and readable, all or nothing. Raises `StoreUnavailable`."""
+        """Make all the bytes durable and readable, or none. Raises `StoreUnavailable`."""
 
     async def discard(self) -> None:
-        """Leave nothing behind, also after `publish`. Raises `StoreUnavailable`."""
+        """Remove the bytes, also after `publish`. Raises `StoreUnavailable`."""
 
 
 class ByteStore(Protocol):
-    """Keeps bytes by id."""
+    """Stores bytes by id."""
 
     async def stage(self, asset_id: UUID) -> Staging:
-        """Begin to store the bytes of a new asset. Raises `StoreUnavailable`."""
+        """Begin to store a new asset's bytes. Raises `StoreUnavailable`."""
 
     async def read(self, asset_id: UUID, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Return the bytes from `start` up to but not including `stop`, in pieces.
+        """Return an iterator over the bytes from `start` up to but not including `stop`.
 
-        Raises `BytesMissing` and `StoreUnavailable`, before the first piece if it can be.
+        Raises `BytesMissing` and `StoreUnavailable`, if possible before the first chunk.
         """
 
     async def exists(self, asset_id: UUID) -> bool:
-        """Raises `StoreUnavailable` when that cannot be known."""
+        """Whether the bytes are published. Raises `StoreUnavailable`."""
 
     async def remove(self, asset_id: UUID) -> None:
-        """Remove the bytes, staged or published; do nothing where there are none. Raises `StoreUnavailable`."""
+        """Remove the bytes, staged or published, if there are any. Raises `StoreUnavailable`."""
 
     async def published(self, shard: int) -> Mapping[UUID, datetime]:
-        """Return which bytes are in one part of the store, and since when. Raises `StoreUnavailable`."""
+        """Return the ids in one part of the store, and when each was published. Raises `StoreUnavailable`."""
 
     def location(self, asset_id: UUID) -> str | None:
-        """Return the path of published bytes below the folder that the gateway reads, or None for a bucket."""
+        """Return the path of published bytes below the folder that the gateway reads; None for a bucket."""
 
     async def prepare(self, *, in_use: bool) -> None:
-        """Make the store usable, before the first start. `in_use`: the database knows of bytes in it.
+        """Set the store up before the first start; do nothing to one that is set up.
 
-        Raises `WrongStore` for an empty store beside a database that is in use, and `StoreUnavailable`.
+        Raises `WrongStore` for a new store if the database has assets already (`in_use`), and `StoreUnavailable`.
         """
 
     async def check(self) -> None:
-        """Raise unless this is the prepared store and it answers."""
+        """Raise an exception unless the store was set up and is available."""

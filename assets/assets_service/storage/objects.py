@@ -1,4 +1,4 @@
-"""Reading, listing and removing by `obstore`, which is the same for a folder and a bucket."""
+"""What folder and bucket have in common: reading, listing and removing by `obstore`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     # Known to type checkers only.
     from obstore import GetResult
 
-PIECE_BYTES: Final = 1024 * 1024
-# Tells a prepared store from an empty folder where a volume should be mounted, or from somebody else's bucket.
+CHUNK_BYTES: Final = 1024 * 1024
+# Distinguishes a store that was set up from an unmounted volume's empty folder, and from another bucket.
 MARKER: Final = "store.json"
 MARKER_CONTENT: Final = b'{"store": "assets", "version": 1}\n'
 CHECK_SECONDS: Final = 3.0
@@ -36,7 +36,7 @@ def _prefix(shard: int) -> str:
 
 @contextmanager
 def unavailable_on_error() -> Iterator[None]:
-    """Raise `StoreUnavailable` for what goes wrong between here and the store; the log has the reason."""
+    """Turn errors of the store into `StoreUnavailable`, and log their reasons."""
     try:
         yield
     except (BaseError, OSError) as error:
@@ -44,8 +44,8 @@ def unavailable_on_error() -> Iterator[None]:
         raise StoreUnavailable from error
 
 
-class Objects:
-    """Published bytes in any store; see `interface.ByteStore`."""
+class ObstoreBytes:
+    """The part of `interface.ByteStore` that is the same for every store."""
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
@@ -57,7 +57,7 @@ class Objects:
             except FileNotFoundError:
                 logger.error("the bytes of asset {} are missing", asset_id)
                 raise BytesMissing from None
-        return _pieces(found)
+        return _chunks(found)
 
     async def exists(self, asset_id: UUID) -> bool:
         with unavailable_on_error():
@@ -97,7 +97,7 @@ class Objects:
             await obstore.head_async(self.store, MARKER)
 
 
-async def _pieces(found: "GetResult") -> AsyncIterator[bytes]:
-    async for piece in found.stream(min_chunk_size=PIECE_BYTES):
-        # A Rust buffer, of which the server takes `bytes` only.
-        yield bytes(piece)
+async def _chunks(found: "GetResult") -> AsyncIterator[bytes]:
+    async for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
+        # The server accepts `bytes` only, and this is a Rust buffer.
+        yield bytes(chunk)

@@ -1,4 +1,4 @@
-"""Chooses the store that the settings name."""
+"""The choice of the store by the settings."""
 
 from datetime import timedelta
 from typing import Any, Final
@@ -11,14 +11,14 @@ from assets_service.storage.bucket import BucketStore
 from assets_service.storage.folder import FolderStore
 from assets_service.storage.interface import ByteStore
 
-# Of one request to the bucket; a part of an upload is one.
+# Of one request to the bucket, which carries one part of an upload at most.
 REQUEST_TIMEOUT: Final = "30s"
 CONNECT_TIMEOUT: Final = "3s"
 RETRY_SECONDS: Final = 10
 
 
 def open_store(settings: StoreSettings) -> ByteStore:
-    """Return the bucket if there is a URL, otherwise the folder, which is created if it is missing."""
+    """Return the bucket if the settings name one, otherwise the folder, which is created if it is missing."""
     if settings.assets_store_url is None:
         return FolderStore(settings.assets_dir.expanduser().absolute())
     return BucketStore(
@@ -28,10 +28,10 @@ def open_store(settings: StoreSettings) -> ByteStore:
             client_options={
                 "timeout": REQUEST_TIMEOUT,
                 "connect_timeout": CONNECT_TIMEOUT,
-                # Whoever names an endpoint without TLS means it.
+                # Without TLS if the operator's endpoint is without it.
                 "allow_http": (settings.aws_endpoint_url or "").startswith("http://"),
             },
-            # The default of three minutes is longer than anybody waits.
+            # The default of three minutes is longer than clients wait.
             retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
         )
     )

@@ -1,4 +1,4 @@
-"""Removes bytes that were noted as loose and that nobody has removed since: of uploads and deletions that died."""
+"""Removal of orphans: bytes that a failed upload or deletion has left in the store."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -8,47 +8,48 @@ from uuid import UUID
 
 from prometheus_client import Counter
 
+from assets_service.storage.interface import ByteStore
 from servicekit.core.clock import Clock
 
 REMOVED: Final = Counter("service_leftovers_removed_total", "Bytes without an asset that were removed.")
 
+# No upload may take longer: from this age on, orphans are removed, and rows and bytes must match.
+SETTLED_AFTER: Final = timedelta(hours=1)
 BATCH: Final = 50
-# An access token may outlive its account so long; after that no upload of the account can come any more.
+# An access token may outlive its account for this long; later uploads are impossible.
 ACCOUNTS_KEPT: Final = timedelta(days=1)
 
 
-class Leftovers(Protocol):
-    def take(self, before: datetime, limit: int) -> AbstractAsyncContextManager[Sequence[UUID]]:
-        """Hold up to `limit` notes that are as old, and forget them at the end. Others pass over what is held."""
+class Orphans(Protocol):
+    def lease(self, before: datetime, limit: int) -> AbstractAsyncContextManager[Sequence[UUID]]:
+        """Lock up to `limit` orphans that are this old, and forget them on leaving without an error.
+
+        Concurrent calls skip locked orphans.
+        """
 
     async def forget_accounts(self, before: datetime) -> None:
         """Forget accounts that were erased before then."""
 
 
-class Bytes(Protocol):
-    async def remove(self, asset_id: UUID) -> None: ...
-
-
 class OrphanRemoval:
-    """`kept` is how long bytes may be loose: longer than any upload takes."""
+    """Removes orphans that are old enough."""
 
-    def __init__(self, leftovers: Leftovers, bytes_: Bytes, *, kept: timedelta, clock: Clock) -> None:
-        self._leftovers = leftovers
-        self._bytes = bytes_
-        self._kept = kept
+    def __init__(self, orphans: Orphans, store: ByteStore, *, clock: Clock) -> None:
+        self._orphans = orphans
+        self._store = store
         self._clock = clock
 
     async def round(self) -> int:
-        """Remove all that is old enough; return how much. Raises `StoreUnavailable`, and keeps the notes then."""
+        """Remove all orphans that are due; return how many. Raises `StoreUnavailable`, which keeps their rows."""
         total = 0
         while count := await self._batch():
             total += count
-        await self._leftovers.forget_accounts(self._clock() - ACCOUNTS_KEPT)
+        await self._orphans.forget_accounts(self._clock() - ACCOUNTS_KEPT)
         return total
 
     async def _batch(self) -> int:
-        async with self._leftovers.take(self._clock() - self._kept, BATCH) as asset_ids:
+        async with self._orphans.lease(self._clock() - SETTLED_AFTER, BATCH) as asset_ids:
             for asset_id in asset_ids:
-                await self._bytes.remove(asset_id)
+                await self._store.remove(asset_id)
         REMOVED.inc(len(asset_ids))
         return len(asset_ids)

@@ -1,4 +1,4 @@
-"""What the sweeper asks and changes in PostgreSQL."""
+"""The sweeper's reads and writes in PostgreSQL."""
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -12,53 +12,52 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from assets_service.records.tables import Asset, Orphan, Usage
 from servicekit.storage.postgres_models import Sessions
 
-# Of an advisory lock: one process compares rows with bytes at a time. Each database has locks of its own.
-_LOCK: Final = int.from_bytes(b"compare")
+# The number of an advisory lock. Each database has its own locks.
+_RECONCILIATION_LOCK: Final = int.from_bytes(b"compare")
 
 
 class PostgresSweeping:
-    """Fulfils `leftovers.Leftovers` and `comparison.Rows`."""
+    """Fulfils `orphans.Orphans` and `reconciliation.AssetRows`."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
 
     @asynccontextmanager
-    async def take(self, before: datetime, limit: int) -> AsyncIterator[list[UUID]]:
+    async def lease(self, before: datetime, limit: int) -> AsyncIterator[list[UUID]]:
         async with self._sessions.begin() as session:
-            old = select(Orphan.asset_id).where(Orphan.since <= before).order_by(Orphan.since)
-            found = (await session.scalars(old.limit(limit).with_for_update(skip_locked=True))).all()
-            removed = list(found)
-            yield removed
-            await session.execute(delete(Orphan).where(Orphan.asset_id.in_(removed)))
+            due = select(Orphan.asset_id).where(Orphan.since <= before).order_by(Orphan.since)
+            asset_ids = list(await session.scalars(due.limit(limit).with_for_update(skip_locked=True)))
+            yield asset_ids
+            await session.execute(delete(Orphan).where(Orphan.asset_id.in_(asset_ids)))
 
     async def forget_accounts(self, before: datetime) -> None:
         async with self._sessions.begin() as session:
             await session.execute(delete(Usage).where(Usage.erased_at <= before))
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[bool]:
+    async def try_lock(self) -> AsyncIterator[bool]:
         async with self._sessions() as session:
             connection = await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-            got = bool(await connection.scalar(select(func.pg_try_advisory_lock(_LOCK))))
+            locked = bool(await connection.scalar(select(func.pg_try_advisory_lock(_RECONCILIATION_LOCK))))
             try:
-                yield got
+                yield locked
             finally:
-                if got:
-                    await connection.scalar(select(func.pg_advisory_unlock(_LOCK)))
+                if locked:
+                    await connection.scalar(select(func.pg_advisory_unlock(_RECONCILIATION_LOCK)))
 
     async def in_shard(self, shard: int) -> dict[UUID, datetime]:
         async with self._sessions() as session:
             rows = await session.execute(select(Asset.id, Asset.created_at).where(Asset.shard == shard))
             return {row.id: row.created_at for row in rows}
 
-    async def add_loose(self, asset_ids: Collection[UUID]) -> None:
+    async def add_orphans(self, asset_ids: Collection[UUID]) -> None:
         async with self._sessions.begin() as session:
             values = [{"asset_id": asset_id} for asset_id in asset_ids]
             await session.execute(upsert(Orphan).on_conflict_do_nothing(), values)
 
     async def drop(self, asset_id: UUID) -> None:
         async with self._sessions.begin() as session:
-            gone = delete(Asset).where(Asset.id == asset_id).returning(Asset.owner_id, Asset.size)
-            if row := (await session.execute(gone)).one_or_none():
-                charged = update(Usage).where(Usage.owner_id == row.owner_id)
-                await session.execute(charged.values(bytes=Usage.bytes - row.size))
+            removed = delete(Asset).where(Asset.id == asset_id).returning(Asset.owner_id, Asset.size)
+            if row := (await session.execute(removed)).one_or_none():
+                usage = update(Usage).where(Usage.owner_id == row.owner_id)
+                await session.execute(usage.values(bytes=Usage.bytes - row.size))

@@ -1,4 +1,4 @@
-"""The sweeper's rounds. Every worker makes them; what another one is at is passed over."""
+"""The sweeper, which runs in every worker."""
 
 import asyncio
 import random
@@ -14,23 +14,23 @@ PAUSE_SECONDS: Final = 30.0
 
 
 class Sweeper:
-    """Removes leftovers, and compares one part of the store, chosen by chance, per round."""
+    """Removes orphans, and reconciles one random part of the store per round."""
 
-    def __init__(self, leftovers: OrphanRemoval, comparison: Reconciliation) -> None:
-        self._leftovers = leftovers
-        self._comparison = comparison
+    def __init__(self, removal: OrphanRemoval, reconciliation: Reconciliation) -> None:
+        self._removal = removal
+        self._reconciliation = reconciliation
 
     async def round(self) -> None:
-        """Do what there is to do now."""
-        await self._leftovers.round()
-        await self._comparison.round(random.randrange(SHARDS))
+        """Do what is due now."""
+        await self._removal.round()
+        await self._reconciliation.round(random.randrange(SHARDS))
 
     async def run(self) -> None:
-        """Sweep for ever."""
+        """Sweep until the task is cancelled."""
         while True:
-            # Workers start together; they need not come together every time.
+            # Workers start together; random pauses keep their rounds apart.
             await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.5, 1.5))
             try:
                 await self.round()
-            except Exception as error:  # Nothing waits for it; the next round does more.
-                logger.warning("the sweep did not end, trying again: {}", type(error).__name__)
+            except Exception as error:  # The next round tries again.
+                logger.warning("the sweep failed and will be repeated: {}", type(error).__name__)

@@ -1,12 +1,12 @@
-"""Takes files in.
+"""Uploads, each with one effect per Idempotency-Key.
 
 The bytes are complete and durable before the row that makes them visible is committed. Whatever happens before that
-commit – a refusal, a client that goes away, a process that dies – leaves bytes that are noted as loose, or none.
+commit – a refusal, a client that disconnects, a process that dies – leaves no bytes, or bytes that are recorded as an
+orphan.
 """
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -14,74 +14,75 @@ from loguru import logger
 from prometheus_client import Counter
 from uuid_utils.compat import uuid7
 
+from assets_service.domain_events import ASSET_UPLOADED
 from assets_service.records.schemas import AssetOut
-from assets_service.storage.interface import Staging, StoreUnavailable
-from assets_service.uploads.ingest import Intake, ReceivedFile
+from assets_service.storage.interface import ByteStore, Staging, StoreUnavailable
+from assets_service.uploads.ingest import ReceivedFile, ingest
 from assets_service.uploads.request import IncomingFile
 from servicekit.core.clock import Clock
-from servicekit.core.errors import PayloadTooLarge, ServiceError
+from servicekit.core.errors import PayloadTooLarge, ServiceError, ServiceUnavailable
 from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.outbox import DomainEvent
 
-ASSET_UPLOADED: Final = "asset.uploaded"
-
-BYTES = Counter("service_uploaded_bytes_total", "Bytes of files that were taken in.")
+BYTES: Final = Counter("service_uploaded_bytes_total", "Bytes of files that were stored.")
 
 
 class QuotaExceeded(PayloadTooLarge):
-    """`quota` is in bytes."""
-
     type = "urn:baseplate:problem:quota-exceeded"
 
     def __init__(self, quota: int) -> None:
         super().__init__(
-            f"Your files may have {quota} bytes together, and this one is too much.", user_quota_bytes=quota
+            f"All your files together may have {quota} bytes, and this one exceeds that.", user_quota_bytes=quota
         )
 
 
+class UploadTooSlow(ServiceUnavailable):
+    """The sweeper has taken the upload for one that died."""
+
+    detail = "The upload took so long that it was given up. Try again."
+
+
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """In bytes: of one file, and of all files of one user."""
+class UploadLimits:
+    """The most bytes of one file, and of all files of one user."""
 
     file: int
     user: int
 
 
-class Bytes(Protocol):
-    async def stage(self, asset_id: UUID) -> Staging: ...
-
-
 class Transaction(Protocol):
     async def add(self, asset: AssetOut, owner: UUID, *, quota: int) -> None:
-        """Turn the loose bytes into an asset and charge its owner.
+        """Turn the orphan into an asset and charge its owner.
 
-        Raises `QuotaExceeded`; `UploadTooSlow` when the bytes were given up meanwhile; `InvalidToken` when the account
-        was deleted meanwhile.
+        Raises `QuotaExceeded`; `UploadTooSlow` when the orphan has been removed meanwhile; `InvalidToken` when the
+        account has been deleted meanwhile.
         """
 
-    async def record(self, fact: DomainEvent) -> None: ...
+    async def record(self, event: DomainEvent) -> None: ...
 
 
 class Uploads(Protocol):
-    async def announce(self, asset_id: UUID, owner: UUID, *, expected: int, quota: int) -> None:
-        """Note that there will be loose bytes. Raises `QuotaExceeded` when so many are sure to be too much."""
+    async def begin(self, asset_id: UUID, owner: UUID, *, expected_size: int, quota: int) -> None:
+        """Record that there will be orphaned bytes. Raises `QuotaExceeded` if they cannot fit."""
 
-    async def withdraw(self, asset_id: UUID) -> None:
-        """Note that the loose bytes are gone."""
+    async def abandon(self, asset_id: UUID) -> None:
+        """Note that the orphaned bytes are gone."""
 
-    async def find_stored(self, attempt: IdempotentRequest) -> StoredResponse | None: ...
+    async def find_stored(self, request: IdempotentRequest) -> StoredResponse | None:
+        """Return the response to an earlier request with the same key. Raises `KeyReused`."""
 
-    async def once(
-        self, attempt: IdempotentRequest, effect: Callable[[Transaction], Awaitable[StoredResponse]]
-    ) -> StoredResponse: ...
+    async def run_once(
+        self, request: IdempotentRequest, effect: Callable[[Transaction], Awaitable[StoredResponse]]
+    ) -> StoredResponse:
+        """Commit `effect` and its response, or return the stored response. Raises `KeyInUse`, `KeyReused`."""
 
 
 class UploadActions:
-    """Uploads, each once per Idempotency-Key."""
+    """Stores files."""
 
-    def __init__(self, uploads: Uploads, bytes_: Bytes, *, limits: Limits, clock: Clock) -> None:
+    def __init__(self, uploads: Uploads, store: ByteStore, *, limits: UploadLimits, clock: Clock) -> None:
         self._uploads = uploads
-        self._bytes = bytes_
+        self._store = store
         self.limits = limits
         self._clock = clock
 
@@ -89,18 +90,20 @@ class UploadActions:
         self,
         owner: UUID,
         file: IncomingFile,
-        attempt_of: Callable[[bytes], Awaitable[IdempotentRequest]],
-        answer: Callable[[AssetOut], StoredResponse],
+        identify: Callable[[bytes], Awaitable[IdempotentRequest]],
+        respond: Callable[[AssetOut], StoredResponse],
     ) -> StoredResponse:
-        """Store the file. `attempt_of` gets what makes two uploads the same. Raises what is wrong with the file."""
+        """Store the file. `identify` gets what makes two uploads the same request.
+
+        Raises what `ingest` raises, and what `Uploads` and `Transaction` raise.
+        """
         asset_id = uuid7()
-        quota = self.limits.user
-        await self._uploads.announce(asset_id, owner, expected=file.expected or 0, quota=quota)
-        staging = await self._bytes.stage(asset_id)
+        await self._uploads.begin(asset_id, owner, expected_size=file.expected_size or 0, quota=self.limits.user)
+        staging = await self._store.stage(asset_id)
         try:
-            received = await Intake(staging, declared=file.declared, limit=self.limits.file).receive(file)
-            attempt = await attempt_of(_content(file.filename, received))
-            stored = await self._uploads.find_stored(attempt)
+            received = await ingest(file, staging, limit=self.limits.file)
+            request = await identify(_identity(file.filename, received))
+            stored = await self._uploads.find_stored(request)
             if stored is None:
                 await staging.publish()
         except BaseException:
@@ -109,60 +112,56 @@ class UploadActions:
         if stored is not None:
             await self._clean_up(asset_id, staging)
             return stored
-        asset = _asset(asset_id, file.filename, received, self._clock())
-        return await self._commit(asset, owner, attempt, staging, answer)
+        asset = AssetOut(
+            id=asset_id,
+            filename=file.filename,
+            media_type=received.media_type,
+            size=received.size,
+            sha256=received.sha256.hex(),
+            created_at=self._clock(),
+        )
+        return await self._commit(asset, owner, request, staging, respond)
 
     async def _commit(
         self,
         asset: AssetOut,
         owner: UUID,
-        attempt: IdempotentRequest,
+        request: IdempotentRequest,
         staging: Staging,
-        answer: Callable[[AssetOut], StoredResponse],
+        respond: Callable[[AssetOut], StoredResponse],
     ) -> StoredResponse:
         async def effect(transaction: Transaction) -> StoredResponse:
             await transaction.add(asset, owner, quota=self.limits.user)
-            await transaction.record(_fact(asset, owner))
-            return answer(asset)
+            await transaction.record(_uploaded(asset, owner))
+            return respond(asset)
 
         try:
-            given = await self._uploads.once(attempt, effect)
+            response = await self._uploads.run_once(request, effect)
         except ServiceError:
-            # A refusal: nothing was committed. Of any other error nobody knows that, so it leaves the bytes, which
-            # either have their row now or are found by the sweeper.
+            # A refusal: nothing was committed. After any other error that is unknown, so the bytes stay: either the
+            # asset's row exists, or the sweeper finds the orphan.
             await self._clean_up(asset.id, staging)
             raise
-        if given.replayed:
+        if response.replayed:
             await self._clean_up(asset.id, staging)
         else:
             BYTES.inc(asset.size)
-        return given
+        return response
 
     async def _clean_up(self, asset_id: UUID, staging: Staging) -> None:
         try:
             await staging.discard()
-            await self._uploads.withdraw(asset_id)
-        except Exception as error:  # Whoever is answered now has a better reason; the sweeper has time.
-            kind = "store away" if isinstance(error, StoreUnavailable) else type(error).__name__
+            await self._uploads.abandon(asset_id)
+        except Exception as error:  # The caller has a better reason to give; the sweeper tries again.
+            kind = "store unavailable" if isinstance(error, StoreUnavailable) else type(error).__name__
             logger.warning("the bytes of upload {} are left to the sweeper: {}", asset_id, kind)
 
 
-def _asset(asset_id: UUID, filename: str, received: ReceivedFile, now: datetime) -> AssetOut:
-    return AssetOut(
-        id=asset_id,
-        filename=filename,
-        media_type=received.media_type,
-        size=received.size,
-        sha256=received.sha256.hex(),
-        created_at=now,
-    )
-
-
-def _fact(asset: AssetOut, owner: UUID) -> DomainEvent:
+def _uploaded(asset: AssetOut, owner: UUID) -> DomainEvent:
     payload = {"asset_id": str(asset.id), "size": asset.size, "media_type": asset.media_type}
     return DomainEvent(type=ASSET_UPLOADED, subject=str(owner), payload=payload)
 
 
-def _content(filename: str, received: ReceivedFile) -> bytes:
-    # The digest has a fixed length and a type no line break, so that no two uploads read the same.
+def _identity(filename: str, received: ReceivedFile) -> bytes:
+    # The digest has a fixed length and a type contains no line break, so two different uploads never look the same.
     return received.sha256 + received.media_type.encode() + b"\n" + filename.encode()

@@ -1,4 +1,4 @@
-"""What a file may be called. A name is something to show and to offer at a download; it never becomes a path."""
+"""Names of files. They are shown and offered at downloads; they never become paths."""
 
 import re
 import unicodedata
@@ -10,35 +10,35 @@ from servicekit.core.errors import UnprocessableContent
 from servicekit.core.text import BIDI_CONTROLS, has_unprintable
 
 _NO_BIDI_CONTROLS: Final = dict.fromkeys(map(ord, BIDI_CONTROLS))
-# What browsers write for these three characters in a form's file name, and for no others
+# How browsers escape these three characters, and no others, in a form's file name
 # (https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipart-form-data).
 _FORM_ESCAPES: Final = {b"%22": b'"', b"%0D": b"\r", b"%0A": b"\n"}
 
 
 class InvalidFilename(UnprocessableContent):
     type = "urn:baseplate:problem:invalid-filename"
-    detail = f"A file name has 1 to {FILENAME_LENGTH} characters of UTF-8 text, none of them a control character."
+    detail = f"A file name has 1 to {FILENAME_LENGTH} characters of UTF-8 text without control characters."
 
 
 def filename_from_header(value: str | None) -> str:
     """Return the name in an X-Filename header: UTF-8, percent-encoded. Raises `InvalidFilename`."""
     if value is None:
-        raise InvalidFilename("The header X-Filename is missing: the file's name, as percent-encoded UTF-8.")
+        raise InvalidFilename("The header X-Filename is missing. It holds the file's name as percent-encoded UTF-8.")
     return clean_filename(unquote_to_bytes(value.encode("latin-1")))
 
 
 def filename_from_form(value: bytes) -> str:
-    """Return the name that a multipart form gives its file. Raises `InvalidFilename`."""
+    """Return the name of the file in a multipart form. Raises `InvalidFilename`."""
     return clean_filename(re.sub(rb"%(?:22|0D|0A)", lambda found: _FORM_ESCAPES[found[0]], value))
 
 
 def clean_filename(raw: bytes) -> str:
-    """Return the name in NFC, without folders and without marks that turn its direction. Raises `InvalidFilename`."""
+    """Return the name in NFC, without folders and bidirectional controls. Raises `InvalidFilename`."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise InvalidFilename from None
-    # Some clients send the whole path that the file had with them; nobody else needs to know it.
+    # Some clients send the path that the file had on their machine.
     name = re.split(r"[/\\]", unicodedata.normalize("NFC", text).translate(_NO_BIDI_CONTROLS))[-1].strip()
     if name in ("", ".", "..") or len(name) > FILENAME_LENGTH or len(text) > 4 * FILENAME_LENGTH:
         raise InvalidFilename

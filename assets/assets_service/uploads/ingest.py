@@ -1,4 +1,4 @@
-"""Takes a file in: measures, hashes and checks it on the way to the store, a piece at a time."""
+"""Checks, hashes and measures a file on its way into the store, a piece at a time."""
 
 import asyncio
 import hashlib
@@ -11,7 +11,7 @@ from assets_service.uploads.media_types import HEAD_BYTES, TEXT, TextCheck, Type
 from assets_service.uploads.request import FileTooLarge, IncomingFile
 from servicekit.core.errors import UnprocessableContent
 
-# Chunks come from the network by 64 KiB at most; they are handled together, because each hand-over to a thread costs.
+# The network brings chunks of 64 KiB at most. They are handled together, because each call of a thread costs.
 PIECE_BYTES: Final = 1024 * 1024
 
 
@@ -21,58 +21,67 @@ class EmptyFile(UnprocessableContent):
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFile:
-    """What was found out about a file while it came in."""
+    """What the bytes of a file say about it."""
 
     media_type: str
     size: int
     sha256: bytes
 
 
-class Intake:
-    """One file on its way to `staging`. At most about `PIECE_BYTES` of it are in memory."""
+async def ingest(file: IncomingFile, staging: Staging, *, limit: int) -> ReceivedFile:
+    """Write the file to `staging`, with about `PIECE_BYTES` of it in memory at a time.
 
-    def __init__(self, staging: Staging, *, declared: str | None, limit: int) -> None:
-        self._staging = staging
-        self._declared = declared
-        self._limit = limit
-        self._size = 0
+    Raises `EmptyFile`, `FileTooLarge`, `UnsupportedType`, `TypeMismatch` as soon as that is known, what the file's
+    chunks raise, and `StoreUnavailable`.
+    """
+    inspection = _Inspection(file.declared_type)
+    async for piece in _gathered(file.chunks):
+        inspection.size += sum(map(len, piece))
+        if inspection.size > limit:
+            raise FileTooLarge(limit)
+        # In a thread: hashing a piece would block the event loop for too long.
+        await asyncio.to_thread(inspection.read, piece)
+        await staging.write(piece)
+    return inspection.finish()
+
+
+class _Inspection:
+    """What is known of a file so far."""
+
+    def __init__(self, declared_type: str | None) -> None:
+        self.size = 0
+        self._declared_type = declared_type
         self._digest = hashlib.sha256()
         self._media_type = ""
         self._text: TextCheck | None = None
 
-    async def receive(self, file: IncomingFile) -> ReceivedFile:
-        """Take the whole file. Raises what is wrong with it as soon as that is known."""
-        async for pieces in _gathered(file.pieces):
-            self._size += sum(map(len, pieces))
-            if self._size > self._limit:
-                raise FileTooLarge(self._limit)
-            # In a thread: hashing a piece takes longer than the loop may stand still.
-            await asyncio.to_thread(self._look, pieces)
-            await self._staging.write(pieces)
-        if not self._size:
+    def read(self, piece: Sequence[bytes]) -> None:
+        """Look at the next piece. Raises `UnsupportedType`, `TypeMismatch`."""
+        if not self._media_type:
+            self._media_type = self._detect(b"".join(piece)[:HEAD_BYTES])
+        for chunk in piece:
+            self._digest.update(chunk)
+            if self._text is not None:
+                self._text.read(chunk)
+
+    def finish(self) -> ReceivedFile:
+        """Return the findings on the whole file. Raises `EmptyFile`, `UnsupportedType`."""
+        if not self.size:
             raise EmptyFile
         if self._text is not None:
             self._text.read(b"", last=True)
-        return ReceivedFile(self._media_type, self._size, self._digest.digest())
-
-    def _look(self, pieces: Sequence[bytes]) -> None:
-        if not self._media_type:
-            self._media_type = self._detect(b"".join(pieces)[:HEAD_BYTES])
-        for piece in pieces:
-            self._digest.update(piece)
-            if self._text is not None:
-                self._text.read(piece)
+        return ReceivedFile(self._media_type, self.size, self._digest.digest())
 
     def _detect(self, head: bytes) -> str:
         found = detect(head)
-        if self._declared not in (None, found):
-            raise TypeMismatch(self._declared or "", found)
+        if self._declared_type not in (None, found):
+            raise TypeMismatch(self._declared_type or "", found)
         self._text = TextCheck() if found == TEXT else None
         return found
 
 
 async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
-    """Yield the chunks in lists of about `PIECE_BYTES`, the last one shorter; no empty list."""
+    """Yield the chunks in non-empty lists of about `PIECE_BYTES`; the last one may be shorter."""
     gathered: list[bytes] = []
     size = 0
     async for chunk in chunks:

@@ -1,8 +1,8 @@
-"""Which types of files are taken, and how a file's own bytes say of which type it is.
+"""Accepted types of files, and the detection of a file's type from its bytes.
 
-What a file is must be clear twice: its first bytes are those of the type, and libmagic's rules (in their Rust port,
-`pure_magic_rs`) find nothing else in them. So a file that looks like two things at once is taken for neither, unless
-it begins like the one – and then it is only ever served as that one.
+Two checks must agree: the file begins with the type's signature, and libmagic's rules (in their Rust port,
+`pure_magic_rs`) find the same type. A file that matches two types is refused, unless it begins with the signature of
+an accepted type; then it is always served as that type.
 """
 
 import codecs
@@ -18,10 +18,10 @@ TEXT: Final = "text/plain"
 _MP3: Final = "audio/mpeg"
 _MP4: Final = "video/mp4"
 
-# How much of a file's beginning is looked at.
+# Detection looks at this much of a file's beginning.
 HEAD_BYTES: Final = 64 * 1024
 
-# The first bytes of each type but text.
+# How a file of each type begins; text has no signature.
 _SIGNATURES: Final = {
     "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "image/jpeg": re.compile(rb"\xff\xd8\xff"),
@@ -29,13 +29,13 @@ _SIGNATURES: Final = {
     "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
     "application/pdf": re.compile(rb"%PDF-"),
     _MP4: re.compile(rb"....ftyp", re.DOTALL),
-    # A tag before the sound (ID3v2), or the header of a frame of MPEG layer III.
+    # A tag before the audio (ID3v2), or the header of a frame of MPEG layer III.
     _MP3: re.compile(rb"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]"),
     "application/zip": re.compile(rb"PK(?:\x03\x04|\x05\x06)"),
 }
 ACCEPTED_TYPES: Final = frozenset({*_SIGNATURES, TEXT})
-# Other names of the same types: what clients declare, what libmagic says.
-_OTHER_NAMES: Final = {
+# Other names of the same types, which clients declare or libmagic reports.
+_ALIASES: Final = {
     "image/jpg": "image/jpeg",
     "image/pjpeg": "image/jpeg",
     "audio/mp3": _MP3,
@@ -43,11 +43,10 @@ _OTHER_NAMES: Final = {
     "application/x-pdf": "application/pdf",
     "application/x-zip-compressed": "application/zip",
 }
-# "Look for yourself": what clients say that do not know.
-_UNKNOWN: Final = frozenset({"", "application/octet-stream"})
+# What clients declare that do not know the type.
+_UNDECLARED: Final = frozenset({"", "application/octet-stream"})
 
-# Kinds of text that something might run or render. They are served so that nothing does; still nobody stores a page
-# or a program here under the name of text.
+# Kinds of text that a program might run or render. Response headers prevent that; refusing them is a second defence.
 _ACTIVE_TEXT: Final = re.compile(
     r"text/(?:html|xml|javascript|x-php|x-shellscript|x-msdos-batch|x-perl|x-ruby|x-python|x-script\S*|x-\S*-?script\S*)"
 )
@@ -67,19 +66,19 @@ class TypeMismatch(UnsupportedMedia):
         super().__init__(f"The file is declared as {declared}, but its content is {found}.")
 
 
-def declared_type(content_type: str | None) -> str | None:
-    """Return the type that a client declares, or None where it wants us to look. Raises `UnsupportedType`."""
-    named = (content_type or "").partition(";")[0].strip().lower()
-    if named in _UNKNOWN:
+def parse_declared_type(content_type: str | None) -> str | None:
+    """Return the type in a Content-Type header, or None if it leaves the type open. Raises `UnsupportedType`."""
+    name = (content_type or "").partition(";")[0].strip().lower()
+    if name in _UNDECLARED:
         return None
-    named = _OTHER_NAMES.get(named, named)
-    if named not in ACCEPTED_TYPES:
+    name = _ALIASES.get(name, name)
+    if name not in ACCEPTED_TYPES:
         raise UnsupportedType
-    return named
+    return name
 
 
 def detect(head: bytes) -> str:
-    """Return the type of a file that begins so. Whether a text is one to its end is for `TextCheck`.
+    """Return the type of a file from its first `HEAD_BYTES`; `TextCheck` checks the rest of a text.
 
     Raises `UnsupportedType`.
     """
@@ -100,10 +99,10 @@ def _libmagic(head: bytes) -> str:
         magic = _database().first_magic_buffer(head)
     except ValueError:
         return ""
-    # It names no type for a tagged MP3 whose sound begins beyond of what it is shown.
+    # libmagic reports no type for an MP3 file whose tag is longer than the head.
     if magic.message.startswith("Audio file with ID3"):
         return _MP3
-    return _OTHER_NAMES.get(magic.mime_type, magic.mime_type)
+    return _ALIASES.get(magic.mime_type, magic.mime_type)
 
 
 @cache
@@ -112,13 +111,13 @@ def _database() -> MagicDb:
 
 
 class TextCheck:
-    """Reads a file piece by piece and refuses it where it is no UTF-8 text or holds control characters."""
+    """Checks piece by piece that a file is UTF-8 text without control characters."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def read(self, piece: bytes, *, last: bool = False) -> None:
-        """Look at the next piece. Raises `UnsupportedType`."""
+        """Check the next piece. Raises `UnsupportedType`."""
         if piece.translate(None, _ALLOWED_IN_TEXT):
             raise UnsupportedType
         try:

@@ -20,11 +20,11 @@ class MalformedForm(BadRequest):
 
 
 class UnexpectedForm(UnprocessableContent):
-    detail = "The form must have one field, `file`, with the file and its name."
+    detail = "The form must have exactly one field, `file`, with the file and its name."
 
 
 class FormFile:
-    """The file, once its part's header is read."""
+    """The file of a form, of which the headers have been read."""
 
     def __init__(self, parser: "_Parser", chunks: AsyncIterator[bytes], filename: bytes, content_type: str) -> None:
         self.filename = filename
@@ -34,10 +34,10 @@ class FormFile:
 
     @classmethod
     async def open(cls, content_type: str, chunks: AsyncIterator[bytes]) -> Self:
-        """Read the body as far as the file's first byte. Raises `MalformedForm`, `UnexpectedForm`."""
+        """Read a body up to the file's first byte. Raises `MalformedForm`, `UnexpectedForm`."""
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
-            raise MalformedForm("The Content-Type names no boundary.")
+            raise MalformedForm("The Content-Type has no boundary.")
         parser = _Parser(boundary)
         async for chunk in chunks:
             parser.feed(chunk)
@@ -45,26 +45,26 @@ class FormFile:
                 return cls(parser, chunks, parser.filename, parser.content_type)
         raise UnexpectedForm if parser.complete else MalformedForm
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the file's bytes. Raises `MalformedForm`, also for a form that ends before its last line."""
-        for piece in self._parser.take():
-            yield piece
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the file's bytes. Raises `MalformedForm`, also if the form ends before its closing boundary."""
+        for data in self._parser.take():
+            yield data
         async for chunk in self._chunks:
             self._parser.feed(chunk)
-            for piece in self._parser.take():
-                yield piece
+            for data in self._parser.take():
+                yield data
         if not self._parser.complete:
             raise MalformedForm
 
 
 class _Parser:
-    """Collects what the parser's callbacks tell: nothing of the file stays here longer than until `take`."""
+    """Collects what the parser's callbacks report; the file's bytes stay until `take` only."""
 
     def __init__(self, boundary: bytes) -> None:
         self.filename: bytes | None = None
         self.content_type = ""
         self.complete = False
-        self._pieces: list[bytes] = []
+        self._data: list[bytes] = []
         self._name = b""
         self._value = b""
         self._headers: dict[bytes, bytes] = {}
@@ -83,7 +83,7 @@ class _Parser:
             raise MalformedForm from None
 
     def feed(self, chunk: bytes) -> None:
-        """Read on. Raises `MalformedForm`, `UnexpectedForm`."""
+        """Parse the next chunk. Raises `MalformedForm`, `UnexpectedForm`."""
         try:
             self._parser.write(chunk)
         except FormParserError:
@@ -91,8 +91,8 @@ class _Parser:
 
     def take(self) -> list[bytes]:
         """Return the file's bytes since the last call."""
-        pieces, self._pieces = self._pieces, []
-        return pieces
+        data, self._data = self._data, []
+        return data
 
     def _on_name(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
@@ -113,7 +113,7 @@ class _Parser:
         self.content_type = self._headers.get(b"content-type", b"").decode("latin-1")
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
-        self._pieces.append(data[start:end])
+        self._data.append(data[start:end])
 
     def _on_end(self) -> None:
         self.complete = True

@@ -1,4 +1,4 @@
-"""A file on its way in, whatever the form of its request: a name, a declared type, and its bytes piece by piece."""
+"""Upload requests, which bring a file as a form or as their body: its name, its declared type, and its bytes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,15 +8,17 @@ from typing import Final
 from starlette.requests import ClientDisconnect, Request
 
 from assets_service.uploads.filenames import filename_from_form, filename_from_header
-from assets_service.uploads.media_types import declared_type
+from assets_service.uploads.media_types import parse_declared_type
 from assets_service.uploads.multipart import FormFile
 from servicekit.core.errors import BadRequest, PayloadTooLarge, ServiceError, UnsupportedMedia
 
 MULTIPART: Final = "multipart/form-data"
-# Boundaries and part headers come on top of the file itself. The gateway leaves the same room.
+# Room for boundaries and part headers around the file. The gateway leaves the same room.
 MULTIPART_ROOM: Final = 64 * 1024
-# A client that sends nothing for so long has gone, or means to keep us waiting.
+# A client that sends nothing for this long has disconnected, or means to block a connection.
 IDLE_SECONDS: Final = 30.0
+# More digits than these are too large in any case; int() refuses to read thousands of them.
+_MAX_LENGTH_DIGITS: Final = 18
 
 
 class UploadBrokeOff(BadRequest):
@@ -29,52 +31,55 @@ class UploadStalled(ServiceError):
 
 
 class FileTooLarge(PayloadTooLarge):
-    """`limit` is in bytes."""
-
     type = "urn:baseplate:problem:file-too-large"
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"A file may have {limit} bytes at most.", max_upload_bytes=limit)
+        super().__init__(f"A file may have at most {limit} bytes.", max_upload_bytes=limit)
 
 
 @dataclass(frozen=True, slots=True)
 class IncomingFile:
-    """`declared` is None where the client wants us to look; `expected` is its size in bytes where that is known."""
+    """A file of which the bytes are still to be read.
+
+    `declared_type` is None when the client leaves it to the service. `expected_size`, in bytes, is None when unknown.
+    """
 
     filename: str
-    declared: str | None
-    expected: int | None
-    pieces: AsyncIterator[bytes]
+    declared_type: str | None
+    expected_size: int | None
+    chunks: AsyncIterator[bytes]
 
 
 async def open_upload(request: Request, limit: int) -> IncomingFile:
-    """Read a request as far as to know what file it brings. `limit` is in bytes.
+    """Read a request up to the first byte of its file, which may have `limit` bytes.
 
-    Raises what is wrong with it, a too large one before any of its bytes are read.
+    Raises what is wrong with the request. A Content-Length that is too large is refused before the body is read.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMedia("Files are sent as they are, without a Content-Encoding.")
+        raise UnsupportedMedia("A file is sent without a Content-Encoding.")
     content_type = request.headers.get("content-type")
     if content_type is None or not content_type.lower().startswith(MULTIPART):
-        expected = _length(request, limit, limit)
+        expected_size = _content_length(request, limit, limit)
         filename = filename_from_header(request.headers.get("x-filename"))
-        return IncomingFile(filename, declared_type(content_type), expected, _chunks(request, limit, limit))
-    length = _length(request, limit + MULTIPART_ROOM, limit)
+        return IncomingFile(filename, parse_declared_type(content_type), expected_size, _chunks(request, limit, limit))
+    length = _content_length(request, limit + MULTIPART_ROOM, limit)
     file = await FormFile.open(content_type, _chunks(request, limit + MULTIPART_ROOM, limit))
-    expected = None if length is None else max(0, length - MULTIPART_ROOM)
-    return IncomingFile(filename_from_form(file.filename), declared_type(file.content_type), expected, file.pieces())
+    expected_size = None if length is None else max(0, length - MULTIPART_ROOM)
+    filename = filename_from_form(file.filename)
+    return IncomingFile(filename, parse_declared_type(file.content_type), expected_size, file.chunks())
 
 
-def _length(request: Request, most: int, limit: int) -> int | None:
+def _content_length(request: Request, max_body: int, limit: int) -> int | None:
     text = request.headers.get("content-length", "")
-    # More digits are too much in any case, and int() refuses to read thousands of them.
-    if text.isdigit() and (len(text) > 18 or int(text) > most):
+    if not text.isdigit():
+        return None
+    if len(text) > _MAX_LENGTH_DIGITS or int(text) > max_body:
         raise FileTooLarge(limit)
-    return int(text) if text.isdigit() else None
+    return int(text)
 
 
-async def _chunks(request: Request, most: int, limit: int) -> AsyncIterator[bytes]:
-    """Yield the body as it arrives, up to `most` bytes of it."""
+async def _chunks(request: Request, max_body: int, limit: int) -> AsyncIterator[bytes]:
+    """Yield the body as it arrives, up to `max_body` bytes."""
     received = 0
     stream = request.stream()
     while True:
@@ -88,6 +93,6 @@ async def _chunks(request: Request, most: int, limit: int) -> AsyncIterator[byte
         if chunk is None:
             return
         received += len(chunk)
-        if received > most:
+        if received > max_body:
             raise FileTooLarge(limit)
         yield chunk

@@ -1,42 +1,71 @@
 """`POST /api/v1/assets`."""
 
-from typing import Annotated
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
+from assets_service.components import AppComponents
 from assets_service.records.routes import PREFIX
 from assets_service.records.schemas import AssetOut
-from assets_service.uploads.actions import UploadActions
-from assets_service.uploads.documentation import REQUEST_BODY
+from assets_service.uploads.media_types import ACCEPTED_TYPES
 from assets_service.uploads.request import open_upload
 from servicekit.auth.access_tokens import CurrentUser
 from servicekit.idempotency import IdempotencyKey, IdempotentRequest, StoredResponse
-from servicekit.web.dependencies import provided
 from servicekit.web.openapi import problems
 
 router = APIRouter(prefix=PREFIX, tags=["assets"])
 
+_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+# FastAPI never sees the body, so its two forms are described here.
+_OPENAPI: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": (
+            "A form with the field `file`, or the bytes themselves with their Content-Type and the header X-Filename. "
+            "With `application/octet-stream` the service finds out the type."
+        ),
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                    "additionalProperties": False,
+                }
+            },
+            "application/octet-stream": _BINARY,
+            **dict.fromkeys(sorted(ACCEPTED_TYPES), _BINARY),
+        },
+    },
+    "parameters": [
+        {
+            "name": "X-Filename",
+            "in": "header",
+            "required": False,
+            "description": "The name of a file that is sent as it is: percent-encoded UTF-8, 1 to 255 characters.",
+            # No lengths: they would count the escapes, and would apply to forms, which bring their own name.
+            "schema": {"type": "string", "examples": ["caf%C3%A9.txt"]},
+        }
+    ],
+}
 
-def _created(asset: AssetOut) -> StoredResponse:
-    return StoredResponse.json(asset, status=201, headers={"Location": f"{PREFIX}/{asset.id}", "ETag": asset.etag})
 
-
-@router.post("", status_code=201, response_model=AssetOut, responses=problems(415), openapi_extra=REQUEST_BODY)
-async def upload_asset(
-    request: Request,
-    user: CurrentUser,
-    key: IdempotencyKey,
-    actions: Annotated[UploadActions, provided("upload_actions")],
-) -> Response:
+@router.post("", status_code=201, response_model=AssetOut, responses=problems(415), openapi_extra=_OPENAPI)
+async def upload_asset(request: Request, user: CurrentUser, key: IdempotencyKey, components: AppComponents) -> Response:
     """Store a file: PNG, JPEG, GIF, WebP, PDF, plain text, MP4, MP3 or ZIP, as its own bytes say.
 
-    413 for one that is too large, or too much for your quota; 415 for another type, or for one that is declared as
-    something else than it is.
+    413 for a file that is too large or exceeds your quota; 415 for another type, or if the declared type is not the
+    file's.
     """
+    actions = components.upload_actions
 
-    async def attempt_of(content: bytes) -> IdempotentRequest:
+    async def identify(content: bytes) -> IdempotentRequest:
         return await key.scoped_to(user.id, content=content)
 
     file = await open_upload(request, actions.limits.file)
-    answer = await actions.upload(user.id, file, attempt_of, _created)
-    return answer.to_response()
+    response = await actions.upload(user.id, file, identify, _created)
+    return response.to_response()
+
+
+def _created(asset: AssetOut) -> StoredResponse:
+    return StoredResponse.json(asset, status=201, headers={"Location": f"{PREFIX}/{asset.id}", "ETag": asset.etag})
