@@ -1,20 +1,132 @@
-"""All tables of this service, from which migrations are written."""
+"""All tables of this service, from which migrations are written. Several features use most of them."""
 
-from typing import Final
+from datetime import datetime
+from typing import Any, ClassVar, Final
+from uuid import UUID
 
-from sqlalchemy import MetaData, Table
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from servicekit.idempotency.postgres import idempotency_table
 from servicekit.outbox.postgres import outbox_table
-from user_service.accounts import tables as _accounts
-from user_service.database import Base
-from user_service.logins import tables as _logins
-from user_service.sessions import tables as _sessions
+from servicekit.storage.postgres_models import COLUMN_TYPES, CONSTRAINT_NAMES
 
-__all__ = ["IDEMPOTENCY_KEYS", "METADATA", "OUTBOX"]
 
-# Importing a feature's tables has put them into the metadata.
-_FEATURES = (_accounts, _logins, _sessions)
+class Base(DeclarativeBase):
+    """The base of all models of this service."""
+
+    metadata = MetaData(naming_convention=CONSTRAINT_NAMES)
+    type_annotation_map: ClassVar[Any] = COLUMN_TYPES
+
+
+class User(Base):
+    """An account in the write model. It is unique, and found, by `username_key` and `email_key`."""
+
+    __tablename__ = "users"
+    __table_args__ = (CheckConstraint("role IN ('user', 'admin')", name="role"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    username: Mapped[str] = mapped_column(String(32))
+    username_key: Mapped[str] = mapped_column(unique=True)
+    email: Mapped[str] = mapped_column(String(254))
+    email_key: Mapped[str] = mapped_column(unique=True)
+    display_name: Mapped[str] = mapped_column(String(100))
+    password_hash: Mapped[str]
+    role: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+# The read model changes in the transaction that changes `users`, and queries read nothing else.
+users_read = Table(
+    "users_read",
+    Base.metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("username", Text, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+# The number of accounts, in shards. Counting `users_read` takes longer with every account, and a single row would make
+# all registrations wait for each other.
+users_read_totals = Table(
+    "users_read_totals",
+    Base.metadata,
+    Column("shard", SmallInteger, primary_key=True, autoincrement=False),
+    Column("accounts", BigInteger, nullable=False),
+)
+
+
+class LoginAddress(Base):
+    """An address (for IPv6: a /64 network) from which an account has logged in."""
+
+    __tablename__ = "login_addresses"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    address: Mapped[str] = mapped_column(primary_key=True)
+    last_login_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class UserSession(Base):
+    """One login, with all refresh tokens that descend from it. The row is deleted when the session is revoked.
+
+    `generation` is that of the newest refresh token, the only unused one.
+    """
+
+    __tablename__ = "sessions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime]
+    last_used_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    user_agent: Mapped[str]
+    address: Mapped[str]
+    generation: Mapped[int]
+
+
+class RefreshToken(Base):
+    """A refresh token that was issued. Only its SHA-256 is stored.
+
+    A used token stays, so that a second use is recognised. `successor` is the token that replaced it, encrypted with
+    the used token itself: only a client that has the used token can learn its successor.
+    """
+
+    __tablename__ = "refresh_tokens"
+
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"), index=True)
+    generation: Mapped[int]
+    used_at: Mapped[datetime | None] = mapped_column(index=True)
+    successor: Mapped[bytes | None]
+
+
+class RevokedSession(Base):
+    """A revoked session, kept until its last access token has expired. `published` is set after Valkey has it."""
+
+    __tablename__ = "ended_sessions"
+    __table_args__ = (Index("ix_ended_sessions_unpublished", "session_id", postgresql_where=text("NOT published")),)
+
+    session_id: Mapped[UUID] = mapped_column(primary_key=True)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    published: Mapped[bool] = mapped_column(server_default=text("false"))
+
 
 METADATA: Final[MetaData] = Base.metadata
 IDEMPOTENCY_KEYS: Final[Table] = idempotency_table(METADATA)

@@ -10,10 +10,8 @@ from sqlalchemy import ColumnElement, delete, select, tuple_
 
 from servicekit.core.clock import Clock
 from servicekit.storage.postgres_models import Sessions
-from user_service.database import Base
-from user_service.logins.tables import LoginAddress
+from user_service.models import Base, LoginAddress, RefreshToken, RevokedSession, UserSession
 from user_service.sessions.rules import IDLE
-from user_service.sessions.tables import EndedSession, RefreshToken, UserSession
 from user_service.throttling.rules import ADDRESS_KEPT
 
 PAUSE_SECONDS: Final = 60.0
@@ -52,7 +50,7 @@ class Upkeep:
 
 def _worthless(now: datetime) -> list[tuple[type[Base], ColumnElement[bool]]]:
     return [
-        (EndedSession, EndedSession.expires_at <= now),
+        (RevokedSession, RevokedSession.expires_at <= now),
         (UserSession, UserSession.expires_at <= now),
         # Whoever held a token that was used so long ago has not come back within a session's life.
         (RefreshToken, RefreshToken.used_at <= now - IDLE),

@@ -3,6 +3,9 @@
 import pytest
 
 from user_service.accounts.rules import (
+    DISPLAY_NAME_LENGTH,
+    EMAIL_LENGTH,
+    USERNAME_LENGTH,
     check_username,
     email_key,
     login_keys,
@@ -10,6 +13,7 @@ from user_service.accounts.rules import (
     normalize_email,
     username_key,
 )
+from user_service.models import User
 
 
 @pytest.mark.parametrize("name", ["abc", "A" * 32, "a.b-c_9", "..."])
@@ -83,3 +87,11 @@ def test_a_display_name_cannot_disturb_what_stands_around_it(name: str) -> None:
 )
 def test_one_logs_in_by_name_or_by_address(text: str, keys: tuple[str | None, str | None]) -> None:
     assert login_keys(text) == keys
+
+
+@pytest.mark.parametrize(
+    ("column", "length"),
+    [("username", USERNAME_LENGTH), ("email", EMAIL_LENGTH), ("display_name", DISPLAY_NAME_LENGTH)],
+)
+def test_a_column_is_as_wide_as_its_rule_allows(column: str, length: int) -> None:
+    assert User.__table__.c[column].type.length == length

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from servicekit.web.pagination import Page, cut_page, decode_cursor
 from user_service.accounts.actions import AccountNotFound
 from user_service.accounts.schemas import Account, PublicAccount
-from user_service.accounts.tables import users_read, users_read_totals
+from user_service.models import users_read, users_read_totals
 
 # Ids are made in the order of time, so that the newest accounts have the greatest ones.
 _POSITION = TypeAdapter(tuple[UUID])

@@ -18,9 +18,8 @@ from servicekit.storage.postgres_models import Sessions
 from user_service.accounts.actions import AccountTaken, AccountTransaction, NewAccount
 from user_service.accounts.rules import Role, email_key, username_key
 from user_service.accounts.schemas import Account, ProfileChange
-from user_service.accounts.tables import User, users_read, users_read_totals
+from user_service.models import User, UserSession, users_read, users_read_totals
 from user_service.sessions.store import end_sessions
-from user_service.sessions.tables import UserSession
 
 SHARDS: Final = 16
 # Adds a fact to a transaction.

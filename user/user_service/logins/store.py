@@ -4,10 +4,8 @@ from sqlalchemy import exists, select
 from sqlalchemy.dialects.postgresql import insert
 
 from servicekit.storage.postgres_models import Sessions
-from user_service.accounts.tables import User
 from user_service.logins.actions import Candidate, NewSession
-from user_service.logins.tables import LoginAddress
-from user_service.sessions.tables import RefreshToken, UserSession
+from user_service.models import LoginAddress, RefreshToken, User, UserSession
 
 
 class PostgresLogins:

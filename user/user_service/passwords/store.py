@@ -6,12 +6,10 @@ from uuid import UUID
 from sqlalchemy import and_, exists, select
 
 from servicekit.storage.postgres_models import Sessions
-from user_service.accounts.tables import User
-from user_service.logins.tables import LoginAddress
+from user_service.models import LoginAddress, User, UserSession
 from user_service.passwords.actions import CurrentPassword
 from user_service.sessions.actions import Ended
 from user_service.sessions.store import end_sessions
-from user_service.sessions.tables import UserSession
 
 
 class PostgresPasswords:

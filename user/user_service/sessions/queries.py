@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from servicekit.core.clock import Clock
 from servicekit.web.pagination import Page, cut_page, decode_cursor
+from user_service.models import UserSession
 from user_service.sessions.schemas import SessionView
-from user_service.sessions.tables import UserSession
 
 _POSITION = TypeAdapter(tuple[UUID])
 _SHOWN = (

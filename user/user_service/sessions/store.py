@@ -9,20 +9,19 @@ from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, delete, insert, l
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from servicekit.storage.postgres_models import Sessions
-from user_service.accounts.tables import User
+from user_service.models import RefreshToken, RevokedSession, User, UserSession
 from user_service.sessions.actions import Ended, Presented, SessionTransaction
 from user_service.sessions.rules import ENDED_KEPT, TokenState
-from user_service.sessions.tables import EndedSession, RefreshToken, UserSession
 
 
 async def end_sessions(session: AsyncSession, which: ColumnElement[bool], *, now: datetime) -> Ended:
     """End the sessions, in one statement: they go, and the fact that they ended stays until their tokens expire."""
     expires_at = now + ENDED_KEPT
     gone = delete(UserSession).where(which).returning(UserSession.id).cte("gone")
-    ended = insert(EndedSession).from_select(
-        ["session_id", "expires_at"], select(gone.c.id, literal(expires_at, EndedSession.expires_at.type))
+    ended = insert(RevokedSession).from_select(
+        ["session_id", "expires_at"], select(gone.c.id, literal(expires_at, RevokedSession.expires_at.type))
     )
-    ids = await session.scalars(ended.returning(EndedSession.session_id))
+    ids = await session.scalars(ended.returning(RevokedSession.session_id))
     return dict.fromkeys(ids, expires_at.timestamp())
 
 
@@ -99,19 +98,19 @@ class RevokedSessionRecords:
 
     async def unpublished(self) -> Ended:
         """Return those of which Valkey was not told yet."""
-        return await self._read(~EndedSession.published)
+        return await self._read(~RevokedSession.published)
 
     async def unexpired(self, now: datetime) -> Ended:
         """Return all that still have to be known as ended."""
-        return await self._read(EndedSession.expires_at > now)
+        return await self._read(RevokedSession.expires_at > now)
 
     async def mark_published(self, ids: Collection[UUID]) -> None:
         # One array instead of one parameter for each id, of which a statement can have 32,767.
-        told = EndedSession.session_id == any_(literal(list(ids), ARRAY(Uuid)))
+        told = RevokedSession.session_id == any_(literal(list(ids), ARRAY(Uuid)))
         async with self._sessions.begin() as session:
-            await session.execute(update(EndedSession).where(told, ~EndedSession.published).values(published=True))
+            await session.execute(update(RevokedSession).where(told, ~RevokedSession.published).values(published=True))
 
     async def _read(self, which: ColumnElement[bool]) -> Ended:
         async with self._sessions() as session:
-            rows = await session.execute(select(EndedSession.session_id, EndedSession.expires_at).where(which))
+            rows = await session.execute(select(RevokedSession.session_id, RevokedSession.expires_at).where(which))
             return {session_id: expires_at.timestamp() for session_id, expires_at in rows}
