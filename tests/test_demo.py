@@ -7,7 +7,7 @@ from typing import Any
 
 
 async def test_the_tour_finds_everything_as_claimed_as_often_as_it_is_taken(running: Any) -> None:
-    command = [sys.executable, "-m", "local_platform.demo", "--data-dir", str(running.data_dir)]
+    command = [sys.executable, "-m", "local_platform", "demo", "--data-dir", str(running.data_dir)]
     for _ in range(2):
         tour = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, text=True)
         assert tour.returncode == 0, tour.stdout + tour.stderr
@@ -19,8 +19,10 @@ async def test_the_tour_finds_out_when_a_claim_does_not_hold(running: Any, tmp_p
     run_file = (running.data_dir / "run.json").read_text()
     (tmp_path / "run.json").write_text(run_file.replace(running.gateway_url, running.urls("user")[0]))
     (tmp_path / "secrets").symlink_to(running.data_dir / "secrets")
-    steps = "from local_platform.demo import __main__ as demo; demo.STEPS = (demo.STEPS[0], demo.STEPS[-2])"
-    command = [sys.executable, "-c", f"{steps}; raise SystemExit(demo.main(['--data-dir', {str(tmp_path)!r}]))"]
+    steps = (
+        "import pathlib; from local_platform.demo import command as demo; demo.STEPS = (demo.STEPS[0], demo.STEPS[-2])"
+    )
+    command = [sys.executable, "-c", f"{steps}; raise SystemExit(demo.take_tour(pathlib.Path({str(tmp_path)!r})))"]
 
     tour = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, text=True)
     assert tour.returncode == 1, tour.stdout + tour.stderr

@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 60.0
 
 async def _administrator(gateway: httpx2.AsyncClient, running: Any, username: str) -> dict[str, str]:
     """Promote an account and return the header of its next login."""
-    command = [sys.executable, "-m", "local_platform.cli.admin", "--data-dir", str(running.data_dir), username]
+    command = [sys.executable, "-m", "local_platform", "admin", "--data-dir", str(running.data_dir), username]
     await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
     login = await gateway.post("/api/v1/users/login", json={"username_or_email": username, "password": PASSWORD})
     return {"Authorization": f"Bearer {login.json()['access_token']}"}

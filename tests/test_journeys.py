@@ -125,7 +125,7 @@ async def test_a_promoted_user_may_do_what_others_may_not(
     admin, other = await sign_in(), await sign_in()
     assert (await gateway.get("/api/v1/users", headers=admin.headers)).status_code == 403
 
-    command = [sys.executable, "-m", "local_platform.cli.admin", "--data-dir", str(running.data_dir), admin.username]
+    command = [sys.executable, "-m", "local_platform", "admin", "--data-dir", str(running.data_dir), admin.username]
     promotion = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, text=True)
     assert promotion.returncode == 0, promotion.stderr
     login = await gateway.post("/api/v1/users/login", json={"username_or_email": admin.username, "password": PASSWORD})

@@ -45,7 +45,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, root / name)
     for name, store in NEW.items():
-        run(root, "python", "-m", "local_platform.new_service", name, store)
+        run(root, "python", "-m", "local_platform", "new-service", name, store)
     return root
 
 
@@ -97,7 +97,7 @@ async def platform(root: Path, data_dir: Path) -> AsyncIterator[str]:
     """Run the whole platform of the copy as `make run` does; give the gateway's URL."""
     with (data_dir / "progress").open("wb") as progress:
         launcher = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "local_platform", "--gateway-port", "0", "--data-dir", str(data_dir)),
+            *(sys.executable, "-m", "local_platform", "run", "--gateway-port", "0", "--data-dir", str(data_dir)),
             cwd=root,
             env=environment(root),
             stdout=asyncio.subprocess.PIPE,

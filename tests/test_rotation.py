@@ -99,9 +99,9 @@ class Command:
         self.output = ""
 
     @classmethod
-    async def start(cls, module: str, running: Any, *options: str) -> "Command":
+    async def start(cls, name: str, running: Any, *options: str) -> "Command":
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", f"local_platform.{module}", "--data-dir", str(running.data_dir), *options),
+            *(sys.executable, "-m", "local_platform", name, "--data-dir", str(running.data_dir), *options),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
@@ -147,7 +147,7 @@ def interrupted_rotation(running: Any) -> bool:
 
 def rotate_keys(running: Any) -> Awaitable[Command]:
     # The calls of this load last for milliseconds; an operator's rotation waits for the real lifetime.
-    return Command.start("rotate_keys", running, "--message-seconds", "1")
+    return Command.start("rotate-keys", running, "--message-seconds", "1")
 
 
 async def test_the_keys_of_all_pairs_change_and_no_call_fails(running: Any, sign_in: SignIn) -> None:
@@ -202,7 +202,7 @@ async def test_a_replica_that_stays_away_stops_the_rotation_where_everything_sti
 ) -> None:
     os.killpg(running.pid("user-1"), signal.SIGSTOP)
     try:
-        rotation = await Command.start("rotate_keys", running, "--message-seconds", "1", "--timeout", "1")
+        rotation = await Command.start("rotate-keys", running, "--message-seconds", "1", "--timeout", "1")
         assert await rotation.end() == 1
     finally:
         os.killpg(running.pid("user-1"), signal.SIGCONT)
@@ -222,7 +222,7 @@ async def test_the_key_of_access_tokens_changes_and_nobody_is_signed_out(
     directory = Path(running.data_dir, "secrets", "jwt")
     old = (directory / "current").read_text()
     # The gateway would be given 20 s; an unknown key makes it fetch at once.
-    command = ("rotate_jwt_key", running, "--gateway-seconds", "6")
+    command = ("rotate-jwt-key", running, "--gateway-seconds", "6")
     async with under_load(running, user, logins=True):
         interrupted = await Command.start(*command)
         await interrupted.says("published")

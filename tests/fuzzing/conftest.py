@@ -168,7 +168,7 @@ async def admin(running: Any) -> AsyncIterator[dict[str, str]]:
     async with httpx2.AsyncClient(base_url=running.gateway_url, timeout=20) as client:
         account = {"username": name, "email": f"{name}@mail.dev", "password": password}
         assert (await client.post("/api/v1/users/register", json=account)).status_code == 201
-        command = [sys.executable, "-m", "local_platform.cli.admin", "--data-dir", str(running.data_dir), name]
+        command = [sys.executable, "-m", "local_platform", "admin", "--data-dir", str(running.data_dir), name]
         await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
         login = await client.post("/api/v1/users/login", json={"username_or_email": name, "password": password})
         headers = {"Authorization": f"Bearer {login.json()['access_token']}"}

@@ -73,7 +73,7 @@ class Account:
         self._client.post("/api/v1/users/register", json=body).raise_for_status()
         if self._role == "admin":
             data_dir = os.environ["FUZZING_DATA_DIR"]
-            command = [sys.executable, "-m", "local_platform.cli.admin", "--data-dir", data_dir, name]
+            command = [sys.executable, "-m", "local_platform", "admin", "--data-dir", data_dir, name]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         return name
 

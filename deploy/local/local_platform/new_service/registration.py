@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from local_platform.errors import GeneratorError
 from opskit.catalog import ServiceEntry
 
 CALLER: Final = "user"
@@ -21,7 +22,7 @@ _FORMS: Final = ("{}", "{}_service")
 _ARRAY: Final = re.compile(r"\[[^\[\]]*\]")
 
 
-class NotRegistered(ValueError):
+class NotRegistered(GeneratorError):
     """A list has another form than the generator knows; the message names it."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
+from local_platform.errors import GeneratorError
 from local_platform.new_service.containers import (
     in_context,
     in_development,
@@ -41,7 +42,7 @@ _WORDS: Final[Mapping[Store, Mapping[str, str]]] = {
 }
 
 
-class CannotFormat(RuntimeError):
+class CannotFormat(GeneratorError):
     """The formatter refused what was written; the message is its own."""
 
 

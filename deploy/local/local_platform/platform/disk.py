@@ -1,4 +1,4 @@
-"""What can be known before anything starts."""
+"""A check of the disk before anything starts."""
 
 import shutil
 
@@ -6,14 +6,14 @@ from local_platform.errors import DiskFull
 from local_platform.layout import Layout
 
 MEBIBYTE = 1024 * 1024
-# What empty stores take, measured, with some room to work in.
+# Measured sizes of empty stores, with some room to work in.
 FIRST_START_BYTES = 120 * MEBIBYTE
 EACH_FURTHER_NODE_BYTES = 40 * MEBIBYTE
 NEARLY_FULL = 0.05
 
 
 def check_disk(layout: Layout, *, mongo_nodes: int) -> str:
-    """Return a warning for a nearly full disk, else an empty text; raise DiskFull when empty stores would not fit."""
+    """Return a warning for a nearly full disk, else an empty string; raise DiskFull when empty stores would not fit."""
     usage = shutil.disk_usage(layout.root)
     needed = FIRST_START_BYTES + (mongo_nodes - 1) * EACH_FURTHER_NODE_BYTES
     if usage.free < needed and not layout.store("postgres").exists():

@@ -1,9 +1,9 @@
-"""The whole platform: stores, then each service behind its own migration, then the gateway; and back again.
+"""The whole platform: stores, then each service after its migration, then the gateway; stopped in reverse order.
 
 async with running_platform(tmp_path, replicas=2) as platform:
     platform.gateway_url            # http://127.0.0.1:…
     platform.urls("user")           # the base URL of each replica
-    platform.supervisor.kill("user-1")              # SIGKILL; it comes back on its port
+    platform.supervisor.kill("user-1")              # SIGKILL; restarted on its port
     await platform.stop_process("valkey"); await platform.start_process("valkey")
 """
 
@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from local_platform.errors import ProcessFailed
-from local_platform.layout import Layout
+from local_platform.layout import GATEWAY, Layout
 from local_platform.platform.disk import check_disk
 from local_platform.platform.gateway import Gateway
 from local_platform.platform.options import Options
@@ -32,12 +32,11 @@ from local_platform.supervision.tasks import run_concurrently
 from opskit.catalog import ServiceEntry, read_catalog
 from servicekit.sealing.key_files import ensure_keys
 
-GATEWAY = "gateway"
 REACH_SECONDS = 20.0
 
 
 class Platform:
-    """Everything that runs for one DATA_DIR. `prepared` makes one; `start` and `stop` run it."""
+    """Everything that runs for one DATA_DIR. `prepared` creates it; `start` and `stop` run it."""
 
     def __init__(
         self,
@@ -46,7 +45,7 @@ class Platform:
         ports: PortAllocator,
         status_table: StatusTable,
         force: asyncio.Event,
-        say: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
         self.supervisor = Supervisor(force)
         self.status_table = status_table
@@ -67,17 +66,17 @@ class Platform:
         )
         self._gateway = Gateway(layout, ports.allocate(GATEWAY), self.catalog, self._services.ports, options.settings)
         ports.save()
-        self._run_file = RunFile(layout.run_file, self.gateway_url, say)
-        self._plan()
-        self.supervisor.listen(self._run_file.note)
-        self.supervisor.listen(status_table.note)
+        self._run_file = RunFile(layout.run_file, self.gateway_url, warn)
+        self._add_rows()
+        self.supervisor.listen(self._run_file.update)
+        self.supervisor.listen(status_table.update)
 
     def urls(self, service: str) -> list[str]:
         """Return the base URL of each replica of a service."""
         return self._services.urls(service)
 
     async def start(self) -> None:
-        """Start everything; return when the gateway serves. Raises LaunchError; `stop` is needed all the same."""
+        """Start everything; return when the gateway serves. Raises LaunchError; call `stop` then, too."""
         ready = {engine: asyncio.Event() for engine in ("postgres", "mongo", "valkey")}
         await run_concurrently(
             self._start_store(ready["postgres"], self.stores.start_postgres),
@@ -89,7 +88,7 @@ class Platform:
         await self._reach_services()
 
     async def stop(self) -> None:
-        """Stop everything in the order in which nobody misses what is gone: gateway, services, stores."""
+        """Stop everything, callers before callees: gateway, services, stores."""
         await self.supervisor.stop(self.supervisor.of_service(GATEWAY))
         await self.supervisor.stop(self.supervisor.of_service(*self.catalog))
         await self.stores.stop_all()
@@ -101,9 +100,9 @@ class Platform:
 
     async def start_process(self, name: str) -> None:
         """Start a stopped process again, on its port and its data; return when it serves."""
-        child = self.supervisor.processes[name]
-        child.start()
-        await child.wait_ready()
+        process = self.supervisor.processes[name]
+        process.start()
+        await process.wait_ready()
 
     async def _reach_services(self) -> None:
         try:
@@ -119,7 +118,7 @@ class Platform:
         self._run_file.put_first(await self.stores.start_mongo())
 
     async def _start_services(self, ready: Mapping[str, asyncio.Event]) -> None:
-        ensure_keys(keys_directory(self.stores.secrets), self.catalog)
+        ensure_keys(keys_directory(self._layout), self.catalog)
         await run_concurrently(*(self._start_service(entry, ready) for entry in self.catalog.values()))
 
     async def _start_service(self, entry: ServiceEntry, ready: Mapping[str, asyncio.Event]) -> None:
@@ -133,11 +132,11 @@ class Platform:
         replicas = [self.supervisor.add(spec) for spec in self._services.replicas(entry)]
         await run_concurrently(*(replica.wait_ready() for replica in replicas))
 
-    def _plan(self) -> None:
-        self.status_table.plan(*self.stores.names())
+    def _add_rows(self) -> None:
+        self.status_table.add(*self.stores.names())
         for entry in self.catalog.values():
-            self.status_table.plan(_migration_name(entry), *self._services.ports[entry.name])
-        self.status_table.plan(GATEWAY)
+            self.status_table.add(_migration_name(entry), *self._services.ports[entry.name])
+        self.status_table.add(GATEWAY)
 
 
 def _migration_name(entry: ServiceEntry) -> str:
@@ -146,21 +145,21 @@ def _migration_name(entry: ServiceEntry) -> str:
 
 @asynccontextmanager
 async def prepared(
-    options: Options, status_table: StatusTable, force: asyncio.Event, say: Callable[[str], None] = lambda _text: None
+    options: Options, status_table: StatusTable, force: asyncio.Event, warn: Callable[[str], None] = lambda _text: None
 ) -> AsyncIterator[Platform]:
-    """Yield a platform that holds its DATA_DIR and its ports but runs nothing yet.
+    """Yield a platform that has locked its DATA_DIR and reserved its ports but runs nothing yet.
 
-    Raises LaunchError for everything that can be known before. Setting `force` shortens a stop; `say` gets warnings.
+    Raises LaunchError for what can be known beforehand. Setting `force` cuts a stop short; `warn` receives warnings.
     """
     options.check()
     layout = Layout.prepare(options.data_dir)
     with data_lock(layout) as lock, PortAllocator(layout.port_file) as ports:
         for name in await stop_orphans(layout):
-            say(f"ended {name}, which an interrupted run had left")
+            warn(f"stopped {name}, which a killed run had left")
         ports.allocate_fixed(GATEWAY, options.gateway_port)
         if warning := check_disk(layout, mongo_nodes=options.mongo_nodes):
-            say(f"warning: {warning}")
-        platform = Platform(options, layout, ports, status_table, force, say)
+            warn(f"warning: {warning}")
+        platform = Platform(options, layout, ports, status_table, force, warn)
         lock.announce(platform.gateway_url)
         yield platform
 
@@ -174,7 +173,7 @@ async def running_platform(
     mongo_nodes: int = 1,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Platform]:
-    """Run the whole platform below `data_dir`, and stop it in order at the end. The data stays.
+    """Run the whole platform below `data_dir` and stop it in order at the end. The data stays.
 
     `settings` are environment variables for services and gateway. Raises LaunchError when something cannot start.
     """

@@ -5,28 +5,24 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from local_platform.files import SecretFiles
+from local_platform.layout import Layout
 from local_platform.supervision.ports import HOST
 from opskit.catalog import ServiceEntry
 
 _STORE_VARIABLES = {"postgres": "DATABASE_URL", "mongo": "MONGO_URL"}
-# The launcher decides these. A value in our own environment would win over the file, or mix up the replicas.
-_OURS = ("DATABASE_URL", "MONGO_URL", "VALKEY_URL", "FINGERPRINT_SECRET", "LINK_SECRET")
-_NOT_INHERITED = {*_OURS, *(f"{name}_FILE" for name in _OURS), "LOG_DIR", "PROMETHEUS_MULTIPROC_DIR"}
+# The launcher decides these. A value from the user's environment would override the file, or mix up the replicas.
+_SECRETS = ("DATABASE_URL", "MONGO_URL", "VALKEY_URL", "FINGERPRINT_SECRET", "LINK_SECRET")
+_NOT_INHERITED = {*_SECRETS, *(f"{name}_FILE" for name in _SECRETS), "LOG_DIR", "PROMETHEUS_MULTIPROC_DIR"}
 
 
-def keys_directory(secrets: SecretFiles) -> Path:
-    """Return the directory that holds one directory of service keys for each service."""
-    return secrets.path("keys")
+def keys_directory(layout: Layout) -> Path:
+    """Return the directory that holds one directory of keys for each service."""
+    return layout.secrets.path("keys")
 
 
-def files_directory(secrets: SecretFiles, entry: ServiceEntry) -> Path:
-    """Return the folder of a service that keeps files: below DATA_DIR, beside the secrets."""
-    return secrets.directory.parent / entry.name
-
-
-def write_secrets(secrets: SecretFiles, entry: ServiceEntry, *, store_url: str, valkey_url: str) -> None:
-    """Write what the service's `…_FILE` variables name; the URLs change with the stores' ports."""
+def write_secrets(layout: Layout, entry: ServiceEntry, *, store_url: str, valkey_url: str) -> None:
+    """Write the files that the service's `…_FILE` variables name; the URLs change with the stores' ports."""
+    secrets = layout.secrets
     secrets.store(_file(entry, _STORE_VARIABLES[entry.store]), store_url)
     secrets.store(_file(entry, "VALKEY_URL"), valkey_url)
     for variable in _random_secrets(entry):
@@ -34,16 +30,17 @@ def write_secrets(secrets: SecretFiles, entry: ServiceEntry, *, store_url: str, 
 
 
 def service_environment(
-    secrets: SecretFiles,
+    layout: Layout,
     entry: ServiceEntry,
     *,
     peers: Mapping[str, Sequence[str]] | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return a service's whole environment. Secrets stand in files, where `ps` does not show them.
+    """Return a service's whole environment. Secrets are in files, because `ps` can show an environment.
 
-    What the user set, such as LOG_LEVEL or SERVICE_CIPHER, is inherited, and `settings` come on top of it.
+    The user's settings, such as LOG_LEVEL or SERVICE_CIPHER, are inherited; `settings` override them.
     """
+    secrets = layout.secrets
     environment = {"ENVIRONMENT": "production", "LOG_FORMAT": "json"}
     environment |= {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     environment |= settings or {}
@@ -53,7 +50,7 @@ def service_environment(
     }
     environment |= {
         "SERVICE_NAME": entry.name,
-        "SERVICE_KEYS_DIR": str(keys_directory(secrets) / entry.name),
+        "SERVICE_KEYS_DIR": str(keys_directory(layout) / entry.name),
         "PEER_URLS": json.dumps(peers or {}),
         "GATEWAY_NETWORKS": f"{HOST}/32",
     }
@@ -61,7 +58,7 @@ def service_environment(
         environment["JWT_KEYS_DIR"] = str(secrets.path("jwt"))
     if entry.keeps_files:
         environment |= {
-            f"{entry.name.upper()}_DIR": str(files_directory(secrets, entry)),
+            f"{entry.name.upper()}_DIR": str(layout.root / entry.name),
             # The gateway reads the same folder.
             f"{entry.name.upper()}_X_ACCEL": "1",
         }
@@ -69,7 +66,7 @@ def service_environment(
 
 
 def _random_secrets(entry: ServiceEntry) -> tuple[str, ...]:
-    """Return the variables that hold a secret of the service's own; links to files are signed."""
+    """Return the variables that hold a random secret; a service that keeps files also signs links to them."""
     return ("FINGERPRINT_SECRET", "LINK_SECRET") if entry.keeps_files else ("FINGERPRINT_SECRET",)
 
 

@@ -1,4 +1,4 @@
-"""The platform's own services: their migration jobs and their gunicorn masters."""
+"""The processes of the platform's own services: migration jobs and gunicorn masters."""
 
 import sys
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from local_platform.supervision.process import Command
 from opskit.catalog import ServiceEntry
 
 WORKERS = 2
-# A little more than gunicorn's own graceful time-out, so that it is gunicorn who ends a slow worker.
+# Longer than gunicorn's own graceful time-out, so that gunicorn itself ends a slow worker.
 STOP_SECONDS = 25.0
-# Reasons of an unready service that lie in the machine. Waiting does not mend them, and the services work meanwhile.
+# Reasons that lie in the machine, as `/ready` words them. Waiting does not help, and the services work all the same.
 MACHINE_REASONS = ("disk ", "memory ")
 
 
 class Services:
-    """Describes every process of the services; the launcher runs them."""
+    """Describes every process of the services."""
 
     def __init__(
         self,
@@ -45,10 +45,10 @@ class Services:
         return [f"http://{HOST}:{port}" for port in self.ports[service].values()]
 
     def migration(self, entry: ServiceEntry) -> Command:
-        """Return the job that brings a service's database to the form that its code expects."""
+        """Return the job that migrates a service's database to what its code expects."""
         name = f"{entry.name}-migrate"
         write_secrets(
-            self._stores.secrets,
+            self._layout,
             entry,
             store_url=self._stores.service_url(entry.name),
             valkey_url=self._stores.service_valkey_url(entry.name),
@@ -87,18 +87,18 @@ class Services:
 
     def _environment(self, entry: ServiceEntry) -> dict[str, str]:
         peers = {peer: self.urls(peer) for peer in entry.calls}
-        return service_environment(self._stores.secrets, entry, peers=peers, settings=self._settings)
+        return service_environment(self._layout, entry, peers=peers, settings=self._settings)
 
 
 def readiness(url: str) -> Probe:
-    """Return a probe that takes a service for ready when only the machine's disk or memory speaks against it."""
+    """Return a probe of `/ready` that takes a full disk or memory of the machine for a warning."""
 
     async def probe() -> str:
         status, body = await http_get(url)
-        answer = json_body(body)
+        document = json_body(body)
         if status == 200:
-            return "without Valkey" if answer.get("status") == "degraded" else ""
-        reasons = [str(reason) for reason in answer.get("reasons") or [f"{url} answers {status}"]]
+            return "without Valkey" if document.get("status") == "degraded" else ""
+        reasons = [str(reason) for reason in document.get("reasons") or [f"{url} returned {status}"]]
         if all(reason.startswith(MACHINE_REASONS) for reason in reasons):
             return "warning: " + ", ".join(reasons)
         raise NotReady(", ".join(reasons))

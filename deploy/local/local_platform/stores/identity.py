@@ -1,4 +1,4 @@
-"""Under whose name a server runs that refuses to be root."""
+"""The user for a server that refuses to run as root."""
 
 import os
 import pwd
@@ -15,14 +15,14 @@ UNPRIVILEGED = "nobody"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The words that change the user in front of a command, and who owns its files, seen from here."""
+    """A user: the wrapper that runs a command as this user, and the owner that files need for it."""
 
     wrapper: Sequence[str]
     uid: int
     gid: int
 
     def take_ownership(self, directory: Path) -> None:
-        """Make a directory with all below it this identity's; it may have been another's in an earlier start."""
+        """Give this user a directory with all its content, which an earlier start may have given to another user."""
         if directory.stat().st_uid == self.uid:
             return
         for path in [directory, *directory.rglob("*")]:
@@ -30,11 +30,11 @@ class Identity:
 
 
 def unprivileged_identity(*reached: Path) -> Identity:
-    """Return an identity other than root that can reach these paths.
+    """Return a user other than root that can reach these paths.
 
-    An ordinary user keeps the own name. Root becomes `nobody` where that user can pass through to all paths; below a
-    directory that is closed to others (such as /root) a user namespace maps root to `nobody`, so that the server sees
-    an ordinary uid while its files stay root's.
+    An ordinary user stays the same. Root becomes `nobody` where that user can reach all paths. Below a directory that
+    is closed to others, such as /root, a user namespace maps root to `nobody`: the server sees an ordinary uid while
+    its files stay root's.
     """
     if os.geteuid() != 0:
         return Identity((), os.geteuid(), os.getegid())
@@ -52,5 +52,5 @@ def unprivileged_identity(*reached: Path) -> Identity:
 
 
 def _open_to_others(path: Path) -> bool:
-    """Whether any user may pass through every directory above this path."""
+    """Whether every user may pass through all directories above this path."""
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents)

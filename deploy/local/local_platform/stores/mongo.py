@@ -7,8 +7,8 @@ from pymongo.errors import PyMongoError
 
 from local_platform.binaries import MONGO
 from local_platform.errors import InvalidOption
-from local_platform.files import SecretFiles
 from local_platform.layout import Layout
+from local_platform.secret_files import SecretFiles
 from local_platform.stores.mongo_access import ROOT, Client, MongoAccess
 from local_platform.stores.mongo_setup import REPLICA_SET, ReplicaSet
 from local_platform.supervision.managed_process import ProcessSpec
@@ -19,7 +19,7 @@ from local_platform.supervision.process import Command
 SERVICE = "mongo"
 CACHE_GB = "0.25"
 OPLOG_MB = "128"
-# A claim of a killed process must not block its key for longer than a client waits.
+# A killed process's claim of an idempotency key ends with its transaction, before a client gives up.
 TRANSACTION_SECONDS = 3
 
 
@@ -32,7 +32,7 @@ class LocalMongo:
         self._key_file = secrets.path("mongo.key")
         secrets.value("mongo.key")
         self.names = [f"{SERVICE}-{number}" for number in range(1, nodes + 1)]
-        self._refuse_to_shrink(nodes)
+        self._check_size(nodes)
         self._ports = {name: ports.allocate(name) for name in self.names}
         self.hosts = [f"{HOST}:{port}" for port in self._ports.values()]
         password = secrets.value("mongo.password")
@@ -45,12 +45,12 @@ class LocalMongo:
     def name_of(self, host: str) -> str:
         return self.names[self.hosts.index(host)]
 
-    def _refuse_to_shrink(self, nodes: int) -> None:
+    def _check_size(self, nodes: int) -> None:
         existing = len(list(self._layout.store(SERVICE).parent.glob(f"{SERVICE}-*")))
         if existing > nodes:
             raise InvalidOption(
-                f"this DATA_DIR holds a MongoDB set of {existing} nodes, and some of its data may stand on a majority "
-                f"of them only; start with MONGO_NODES={existing}, or with another DATA_DIR=…"
+                f"this DATA_DIR holds a MongoDB set of {existing} nodes, and a smaller set might lack data; "
+                f"start with MONGO_NODES={existing}, or with another DATA_DIR=…"
             )
 
     def _node(self, name: str, port: int) -> ProcessSpec:
@@ -69,7 +69,7 @@ class LocalMongo:
         )
 
     def _options(self, data: Path, port: int) -> list[str]:
-        words = {
+        options = {
             "--dbpath": str(data),
             "--port": str(port),
             "--bind_ip": HOST,
@@ -78,7 +78,7 @@ class LocalMongo:
             "--wiredTigerCacheSizeGB": CACHE_GB,
             "--oplogSize": OPLOG_MB,
             "--networkMessageCompressors": "snappy,zstd",
-            # Small journal files that are not written ahead: an empty folder takes 9 MB instead of 301.
+            # Small journal files, not preallocated: an empty folder takes 9 MB instead of 301.
             "--wiredTigerEngineConfigString": "log=(enabled=true,file_max=8MB,prealloc=false,path=journal)",
         }
         parameters = {
@@ -86,21 +86,21 @@ class LocalMongo:
             "shutdownTimeoutMillisForSignaledShutdown": "100",
             "transactionLifetimeLimitSeconds": str(TRANSACTION_SECONDS),
         }
-        options = [part for pair in words.items() for part in pair]
-        options += [part for name, value in parameters.items() for part in ("--setParameter", f"{name}={value}")]
-        return [*options, "--nounixsocket", "--quiet"]
+        words = [part for pair in options.items() for part in pair]
+        words += [part for name, value in parameters.items() for part in ("--setParameter", f"{name}={value}")]
+        return [*words, "--nounixsocket", "--quiet"]
 
 
 def _probe(port: int) -> Probe:
     async def probe() -> str:
-        # PyMongo looks again after half a second only, so the port is watched before the server is asked.
+        # PyMongo retries only every half second, so the port is probed first.
         await check_port_open(HOST, port)
         client: Client = AsyncMongoClient(HOST, port, directConnection=True, serverSelectionTimeoutMS=2000)
         try:
             async with client:
                 await client.admin.command("ping")
         except PyMongoError as error:
-            raise NotReady(f"MongoDB does not answer yet ({type(error).__name__})") from error
+            raise NotReady(f"MongoDB does not respond yet ({type(error).__name__})") from error
         return ""
 
     return probe

@@ -20,7 +20,7 @@ Client = AsyncMongoClient[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class MongoAccess:
-    """Address (`host:port` of each node, by commas) and administrator of a replica set."""
+    """Addresses (`host:port,host:port`) and administrator of a replica set."""
 
     hosts: str
     user: str
@@ -30,18 +30,18 @@ class MongoAccess:
 
     @classmethod
     def parse(cls, url: str) -> "MongoAccess":
-        """Read `mongodb://user:password@host:port/?replicaSet=rs0`, a replica set that the user runs."""
+        """Parse `mongodb://user:password@host:port/?replicaSet=rs0`, a replica set that the user runs."""
         parts = urlsplit(url)
         credentials, _, hosts = parts.netloc.rpartition("@")
         user, _, password = credentials.partition(":")
         if not hosts or not user:
-            raise ServerMissing("MONGO_URL has to look like mongodb://user:password@host:port/?replicaSet=rs0")
+            raise ServerMissing("MONGO_URL must look like mongodb://user:password@host:port/?replicaSet=rs0")
         options = dict(parse_qsl(parts.query))
         source = options.pop("authSource", "admin")
         return cls(hosts, unquote(user), unquote(password), urlencode(options) or "replicaSet=rs0", source)
 
     def url(self, database: str, *, user: str = "", password: str = "") -> str:
-        """Return the URL of a database: the administrator's, or that of a user who is known in this database only."""
+        """Return the URL of a database, for the administrator or for a user of this database only."""
         name, secret, source = (user, password, database) if user else (self.user, self.password, self.source)
         return f"mongodb://{quote(name)}:{quote(secret)}@{self.hosts}/{database}?authSource={source}&{self.options}"
 
@@ -49,20 +49,20 @@ class MongoAccess:
         return AsyncMongoClient(self.url("admin"), serverSelectionTimeoutMS=SELECTION_MS)
 
     async def ensure_users(self, passwords: Mapping[str, str]) -> None:
-        """Give each service a user with rights on the database of its name only.
+        """Create or update a user for each service, with rights on the database of its name only.
 
-        May be repeated; raises NotReady when the set goes away meanwhile.
+        May be repeated. Raises NotReady when the set becomes unavailable meanwhile.
         """
         try:
             async with self.client() as client:
                 for name, password in passwords.items():
-                    # An existing user may have another password: of lost secrets, or of another DATA_DIR on this set.
+                    # An existing user may have another password, from lost secrets or another DATA_DIR.
                     known = await client[name].command("usersInfo", name)
                     command = "updateUser" if known["users"] else "createUser"
                     roles = [{"role": role, "db": name} for role in ("readWrite", "dbAdmin")]
                     await client[name].command(command, name, pwd=password, roles=roles)
         except PyMongoError as error:
-            raise NotReady(f"MongoDB does not answer yet ({type(error).__name__}: {error})") from error
+            raise NotReady(f"MongoDB does not respond yet ({type(error).__name__}: {error})") from error
 
     async def drop_database(self, name: str) -> None:
         """Drop a database with all collections."""

@@ -1,4 +1,4 @@
-"""Makes a replica set out of empty nodes, or finds it again; each step may be repeated after a crash."""
+"""Forms a replica set of empty nodes, or finds the existing one; each step may be repeated after a crash."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from local_platform.supervision.probes import NotReady, wait_until_ready
 
 REPLICA_SET = "rs0"
 SETUP_SECONDS = 60.0
-# With MongoDB's own 10 s and 2 s a set of three takes 12 s to its first primary and 10 s to replace a dead one.
+# With the defaults of 10 s and 2 s, a set of three needs 12 s for its first primary and 10 s to replace a dead one.
 ELECTION_TIMEOUT_MS = 1000
 HEARTBEAT_INTERVAL_MS = 500
 
@@ -23,7 +23,7 @@ ALREADY_INITIALIZED = 23
 
 
 class ReplicaSet:
-    """The set that these nodes shall form."""
+    """A replica set of these nodes."""
 
     def __init__(self, hosts: Sequence[str], password: str) -> None:
         self._hosts = hosts
@@ -38,7 +38,7 @@ class ReplicaSet:
             if not await self._knows_administrator():
                 await self._initiate()
                 await self._create_administrator()
-            await self._follow_ports()
+            await self._update_addresses()
             return await self._primary()
         except PyMongoError as error:
             raise NotReady(f"the replica set is not complete ({type(error).__name__}: {error})") from error
@@ -54,7 +54,7 @@ class ReplicaSet:
         return True
 
     async def _initiate(self) -> None:
-        """Form the set. A server without users lets a local connection do so, and create the first user."""
+        """Form the set. A server without users allows this, and the creation of the first user, to local clients."""
         config = {
             "_id": REPLICA_SET,
             "members": [{"_id": number, "host": host} for number, host in enumerate(self._hosts)],
@@ -80,12 +80,12 @@ class ReplicaSet:
             try:
                 await client.admin.command("createUser", ROOT, pwd=self._password, roles=["root"])
             except OperationFailure as error:
-                # Another node knows the user already and this one learns of it presently.
+                # Another node has created the user already, and replication brings it here.
                 if error.code not in (USER_EXISTS, UNAUTHORIZED):
                     raise
 
-    async def _follow_ports(self) -> None:
-        """Tell the set its nodes' addresses if they changed; a node that misses itself in the list takes no part."""
+    async def _update_addresses(self) -> None:
+        """Reconfigure the set if its nodes' addresses changed; a node that is not in the list takes no part."""
         async with self._node(self._hosts[0], administrator=True) as client:
             config: dict[str, Any] = (await client.admin.command("replSetGetConfig"))["config"]
             if [member["host"] for member in config["members"]] == list(self._hosts):
@@ -93,7 +93,7 @@ class ReplicaSet:
             template = config["members"][0]
             config["members"] = [{**template, "_id": number, "host": host} for number, host in enumerate(self._hosts)]
             config["version"] += 1
-            # Without force the command needs a primary, which such a set does not have.
+            # Without `force` the command needs a primary, and a set with wrong addresses has none.
             await client.admin.command("replSetReconfig", config, force=True)
 
     async def _primary(self) -> str:

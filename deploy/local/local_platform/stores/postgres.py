@@ -16,7 +16,7 @@ from local_platform.supervision.ports import HOST
 from local_platform.supervision.process import Command
 
 NAME = "postgres"
-# The services' pools together stay below this; each connection costs a few MB only while it is open.
+# More than the pools of all services together; a connection costs memory only while it is open.
 MAX_CONNECTIONS = 200
 
 
@@ -27,12 +27,12 @@ class LocalPostgres:
         self.access = PostgresAccess(HOST, port, "postgres", password)
         self._layout = layout
         self._binary = POSTGRES.find()
-        # This folder belongs to the server's user, who cannot create anything in DATA_DIR itself.
+        # This folder belongs to the server's user, who cannot create files in DATA_DIR itself.
         self._home = layout.store(NAME)
         self._data = self._home / "data"
 
     async def prepare(self) -> ProcessSpec:
-        """Make the data directory where there is none yet, and return the server's process."""
+        """Create the data directory unless it exists, and return the server's process."""
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
         identity = unprivileged_identity(self._binary, self._home)
         identity.take_ownership(self._home)
@@ -66,7 +66,7 @@ class LocalPostgres:
         return [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
 
     async def _initialise(self, identity: Identity) -> None:
-        """Make the data directory under another name first, so that an interrupted one is never taken for whole."""
+        """Create the data directory under another name, so that an interrupted start is not taken for complete."""
         unfinished = self._home / "unfinished"
         password_file = self._home / "password"
 
@@ -94,7 +94,7 @@ class LocalPostgres:
         unfinished.rename(self._data)
 
     def _remove_stale_pid_file(self) -> None:
-        """Remove a stale postmaster.pid whose number some other program bears by now, or the server would refuse."""
+        """Remove a stale postmaster.pid: the server would refuse to start if another program had that process id."""
         lock = self._data / "postmaster.pid"
         try:
             pid = int(lock.read_text(encoding="utf-8").split("\n", 1)[0])
@@ -105,7 +105,7 @@ class LocalPostgres:
 
 
 def _runs_in(pid: int, directory: Path) -> bool:
-    """Whether this process lives and works in this directory; a PostgreSQL server works in its data directory."""
+    """Whether this process runs with this working directory, as a PostgreSQL server does in its data directory."""
     try:
         return Path(psutil.Process(pid).cwd()) == directory.resolve()
     except psutil.AccessDenied:

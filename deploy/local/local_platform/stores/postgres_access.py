@@ -25,10 +25,10 @@ class PostgresAccess:
 
     @classmethod
     def parse(cls, url: str) -> "PostgresAccess":
-        """Read `postgresql://user:password@host:port`, a server that the user runs."""
+        """Parse `postgresql://user:password@host:port`, a server that the user runs."""
         parts = urlsplit(url)
         if not parts.hostname or not parts.username:
-            raise ServerMissing("POSTGRES_URL has to look like postgresql://user:password@host:port")
+            raise ServerMissing("POSTGRES_URL must look like postgresql://user:password@host:port")
         return cls(parts.hostname, parts.port or 5432, unquote(parts.username), unquote(parts.password or ""))
 
     def url(self, database: str, *, user: str = "", password: str = "", driver: str = "postgresql+asyncpg") -> str:
@@ -54,57 +54,57 @@ class PostgresAccess:
             await connection.close(timeout=CONNECT_SECONDS)
 
     async def probe(self) -> str:
-        """Return once the server answers a query; raise NotReady before."""
-        with _translated():
+        """Run a query; raise NotReady unless the server responds."""
+        with _errors_translated():
             async with self.connect() as connection:
                 await connection.fetchval("SELECT 1")
         return ""
 
     async def ensure_roles(self, passwords: Mapping[str, str]) -> None:
-        """Give each service a role and a database of the same name that no other role may enter.
+        """Create or update a role for each service, and a database of that name that no other role may enter.
 
-        May be repeated; raises NotReady when the server goes away meanwhile.
+        May be repeated. Raises NotReady when the server becomes unavailable meanwhile.
         """
-        with _translated():
+        with _errors_translated():
             async with self.connect() as connection:
                 await self._ensure_roles(connection, passwords)
 
     async def _ensure_roles(self, connection: Any, passwords: Mapping[str, str]) -> None:
-        # A statement that fails is logged; these hold passwords.
+        # The server logs statements that fail, and these contain passwords.
         await connection.execute("SET log_min_error_statement = panic")
         roles = {row["rolname"] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
         databases = {row["datname"] for row in await connection.fetch("SELECT datname FROM pg_database")}
         for name, password in passwords.items():
-            # An existing role may have another password: from lost secrets, or from another DATA_DIR on this server.
+            # An existing role may have another password, from lost secrets or another DATA_DIR.
             verb = "ALTER" if name in roles else "CREATE"
-            await connection.execute(f"{verb} ROLE {_name(name)} LOGIN PASSWORD {_text(password)}")
+            await connection.execute(f"{verb} ROLE {_quoted_name(name)} LOGIN PASSWORD {_quoted_text(password)}")
             if name not in databases:
-                await connection.execute(f"CREATE DATABASE {_name(name)} OWNER {_name(name)}")
-            await connection.execute(f"REVOKE ALL ON DATABASE {_name(name)} FROM PUBLIC")
+                await connection.execute(f"CREATE DATABASE {_quoted_name(name)} OWNER {_quoted_name(name)}")
+            await connection.execute(f"REVOKE ALL ON DATABASE {_quoted_name(name)} FROM PUBLIC")
 
     async def create_database(self, name: str) -> str:
         """Create an empty database and return the administrator's URL of it (driver asyncpg, for SQLAlchemy)."""
         async with self.connect() as connection:
-            await connection.execute(f"CREATE DATABASE {_name(name)}")
+            await connection.execute(f"CREATE DATABASE {_quoted_name(name)}")
         return self.url(name)
 
     async def drop_database(self, name: str) -> None:
-        """Drop a database, whoever is connected to it."""
+        """Drop a database, even while clients are connected to it."""
         async with self.connect() as connection:
-            await connection.execute(f"DROP DATABASE IF EXISTS {_name(name)} WITH (FORCE)")
+            await connection.execute(f"DROP DATABASE IF EXISTS {_quoted_name(name)} WITH (FORCE)")
 
 
-def _name(identifier: str) -> str:
+def _quoted_name(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def _text(literal: str) -> str:
+def _quoted_text(literal: str) -> str:
     return "'" + literal.replace("'", "''") + "'"
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Raise NotReady for whatever a server that starts or dies answers."""
+def _errors_translated() -> Iterator[None]:
+    """Raise NotReady for the errors of a server that starts or dies."""
     try:
         yield
     except asyncpg.InvalidPasswordError as error:
@@ -113,4 +113,4 @@ def _translated() -> Iterator[None]:
             "restore them, or start with another DATA_DIR=…"
         ) from error
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise NotReady(f"PostgreSQL does not answer yet ({type(error).__name__}: {error})") from error
+        raise NotReady(f"PostgreSQL does not respond yet ({type(error).__name__}: {error})") from error

@@ -4,7 +4,7 @@ async with running_stores(tmp_path) as stores:
     url = await stores.create_postgres_database("accounts")   # postgresql+asyncpg://…
     mongo = stores.mongo_url("events")                        # mongodb://…/events?replicaSet=rs0…
     valkey = stores.valkey_url()                              # redis://…/0
-    stores.supervisor.kill("valkey")                          # comes back by itself, on its port
+    stores.supervisor.kill("valkey")                          # restarted on its port
     await stores.stop("mongo-1"); await stores.start("mongo-1")
 """
 
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 from local_platform.binaries import MONGO, POSTGRES, VALKEY
-from local_platform.files import SecretFiles
 from local_platform.layout import Layout
 from local_platform.stores.mongo import LocalMongo
 from local_platform.stores.mongo_access import MongoAccess
@@ -35,7 +34,7 @@ START_SECONDS = 60.0
 
 
 class StoreSet:
-    """The stores of one DATA_DIR. `start_…` brings one up, admits the services, and returns when it serves."""
+    """The stores of one DATA_DIR. `start_…` starts one, gives the services access, and returns when it serves."""
 
     def __init__(
         self,
@@ -48,7 +47,7 @@ class StoreSet:
         issuers: Collection[str] = (),
     ) -> None:
         self.supervisor = supervisor
-        self.secrets = SecretFiles(layout.secrets)
+        self.secrets = layout.secrets
         self._services = services or {}
         self._issuers = frozenset(issuers)
         self._local_postgres: LocalPostgres | None = None
@@ -59,7 +58,7 @@ class StoreSet:
         self.valkey = self._find_valkey(layout, ports)
 
     def names(self) -> list[str]:
-        """Return the names of the processes that run here."""
+        """Return the names of the stores' processes."""
         names = [NAME_OF_POSTGRES] if self._local_postgres else []
         names += self._local_mongo.names if self._local_mongo else []
         return names + ([NAME_OF_VALKEY] if self._local_valkey else [])
@@ -92,18 +91,18 @@ class StoreSet:
 
     async def start(self, name: str) -> None:
         """Start a stopped process again, on its port and its data; return when it serves."""
-        child = self.supervisor.processes[name]
-        child.start()
-        await child.wait_ready()
+        process = self.supervisor.processes[name]
+        process.start()
+        await process.wait_ready()
 
     def mongo_name(self, address: tuple[str, int] | None) -> str:
-        """Return the name of the MongoDB node at an address such as a client's `primary`, empty for none of ours."""
+        """Return the name of the MongoDB node at an address such as a client's `primary`; empty for an unknown node."""
         if self._local_mongo is None or address is None:
             return ""
         return self._local_mongo.name_of("{}:{}".format(*address))
 
     def service_url(self, service: str) -> str:
-        """Return the URL by which a service reaches its own database, as a role that can reach no other."""
+        """Return the URL of a service's database, for a role that can use no other database."""
         password = self._password(service)
         if self._services[service] == "postgres":
             return self.postgres.url(service, user=service, password=password)
@@ -178,9 +177,9 @@ async def running_stores(
 ) -> AsyncIterator[StoreSet]:
     """Run PostgreSQL, MongoDB (a replica set) and Valkey below `data_dir`, and stop them at the end.
 
-    `engines` leaves some out. Each of `services` gets a role of its own and a database of its name, and `issuers` may
-    write ended sessions; other databases are the caller's to create. The data stays, so that a second run on the same
-    directory finds it. Raises LaunchError when a store cannot start.
+    `engines` says which of them. Each of `services` gets a role and a database of its name; `issuers` may write
+    revoked sessions; the caller creates all other databases. The data stays, so a second run on the same directory
+    finds it. Raises LaunchError when a store cannot start.
     """
     layout = Layout.prepare(data_dir)
     with PortAllocator(layout.port_file) as ports:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from local_platform.binaries import VALKEY
-from local_platform.files import SecretFiles
 from local_platform.layout import Layout
+from local_platform.secret_files import SecretFiles
 from local_platform.stores.valkey_access import ValkeyAccess
 from local_platform.supervision.managed_process import ProcessSpec
 from local_platform.supervision.ports import HOST
@@ -15,7 +15,7 @@ NAME = "valkey"
 
 
 class LocalValkey:
-    """A Valkey server that keeps nothing on disk: what it holds can be lost and made again."""
+    """A Valkey server that keeps nothing on disk: all of its content can be rebuilt."""
 
     def __init__(self, layout: Layout, port: int, secrets: SecretFiles) -> None:
         self._layout = layout
@@ -24,7 +24,7 @@ class LocalValkey:
         self.access = ValkeyAccess(HOST, port, secrets.value("valkey.password"))
 
     def process_spec(self, passwords: Mapping[str, str], issuers: frozenset[str]) -> ProcessSpec:
-        """Return the server's process; it admits these services, by their ACL."""
+        """Return the server's process; its ACL admits these services."""
         acl_file = self._secrets.store("valkey.acl", acl(self.access.password, passwords, issuers))
         directory = self._layout.work(NAME)
         options = {

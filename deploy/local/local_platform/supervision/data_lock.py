@@ -1,7 +1,6 @@
-"""One launcher per DATA_DIR, and the end of what a killed one left there."""
+"""One launcher per DATA_DIR, and an end to the orphans that a killed launcher left there."""
 
 import asyncio
-import fcntl
 import json
 import os
 import signal
@@ -14,13 +13,14 @@ import psutil
 from local_platform.errors import DataDirectoryInUse
 from local_platform.layout import Layout
 from local_platform.supervision.process import POLL_SECONDS, group_members
+from opskit.file_lock import AlreadyLockedError, file_lock
 
-# A server that learnt of its launcher's death stops in order within this time; a busy one is killed after it.
-LEAVE_SECONDS = 10.0
+# A server that lost its launcher stops in order within this time; a busy one is killed after it.
+ORPHAN_STOP_SECONDS = 10.0
 
 
 class DataLock:
-    """Held while a launcher uses the directory; the kernel frees it with the process, however that ends."""
+    """The lock of a DATA_DIR, held while a launcher uses it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -33,50 +33,45 @@ class DataLock:
 
 @contextmanager
 def data_lock(layout: Layout) -> Iterator[DataLock]:
-    """Hold DATA_DIR for this launcher; raise DataDirectoryInUse when another one runs there."""
-    path = layout.root / "launcher.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Lock DATA_DIR for this launcher; raise DataDirectoryInUse when another one runs there."""
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataDirectoryInUse(_in_use(layout.root, path)) from error
-        os.ftruncate(descriptor, 0)
-        yield DataLock(descriptor)
-    finally:
-        os.close(descriptor)
+        with file_lock(layout.lock_file, wait=False) as descriptor:
+            os.ftruncate(descriptor, 0)
+            yield DataLock(descriptor)
+    except AlreadyLockedError as error:
+        raise DataDirectoryInUse(_in_use(layout)) from error
 
 
-def _in_use(root: Path, lock: Path) -> str:
+def _in_use(layout: Layout) -> str:
     try:
-        holder = json.loads(lock.read_text(encoding="utf-8"))
+        holder = json.loads(layout.lock_file.read_text(encoding="utf-8"))
         who = f"a running instance (pid {holder['pid']}, gateway {holder['gateway']})"
     except (OSError, ValueError, KeyError, TypeError):
         who = "an instance that is just starting"
-    return f"DATA_DIR {root} is in use by {who}; stop it, or choose another directory with DATA_DIR=…"
+    return f"DATA_DIR {layout.root} is in use by {who}; stop it, or choose another directory with DATA_DIR=…"
 
 
 async def stop_orphans(layout: Layout) -> list[str]:
-    """End what a killed launcher left running here and forget its run file; return the names of what was left.
+    """Stop what a killed launcher left running and remove its run file; return the names of these processes.
 
-    Only processes in a group that the run file lists and that work below DATA_DIR are touched: numbers of processes
-    are used again, and the run file may be old. Call it with the lock held.
+    Process ids are reused and the run file may be old. So only processes that work below DATA_DIR, in a group that
+    the run file lists, are touched. The caller holds the lock.
     """
-    left = {name: pids for name, group in _listed(layout.run_file) if (pids := _members_below(group, layout.root))}
-    for name, pids in left.items():
-        # PostgreSQL's own "stop now, in order"; TERM would wait for its clients.
+    orphans = {name: pids for name, group in _listed(layout.run_file) if (pids := _members_below(group, layout.root))}
+    for name, pids in orphans.items():
+        # PostgreSQL stops at once, and in order, on INT; on TERM it would wait for its clients.
         _signal(pids, signal.SIGINT if name == "postgres" else signal.SIGTERM)
-    end = asyncio.get_running_loop().time() + LEAVE_SECONDS
-    while living := [pid for pids in left.values() for pid in pids if _lives(pid)]:
+    end = asyncio.get_running_loop().time() + ORPHAN_STOP_SECONDS
+    while living := [pid for pids in orphans.values() for pid in pids if _is_alive(pid)]:
         if asyncio.get_running_loop().time() > end:
             _signal(living, signal.SIGKILL)
         await asyncio.sleep(POLL_SECONDS)
     layout.run_file.unlink(missing_ok=True)
-    return list(left)
+    return list(orphans)
 
 
 def _listed(run_file: Path) -> Iterator[tuple[str, int]]:
-    """Yield name and process group of each child in a run file; a damaged file lists nothing."""
+    """Yield name and process group of each process in a run file; a damaged file lists nothing."""
     try:
         processes = json.loads(run_file.read_text(encoding="utf-8"))["processes"]
         yield from [(str(process["name"]), int(process["pid"])) for process in processes]
@@ -95,7 +90,7 @@ def _works_below(pid: int, root: Path) -> bool:
         return False
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:

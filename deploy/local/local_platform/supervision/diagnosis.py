@@ -1,4 +1,4 @@
-"""Turns what a failing server wrote into a message that says what to do."""
+"""Turns the log of a failing server into a message that says what to do."""
 
 import errno
 import re
@@ -12,7 +12,7 @@ SHOWN_LINES = 12
 _LIBRARY = re.compile(r"error while loading shared libraries: (\S+?):")
 _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|ENOSPC", re.IGNORECASE)
 _PORT = re.compile(r"Address (?:already )?in use|EADDRINUSE", re.IGNORECASE)
-# Debian's names; other distributions name the package after the same library.
+# Debian's names; those of other distributions are similar.
 _PACKAGES = {
     "libcurl.so.4": "libcurl4",
     "libcrypto.so.3": "libssl3",
@@ -25,11 +25,11 @@ _PACKAGES = {
 
 
 def read_from(log: Path, offset: int) -> str:
-    """Return the end of what was written to a log since `offset` bytes."""
+    """Return what was appended to a log after `offset`, at most the last READ_BYTES."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, 2)
-            # A log that was rotated meanwhile is shorter than it was.
+            # A log that was rotated meanwhile is read from its beginning.
             file.seek(max(offset if offset <= size else 0, size - READ_BYTES))
             return file.read().decode("utf-8", "replace")
     except OSError:
@@ -41,12 +41,12 @@ def last_lines(log: Path, offset: int = 0) -> str:
 
 
 def explain(name: str, log: Path, offset: int = 0) -> LaunchError | None:
-    """Return the error for a known reason that no further try will mend, else None."""
+    """Return the error for a known cause that a restart cannot cure, else None."""
     return explain_text(name, read_from(log, offset), log)
 
 
 def explain_os_error(error: OSError, root: Path) -> LaunchError:
-    """Return the error to show for a file or directory of ours that cannot be written."""
+    """Return the error to show when a file below DATA_DIR cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return disk_full(root)
     return DataDirectoryUnusable(f"{error.strerror}: {error.filename or root}")
@@ -64,9 +64,9 @@ def explain_text(name: str, text: str, where: Path) -> LaunchError | None:
         remedy = (
             f"install the package {package} (apt install {package})" if package else "install the package that holds it"
         )
-        return LibraryMissing(f"{name} needs the shared library {missing}, which this machine lacks; {remedy}")
+        return LibraryMissing(f"{name} needs the shared library {missing}, which is not installed; {remedy}")
     if _NO_SPACE.search(text):
         return disk_full(where.parent.parent)
     if _PORT.search(text):
-        return PortTaken(f"{name} finds its port taken by another program; stop that program or choose another port")
+        return PortTaken(f"the port of {name} is taken by another program; stop that program or choose another port")
     return None

@@ -1,4 +1,4 @@
-"""Processes that have to succeed once before others may start: initdb, migrations."""
+"""Jobs that must succeed once before other processes may start: initdb, migrations."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,9 +12,9 @@ ATTEMPTS = 5
 
 
 async def run_job(name: str, command: Command, *, before: Callable[[], None] = lambda: None) -> None:
-    """Run a job until it succeeds; raise JobFailed when it fails again and again.
+    """Run a job until it succeeds; raise JobFailed when it keeps failing.
 
-    Every job may be repeated, so that one that was killed, or whose store restarted meanwhile, gets another try.
+    Every job may be repeated: a job that was killed, or whose store restarted meanwhile, gets another try.
     """
     for attempt in range(1, ATTEMPTS + 1):
         before()

@@ -1,4 +1,4 @@
-"""A supervised process: started, asked until it is ready, restarted when it dies, stopped when told."""
+"""A process that is started, probed until it is ready, restarted when it dies, and stopped on request."""
 
 import asyncio
 import signal
@@ -11,14 +11,14 @@ from local_platform.supervision.diagnosis import explain, explain_os_error, last
 from local_platform.supervision.probes import NotReady, Probe, wait_until_ready
 from local_platform.supervision.process import Command, kill_group, signal_process, spawn
 
-# A child that dies this often without ever having been ready will not get well by itself.
+# A process that dies this often without ever having been ready is given up.
 GIVE_UP_AFTER = 6
 GIVE_UP_AFTER_EXITS = 3
 GIVE_UP_AFTER_SECONDS = 3.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
-# A child that served this long starts with the shortest pause again.
-LONG_LIFE_SECONDS = 10.0
+# A process that was ready for this long restarts after the shortest pause again.
+STABLE_SECONDS = 10.0
 FORCED_STOP_SECONDS = 1.0
 
 
@@ -36,7 +36,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """Everything about one child; `url` carries no password."""
+    """Everything about one process; `url` carries no password."""
 
     name: str
     service: str
@@ -46,7 +46,7 @@ class ProcessSpec:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 15.0
     ready_seconds: float = 60.0
-    # Puts right what an earlier life of this child may have left, before each start.
+    # Runs before each start and cleans up after an earlier one.
     before_start: Callable[[], None] = lambda: None
 
 
@@ -69,7 +69,7 @@ class ManagedProcess:
         self._force = force
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
-        self._proven = False
+        self._was_ready = False
         self._ready_since: float | None = None
         self._log_start = 0
         self._task: asyncio.Task[None] | None = None
@@ -80,22 +80,22 @@ class ManagedProcess:
 
     @property
     def pid(self) -> int | None:
-        """The living process, None between two lives."""
+        """The id of the running process; None while none runs."""
         return self.process.pid if self.process is not None else None
 
     def start(self) -> None:
-        """Begin to keep the process running, unless that is done already; `wait_ready` tells when it serves."""
+        """Keep the process running from now on. Does nothing when it runs already."""
         if self._task is not None and not self._task.done():
             return
         self._stop.clear()
         self.failure = None
-        self._proven = False
+        self._was_ready = False
         self._set(State.STARTING)
-        self._task = asyncio.create_task(self._supervise(), name=f"child {self.name}")
+        self._task = asyncio.create_task(self._supervise(), name=f"process {self.name}")
         self._task.add_done_callback(self._note_end)
 
     async def wait_ready(self) -> None:
-        """Return once the child is ready, over restarts; raise a LaunchError when it will not become so."""
+        """Return once the process is ready, after restarts if need be. Raises LaunchError when it is given up."""
         while self.state is not State.READY:
             if self.failure is not None:
                 raise self.failure
@@ -108,7 +108,7 @@ class ManagedProcess:
         await self._changed.wait()
 
     async def stop(self) -> None:
-        """Stop the process gracefully, then by force, and do not restart it."""
+        """Stop the process, gracefully first and then by force, and do not restart it."""
         self._stop.set()
         if self._task is not None:
             await asyncio.wait({self._task})
@@ -116,7 +116,7 @@ class ManagedProcess:
         self._set(State.STOPPED)
 
     def _note_end(self, task: "asyncio.Task[None]") -> None:
-        """Turn a mistake in our own code into a failed child, or whoever waits for readiness would wait for ever."""
+        """Turn an unexpected exception into a failure; otherwise `wait_ready` would never return."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failure = ProcessFailed(f"{self.name}: {error!r}")
             self._set(State.FAILED, repr(error))
@@ -125,17 +125,17 @@ class ManagedProcess:
         failures, began = 0, asyncio.get_running_loop().time()
         while not self._stop.is_set():
             try:
-                end = await self._live_once()
+                end = await self._run_once()
             except LaunchError as error:
                 end = _End(str(error), fatal=error)
             except OSError as error:
                 end = _End(str(error), fatal=explain_os_error(error, self.spec.command.log.parent.parent))
             if self._stop.is_set():
                 return
-            failures = 1 if self._lived_long() else failures + 1
+            failures = 1 if self._was_stable() else failures + 1
             self._ready_since = None
-            if not self._proven:
-                self.failure = self._judge(end, failures, asyncio.get_running_loop().time() - began)
+            if not self._was_ready:
+                self.failure = self._give_up(end, failures, asyncio.get_running_loop().time() - began)
                 if self.failure is not None:
                     self._set(State.FAILED, end.reason)
                     return
@@ -143,7 +143,7 @@ class ManagedProcess:
             self._set(State.RESTARTING, end.reason)
             await self._pause(pause_before(failures))
 
-    async def _live_once(self) -> "_End":
+    async def _run_once(self) -> "_End":
         """Run the process from its start to its end."""
         self.spec.before_start()
         log = self.spec.command.log
@@ -169,23 +169,23 @@ class ManagedProcess:
             await asyncio.gather(probing, stopping, return_exceptions=True)
             await kill_group(process.pid)
             self.process = None
-        return never_ready or _how_it_ended(await exited)
+        return never_ready or _end_of(await exited)
 
     def _note_readiness(self, probing: "asyncio.Task[str]") -> "_End | None":
-        """Take the probe's result; return the end if the process never became ready."""
+        """Take over the probe's result; return the reason if the process did not become ready."""
         try:
             remark = probing.result()
         except NotReady as error:
             return _End(str(error), fatal=self._failed(str(error)))
         except LaunchError as error:
             return _End(str(error), fatal=error)
-        self._proven = True
+        self._was_ready = True
         self._ready_since = asyncio.get_running_loop().time()
         self._set(State.READY, remark)
         return None
 
     async def _terminate(self, process: asyncio.subprocess.Process, exited: "asyncio.Task[int]") -> None:
-        """Ask the process to stop; after `stop_seconds`, or soon after somebody hurries, it is killed."""
+        """Ask the process to stop; kill it after `stop_seconds`, or soon after the stop is forced."""
         self._set(State.STOPPING if self._stop.is_set() else State.RESTARTING)
         signal_process(process, self.spec.stop_signal)
         forcing = asyncio.create_task(self._force.wait())
@@ -198,26 +198,24 @@ class ManagedProcess:
             await exited
 
     async def _pause(self, seconds: float) -> None:
-        """Wait before the next start, unless the child shall stop meanwhile."""
+        """Wait before the next start, or until the process is told to stop."""
         try:
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
         except TimeoutError:
             pass
 
-    def _lived_long(self) -> bool:
-        return self._ready_since is not None and (
-            asyncio.get_running_loop().time() - self._ready_since >= LONG_LIFE_SECONDS
-        )
+    def _was_stable(self) -> bool:
+        return self._ready_since is not None and asyncio.get_running_loop().time() - self._ready_since >= STABLE_SECONDS
 
-    def _judge(self, end: "_End", failures: int, seconds: float) -> LaunchError | None:
+    def _give_up(self, end: "_End", failures: int, seconds: float) -> LaunchError | None:
         """Return the error to give up with, None to try again."""
         known = end.fatal or explain(self.name, self.spec.command.log, self._log_start)
         if known is not None:
             return known
-        # A child that ends by itself, again and again and not only for a moment, ends for a reason of its own.
-        stubborn = end.by_itself and failures >= GIVE_UP_AFTER_EXITS and seconds >= GIVE_UP_AFTER_SECONDS
-        return self._failed(end.reason) if stubborn or failures >= GIVE_UP_AFTER else None
+        # Killed processes get more tries than those that exit by themselves, whose reason is most likely their own.
+        keeps_exiting = end.by_itself and failures >= GIVE_UP_AFTER_EXITS and seconds >= GIVE_UP_AFTER_SECONDS
+        return self._failed(end.reason) if keeps_exiting or failures >= GIVE_UP_AFTER else None
 
     def _failed(self, reason: str) -> ProcessFailed:
         log = self.spec.command.log
@@ -235,14 +233,14 @@ class ManagedProcess:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """Why a life ended. `fatal` is the error that no further try will mend."""
+    """Why a process ended. `fatal` is an error that another try cannot cure."""
 
     reason: str
     by_itself: bool = False
     fatal: LaunchError | None = None
 
 
-def _how_it_ended(code: int) -> _End:
+def _end_of(code: int) -> _End:
     if code < 0:
         return _End(f"killed by {signal.Signals(-code).name}")
     return _End(f"exited with status {code}", by_itself=True)

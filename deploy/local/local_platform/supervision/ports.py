@@ -1,4 +1,4 @@
-"""Ports on 127.0.0.1 that stay ours: over a child's restarts, and from one start to the next where possible."""
+"""Ports on 127.0.0.1, reserved while a process restarts, and kept from one start to the next where possible."""
 
 import contextlib
 import json
@@ -9,40 +9,40 @@ from types import TracebackType
 from typing import Self
 
 from local_platform.errors import PortTaken
-from local_platform.files import write_atomically
+from opskit.atomic_file import write_atomically
 
 HOST = "127.0.0.1"
 
 
 class PortAllocator:
-    """Hands out one port for each name.
+    """Allocates one port for each name and reserves it.
 
-    A port is held by a socket that is bound but never listens. Linux lets a server that sets SO_REUSEADDR (all of
-    ours do) listen beside such a socket, but gives the port to nobody who asks for a free one, so no outgoing
-    connection can take the port of a child while that child restarts. Two launchers would share such a port, so each
-    also claims it by an abstract Unix socket, which one process at a time can own. Other systems refuse the second
-    bind, so there the port is only remembered.
+    A bound socket that never listens reserves the port. Linux lets a server with SO_REUSEADDR, as all servers here
+    have it, listen on that port, but hands the port out to no one who asks for a free one. So no outgoing connection
+    can take the port while its server restarts. Two launchers could both reserve it this way, so each also claims the
+    port by an abstract Unix socket, which only one process can own. Other systems refuse the second bind; there the
+    port is only remembered.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._held = contextlib.ExitStack()
+        self._reserved = contextlib.ExitStack()
         self._ports: dict[str, int] = {}
-        self._earlier = _read(file)
+        self._previous = _read(file)
 
     def allocate(self, name: str) -> int:
-        """Return the port of this name: the one it had in an earlier start if that is free, else any free one."""
+        """Return the port of this name: the one of an earlier start if that is free, else any free one."""
         if name not in self._ports:
             try:
-                self._hold(name, self._earlier.get(name, 0))
+                self._reserve(name, self._previous.get(name, 0))
             except OSError:
-                self._hold(name, 0)
+                self._reserve(name, 0)
         return self._ports[name]
 
     def allocate_fixed(self, name: str, port: int) -> int:
         """Take exactly this port (0: any free one); raise PortTaken when another program has it."""
         try:
-            self._hold(name, port)
+            self._reserve(name, port)
         except PermissionError as error:
             raise PortTaken(f"port {port} needs privileges that this user lacks; choose one above 1023") from error
         except OSError as error:
@@ -52,10 +52,10 @@ class PortAllocator:
         return self._ports[name]
 
     def save(self) -> None:
-        write_atomically(self._file, json.dumps(self._earlier | self._ports, indent=1))
+        write_atomically(self._file, json.dumps(self._previous | self._ports, indent=1))
 
     def close(self) -> None:
-        self._held.close()
+        self._reserved.close()
 
     def __enter__(self) -> Self:
         return self
@@ -65,20 +65,20 @@ class PortAllocator:
     ) -> None:
         self.close()
 
-    def _hold(self, name: str, port: int) -> None:
-        """Bind this port (0: any free one); one whose old connections linger in TIME_WAIT counts as free."""
+    def _reserve(self, name: str, port: int) -> None:
+        """Bind this port (0: any free one). A port counts as free while old connections linger in TIME_WAIT."""
         with contextlib.ExitStack() as opened:
-            held = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            reservation = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
             if port:
-                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            held.bind((HOST, port))
-            # Set only after a free port was asked for: with it the kernel might hand out one that is held elsewhere.
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._ports[name] = held.getsockname()[1]
+                reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reservation.bind((HOST, port))
+            # Set after the bind: with SO_REUSEADDR, the kernel might hand out a port that is reserved elsewhere.
+            reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._ports[name] = reservation.getsockname()[1]
             if sys.platform == "linux":
                 claim = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
                 claim.bind(f"\0local-platform/port/{self._ports[name]}")
-                self._held.push(opened.pop_all())
+                self._reserved.push(opened.pop_all())
 
 
 def _read(file: Path) -> dict[str, int]:

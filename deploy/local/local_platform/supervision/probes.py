@@ -1,4 +1,4 @@
-"""How a process shows that it is ready: a real answer, asked for again until it comes."""
+"""Probes: ask a process whether it is ready, again and again until it is."""
 
 import asyncio
 import json
@@ -8,21 +8,21 @@ from urllib.parse import urlsplit
 
 T = TypeVar("T")
 
-ANSWER_SECONDS = 5.0
+RESPONSE_SECONDS = 5.0
 POLL_SECONDS = 0.02
 
 
 class NotReady(Exception):
-    """Not yet; the text says why."""
+    """The process is not ready yet; the text says why."""
 
 
-# Returns a remark for the user (mostly empty) once the process is ready, raises NotReady before.
+# Returns a remark for the user, mostly empty, when the process is ready. Raises NotReady when it is not.
 Probe = Callable[[], Awaitable[str]]
 
 
 async def wait_until_ready(probe: Callable[[], Awaitable[T]], seconds: float) -> T:
-    """Ask until the answer is yes and return it; raise NotReady with the last reason when that takes too long."""
-    reason = "it never answered"
+    """Call the probe until it succeeds and return its result; after `seconds`, raise NotReady with the last reason."""
+    reason = "no response"
     try:
         async with asyncio.timeout(seconds):
             while True:
@@ -36,7 +36,7 @@ async def wait_until_ready(probe: Callable[[], Awaitable[T]], seconds: float) ->
 
 
 async def check_port_open(host: str, port: int) -> None:
-    """Raise NotReady unless something accepts connections there."""
+    """Raise NotReady unless the port accepts connections."""
     try:
         _, writer = await asyncio.open_connection(host, port)
     except OSError as error:
@@ -45,26 +45,26 @@ async def check_port_open(host: str, port: int) -> None:
 
 
 async def http_get(url: str) -> tuple[int, bytes]:
-    """Return status and body of a plain GET; raise NotReady when no HTTP answer comes.
+    """Return status and body of a plain GET; raise NotReady when no HTTP response comes.
 
-    A probe needs no client library, whose import would take longer than the stores' start.
+    An HTTP client library is not used: its import would take longer than the stores' start.
     """
     parts = urlsplit(url)
     request = f"GET {parts.path} HTTP/1.0\r\nHost: {parts.netloc}\r\nUser-Agent: local-platform\r\n\r\n"
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(RESPONSE_SECONDS):
             reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
             try:
                 writer.write(request.encode("ascii"))
-                answer = await reader.read()
+                response = await reader.read()
             finally:
                 writer.close()
     except (OSError, TimeoutError) as error:
-        raise NotReady(f"{url} does not answer") from error
-    head, _, body = answer.partition(b"\r\n\r\n")
+        raise NotReady(f"{url} does not respond") from error
+    head, _, body = response.partition(b"\r\n\r\n")
     status_line = head.split(b" ", 2)
     if len(status_line) < 2 or not status_line[1].isdigit():
-        raise NotReady(f"{url} did not answer in HTTP")
+        raise NotReady(f"{url} did not respond with HTTP")
     return int(status_line[1]), body
 
 

@@ -1,4 +1,4 @@
-"""One operating-system process: started in a group of its own, bound to our life, ended whole."""
+"""One operating-system process: it leads a group of its own, and dies with the launcher."""
 
 import asyncio
 import contextlib
@@ -21,27 +21,28 @@ POLL_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run and how. A child learns of our death by `death_signal` and so leaves nothing behind."""
+    """What to run and how. When the launcher dies, the kernel sends `death_signal` to the process."""
 
     argv: Sequence[str]
     directory: Path
     log: Path
-    # The whole environment; None inherits ours.
+    # The whole environment; None inherits the launcher's.
     environment: Mapping[str, str] | None = None
     death_signal: signal.Signals = signal.SIGTERM
-    # Words that stand before the command and replace themselves by it: another user, another user namespace.
+    # A command that executes the rest of its line: as another user, in another user namespace.
     wrapper: Sequence[str] = ()
 
 
-# What runs after the kernel was asked. A launcher that died just before would never be missed, so the child looks.
+# The launcher may have died before `setpriv` ran; then no signal comes, so the process checks its parent itself.
 _UNLESS_ORPHANED = 'test "$PPID" = "$0" && exec "$@"'
 
 
 def with_death_signal(command: Command) -> list[str]:
-    """Return the argv that asks the kernel for `death_signal` when we die, however we die (prctl PR_SET_PDEATHSIG).
+    """Return the argv that makes the kernel send `death_signal` when the launcher dies (prctl PR_SET_PDEATHSIG).
 
-    setpriv does it in the child's place: code between fork and exec is unsafe beside threads, and a change of user
-    would clear the setting. Where setpriv is missing, the next start ends what a killed launcher left.
+    `setpriv` makes the call after the fork, because Python code between fork and exec is unsafe beside threads. It
+    stands after the wrapper, because a change of user clears the setting. Where `setpriv` is missing, the next start
+    stops the orphans.
     """
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     if setpriv is None:
@@ -51,7 +52,7 @@ def with_death_signal(command: Command) -> list[str]:
 
 
 async def spawn(command: Command) -> asyncio.subprocess.Process:
-    """Start a process as the leader of a new group; its output goes to the end of its log."""
+    """Start a process as the leader of a new group; append its output to its log."""
     rotate(command.log)
     with command.log.open("ab") as log:
         try:
@@ -69,7 +70,7 @@ async def spawn(command: Command) -> asyncio.subprocess.Process:
 
 
 def rotate(log: Path) -> None:
-    """Keep one earlier log once a log has grown large, so that logs cannot fill the disk over many starts."""
+    """Put a large log aside as `….1`, which replaces an earlier one; so logs cannot fill the disk."""
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_name(f"{log.name}.1"))
 
@@ -85,7 +86,7 @@ def signal_group(group: int, number: signal.Signals) -> None:
 
 
 async def kill_group(group: int) -> None:
-    """Kill what is left of a group and wait until it is gone, so that its ports and locks are free again."""
+    """Kill all that remains of a group and wait until it is gone, so that its ports and locks are free again."""
     signal_group(group, signal.SIGKILL)
     end = asyncio.get_running_loop().time() + GROUP_END_SECONDS
     while asyncio.get_running_loop().time() < end:
@@ -95,7 +96,7 @@ async def kill_group(group: int) -> None:
 
 
 def group_members(group: int) -> list[int]:
-    """Return the living processes of a group; zombies only wait for their parent and hold nothing."""
+    """Return the living processes of a group; a zombie holds nothing and does not count."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, 0)
         return [pid for pid in psutil.pids() if _belongs(pid, group)]

@@ -1,4 +1,4 @@
-"""What the user sees of every part: where it is, how far it is, how long that took."""
+"""The status of every part of the platform, as the user sees it: address, state, duration."""
 
 import time
 from collections.abc import Callable
@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 from local_platform.supervision.managed_process import ManagedProcess, State
 
+BUSY = (State.PREPARING, State.STARTING, State.RESTARTING, State.STOPPING)
+
 
 @dataclass(slots=True)
 class Row:
-    """One part of the platform: a child or a job."""
+    """One part of the platform: a process or a job."""
 
     name: str
     where: str = ""
@@ -25,36 +27,33 @@ class Row:
         return None if self.began is None else time.monotonic() - self.began
 
 
-AT_WORK = (State.PREPARING, State.STARTING, State.RESTARTING, State.STOPPING)
-
-
 @dataclass(slots=True)
 class StatusTable:
-    """All rows, in the order in which they were planned, and who draws them."""
+    """All rows, in the order in which they were added; `on_change` is called with each row that changed."""
 
-    draw: Callable[[Row], None] = lambda _row: None
+    on_change: Callable[[Row], None] = lambda _row: None
     rows: dict[str, Row] = field(default_factory=dict)
 
-    def plan(self, *names: str) -> None:
+    def add(self, *names: str) -> None:
         for name in names:
             self.rows.setdefault(name, Row(name))
 
-    def note(self, child: ManagedProcess) -> None:
-        """Take in a child's change of state."""
-        detail = child.detail.split("\n", 1)[0]
-        if child.restarts and child.state is State.READY:
-            detail = ", ".join(filter(None, [detail, f"restarted {child.restarts}×"]))
-        self.set(child.name, child.state, detail=detail, where=child.spec.url)
+    def update(self, process: ManagedProcess) -> None:
+        """Take over a process's state."""
+        detail = process.detail.split("\n", 1)[0]
+        if process.restarts and process.state is State.READY:
+            detail = ", ".join(filter(None, [detail, f"restarted {process.restarts}×"]))
+        self.set(process.name, process.state, detail=detail, where=process.spec.url)
 
     def set(self, name: str, state: State, *, detail: str = "", where: str = "") -> None:
-        """Change a row and draw it; the clock runs from the first work to its end."""
+        """Change a row. Its clock starts with the first busy state and stops with the next idle one."""
         row = self.rows.setdefault(name, Row(name))
         if (row.state, row.detail) == (state, detail):
             return
         now = time.monotonic()
-        if state in AT_WORK and (row.state not in AT_WORK or row.state is State.STOPPING):
+        if state in BUSY and (row.state not in BUSY or row.state is State.STOPPING):
             row.began, row.seconds = now, None
-        elif state not in AT_WORK and row.began is not None and row.seconds is None:
+        elif state not in BUSY and row.began is not None and row.seconds is None:
             row.seconds = now - row.began
         row.state, row.detail, row.where = state, detail, where or row.where
-        self.draw(row)
+        self.on_change(row)

@@ -1,4 +1,4 @@
-"""Several coroutines at once, where the first failure ends the rest."""
+"""Several coroutines at once; the first failure cancels the others."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,9 +6,9 @@ from typing import Any
 
 
 async def run_concurrently(*coroutines: Coroutine[Any, Any, Any]) -> None:
-    """Run all; when one fails, cancel the others, wait for them, and raise that one error as it is.
+    """Run all; when one fails, cancel the others, wait for them, and raise that one error.
 
-    A TaskGroup would wrap it, and every caller would have to unwrap it again.
+    A TaskGroup would wrap the error in a group, which every caller would have to unwrap.
     """
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:

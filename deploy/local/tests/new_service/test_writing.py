@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from local_platform.cli.app import main
 from local_platform.layout import REPOSITORY
-from local_platform.new_service import __main__ as command
-from local_platform.new_service import writing
+from local_platform.new_service import command, writing
 from local_platform.new_service.naming import NameRefused
 from local_platform.new_service.writing import LISTS, rendered_files, write_service
 
@@ -62,7 +62,7 @@ def test_the_command_says_why_it_refuses_and_what_comes_next(
 ) -> None:
     monkeypatch.setattr(command, "REPOSITORY", repository)
 
-    assert command.main(["no-name", "mongo"]) == 1
+    assert main(["new-service", "no-name", "mongo"]) == 1
     assert "cannot be a name" in capsys.readouterr().err
-    assert command.main(["billing", "mongo"]) == 0
+    assert main(["new-service", "billing", "mongo"]) == 0
     assert "make run" in capsys.readouterr().out

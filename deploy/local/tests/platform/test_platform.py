@@ -38,7 +38,17 @@ class Launcher:
     @classmethod
     async def start(cls, data_dir: Path, *arguments: str, **environment: str) -> "Launcher":
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "local_platform", "--data-dir", str(data_dir), "--gateway-port", "0", *arguments),
+            *(
+                sys.executable,
+                "-m",
+                "local_platform",
+                "run",
+                "--data-dir",
+                str(data_dir),
+                "--gateway-port",
+                "0",
+                *arguments,
+            ),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -47,18 +57,18 @@ class Launcher:
         return cls(process, data_dir)
 
     async def ready(self) -> str:
-        """Return the line that says so."""
+        """Return the first line of standard output."""
         assert self.process.stdout is not None
         return (await self.process.stdout.readline()).decode()
 
     async def end(self, number: signal.Signals = signal.SIGINT) -> tuple[int | None, str, str]:
-        """Stop; return exit status, the rest of standard output, standard error."""
+        """Stop the launcher; return its exit status, the rest of standard output, standard error."""
         if self.process.returncode is None:
             self.process.send_signal(number)
         return await self.ended()
 
     async def ended(self) -> tuple[int | None, str, str]:
-        """Wait for its own end; return exit status, the rest of standard output, standard error."""
+        """Wait for the launcher's own end; return the same."""
         output, errors = await self.process.communicate()
         return self.process.returncode, output.decode(), errors.decode()
 
@@ -69,21 +79,21 @@ class Launcher:
         return {process["name"]: process["pid"] for process in self.run_file()["processes"]}
 
     def family(self) -> list[psutil.Process]:
-        """Return all processes that the launcher has brought about."""
+        """Return all descendants of the launcher."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
 
 async def eventually(holds: Callable[[], Awaitable[bool] | bool]) -> None:
-    """Wait until something about other processes holds; the test's time-out bounds it."""
+    """Poll a condition of other processes until it holds or the test times out."""
     while True:
-        answer = holds()
-        if answer if isinstance(answer, bool) else await answer:
+        result = holds()
+        if result if isinstance(result, bool) else await result:
             return
         await asyncio.sleep(0.02)
 
 
 def living(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Return those that still do something; a zombie only waits for its parent, which is no longer the launcher."""
+    """Return the processes that still run; a zombie does not count."""
     alive = []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -92,7 +102,7 @@ def living(processes: list[psutil.Process]) -> list[psutil.Process]:
     return alive
 
 
-async def answers(url: str) -> bool:
+async def responds(url: str) -> bool:
     try:
         return (await http_get(url))[0] == 200
     except NotReady:
@@ -101,7 +111,7 @@ async def answers(url: str) -> bool:
 
 @pytest.fixture
 async def launch(tmp_path) -> AsyncIterator[Callable[..., Awaitable[Launcher]]]:
-    """Return a starter of launchers that end with the test."""
+    """Return a function that starts launchers, which are stopped after the test."""
     started = []
 
     async def start(*arguments: str, data_dir: Path = tmp_path / "data", **environment: str) -> Launcher:
@@ -115,7 +125,7 @@ async def launch(tmp_path) -> AsyncIterator[Callable[..., Awaitable[Launcher]]]:
 
 @pytest.fixture(scope="module")
 async def running(tmp_path_factory) -> AsyncIterator[Launcher]:
-    """One platform with two replicas of each service, for the tests that leave it whole."""
+    """One platform with two replicas of each service, for the tests that leave it running."""
     launcher = await Launcher.start(tmp_path_factory.mktemp("running") / "data", "--replicas", "2", USER_RATE="77")
     try:
         line = await launcher.ready()
@@ -126,7 +136,7 @@ async def running(tmp_path_factory) -> AsyncIterator[Launcher]:
     assert (status, output) == (0, ""), errors
 
 
-async def test_run_json_tells_what_runs(running):
+async def test_run_json_lists_what_runs(running):
     path = running.data_dir / "run.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     content = running.run_file()
@@ -160,7 +170,7 @@ async def test_every_process_listens_on_loopback_only(running):
     assert set(listening) == {"127.0.0.1"}
 
 
-async def test_no_secret_stands_on_a_command_line_in_an_environment_or_in_a_log(running):
+async def test_no_secret_is_in_a_command_line_an_environment_or_a_log(running):
     folder = running.data_dir / "secrets"
     names = ("*password", "*.key", "fingerprint_secret")
     secrets = {path.read_text() for name in names for path in folder.rglob(name)}
@@ -173,28 +183,28 @@ async def test_no_secret_stands_on_a_command_line_in_an_environment_or_in_a_log(
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
 
-async def test_settings_of_the_users_reach_the_services(running):
+async def test_settings_of_the_user_reach_the_services(running):
     for process in running.run_file()["processes"]:
         if process["service"] in read_catalog():
             assert psutil.Process(process["pid"]).environ()["USER_RATE"] == "77"
 
 
-async def test_an_account_is_made_an_administrator_beside_the_running_platform(running):
+async def test_an_account_becomes_an_administrator_while_the_platform_runs(running):
     url = running.run_file()["gateway"] + "/api/v1/users"
     account = {"username": "ada", "email": "ada@example.org", "password": "difference engine 2"}
     async with aiohttp.ClientSession() as session:
-        async with session.post(f"{url}/register", json=account) as answer:
-            assert answer.status == 201
-        admin = [sys.executable, "-m", "local_platform.cli.admin", "--data-dir", str(running.data_dir), "ada"]
+        async with session.post(f"{url}/register", json=account) as response:
+            assert response.status == 201
+        admin = [sys.executable, "-m", "local_platform", "admin", "--data-dir", str(running.data_dir), "ada"]
         assert await (await asyncio.create_subprocess_exec(*admin)).wait() == 0
         login = {"username_or_email": "ada", "password": account["password"]}
-        async with session.post(f"{url}/login", json=login) as answer:
-            token = (await answer.json())["access_token"]
-        async with session.get(f"{url}/profile", headers={"Authorization": f"Bearer {token}"}) as answer:
-            assert (await answer.json())["role"] == "admin"
+        async with session.post(f"{url}/login", json=login) as response:
+            token = (await response.json())["access_token"]
+        async with session.get(f"{url}/profile", headers={"Authorization": f"Bearer {token}"}) as response:
+            assert (await response.json())["role"] == "admin"
 
 
-async def test_a_second_start_on_the_same_directory_says_who_runs_there(running, launch):
+async def test_a_second_start_on_the_same_directory_names_the_running_instance(running, launch):
     second = await launch(data_dir=running.data_dir)
     status, output, errors = await second.ended()
     assert (status, output) == (1, "")
@@ -205,7 +215,7 @@ async def test_a_second_start_on_the_same_directory_says_who_runs_there(running,
     assert "Traceback" not in errors
 
 
-async def test_a_taken_port_is_told_before_anything_starts(running, launch, tmp_path):
+async def test_a_taken_port_is_reported_before_anything_starts(running, launch, tmp_path):
     port = running.run_file()["gateway"].rsplit(":", 1)[1]
     second = await launch("--gateway-port", port)
     status, _, errors = await second.ended()
@@ -214,14 +224,14 @@ async def test_a_taken_port_is_told_before_anything_starts(running, launch, tmp_
     assert not (tmp_path / "data" / "logs").exists()
 
 
-async def test_whatever_is_killed_comes_back(running):
+async def test_every_killed_process_is_restarted(running):
     gateway = running.run_file()["gateway"]
     for name, pid in running.pids().items():
         os.kill(pid, signal.SIGKILL)
         await eventually(lambda name=name, pid=pid: running.pids()[name] != pid)
     urls = [process["url"] for process in running.run_file()["processes"] if process["service"] in read_catalog()]
     for url in [*(f"{url}/ready" for url in urls), f"{gateway}/lb-health"]:
-        await eventually(lambda url=url: answers(url))
+        await eventually(lambda url=url: responds(url))
 
 
 async def test_a_killed_launcher_leaves_no_orphans_and_its_data_starts_again(launch):
@@ -244,7 +254,7 @@ async def test_a_stop_while_it_starts_leaves_nothing_behind(launch, tmp_path):
     assert not (tmp_path / "data" / "run.json").exists()
 
 
-async def test_a_directory_that_cannot_be_used_is_told_without_a_traceback(launch, tmp_path):
+async def test_an_unusable_directory_is_reported_without_a_traceback(launch, tmp_path):
     (tmp_path / "file").touch()
     launcher = await launch(data_dir=tmp_path / "file")
     status, _, errors = await launcher.ended()
@@ -253,7 +263,7 @@ async def test_a_directory_that_cannot_be_used_is_told_without_a_traceback(launc
     assert errors.count("\n") == 1
 
 
-async def test_a_setting_that_the_gateway_cannot_use_is_told_before_anything_starts(launch, tmp_path):
+async def test_a_setting_that_the_gateway_refuses_is_reported_before_anything_starts(launch, tmp_path):
     launcher = await launch(GATEWAY_RATE_AUTH="many")
     status, _, errors = await launcher.ended()
     assert status == 1
@@ -269,19 +279,20 @@ async def test_a_service_that_cannot_start_ends_the_start_with_the_end_of_its_lo
 
 
 def order_of_stops(platform: Platform) -> list[str]:
-    """Note in which order the parts stop, by the name of their kind."""
+    """Return a list that records the order in which kinds of parts stop."""
     order: list[str] = []
 
-    def note(child: ManagedProcess) -> None:
-        kind = {"gateway": "gateway"}.get(child.spec.service, "store" if child.spec.service in STORES else "service")
-        if child.state in (State.STOPPING, State.STOPPED):
-            order.append(f"{kind} {child.state}")
+    def note(process: ManagedProcess) -> None:
+        service = process.spec.service
+        kind = "gateway" if service == "gateway" else "store" if service in STORES else "service"
+        if process.state in (State.STOPPING, State.STOPPED):
+            order.append(f"{kind} {process.state}")
 
     platform.supervisor.listen(note)
     return order
 
 
-async def test_parts_stop_in_the_order_in_which_nobody_misses_them(tmp_path):
+async def test_callers_stop_before_callees(tmp_path):
     async with running_platform(tmp_path) as platform:
         order = order_of_stops(platform)
     assert list(dict.fromkeys(order)) == [
@@ -290,20 +301,20 @@ async def test_parts_stop_in_the_order_in_which_nobody_misses_them(tmp_path):
     ]
 
 
-async def test_any_child_may_be_killed_once_while_the_platform_starts(tmp_path):
+async def test_every_process_may_be_killed_once_while_the_platform_starts(tmp_path):
     killed: set[str] = set()
 
-    def kill_once(child: ManagedProcess) -> None:
-        if child.pid is not None and child.name not in killed:
-            killed.add(child.name)
-            os.kill(child.pid, signal.SIGKILL)
+    def kill_once(process: ManagedProcess) -> None:
+        if process.pid is not None and process.name not in killed:
+            killed.add(process.name)
+            os.kill(process.pid, signal.SIGKILL)
 
     options = Options(tmp_path, gateway_port=0, replicas=2, mongo_nodes=3)
     async with prepared(options, StatusTable(), asyncio.Event()) as platform:
         platform.supervisor.listen(kill_once)
         try:
             await platform.start()
-            assert await answers(f"{platform.gateway_url}/lb-health")
+            assert await responds(f"{platform.gateway_url}/lb-health")
             run = json.loads((tmp_path / "run.json").read_text())
             first = next(process["name"] for process in run["processes"] if process["service"] == "mongo")
             async with platform.stores.mongo.client() as client:
@@ -311,4 +322,4 @@ async def test_any_child_may_be_killed_once_while_the_platform_starts(tmp_path):
                 assert platform.stores.mongo_name(await client.primary) == first
         finally:
             await platform.stop()
-    assert killed == {child.name for child in platform.supervisor.processes.values()}
+    assert killed == {process.name for process in platform.supervisor.processes.values()}

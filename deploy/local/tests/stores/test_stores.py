@@ -38,7 +38,7 @@ async def separated(tmp_path_factory) -> AsyncIterator[StoreSet]:
 
 
 def plain(url: str) -> str:
-    """Return a SQLAlchemy URL as asyncpg reads it."""
+    """Return a SQLAlchemy URL in asyncpg's form."""
     return url.replace("+asyncpg", "")
 
 
@@ -51,7 +51,7 @@ async def postgres(url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-async def test_a_service_owns_its_postgres_database_and_may_not_enter_another(separated):
+async def test_a_service_owns_its_postgres_database_and_cannot_connect_to_another(separated):
     own = separated.service_url("user")
     async with postgres(own) as connection:
         await connection.execute("CREATE TABLE IF NOT EXISTS t (n int)")
@@ -63,7 +63,7 @@ async def test_a_service_owns_its_postgres_database_and_may_not_enter_another(se
         await asyncpg.connect(plain(own).rsplit("/", 1)[0] + "/assets")
 
 
-async def test_a_service_owns_its_mongo_database_and_may_not_read_another(separated):
+async def test_a_service_owns_its_mongo_database_and_cannot_read_another(separated):
     async with AsyncMongoClient(separated.service_url("analytics")) as client:
         await client["analytics"]["events"].insert_one({})
         await client["analytics"]["events"].create_index("type")
@@ -72,7 +72,7 @@ async def test_a_service_owns_its_mongo_database_and_may_not_read_another(separa
                 await client[foreign]["x"].find_one()
 
 
-async def test_a_service_owns_its_valkey_keys_and_may_not_touch_others(separated):
+async def test_a_service_owns_its_valkey_keys_and_cannot_use_others(separated):
     async with Redis.from_url(separated.service_valkey_url("notes")) as valkey:
         await valkey.set("notes:x", 1)
         assert await valkey.eval("return redis.call('INCR', KEYS[1])", 1, "notes:x") == 2
@@ -81,7 +81,7 @@ async def test_a_service_owns_its_valkey_keys_and_may_not_touch_others(separated
                 await forbidden
 
 
-async def test_ended_sessions_are_written_by_their_issuer_and_read_by_all(separated):
+async def test_revoked_sessions_are_written_by_the_issuer_and_read_by_all(separated):
     async with Redis.from_url(separated.service_valkey_url("user")) as issuer:
         await issuer.xadd("sessions:ended", {"sid": "1"})
     async with Redis.from_url(separated.service_valkey_url("notes")) as reader:
@@ -90,7 +90,7 @@ async def test_ended_sessions_are_written_by_their_issuer_and_read_by_all(separa
             await reader.xadd("sessions:ended", {"sid": "2"})
 
 
-async def test_no_store_admits_anybody_without_a_password(separated):
+async def test_no_store_allows_access_without_a_password(separated):
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(host="127.0.0.1", port=separated.postgres.port, user="postgres", database="postgres")
     async with AsyncMongoClient(separated.mongo.hosts, serverSelectionTimeoutMS=SELECTION_MS) as client:
@@ -102,14 +102,14 @@ async def test_no_store_admits_anybody_without_a_password(separated):
 
 
 async def test_every_store_listens_on_loopback_only(separated):
-    for child in separated.supervisor.processes.values():
-        for process in [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]:
+    for managed in separated.supervisor.processes.values():
+        for process in [psutil.Process(managed.pid), *psutil.Process(managed.pid).children(recursive=True)]:
             listening = [c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
             assert set(listening) <= {"127.0.0.1"}
             assert not process.net_connections("unix")
 
 
-async def test_no_password_stands_on_a_command_line_or_in_a_log(separated):
+async def test_no_password_is_in_a_command_line_or_a_log(separated):
     folder = separated.secrets.directory
     secrets = {path.read_text() for path in folder.rglob("*password*")} | {(folder / "mongo.key").read_text()}
     assert len(secrets) == len(SERVICES) + 4
@@ -122,23 +122,23 @@ async def test_no_password_stands_on_a_command_line_or_in_a_log(separated):
 
 async def test_a_transaction_of_a_killed_process_ends_after_three_seconds(separated):
     async with separated.mongo.client() as client:
-        answer = await client.admin.command("getParameter", 1, transactionLifetimeLimitSeconds=1)
-    assert answer["transactionLifetimeLimitSeconds"] == 3
+        parameters = await client.admin.command("getParameter", 1, transactionLifetimeLimitSeconds=1)
+    assert parameters["transactionLifetimeLimitSeconds"] == 3
 
 
-async def test_killed_stores_come_back_on_their_ports_with_their_data(stores, postgres_url, mongo_url):
+async def test_killed_stores_restart_on_their_ports_with_their_data(stores, postgres_url, mongo_url):
     async with postgres(postgres_url) as connection:
         await connection.execute("CREATE TABLE kept AS SELECT 42 AS n")
     async with AsyncMongoClient(mongo_url) as client:
         await client.get_default_database()["kept"].insert_one({"n": 42})
-    children = stores.supervisor.processes
-    before = {name: child.pid for name, child in children.items()}
+    processes = stores.supervisor.processes
+    before = {name: process.pid for name, process in processes.items()}
     for name in before:
         stores.supervisor.kill(name)
-    for name, child in children.items():
-        while child.pid in (None, before[name]):
-            await child.next_change()
-        await child.wait_ready()
+    for name, process in processes.items():
+        while process.pid in (None, before[name]):
+            await process.next_change()
+        await process.wait_ready()
     async with postgres(postgres_url) as connection:
         assert await connection.fetchval("SELECT n FROM kept") == 42
     async with AsyncMongoClient(mongo_url) as client:
@@ -160,7 +160,7 @@ async def test_a_second_start_finds_the_data_of_the_first(tmp_path):
             assert (await client["notes"]["kept"].find_one())["n"] == 42
 
 
-async def test_a_set_whose_ports_were_taken_meanwhile_finds_itself_again(tmp_path):
+async def test_a_replica_set_works_again_after_all_its_ports_changed(tmp_path):
     async with running_stores(tmp_path, engines=["mongo"]) as stores, stores.mongo.client() as client:
         await client["db"]["kept"].insert_one({"n": 42})
         hosts = stores.mongo.hosts
@@ -198,7 +198,7 @@ async def test_a_set_can_grow_but_not_shrink(tmp_path):
             pass
 
 
-async def test_an_interrupted_first_start_is_begun_anew(tmp_path):
+async def test_an_interrupted_first_start_is_repeated(tmp_path):
     unfinished = tmp_path / "stores" / "postgres" / "unfinished"
     unfinished.mkdir(parents=True)
     (unfinished / "PG_VERSION").write_text("18\n")
@@ -206,10 +206,10 @@ async def test_an_interrupted_first_start_is_begun_anew(tmp_path):
         await stores.create_postgres_database("x")
 
 
-async def test_a_stale_lock_file_that_names_a_strangers_process_is_no_obstacle(tmp_path):
+async def test_a_stale_pid_file_with_the_id_of_another_program_is_removed(tmp_path):
     async with running_stores(tmp_path, engines=["postgres"]):
         pass
-    # PostgreSQL itself sees through the number of its own parent, but not through any other.
+    # PostgreSQL itself ignores a file with its parent's process id, but no other.
     stranger = await asyncio.create_subprocess_exec("sleep", "600")
     lock = tmp_path / "stores" / "postgres" / "data" / "postmaster.pid"
     lock.write_text(f"{stranger.pid}\n{lock.parent}\n1\n5432\n\n127.0.0.1\n")
@@ -222,7 +222,7 @@ async def test_a_stale_lock_file_that_names_a_strangers_process_is_no_obstacle(t
 
 
 @pytest.mark.parametrize("engine", ["postgres", "mongo"])
-async def test_secrets_that_do_not_belong_to_the_data_are_told(tmp_path, engine):
+async def test_secrets_that_do_not_belong_to_the_data_are_reported(tmp_path, engine):
     async with running_stores(tmp_path, engines=[engine]):
         pass
     (tmp_path / "secrets" / f"{engine}.password").unlink()
@@ -231,15 +231,15 @@ async def test_secrets_that_do_not_belong_to_the_data_are_told(tmp_path, engine)
             pass
 
 
-async def test_every_child_may_be_killed_once_while_the_stores_start(tmp_path, monkeypatch):
+async def test_every_process_may_be_killed_once_while_the_stores_start(tmp_path, monkeypatch):
     killed: list[str] = []
     layout = Layout.prepare(tmp_path)
     supervisor = Supervisor()
 
-    def kill_once(child) -> None:
-        if child.pid is not None and child.name not in killed:
-            killed.append(child.name)
-            os.kill(child.pid, signal.SIGKILL)
+    def kill_once(process) -> None:
+        if process.pid is not None and process.name not in killed:
+            killed.append(process.name)
+            os.kill(process.pid, signal.SIGKILL)
 
     supervisor.listen(kill_once)
     with PortAllocator(layout.port_file) as ports:
@@ -253,13 +253,13 @@ async def test_every_child_may_be_killed_once_while_the_stores_start(tmp_path, m
     assert sorted(killed) == sorted(stores.names())
 
 
-async def test_where_a_platform_has_no_wheels_the_users_own_servers_are_used(stores, tmp_path, monkeypatch):
+async def test_without_wheels_the_users_own_servers_are_used(stores, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("POSTGRES_URL", stores.postgres_url(driver="postgresql"))
     monkeypatch.setenv("MONGO_URL", stores.mongo_url("admin"))
     monkeypatch.setenv("VALKEY_URL", stores.valkey_url())
-    # Two directories on one server have different passwords: the later start sets its own.
+    # Each directory has its own passwords; the later start sets them on the shared server.
     for directory in ("first", "second"):
         async with running_stores(tmp_path / directory, services={"billing": "postgres", "audit": "mongo"}) as external:
             assert external.supervisor.processes == {}
@@ -277,7 +277,7 @@ async def test_where_a_platform_has_no_wheels_the_users_own_servers_are_used(sto
         await client.drop_database("audit")
 
 
-async def test_where_there_is_no_server_at_all_the_package_to_install_is_named(tmp_path, monkeypatch):
+async def test_without_any_server_the_package_to_install_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     monkeypatch.setenv("PATH", "")
     for engine, package in (("POSTGRES", "PostgreSQL"), ("MONGO", "MongoDB"), ("VALKEY", "Valkey")):

@@ -1,4 +1,4 @@
-"""One launcher per DATA_DIR, and what a killed one left."""
+"""One launcher per DATA_DIR, and the orphans of a killed launcher."""
 
 import os
 import signal
@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from local_platform.errors import DataDirectoryInUse
-from local_platform.files import write_atomically
 from local_platform.supervision.data_lock import data_lock, stop_orphans
+from opskit.atomic_file import write_atomically
 
 ORPHAN = """
 import os, sys, time
@@ -24,7 +24,7 @@ if os.fork() == 0:
 
 @pytest.fixture
 def orphan():
-    """Return a maker of processes that lead a group, work in a directory and are nobody's children."""
+    """Start orphans: each leads a group and works in the given directory."""
     made = []
 
     def make(directory):
@@ -38,7 +38,7 @@ def orphan():
             os.kill(pid, signal.SIGKILL)
 
 
-def test_a_second_launcher_is_told_who_runs(layout):
+def test_a_second_launcher_learns_who_holds_the_directory(layout):
     with data_lock(layout) as lock:
         lock.announce("http://127.0.0.1:8080")
         with (
@@ -53,12 +53,12 @@ def test_a_second_launcher_is_told_who_runs(layout):
         pass
 
 
-def test_a_launcher_that_has_not_said_yet_who_it_is_holds_the_directory_too(layout):
+def test_a_launcher_holds_the_directory_before_it_has_announced_itself(layout):
     with data_lock(layout), pytest.raises(DataDirectoryInUse, match="just starting"), data_lock(layout):
         pass
 
 
-async def test_what_a_killed_launcher_left_is_ended(layout, orphan):
+async def test_the_orphans_of_a_killed_launcher_are_stopped(layout, orphan):
     pid = orphan(layout.work("user-1"))
     write_atomically(layout.run_file, f'{{"gateway": "", "processes": [{{"name": "user-1", "pid": {pid}}}]}}')
     assert await stop_orphans(layout) == ["user-1"]
@@ -66,7 +66,7 @@ async def test_what_a_killed_launcher_left_is_ended(layout, orphan):
     assert not layout.run_file.exists()
 
 
-async def test_a_strangers_process_that_bears_an_old_number_is_left_alone(layout, orphan, tmp_path):
+async def test_another_program_that_has_an_old_process_id_is_left_alone(layout, orphan, tmp_path):
     pid = orphan(tmp_path)
     write_atomically(layout.run_file, f'{{"gateway": "", "processes": [{{"name": "user-1", "pid": {pid}}}]}}')
     assert await stop_orphans(layout) == []
@@ -74,6 +74,6 @@ async def test_a_strangers_process_that_bears_an_old_number_is_left_alone(layout
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"processes": [{"pid": "x"}]}'])
-async def test_a_damaged_run_file_is_no_obstacle(layout, text):
+async def test_a_damaged_run_file_lists_no_orphans(layout, text):
     layout.run_file.write_text(text)
     assert await stop_orphans(layout) == []

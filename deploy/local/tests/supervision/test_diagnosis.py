@@ -1,4 +1,4 @@
-"""What failing servers write becomes a message that says what to do."""
+"""The logs of failing servers become messages that say what to do."""
 
 import errno
 from pathlib import Path
@@ -38,17 +38,17 @@ USAGE = "shutil.disk_usage"
         ("nginx: [emerg] bind() to 127.0.0.1:8080 failed (98: Address already in use)", PortTaken, "another port"),
     ],
 )
-def test_a_known_reason_names_its_remedy(text, error, advice):
+def test_a_known_cause_names_its_remedy(text, error, advice):
     explained = explain_text("mongo-1", f"line\n{text}\nline", LOG)
     assert type(explained) is error
     assert advice in str(explained)
 
 
-def test_an_unknown_reason_is_nobodys_guess():
+def test_an_unknown_cause_is_not_explained():
     assert explain_text("mongo-1", "something odd", LOG) is None
 
 
-def test_errors_of_our_own_files_are_told_apart():
+def test_errors_of_files_below_data_dir_are_told_apart():
     assert type(explain_os_error(OSError(errno.ENOSPC, "full"), Path("/data"))) is DiskFull
     assert type(explain_os_error(OSError(errno.EACCES, "denied", "/data/x"), Path("/data"))) is DataDirectoryUnusable
 
@@ -88,14 +88,14 @@ def test_existing_data_starts_on_a_disk_with_little_room(layout, monkeypatch):
 ABSENT = Server("MongoDB", "a-wheel", "no_such.module", "bin", "no-such-server", "ABSENT_URL")
 
 
-def test_a_server_that_is_nowhere_is_named_with_what_to_install(monkeypatch):
+def test_a_missing_server_is_named_with_what_to_install(monkeypatch):
     monkeypatch.delenv("ABSENT_URL", raising=False)
     assert ABSENT.external_url() is None
-    with pytest.raises(ServerMissing, match=r"install MongoDB, or set ABSENT_URL to a server that runs"):
+    with pytest.raises(ServerMissing, match=r"install MongoDB, or set ABSENT_URL to the URL of a running server"):
         ABSENT.find()
 
 
-def test_a_server_without_a_wheel_is_taken_from_path(monkeypatch, tmp_path):
+def test_a_server_without_a_wheel_is_found_on_path(monkeypatch, tmp_path):
     binary = tmp_path / "no-such-server"
     binary.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -104,19 +104,19 @@ def test_a_server_without_a_wheel_is_taken_from_path(monkeypatch, tmp_path):
     assert ABSENT.external_url() is None
 
 
-def test_a_url_stands_in_where_there_is_no_binary(monkeypatch):
+def test_a_url_is_used_where_no_binary_is_found(monkeypatch):
     monkeypatch.setenv("ABSENT_URL", "mongodb://elsewhere")
     assert ABSENT.external_url() == "mongodb://elsewhere"
 
 
-def test_a_data_directory_that_cannot_be_made_is_refused(tmp_path):
+def test_a_data_directory_that_cannot_be_created_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataDirectoryUnusable, match="cannot be written"):
         Layout.prepare(tmp_path / "file")
 
 
 @pytest.mark.parametrize("wrong", [{"gateway_port": 65536}, {"replicas": 0}, {"mongo_nodes": 8}, {"mongo_nodes": 0}])
-def test_options_that_cannot_work_are_refused(tmp_path, wrong):
+def test_options_out_of_range_are_refused(tmp_path, wrong):
     with pytest.raises(InvalidOption, match="use "):
         Options(tmp_path, **wrong).check()
 
@@ -124,11 +124,11 @@ def test_options_that_cannot_work_are_refused(tmp_path, wrong):
 @pytest.mark.parametrize(
     "wrong", [{"SERVICE_CIPHER": "rot13"}, {"USER_RATE": "-1"}, {"USER_RATE": "many"}, {"LOG_LEVEL": "loud"}]
 )
-def test_settings_that_no_service_would_take_are_refused_before_anything_starts(tmp_path, wrong):
+def test_settings_that_services_refuse_are_refused_before_anything_starts(tmp_path, wrong):
     with pytest.raises(InvalidOption, match="use "):
         Options(tmp_path, settings=wrong).check()
 
 
-def test_settings_that_services_take_are_accepted(tmp_path):
+def test_settings_that_services_accept_are_accepted(tmp_path):
     Options(tmp_path, settings={"SERVICE_CIPHER": "aes-256-gcm", "USER_RATE": "0", "LOG_LEVEL": "debug"}).check()
     Options(tmp_path, settings={"SERVICE_CIPHER": "", "USER_RATE": "", "LOG_LEVEL": ""}).check()

@@ -1,11 +1,7 @@
 """`make demo`: take the tour through the platform that `make run` has started."""
 
-import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from local_platform.cli.service_command import reporting
 from local_platform.demo.accounts import delete_account, register_and_log_in
 from local_platform.demo.contents import publish_a_note, share_a_file
 from local_platform.demo.edge import forge_a_token
@@ -26,13 +22,6 @@ STEPS = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Take the tour; return 0 if everything was as claimed, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m local_platform.demo", description=__doc__)
-    parser.add_argument("--data-dir", type=Path, default=Path(".data"), help="as given to make run (default .data)")
-    values = parser.parse_args(arguments)
-    return reporting(lambda: 0 if take(RunningPlatform(values.data_dir), Report(), STEPS) else 1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def take_tour(data_dir: Path) -> int:
+    """Take the tour; return 0 if every claim holds, else 1. Raises NotRunning."""
+    return 0 if take(RunningPlatform(data_dir), Report(), STEPS) else 1

@@ -1,0 +1,25 @@
+"""Follows the log files of a running platform."""
+
+import json
+import os
+from pathlib import Path
+
+from local_platform.cli.service_module import running_layout
+from local_platform.errors import InvalidOption
+from local_platform.layout import GATEWAY
+
+SHOWN_LINES = "20"
+
+
+def follow(data_dir: Path, name: str) -> int:
+    """Become `tail -F` on the logs of one service, of one process, or of all. Raises NotRunning, InvalidOption."""
+    layout = running_layout(data_dir)
+    processes = json.loads(layout.run_file.read_text(encoding="utf-8"))["processes"]
+    chosen = [process["name"] for process in processes if name in ("", process["service"], process["name"])]
+    if not chosen:
+        services = sorted({process["service"] for process in processes})
+        raise InvalidOption(f"{name!r} does not run; choose one of {', '.join(services)}")
+    files = [layout.log(process) for process in chosen]
+    if GATEWAY in chosen:
+        files.append(layout.gateway / "access.log")
+    os.execvp("tail", ["tail", "-n", SHOWN_LINES, "-F", *map(str, files)])  # nosec B606, B607

@@ -1,0 +1,157 @@
+"""The commands of `python -m local_platform`: options, exit statuses, messages."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from local_platform.cli.app import main
+from local_platform.platform.options import Options
+from local_platform.platform.service_environment import write_secrets
+from opskit.catalog import read_catalog
+from servicekit.sealing.key_files import file_name, read_key_file
+
+NOTES = read_catalog()["notes"]
+SHOW = "import json, os, sys\njson.dump([sys.argv[1:], dict(os.environ)], open('shown.json', 'w'))\nsys.exit(3)"
+
+
+@pytest.fixture
+def options(monkeypatch) -> list[Options]:
+    """The options of each platform that would have been started."""
+    started: list[Options] = []
+    monkeypatch.setattr("local_platform.cli.run.run_platform", started.append)
+    for name in ("GATEWAY_PORT", "DATA_DIR", "REPLICAS", "MONGO_NODES"):
+        monkeypatch.delenv(name, raising=False)
+    return started
+
+
+def test_options_come_from_the_command_line_then_from_the_environment(options, monkeypatch):
+    monkeypatch.setenv("REPLICAS", "3")
+    monkeypatch.setenv("MONGO_NODES", "")
+    assert main(["run", "--data-dir", "here"]) == 0
+    assert main(["run", "--replicas", "2"]) == 0
+    assert options == [Options(Path("here"), 8080, 3, 1), Options(Path(".data"), 8080, 2, 1)]
+
+
+def test_help_of_run_names_every_setting(capsys):
+    assert main(["run", "--help"]) == 0
+    shown = capsys.readouterr().out
+    options = ("GATEWAY_PORT", "DATA_DIR", "REPLICAS", "MONGO_NODES")
+    for name in (*options, "MAX_UPLOAD_BYTES", "USER_RATE", "SERVICE_CIPHER", "LOG_LEVEL"):
+        assert name in shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["no-such-command"],
+        ["admin"],
+        ["run", "--replicas", "many"],
+        ["migration", "notes", "a collection needs none"],
+        ["exec", "no-such-service", "module"],
+        ["new-service", "billing", "sqlite"],
+    ],
+)
+def test_wrong_usage_exits_with_2_and_shows_the_usage(words, capsys):
+    assert main(words) == 2
+    output = capsys.readouterr()
+    assert "Usage: python -m local_platform" in output.out + output.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["admin", "alice"],
+        ["demo"],
+        ["exec", "notes", "some.module"],
+        ["logs"],
+        ["rotate-jwt-key"],
+        ["rotate-keys"],
+    ],
+)
+def test_without_a_running_platform_one_line_says_how_to_start_it(tmp_path, capsys, monkeypatch, words):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: no platform runs on ")
+    assert error.endswith(f"start it with: make run DATA_DIR={tmp_path}\n")
+    assert error.count("\n") == 1
+
+
+def test_a_module_runs_with_its_arguments_in_the_services_environment(layout, tmp_path, monkeypatch):
+    layout.run_file.touch()
+    write_secrets(layout, NOTES, store_url="mongodb://x", valkey_url="redis://y")
+    (tmp_path / "shown.py").write_text(SHOW)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert main(["exec", "--data-dir", str(layout.root), "notes", "shown", "a", "-b", "--data-dir"]) == 3
+    arguments, environment = json.loads((tmp_path / "shown.json").read_text())
+    assert arguments == ["a", "-b", "--data-dir"]
+    assert Path(environment["MONGO_URL_FILE"]).read_text() == "mongodb://x"
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("", ["logs/notes-1.log", "logs/notes-2.log", "logs/gateway.log", "gateway/access.log"]),
+        ("notes", ["logs/notes-1.log", "logs/notes-2.log"]),
+        ("notes-2", ["logs/notes-2.log"]),
+        ("gateway", ["logs/gateway.log", "gateway/access.log"]),
+    ],
+)
+def test_logs_follows_the_files_of_the_chosen_processes(layout, monkeypatch, name, files):
+    processes = [("notes-1", "notes"), ("notes-2", "notes"), ("gateway", "gateway")]
+    document = {"processes": [{"name": process, "service": service} for process, service in processes]}
+    layout.run_file.write_text(json.dumps(document))
+    executed: list[list[str]] = []
+    monkeypatch.setattr("os.execvp", lambda _program, words: executed.append(words))
+    main(["logs", "--data-dir", str(layout.root), name])
+    assert executed[0][executed[0].index("-F") + 1 :] == [str(layout.root / file) for file in files]
+
+
+def test_logs_of_an_unknown_name_are_refused_with_the_names_that_run(layout, capsys):
+    layout.run_file.write_text(json.dumps({"processes": [{"name": "notes-1", "service": "notes"}]}))
+    assert main(["logs", "--data-dir", str(layout.root), "billing"]) == 1
+    assert "choose one of notes" in capsys.readouterr().err
+
+
+def key_files(root: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in root.rglob("*.json")}
+
+
+@pytest.mark.parametrize("option", ["--keys-dir", "--data-dir"])
+def test_keys_writes_one_key_for_each_pair_of_the_service_list_once(tmp_path, capsys, option):
+    root = tmp_path if option == "--keys-dir" else tmp_path / "secrets" / "keys"
+    assert main(["keys", option, str(tmp_path)]) == 0
+    written = key_files(root)
+    calls = [(entry.name, callee) for entry in read_catalog().values() for callee in entry.calls]
+    assert {path.relative_to(root).as_posix() for path in written} == {
+        f"{side}/{file_name(*call)}" for call in calls for side in call
+    }
+    assert set(capsys.readouterr().out.splitlines()) == set(map(str, written))
+
+    assert main(["keys", option, str(tmp_path)]) == 0
+    assert key_files(root) == written
+    assert "no key is missing" in capsys.readouterr().out
+
+
+def test_keys_writes_a_lost_file_again_with_the_same_key(tmp_path, capsys):
+    main(["keys", "--keys-dir", str(tmp_path)])
+    lost = next(iter(key_files(tmp_path)))
+    before = [key.id for key in read_key_file(lost).keys]
+    lost.unlink()
+    capsys.readouterr()
+
+    assert main(["keys", "--keys-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(lost)]
+    assert [key.id for key in read_key_file(lost).keys] == before
+
+
+def test_keys_names_a_damaged_file_and_leaves_it_as_it_is(tmp_path, capsys):
+    main(["keys", "--keys-dir", str(tmp_path)])
+    damaged = next(iter(key_files(tmp_path)))
+    damaged.write_text("{")
+    assert main(["keys", "--keys-dir", str(tmp_path)]) == 1
+    assert str(damaged) in capsys.readouterr().err
+    assert damaged.read_text() == "{"
