@@ -37,7 +37,7 @@ from analytics_service.database import migrate
 from analytics_service.events import store as events
 from analytics_service.events.rules import RESERVED_EVENT_TYPES
 from analytics_service.reconciliation.rebuilding import Rebuild
-from analytics_service.rollups.labels import Labels
+from analytics_service.rollups.event_types import Labels
 from local_platform.stores import StoreSet, running_stores
 from servicekit.storage import mongo
 from servicekit.storage.mongo import Document

@@ -28,8 +28,8 @@ from local_platform.stores import running_stores
 from notes_service.database import migrate
 from notes_service.notes import store
 from notes_service.notes.queries import NoteFilter, NoteQueries
+from notes_service.notes.search_terms import words_of
 from notes_service.notes.store import NoteStore
-from notes_service.notes.words import words_of
 from servicekit.core.clock import utc_now
 from servicekit.storage import mongo
 from servicekit.storage.mongo import Document

@@ -6,14 +6,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 
 from analytics_service.events.actions import RecordEvents
-from analytics_service.events.ledger import Ledger
 from analytics_service.events.queries import EventQueries
 from analytics_service.events.routes import router as event_routes
 from analytics_service.events.rules import RESERVED_EVENT_TYPES
 from analytics_service.events.store import EventStore
+from analytics_service.events.writer import Ledger
 from analytics_service.peers import UserService
-from analytics_service.rollups.labels import Labels
-from analytics_service.rollups.lanes import Lanes
+from analytics_service.rollups.event_types import Labels
+from analytics_service.rollups.shard_pool import Lanes
 from analytics_service.rollups.store import RollupStore
 from analytics_service.settings import Settings
 from analytics_service.statistics.queries import StatisticsQueries

@@ -13,7 +13,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from analytics_service.events.rules import RESERVED_EVENT_TYPES
 from analytics_service.reconciliation.comparison import Comparison, Difference
-from analytics_service.rollups.labels import Labels
+from analytics_service.rollups.event_types import Labels
 from analytics_service.rollups.rules import Span
 from servicekit.storage.mongo import Document
 from servicekit.storage.mongo_migrations import DatabaseSettings, connected

@@ -7,8 +7,8 @@ from pymongo import IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 
 from analytics_service.events import store as events
-from analytics_service.reconciliation import guard
-from analytics_service.rollups import labels
+from analytics_service.reconciliation import fence
+from analytics_service.rollups import event_types
 from analytics_service.rollups import store as rollups
 from servicekit.idempotency import mongo as idempotency
 from servicekit.storage.mongo import Document
@@ -18,8 +18,8 @@ COLLECTIONS: Final[Mapping[str, Sequence[IndexModel]]] = {
     events.COLLECTION_NAME: events.INDEXES,
     events.SEEN_USERS_NAME: (),
     rollups.COLLECTION_NAME: rollups.INDEXES,
-    labels.COLLECTION_NAME: (),
-    guard.COLLECTION_NAME: (),
+    event_types.COLLECTION_NAME: (),
+    fence.COLLECTION_NAME: (),
     idempotency.COLLECTION_NAME: idempotency.INDEXES,
 }
 
@@ -27,5 +27,5 @@ COLLECTIONS: Final[Mapping[str, Sequence[IndexModel]]] = {
 async def migrate(database: AsyncDatabase[Document]) -> None:
     """Create collections, indexes and single documents where they are missing. Any number may do so at once."""
     await create_collections(database, COLLECTIONS)
-    await labels.ensure_document(database)
-    await guard.ensure_document(database)
+    await event_types.ensure_document(database)
+    await fence.ensure_document(database)

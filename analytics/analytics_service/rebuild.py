@@ -7,9 +7,9 @@ import asyncio
 import sys
 
 from analytics_service.events.rules import RESERVED_EVENT_TYPES
-from analytics_service.reconciliation.guard import Superseded
+from analytics_service.reconciliation.fence import Superseded
 from analytics_service.reconciliation.rebuilding import Rebuild
-from analytics_service.rollups.labels import Labels
+from analytics_service.rollups.event_types import Labels
 from servicekit.storage.mongo_migrations import DatabaseSettings, connected
 
 

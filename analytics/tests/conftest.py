@@ -20,7 +20,7 @@ from analytics_service import peers
 from analytics_service.app import create_app
 from analytics_service.check import differences
 from analytics_service.database import migrate
-from analytics_service.events import ledger
+from analytics_service.events import writer
 from analytics_service.settings import Settings
 from servicekit.core.errors import ServiceUnavailable
 from servicekit.sealing.keyring import Keyring
@@ -158,7 +158,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine must pass neither for a user service that hangs nor for others who record the same."""
     patient = replace(peers.COUNT_POLICY, deadline=60.0, attempt_timeout=60.0, connect_timeout=60.0)
     monkeypatch.setattr(peers, "COUNT_POLICY", patient)
-    monkeypatch.setattr(ledger, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(writer, "PATIENCE_SECONDS", 60.0)
 
 
 @pytest.fixture

@@ -108,9 +108,9 @@ async def test_events_that_others_keep_writing_are_given_back_to_the_client(
     analytics: Any, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """503 with Retry-After is the last resort, and nothing is recorded."""
-    from analytics_service.events import ledger
+    from analytics_service.events import writer
 
-    monkeypatch.setattr(ledger, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(writer, "PATIENCE_SECONDS", 0.0)
     user, body = uuid7(), {"type": "click", "event_id": "x"}
     event_id = (await analytics.send(user, body)).json() and (await database["events"].find_one())["_id"]
     await database["events"].delete_many({})

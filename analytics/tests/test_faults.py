@@ -51,7 +51,7 @@ import asyncio, os, sys
 from pathlib import Path
 import orjson
 from analytics_service.app import create_app
-from analytics_service.events.ledger import Ledger
+from analytics_service.events.writer import Ledger
 from analytics_service.events.store import EventStore
 from analytics_service.rollups.store import RollupStore
 from servicekit.idempotency.mongo import MongoIdempotency

@@ -12,9 +12,9 @@ from uuid_utils.compat import uuid7
 
 from analytics_service.check import differences, table
 from analytics_service.events.rules import RESERVED_EVENT_TYPES
-from analytics_service.reconciliation.guard import Guard, Superseded
+from analytics_service.reconciliation.fence import Guard, Superseded
 from analytics_service.reconciliation.rebuilding import Rebuild
-from analytics_service.rollups.labels import Labels
+from analytics_service.rollups.event_types import Labels
 
 Agreement = Callable[[], Awaitable[int]]
 

@@ -8,10 +8,10 @@ from fastapi import FastAPI
 from notes_service.erasure.actions import ErasureActions
 from notes_service.erasure.store import ErasedOwners
 from notes_service.notes.actions import NoteActions
-from notes_service.notes.ledger import Ledger
 from notes_service.notes.queries import NoteQueries
 from notes_service.notes.routes import router as note_routes
 from notes_service.notes.store import NoteStore
+from notes_service.notes.writer import Ledger
 from notes_service.peers import SUBSCRIPTIONS, AssetsService
 from notes_service.publishing.actions import PublicationActions
 from notes_service.publishing.queries import PublicationQueries

@@ -16,7 +16,7 @@ _POST = """
 import asyncio, sys
 import httpx2
 from notes_service.app import create_app
-from notes_service.notes.ledger import Ledger
+from notes_service.notes.writer import Ledger
 from notes_service.notes.store import NoteStore
 from servicekit.idempotency.mongo import MongoIdempotency
 from servicekit.outbox.mongo import MongoOutboxStore

@@ -10,7 +10,7 @@ from analytics_service.events.actions import RecordEvents
 from analytics_service.events.queries import EventFilter, EventQueries, visible_to
 from analytics_service.events.rules import Sender
 from analytics_service.events.schemas import EventOut, EventsBody, Recorded
-from analytics_service.moments import Moment
+from analytics_service.timestamps import Moment
 from servicekit.auth.access_tokens import CurrentUser, OptionalUser
 from servicekit.core.errors import Unauthorized
 from servicekit.idempotency import IdempotencyKey

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from analytics_service.events.properties import MAX_BYTES, MAX_DEPTH, checked_properties
-from analytics_service.moments import Moment
+from analytics_service.timestamps import Moment
 
 MAX_BATCH: Final = 1_000
 

@@ -16,7 +16,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
 from analytics_service.events import store as events
-from analytics_service.rollups.labels import Labels
+from analytics_service.rollups.event_types import Labels
 from analytics_service.rollups.rules import (
     ALL,
     EPOCH,

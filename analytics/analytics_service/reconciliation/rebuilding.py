@@ -13,8 +13,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from analytics_service.events.store import EventStore
 from analytics_service.reconciliation.comparison import Comparison, Difference
-from analytics_service.reconciliation.guard import Guard
-from analytics_service.rollups.labels import Labels
+from analytics_service.reconciliation.fence import Guard
+from analytics_service.rollups.event_types import Labels
 from analytics_service.rollups.rules import Cell, count_users
 from analytics_service.rollups.store import CORRECTIONS_SHARD, RollupStore
 from servicekit.idempotency.mongo import in_transaction

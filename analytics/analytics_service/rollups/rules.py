@@ -20,7 +20,7 @@ from typing import Final
 ALL: Final = "(all)"
 """Events of every type."""
 OTHER: Final = "(other)"
-"""Events whose type came after the platform had `labels.MAX_TYPES` of them."""
+"""Events whose type came after the platform had `event_types.MAX_TYPES` of them."""
 USERS: Final = "(users)"
 """Not events: users who had one."""
 

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from analytics_service.moments import Moment
 from analytics_service.statistics.queries import StatisticsQueries
 from analytics_service.statistics.rules import Interval, series_of
 from analytics_service.statistics.schemas import SeriesOut, Stats
+from analytics_service.timestamps import Moment
 from servicekit.auth.access_tokens import CurrentUser
 from servicekit.core.clock import Clock
 from servicekit.web.dependencies import provided

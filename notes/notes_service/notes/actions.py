@@ -7,7 +7,7 @@ from uuid import UUID
 
 from notes_service.notes.rules import Note, changed, new_note
 from notes_service.notes.schemas import NoteIn, NoteOut
-from notes_service.notes.words import words_of
+from notes_service.notes.search_terms import words_of
 from notes_service.preconditions import IfMatch, required
 from servicekit.core.clock import Clock
 from servicekit.core.errors import NotFound, ServiceUnavailable, UnprocessableContent

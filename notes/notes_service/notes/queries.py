@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from notes_service.notes.actions import NoteNotFound
 from notes_service.notes.rules import Note, fitting
 from notes_service.notes.schemas import NoteOut
-from notes_service.notes.words import words_of
+from notes_service.notes.search_terms import words_of
 from servicekit.web.pagination import Page, decode_cursor, encode_cursor
 
 PAGE_BYTES: Final = 4 * 1024 * 1024

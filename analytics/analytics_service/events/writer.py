@@ -16,8 +16,8 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from analytics_service.events.rules import Event, counted
 from analytics_service.events.store import EventStore
-from analytics_service.rollups.lanes import Lane, Lanes
 from analytics_service.rollups.rules import count_events, count_users
+from analytics_service.rollups.shard_pool import Lane, Lanes
 from analytics_service.rollups.store import RollupStore
 from servicekit.core.errors import ServiceUnavailable
 from servicekit.idempotency import IdempotentRequest, StoredResponse

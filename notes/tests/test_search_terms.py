@@ -2,7 +2,7 @@
 
 import pytest
 
-from notes_service.notes.words import MAX_WORD_LENGTH, MAX_WORDS, words_of
+from notes_service.notes.search_terms import MAX_WORD_LENGTH, MAX_WORDS, words_of
 
 
 @pytest.mark.parametrize(

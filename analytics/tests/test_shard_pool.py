@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from analytics_service.rollups.lanes import Lanes, Overloaded
+from analytics_service.rollups.shard_pool import Lanes, Overloaded
 
 
 async def test_all_that_runs_at_once_has_shards_of_its_own() -> None:
