@@ -11,7 +11,7 @@ from servicekit.dispatcher import (
     PeerResponse,
     ResponseRejected,
 )
-from servicekit.dispatcher.transport import CannotOpen, ConnectionLost, Opened, SealedRequest
+from servicekit.dispatcher.transport import CannotOpen, ConnectionLost, OpenedResponse, SealedRequest
 from servicekit.testing.scripted_transport import (
     OK,
     PATH,
@@ -43,11 +43,11 @@ class MarkingSealer:
 
     def open_response(
         self, peer: str, request: SealedRequest, status: int, headers: Mapping[str, str], body: bytes
-    ) -> Opened:
+    ) -> OpenedResponse:
         assert isinstance(request, MarkedRequest)
         if headers.get("X-Sealed-For") != str(request.number):
             raise CannotOpen("not for this request")
-        return Opened({"Content-Type": "application/json", "ETag": '"inner"'}, body)
+        return OpenedResponse({"Content-Type": "application/json", "ETag": '"inner"'}, body)
 
 
 def sealed_answer(status: int, number: int, body: bytes = b"{}") -> PeerResponse:
