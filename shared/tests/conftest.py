@@ -1,5 +1,6 @@
 """A small service whose routes take sealed requests, in as many replicas as a test wants."""
 
+import functools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -17,10 +18,10 @@ from servicekit.sealing.ciphers import CipherName
 from servicekit.sealing.keyring import Keyring
 from servicekit.sealing.middleware import SealedReceiver
 from servicekit.sealing.replay import NonceStore, ReplayGuard
-from servicekit.sealing.route_policy import CallerService, OptionalCallerService, install_policies, optional, sealed
+from servicekit.sealing.route_policy import OptionalCallerService, install_policies, optional, sealed
 from servicekit.sealing.wire import MAX_SEALED_BYTES
 from servicekit.testing.sealed import MemoryNonces, SealedPeer, make_keyrings
-from servicekit.testing.serving import nothing_to_do
+from servicekit.testing.serving import listening, nothing_to_do
 from servicekit.testing.settings import unconnected_settings
 from servicekit.web.application import build_app
 
@@ -45,7 +46,7 @@ def _routes(executed: list[str]) -> APIRouter:
     router = APIRouter(prefix=PATH)
 
     @router.post("", dependencies=[sealed("user")], status_code=201)
-    async def create(parcel: Parcel, caller: CallerService, response: Response) -> dict[str, Any]:
+    async def create(parcel: Parcel, caller: OptionalCallerService, response: Response) -> dict[str, Any]:
         executed.append("create")
         response.headers["Location"] = f"{PATH}/1"
         response.headers["ETag"] = '"v1"'
@@ -110,47 +111,78 @@ MakeReplica = Callable[..., Replica]
 MakePeer = Callable[..., SealedPeer]
 
 
+@dataclass
+class ListeningReplica:
+    """A replica behind uvicorn, and the keyrings of all services."""
+
+    replica: Replica
+    url: str
+    keys: Path
+    keyrings: dict[str, Keyring]
+
+
 @pytest.fixture
 def keyrings(tmp_path: Path) -> dict[str, Keyring]:
-    """`user` and `notes` call `analytics`; `user` calls `notes`; `analytics` calls `user`."""
-    calls = {"user": ["analytics", "notes"], "notes": ["analytics"], "analytics": ["user"]}
-    return make_keyrings(tmp_path / "keys", calls)
+    return _make_keyrings(tmp_path / "keys")
 
 
 @pytest.fixture
 async def make_replica(keyrings: dict[str, Keyring]) -> AsyncIterator[MakeReplica]:
-    """Return what makes a replica of `analytics`. Without a store of nonces, it has one of its own."""
+    """Return a function that makes a replica of `analytics`. By default it has its own store of nonces."""
     async with AsyncExitStack() as stack:
-        made: list[tuple[ReplayGuard, httpx2.AsyncClient]] = []
+        yield functools.partial(_make_replica, stack, keyrings["analytics"])
 
-        def make(
-            nonces: NonceStore | None = None, *, cipher: CipherName = "fernet", max_bytes: int = MAX_SEALED_BYTES
-        ) -> Replica:
-            guard = ReplayGuard(nonces or MemoryNonces())
-            executed: list[str] = []
-            app = build_app(
-                unconnected_settings("analytics"),
-                title="Parcels",
-                lifespan=nothing_to_do,
-                routers=[_routes(executed)],
-                checks={},
-                receiver=Middleware(
-                    SealedReceiver,
-                    service="analytics",
-                    keyring=keyrings["analytics"],
-                    cipher=cipher,
-                    replays=guard,
-                    max_bytes=max_bytes,
-                ),
-            )
-            install_policies(app)
-            http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://analytics.test")
-            made.append((guard, http))
-            stack.push_async_callback(guard.aclose)
-            stack.push_async_callback(http.aclose)
-            return Replica(http, app, executed)
 
-        yield make
+@pytest.fixture(scope="session", params=["h11", "httptools"])
+async def shared_listening_replica(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ListeningReplica]:
+    """A replica of `analytics` behind uvicorn with either of its HTTP parsers, started once for all tests."""
+    keys = tmp_path_factory.mktemp("keys")
+    keyrings = _make_keyrings(keys)
+    async with AsyncExitStack() as stack:
+        replica = _make_replica(stack, keyrings["analytics"])
+        url = await stack.enter_async_context(listening(replica.app, http=request.param))
+        yield ListeningReplica(replica, url, keys, keyrings)
+
+
+@pytest.fixture
+def listening_replica(shared_listening_replica: ListeningReplica) -> ListeningReplica:
+    """The replica of `shared_listening_replica`, which has executed nothing yet."""
+    shared_listening_replica.replica.executed.clear()
+    return shared_listening_replica
+
+
+def _make_keyrings(root: Path) -> dict[str, Keyring]:
+    """`user` and `notes` call `analytics`; `user` calls `notes`; `analytics` calls `user`."""
+    return make_keyrings(root, {"user": ["analytics", "notes"], "notes": ["analytics"], "analytics": ["user"]})
+
+
+def _make_replica(
+    stack: AsyncExitStack,
+    keyring: Keyring,
+    nonces: NonceStore | None = None,
+    *,
+    cipher: CipherName = "fernet",
+    max_bytes: int = MAX_SEALED_BYTES,
+) -> Replica:
+    guard = ReplayGuard(nonces or MemoryNonces())
+    executed: list[str] = []
+    app = build_app(
+        unconnected_settings("analytics"),
+        title="Parcels",
+        lifespan=nothing_to_do,
+        routers=[_routes(executed)],
+        checks={},
+        receiver=Middleware(
+            SealedReceiver, service="analytics", keyring=keyring, cipher=cipher, replays=guard, max_bytes=max_bytes
+        ),
+    )
+    install_policies(app)
+    http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://analytics.test")
+    stack.push_async_callback(guard.aclose)
+    stack.push_async_callback(http.aclose)
+    return Replica(http, app, executed)
 
 
 @pytest.fixture
@@ -160,7 +192,7 @@ def replica(make_replica: MakeReplica) -> Replica:
 
 @pytest.fixture
 def make_peer(keyrings: dict[str, Keyring]) -> MakePeer:
-    """Return what makes a caller of a replica: `make_peer(replica, "user")`."""
+    """Return a function that makes a caller of a replica: `make_peer(replica, "user")`."""
 
     def make(replica: Replica, caller: str = "user", cipher: CipherName = "fernet") -> SealedPeer:
         return SealedPeer(replica.http, caller, "analytics", keyrings[caller], cipher)

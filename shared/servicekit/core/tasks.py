@@ -16,10 +16,15 @@ async def background_task(work: Coroutine[Any, Any, None]) -> AsyncIterator[None
     try:
         yield
     finally:
-        # Before Python 3.12 `asyncio.wait_for` loses a cancellation that arrives as the awaited task ends. The Valkey
-        # client sends every command through it, so a task that missed its cancellation would block the shutdown.
-        while not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)
-        with suppress(asyncio.CancelledError):
-            task.result()
+        await cancel(task)
+
+
+async def cancel(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end. Raises what the task raised."""
+    # Before Python 3.12 `asyncio.wait_for` loses a cancellation that arrives as the awaited task ends. The Valkey
+    # client sends every command through it, so a task that missed its cancellation would block the shutdown.
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)
+    with suppress(asyncio.CancelledError):
+        task.result()

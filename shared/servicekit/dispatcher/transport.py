@@ -83,7 +83,7 @@ class SealedRequest(Protocol):
         """The envelope, or nothing if a header carries it."""
 
 
-class Opened(NamedTuple):
+class OpenedResponse(NamedTuple):
     """The content of a sealed response: the headers and the body that the peer sealed."""
 
     headers: Mapping[str, str]
@@ -105,5 +105,5 @@ class Sealer(Protocol):
 
     def open_response(
         self, peer: str, request: SealedRequest, status: int, headers: Mapping[str, str], body: bytes
-    ) -> Opened:
+    ) -> OpenedResponse:
         """Open the response to `request`, which this sealer sealed. Raises CannotOpen."""

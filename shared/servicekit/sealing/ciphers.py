@@ -1,12 +1,12 @@
 """The two ciphers that seal service messages, behind one interface.
 
-`fernet` is AES-128-CBC with HMAC-SHA256 (https://github.com/fernet/spec): a 32-byte secret gives 16 bytes to each of
-the two, so it is never to be called AES-256. `aes-256-gcm` is AES-256 in GCM with a random 96-bit nonce; its key is
+`fernet` is AES-128-CBC with HMAC-SHA256 (https://github.com/fernet/spec). A 32-byte secret gives 16 bytes to each of
+the two, so it must not be called AES-256. `aes-256-gcm` is AES-256 in GCM with a random 96-bit nonce. Its key is
 derived from the same secret, so that a service can change its cipher without new keys (docs/adr/0003).
 
-A Fernet token is base64 by its specification. Base64 is malleable (spare bits, characters that a lenient decoder
-skips), hence only the one canonical spelling is opened. A GCM token is the nonce and the ciphertext as they are: base64
-would cost many times more than the cipher itself.
+A Fernet token is base64 by its specification. Base64 has spare bits, and lenient decoders skip characters, so only the
+one canonical spelling is opened. A GCM token is the raw nonce and ciphertext: base64 would cost many times more than
+the cipher itself.
 """
 
 import base64
@@ -32,11 +32,11 @@ _URL_SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 class Unopenable(Exception):
-    """The token is no canonical text, was altered, or was sealed under another key or cipher."""
+    """The token is not canonical, was altered, or was sealed under another key or cipher."""
 
 
 class ExpiredMessage(Unopenable):
-    """The token is genuine, but its own time stamp is `age` seconds old, or lies in the future (negative)."""
+    """The token is genuine, but its time stamp is `age` seconds old. A negative age lies in the future."""
 
     def __init__(self, age: float) -> None:
         super().__init__(age)
@@ -54,7 +54,7 @@ class Cipher(Protocol):
 
 
 class FernetCipher:
-    """Fernet, whose tokens carry a time stamp of their own that is checked as well."""
+    """Fernet. Its tokens carry their own time stamp, which is checked as well."""
 
     def __init__(self, secret: bytes) -> None:
         self._fernet = Fernet(base64.urlsafe_b64encode(secret))
@@ -68,10 +68,10 @@ class FernetCipher:
         try:
             return self._fernet.decrypt_at_time(token, LIFETIME_SECONDS, int(now))
         except InvalidToken:
-            raise self._why(token, now) from None
+            raise self._failure(token, now) from None
 
-    def _why(self, token: bytes, now: float) -> Unopenable:
-        """Tell an expired token from an altered one, for the log; the library does not."""
+    def _failure(self, token: bytes, now: float) -> Unopenable:
+        """Return what is wrong with a token. The library does not tell an expired one from an altered one."""
         try:
             return ExpiredMessage(int(now) - self._fernet.extract_timestamp(token))
         except InvalidToken:
@@ -103,13 +103,13 @@ def _is_canonical_url_safe(token: bytes) -> bool:
     padding = token.translate(None, _URL_SAFE)
     if len(token) % 4 or padding not in (b"", b"=", b"==") or not token.endswith(padding):
         return False
-    # The last group alone has bits that carry nothing; an encoder writes them as zero.
+    # Only the last group has bits without meaning; an encoder writes them as zero.
     last = token[-4:]
     return base64.urlsafe_b64encode(base64.urlsafe_b64decode(last)) == last
 
 
 class Key:
-    """One secret under its id, with a cipher of each kind made from it once. Its repr shows the id only."""
+    """One secret under its id, and the ciphers made from it. Its repr shows the id only."""
 
     __slots__ = ("_ciphers", "id")
 

@@ -1,15 +1,15 @@
-"""Sealing and opening of the messages between services: pure functions, no clock, no network.
+"""Sealing and opening of messages between services: pure functions, without clock or network.
 
-On the wire a message is `v1.<cipher>.<key id>.<token>` (`sealed_wire` says how HTTP carries it). The token holds a JSON
-header, a line feed and the raw body. The header binds the message to what it was made for:
+On the wire a message is `v1.<cipher>.<key id>.<token>`; `servicekit.sealing.wire` says how HTTP carries it. The token
+holds a JSON header, a line feed and the raw body. The header binds the message to what it was made for:
 
     v, alg, kid    format version, cipher and key id, as in the text outside
-    dir            request, answer, or plain-answer (the sealed answer to a plain request)
-    from, to       the caller and its audience, in an answer too
-    method, path   the request's, the path with its query, byte for byte
-    iat, nonce     issue time in milliseconds; random, the same in a request and its answer
-    status         in answers only
-    headers        content type and every other header that the application gave
+    dir            request, answer (the response to it), or plain-answer (the sealed response to a plain request)
+    from, to       the caller and the callee, in a response too
+    method, path   those of the request, the path with its query, byte for byte
+    iat, nonce     issue time in milliseconds; a random value that a request and its response share
+    status         in responses only
+    headers        content type and all other headers that the application gave
 
 `docs/security.md` says what each of them prevents.
 """
@@ -33,7 +33,7 @@ CLOCK_SKEW_SECONDS: Final = 5
 _PREFIX: Final = b"v1"
 _CIPHERS: Final[Mapping[bytes, CipherName]] = {b"fernet": "fernet", b"aes-256-gcm": "aes-256-gcm"}
 _NONCE_BYTES = 16
-# Ours have 22 characters. Who asks for the sealed answer to a plain request may have other ones, such as a UUID.
+# Ours have 22 characters. A caller that asks for a sealed response to a plain request may use others, such as a UUID.
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -42,14 +42,16 @@ KeyLookup = Callable[[str], Key | None]
 
 
 class Direction(StrEnum):
+    """Which way a message goes. The values stand in the sealed header."""
+
     REQUEST = "request"
-    ANSWER = "answer"
-    # The caller of a plain request chooses the nonce, so its answer must never pass for that of a sealed one.
-    PLAIN_ANSWER = "plain-answer"
+    RESPONSE = "answer"
+    # The caller of a plain request chooses the nonce, so the response must never pass for that to a sealed request.
+    PLAIN_RESPONSE = "plain-answer"
 
 
 class Refusal(StrEnum):
-    """Why a message was refused. For logs and metrics; the peer is told the same for all of them."""
+    """Why a message was refused. Logs and metrics tell it; the peer gets one text for all reasons."""
 
     MALFORMED = "malformed"
     UNKNOWN_CALLER = "unknown caller"
@@ -63,14 +65,14 @@ class Refusal(StrEnum):
     OTHER_AUDIENCE = "other audience"
     OTHER_METHOD = "other method"
     OTHER_PATH = "other path or query"
-    OTHER_REQUEST = "answer of another request"
+    OTHER_REQUEST = "response to another request"
     OTHER_STATUS = "other status"
     REPLAYED = "replayed"
     NONCES_FULL = "no room to remember its nonce"
     NOT_SEALED = "not sealed"
 
 
-# What is compared with the request at hand, in this order, and what it means when it differs.
+# The fields that are compared with the request at hand, in this order, and the reason to refuse a difference.
 _BOUND: Final = {
     "v": Refusal.OTHER_LABEL,
     "alg": Refusal.OTHER_LABEL,
@@ -81,11 +83,11 @@ _BOUND: Final = {
     "method": Refusal.OTHER_METHOD,
     "path": Refusal.OTHER_PATH,
 }
-_bound = itemgetter(*_BOUND)
+_bound_fields = itemgetter(*_BOUND)
 
 
 class EnvelopeRefused(Exception):
-    """A message cannot be accepted. `reason` is for the log, never for the peer."""
+    """A message cannot be accepted. The log tells the `reason`, never the peer."""
 
     def __init__(self, reason: Refusal) -> None:
         super().__init__(reason.value)
@@ -93,7 +95,7 @@ class EnvelopeRefused(Exception):
 
 
 class MessageBinding(NamedTuple):
-    """Who asks whom for what: a request and its answer are bound to the same. `target` is path and query as sent."""
+    """What a request and its response are bound to. `target` is path and query as sent."""
 
     caller: str
     callee: str
@@ -101,8 +103,8 @@ class MessageBinding(NamedTuple):
     target: bytes
 
 
-class Opened(NamedTuple):
-    """The content of a message that passed every check; `key` and `cipher` are what opened it."""
+class OpenedMessage(NamedTuple):
+    """The content of a message that passed every check; `key` and `cipher` opened it."""
 
     key: Key
     cipher: CipherName
@@ -131,14 +133,14 @@ def split(wire: bytes) -> list[bytes]:
 
 
 def seal_request(
-    exchange: MessageBinding, key: Key, cipher: CipherName, *, nonce: str, headers: Headers, body: bytes, now: float
+    binding: MessageBinding, key: Key, cipher: CipherName, *, nonce: str, headers: Headers, body: bytes, now: float
 ) -> bytes:
     """Return a request as it goes over the wire. `now` is in seconds since the epoch."""
-    return _seal(exchange, Direction.REQUEST, key, cipher, {"nonce": nonce}, headers, body, now)
+    return _seal(binding, Direction.REQUEST, key, cipher, {"nonce": nonce}, headers, body, now)
 
 
 def seal_response(
-    exchange: MessageBinding,
+    binding: MessageBinding,
     key: Key,
     cipher: CipherName,
     *,
@@ -147,48 +149,48 @@ def seal_response(
     headers: Headers,
     body: bytes,
     now: float,
-    direction: Direction = Direction.ANSWER,
+    direction: Direction = Direction.RESPONSE,
 ) -> bytes:
-    """Return the answer to the request with this nonce, as it goes over the wire."""
-    return _seal(exchange, direction, key, cipher, {"nonce": nonce, "status": status}, headers, body, now)
+    """Return the response to the request with this nonce, as it goes over the wire."""
+    return _seal(binding, direction, key, cipher, {"nonce": nonce, "status": status}, headers, body, now)
 
 
-def open_request(wire: bytes, exchange: MessageBinding, keys: KeyLookup, *, now: float) -> Opened:
-    """Return the content of a request made for this exchange. Whether it was seen before is the caller's to check.
+def open_request(wire: bytes, binding: MessageBinding, keys: KeyLookup, *, now: float) -> OpenedMessage:
+    """Return the content of a request that has this binding. The caller must check that it was not seen before.
 
     Raises `EnvelopeRefused`.
     """
-    return _opened(*_open(wire, exchange, Direction.REQUEST, keys, now))
+    return _content(*_open(wire, binding, Direction.REQUEST, keys, now))
 
 
 def open_response(
     wire: bytes,
-    exchange: MessageBinding,
+    binding: MessageBinding,
     keys: KeyLookup,
     *,
     nonce: str,
     status: int,
     now: float,
-    direction: Direction = Direction.ANSWER,
-) -> Opened:
-    """Return the content of the answer to the request with this nonce; `status` is the one seen outside.
+    direction: Direction = Direction.RESPONSE,
+) -> OpenedMessage:
+    """Return the content of the response to the request with this nonce; `status` is the one seen outside.
 
     Raises `EnvelopeRefused`.
     """
-    key, header, body = _open(wire, exchange, direction, keys, now)
+    key, header, body = _open(wire, binding, direction, keys, now)
     if header.get("nonce") != nonce:
         raise EnvelopeRefused(Refusal.OTHER_REQUEST)
     if header.get("status") != status:
         raise EnvelopeRefused(Refusal.OTHER_STATUS)
-    return _opened(key, header, body)
+    return _content(key, header, body)
 
 
 def _seal(
-    exchange: MessageBinding,
+    binding: MessageBinding,
     direction: Direction,
     key: Key,
     cipher_name: CipherName,
-    more: Mapping[str, Any],
+    fields: Mapping[str, Any],
     headers: Headers,
     body: bytes,
     now: float,
@@ -198,27 +200,27 @@ def _seal(
         "alg": cipher_name,
         "kid": key.id,
         "dir": direction.value,
-        "from": exchange.caller,
-        "to": exchange.callee,
-        "method": exchange.method,
-        "path": exchange.target.decode("latin-1"),
+        "from": binding.caller,
+        "to": binding.callee,
+        "method": binding.method,
+        "path": binding.target.decode("latin-1"),
         "iat": int(now * 1000),
         "headers": [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers],
-        **more,
+        **fields,
     }
     token = key.cipher(cipher_name).seal(b"\n".join((orjson.dumps(header), body)), now)
     return b".".join((_PREFIX, cipher_name.encode(), key.id.encode(), token))
 
 
 def _open(
-    wire: bytes, exchange: MessageBinding, direction: Direction, keys: KeyLookup, now: float
+    wire: bytes, binding: MessageBinding, direction: Direction, keys: KeyLookup, now: float
 ) -> tuple[Key, dict[str, Any], bytes]:
     key, cipher_name, payload = _decrypt(wire, keys, now)
     encoded, _, body = payload.partition(b"\n")
-    # The payload is genuine from here on; yet another version of this code may have written it.
+    # From here on the payload is genuine, but another version of this code may have written it.
     try:
         header = orjson.loads(encoded)
-        refusal = _mismatch(header, exchange, direction, key, cipher_name) or _untimely(now - header["iat"] / 1000)
+        refusal = _mismatch(header, binding, direction, key, cipher_name) or _age_refusal(now - header["iat"] / 1000)
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise EnvelopeRefused(Refusal.MALFORMED) from None
     if refusal:
@@ -236,32 +238,32 @@ def _decrypt(wire: bytes, keys: KeyLookup, now: float) -> tuple[Key, CipherName,
         raise EnvelopeRefused(Refusal.UNKNOWN_KEY)
     try:
         return key, cipher_name, key.cipher(cipher_name).open(token, now)
-    except ExpiredMessage as untimely:
-        raise EnvelopeRefused(_untimely(untimely.age) or Refusal.UNOPENABLE) from None
+    except ExpiredMessage as expired:
+        raise EnvelopeRefused(_age_refusal(expired.age) or Refusal.UNOPENABLE) from None
     except Unopenable:
         raise EnvelopeRefused(Refusal.UNOPENABLE) from None
 
 
 def _mismatch(
-    header: Mapping[str, Any], exchange: MessageBinding, direction: Direction, key: Key, cipher_name: CipherName
+    header: Mapping[str, Any], binding: MessageBinding, direction: Direction, key: Key, cipher_name: CipherName
 ) -> Refusal | None:
-    """Return which binding of a genuine header differs from what is expected here."""
-    caller, callee, method, target = exchange
+    """Return the reason to refuse a genuine header that is bound to something else, or None."""
+    caller, callee, method, target = binding
     expected = (VERSION, cipher_name, key.id, direction, caller, callee, method, target.decode("latin-1"))
-    found = _bound(header)
+    found = _bound_fields(header)
     if found == expected:
         return None
-    pairs = zip(_BOUND.values(), found, expected, strict=True)
-    return next(refusal for refusal, one, other in pairs if one != other)
+    compared = zip(_BOUND.values(), found, expected, strict=True)
+    return next(refusal for refusal, actual, wanted in compared if actual != wanted)
 
 
-def _untimely(age: float) -> Refusal | None:
+def _age_refusal(age: float) -> Refusal | None:
     if age > LIFETIME_SECONDS:
         return Refusal.STALE
     return Refusal.FUTURE if age < -CLOCK_SKEW_SECONDS else None
 
 
-def _opened(key: Key, header: Mapping[str, Any], body: bytes) -> Opened:
+def _content(key: Key, header: Mapping[str, Any], body: bytes) -> OpenedMessage:
     nonce = header.get("nonce")
     if not isinstance(nonce, str) or not is_nonce(nonce):
         raise EnvelopeRefused(Refusal.MALFORMED)
@@ -269,4 +271,4 @@ def _opened(key: Key, header: Mapping[str, Any], body: bytes) -> Opened:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in header["headers"]]
     except (KeyError, TypeError, ValueError, AttributeError):
         raise EnvelopeRefused(Refusal.MALFORMED) from None
-    return Opened(key, header["alg"], nonce, header.get("status"), headers, body)
+    return OpenedMessage(key, header["alg"], nonce, header.get("status"), headers, body)

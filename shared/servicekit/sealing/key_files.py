@@ -1,6 +1,6 @@
-"""The files that hold service keys: their format, how they are written, and how missing ones are made.
+"""The files that hold service keys: their format, and how they are read, written and created.
 
-One file per ordered pair of services, `<caller>--<callee>.json`, the same in the directories of both:
+Each ordered pair of services has one file, `<caller>--<callee>.json`, the same in the directories of both:
 
     {"caller": "user", "callee": "analytics", "keys": [{"id": "20260101-5f3a9c2e", "secret": "<base64url>"}]}
 
@@ -29,7 +29,7 @@ MAX_KEYS: Final = 16
 _SERVICE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _URL_SAFE = re.compile(r"[A-Za-z0-9_-]{43}=")
-# 32 random bytes practically never have fewer different ones; a padded password does.
+# 32 random bytes practically never have fewer different values; a padded password does.
 _LEAST_DISTINCT_BYTES = 16
 
 
@@ -38,7 +38,7 @@ class KeyFileError(ValueError):
 
 
 class CatalogEntry(Protocol):
-    """What this module needs to know of a service."""
+    """A service and the services that it calls."""
 
     @property
     def name(self) -> str: ...
@@ -57,7 +57,7 @@ class PairKeys:
 
 
 def pair_name(caller: str, callee: str) -> str:
-    """Return what people, metrics and the pair's file call it."""
+    """Return the name of a pair in files, metrics and logs."""
     return f"{caller}--{callee}"
 
 
@@ -67,7 +67,7 @@ def file_name(caller: str, callee: str) -> str:
 
 
 def read_key_file(path: Path) -> PairKeys:
-    """Return the content of a key file. Raises `KeyFileError` for whatever is unsafe, OSError when it is away."""
+    """Return the content of a key file. Raises `KeyFileError` for an unsafe file, OSError for an unreadable one."""
     with path.open("rb") as file:
         text = file.read(MAX_FILE_BYTES + 1)
     if len(text) > MAX_FILE_BYTES:
@@ -79,21 +79,21 @@ def read_key_file(path: Path) -> PairKeys:
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise KeyFileError(f"{path}: not a JSON object with caller, callee and keys of id and secret") from None
     if not _is_service(caller) or not _is_service(callee) or path.name != file_name(caller, callee):
-        raise KeyFileError(f"{path}: the name of the file is not <caller>--<callee>.json of its content")
+        raise KeyFileError(f"{path}: the content does not match the file name <caller>--<callee>.json")
     if not 1 <= len(secrets_by_id) <= MAX_KEYS:
         raise KeyFileError(f"{path}: {len(secrets_by_id)} keys; there must be 1 to {MAX_KEYS}")
     keys = tuple(Key(_key_id(path, key_id), _secret(path, secret)) for key_id, secret in secrets_by_id)
     for column in zip(*secrets_by_id, strict=True):
         if len(set(column)) != len(column):
-            raise KeyFileError(f"{path}: an id or a secret stands there twice")
+            raise KeyFileError(f"{path}: an id or a secret occurs twice")
     return PairKeys(caller, callee, keys)
 
 
 def ensure_keys(root: Path, catalog: Mapping[str, CatalogEntry]) -> list[Path]:
-    """Make the keys that are missing: `root/<service>/<caller>--<callee>.json` for both sides of every call.
+    """Create the missing files, `root/<service>/<caller>--<callee>.json`, on both sides of every call.
 
-    What exists stays as it is, and what one side has is copied to the other. Several processes at once make one key.
-    Returns the files that it wrote. Raises `KeyFileError` for an existing file that cannot be used.
+    Existing files stay, and a file that only one side has is copied to the other. Concurrent processes create one key.
+    Returns the files written. Raises `KeyFileError` for an existing file that cannot be used.
     """
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with writing(root):
@@ -108,7 +108,7 @@ def ensure_keys(root: Path, catalog: Mapping[str, CatalogEntry]) -> list[Path]:
 
 
 def sides(root: Path, caller: str, callee: str) -> tuple[Path, Path]:
-    """Return the pair's file as its caller has it and as its callee has it."""
+    """Return the paths of the pair's file, on the caller's side and on the callee's."""
     name = file_name(caller, callee)
     return root / caller / name, root / callee / name
 
@@ -126,7 +126,7 @@ def _ensure_pair(root: Path, caller: str, callee: str) -> list[Path]:
 
 
 def read_entries(path: Path) -> list[dict[str, str]]:
-    """Return the keys of a file as they stand there, the sealing one first. Raises as `read_key_file` does."""
+    """Return the entries of a key file, the sealing key first. Raises like `read_key_file`."""
     read_key_file(path)
     entries: list[dict[str, str]] = orjson.loads(path.read_bytes())["keys"]
     return entries
@@ -179,7 +179,7 @@ def _secret(path: Path, text: Any) -> bytes:
     if not isinstance(text, str) or not _URL_SAFE.fullmatch(text):
         raise KeyFileError(f"{path}: a secret is {SECRET_BYTES} bytes in padded base64url")
     secret = base64.urlsafe_b64decode(text)
-    # One spelling for one secret, so that the same one cannot stand there twice unnoticed.
+    # Each secret has one spelling, so that a secret that occurs twice is noticed.
     if base64.urlsafe_b64encode(secret).decode() != text:
         raise KeyFileError(f"{path}: a secret is not in canonical base64url")
     if len(set(secret)) < _LEAST_DISTINCT_BYTES:

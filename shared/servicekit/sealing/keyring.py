@@ -1,19 +1,20 @@
-"""The keys of one service, looked up without touching the disk and re-read soon after their files change.
+"""The keys of one service, looked up in memory and read again soon after their files change.
 
-A directory is watched, not single files: a file that is mounted by itself never shows its replacement. The check is
-a few `stat` calls in a thread every half second, so that no request pays for it and a hanging disk stalls nothing.
+The keyring watches a directory, because a file that is mounted by itself never shows its replacement. A thread makes a
+few `stat` calls every half second, so that no request pays for them and a hanging disk stalls nothing.
 """
 
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from loguru import logger
 from prometheus_client import Counter
 
+from servicekit.core.tasks import background_task
 from servicekit.observability.key_metrics import KeyMetrics, announce_worker
 from servicekit.sealing.ciphers import Key
 from servicekit.sealing.key_files import KeyFileError, PairKeys, pair_name, read_key_file
@@ -23,7 +24,7 @@ CHECK_SECONDS: Final = 0.5
 RELOAD_FAILURES = Counter("service_key_reload_failures_total", "Key files that could not be used after a change.")
 
 _Pair = tuple[str, str]
-# Another content, or another permission to read it, shows in one of these.
+# Modification time, change time, size and inode. A change of content or of permissions changes one of them.
 _Version = tuple[int, int, int, int]
 
 
@@ -39,11 +40,11 @@ class Keyring:
         announce_worker()
         self._service = service
         self._directory = directory
-        self._reports: dict[_Pair, KeyMetrics] = {}
+        self._metrics: dict[_Pair, KeyMetrics] = {}
         self._versions = _versions(directory)
         self._files = {name: self._read(name) for name in self._versions}
         self._pairs: Mapping[_Pair, Mapping[str, Key]] = {}
-        self._directory_away = False
+        self._directory_missing = False
         self._publish()
 
     def sealing_key(self, caller: str, callee: str) -> Key:
@@ -54,7 +55,7 @@ class Keyring:
             raise UnknownKeyError(f"no key for calls from {caller} to {callee}") from None
 
     def opening_key(self, caller: str, callee: str, key_id: str) -> Key | None:
-        """Return the pair's key of that id, or None."""
+        """Return the pair's key with this id, or None."""
         return self._pairs.get((caller, callee), {}).get(key_id)
 
     def has_pair(self, caller: str, callee: str) -> bool:
@@ -66,18 +67,18 @@ class Keyring:
         return {pair: tuple(keys) for pair, keys in self._pairs.items()}
 
     def refresh(self) -> None:
-        """Read again what changed. A file that cannot be used is logged and counted, and its last good keys stay.
+        """Read the changed files again, and drop the keys of removed ones.
 
-        A file that was removed takes its keys along.
+        A file that cannot be used is logged and counted, and its last good keys stay.
         """
         try:
             found = _versions(self._directory)
         except OSError as error:
-            if not self._directory_away:
-                self._complain(str(error))
-            self._directory_away = True
+            if not self._directory_missing:
+                self._report_failure(str(error))
+            self._directory_missing = True
             return
-        self._directory_away = False
+        self._directory_missing = False
         changed = {name for name in found if found[name] != self._versions.get(name)}
         removed = self._files.keys() - found.keys()
         for name in removed:
@@ -86,7 +87,7 @@ class Keyring:
             try:
                 self._files[name] = self._read(name)
             except (KeyFileError, OSError) as error:
-                self._complain(str(error))
+                self._report_failure(str(error))
         self._versions = found
         if changed or removed:
             self._publish()
@@ -94,13 +95,8 @@ class Keyring:
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Keep the keys current while the context is open."""
-        watcher = asyncio.create_task(self._watch())
-        try:
+        async with background_task(self._watch()):
             yield
-        finally:
-            watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await watcher
 
     async def _watch(self) -> None:
         while True:
@@ -115,22 +111,22 @@ class Keyring:
 
     def _publish(self) -> None:
         # One assignment replaces everything, so that a lookup sees either the old keys or the new ones.
-        gone = self._pairs.keys()
+        before = self._pairs.keys()
         self._pairs = {(file.caller, file.callee): {key.id: key for key in file.keys} for file in self._files.values()}
-        # Reported when it is true already: rotation goes on because of it.
+        # Only now may the metrics report the keys: key rotation relies on them.
         for pair, ids in self.key_ids().items():
-            self._report(pair, ids)
-        for pair in gone - self._pairs.keys():
-            self._report(pair, ())
+            self._report_keys(pair, ids)
+        for pair in before - self._pairs.keys():
+            self._report_keys(pair, ())
 
-    def _report(self, pair: _Pair, ids: tuple[str, ...]) -> None:
-        report = self._reports.setdefault(pair, KeyMetrics(pair_name(*pair)))
-        report.report(ids, in_use=next(iter(ids), None))
+    def _report_keys(self, pair: _Pair, ids: tuple[str, ...]) -> None:
+        metrics = self._metrics.setdefault(pair, KeyMetrics(pair_name(*pair)))
+        metrics.report(ids, in_use=next(iter(ids), None))
 
     @staticmethod
-    def _complain(what: str) -> None:
+    def _report_failure(reason: str) -> None:
         RELOAD_FAILURES.inc()
-        logger.error("the last good service keys stay in use: {}", what)
+        logger.error("the last good service keys stay in use: {}", reason)
 
 
 def _versions(directory: Path) -> dict[str, _Version]:

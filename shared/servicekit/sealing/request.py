@@ -1,12 +1,12 @@
-"""Reads a sealed request from its connection, and gives the application the request that was sealed in it."""
+"""Reading of a sealed request from its connection, and what the application gets in its place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.types import Message, Receive, Scope
 
 from servicekit.core.errors import PayloadTooLarge
-from servicekit.sealing.envelope import EnvelopeRefused, Headers, MessageBinding, Opened, Refusal
+from servicekit.sealing.envelope import EnvelopeRefused, Headers, MessageBinding, OpenedMessage, Refusal
 from servicekit.sealing.wire import (
     CALLER,
     COMMUNICATION,
@@ -20,12 +20,12 @@ from servicekit.sealing.wire import (
 
 _CONTENT_TYPE = "content-type"
 _CONTENT_LENGTH = "content-length"
-_MARKS: Final = {
+_SEALING_HEADERS: Final = {
     name.encode(): name
     for name in (COMMUNICATION, CALLER, ENVELOPE, ENCRYPT_RESPONSE, NONCE, _CONTENT_TYPE, _CONTENT_LENGTH)
 }
-# What is not sealed but for the connection, for tracing and for the caller's deadline. Whatever else stands outside is
-# dropped: nothing that changes a request's meaning may come from where anybody on the way could have written it.
+# Headers that are not sealed: they serve the connection, tracing and the caller's deadline. All others outside the seal
+# are dropped, because anyone on the way could have written them.
 _TRAVELS_OUTSIDE: Final = frozenset(
     {
         b"host",
@@ -41,66 +41,73 @@ _TRAVELS_OUTSIDE: Final = frozenset(
     }
 )
 
-# The values of the headers that decide how a request is received, by their name.
-Marks = Mapping[str, Sequence[bytes]]
-
 
 class ClientGone(Exception):
-    """The client went away before its message was complete, so there is nobody to answer."""
+    """The client closed the connection before its message was complete, so no response can reach it."""
 
 
-def marks_of(scope: Scope) -> Marks:
-    """Return the headers that decide how this request is received."""
-    marks: dict[str, list[bytes]] = {}
-    for name, value in scope["headers"]:
-        if mark := _MARKS.get(name):
-            marks.setdefault(mark, []).append(value)
-    return marks
+class SealingHeaders:
+    """The headers of a request that say whether and how it is sealed."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, headers: Headers) -> None:
+        """Pick them out of all headers of a request."""
+        self._values: dict[str, list[bytes]] = {}
+        for raw_name, value in headers:
+            if name := _SEALING_HEADERS.get(raw_name):
+                self._values.setdefault(name, []).append(value)
+
+    def all(self, name: str) -> Sequence[bytes]:
+        """Return all values of a header."""
+        return self._values.get(name, ())
+
+    def has(self, name: str, value: str) -> bool:
+        """Whether a header has this value, in any case."""
+        return any(found.lower() == value.encode() for found in self.all(name))
+
+    def one(self, name: str) -> bytes:
+        """Return the value of a header that must occur exactly once: of two, another reader might take the other.
+
+        Raises `EnvelopeRefused`.
+        """
+        values = self.all(name)
+        if len(values) != 1:
+            raise EnvelopeRefused(Refusal.MALFORMED)
+        return values[0]
 
 
-def says(marks: Marks, name: str, value: str) -> bool:
-    """Whether a header has this value, in any case."""
-    return any(text.lower() == value.encode() for text in marks.get(name, ()))
-
-
-def only(marks: Marks, name: str) -> bytes:
-    """Return the value of a header that stands there exactly once: of two, others might read the other one.
-
-    Raises `EnvelopeRefused`.
-    """
-    values = marks.get(name, ())
-    if len(values) != 1:
-        raise EnvelopeRefused(Refusal.MALFORMED)
-    return values[0]
-
-
-def exchange_of(marks: Marks, scope: Scope, service: str) -> MessageBinding:
-    """Return what a message in this request has to be bound to. Raises `EnvelopeRefused` where no caller is named."""
+def binding_of(headers: SealingHeaders, scope: Scope, service: str) -> MessageBinding:
+    """Return what a message in this request must be bound to. Raises `EnvelopeRefused` unless a caller is named."""
     query = scope["query_string"]
     target = scope["raw_path"] + (b"?" + query if query else b"")
-    return MessageBinding(only(marks, CALLER).decode("latin-1"), service, scope["method"], target)
+    return MessageBinding(headers.one(CALLER).decode("latin-1"), service, scope["method"], target)
 
 
-async def read_envelope(marks: Marks, method: str, receive: Receive, limit: int) -> bytes:
-    """Return the message from where the method has it. `limit` is in bytes.
+async def read_envelope(headers: SealingHeaders, method: str, receive: Receive, limit: int) -> bytes:
+    """Return the envelope, from the body or from the header that carries it for this method. `limit` is in bytes.
 
-    Raises `EnvelopeRefused` for one in the wrong place, `PayloadTooLarge` and `ClientGone`.
+    Raises `EnvelopeRefused` for an envelope in the wrong place, `PayloadTooLarge` and `ClientGone`.
     """
-    if method not in ENVELOPE_IN_HEADER:
-        if ENVELOPE in marks or only(marks, _CONTENT_TYPE) != MEDIA_TYPE.encode():
-            raise EnvelopeRefused(Refusal.MALFORMED)
-        return await _body(marks, receive, limit)
-    text = only(marks, ENVELOPE)
+    if method in ENVELOPE_IN_HEADER:
+        return await _envelope_in_header(headers, receive, limit)
+    if headers.all(ENVELOPE) or headers.one(_CONTENT_TYPE) != MEDIA_TYPE.encode():
+        raise EnvelopeRefused(Refusal.MALFORMED)
+    return await _body(headers, receive, limit)
+
+
+async def _envelope_in_header(headers: SealingHeaders, receive: Receive, limit: int) -> bytes:
+    text = headers.one(ENVELOPE)
     if len(text) > limit:
         raise PayloadTooLarge
-    # A second body beside the sealed one would be nobody's.
-    if await _body(marks, receive, limit):
+    # The seal would not cover a body beside it.
+    if await _body(headers, receive, limit):
         raise EnvelopeRefused(Refusal.MALFORMED)
     return from_header(text)
 
 
-async def _body(marks: Marks, receive: Receive, limit: int) -> bytes:
-    for length in marks.get(_CONTENT_LENGTH, ()):
+async def _body(headers: SealingHeaders, receive: Receive, limit: int) -> bytes:
+    for length in headers.all(_CONTENT_LENGTH):
         # More than twelve digits are too much in any case, and int() refuses to read thousands of them.
         if length.isdigit() and (len(length) > 12 or int(length) > limit):
             raise PayloadTooLarge
@@ -117,16 +124,16 @@ async def _body(marks: Marks, receive: Receive, limit: int) -> bytes:
     return bytes(body)
 
 
-def restored_headers(outside: Headers, opened: Opened) -> list[tuple[bytes, bytes]]:
-    """Return the headers of the request that was sealed, and of those around it what may travel outside."""
+def opened_headers(outside: Headers, opened: OpenedMessage) -> list[tuple[bytes, bytes]]:
+    """Return the headers that were sealed, and those outside the seal that may travel there."""
     sealed = [(name, value) for name, value in opened.headers if name not in (b"content-length", b"transfer-encoding")]
     names = {name for name, _ in sealed}
     passed = [(name, value) for name, value in outside if name in _TRAVELS_OUTSIDE and name not in names]
     return [*passed, *sealed, (b"content-length", str(len(opened.body)).encode())]
 
 
-def body_first(body: bytes, receive: Receive) -> Receive:
-    """Return a channel that gives this body, then what the connection has to say (that the client went away)."""
+def receive_body(body: bytes, receive: Receive) -> Receive:
+    """Return a channel that gives `body` first, then the messages of the connection, such as its end."""
     given = False
 
     async def channel() -> Message:

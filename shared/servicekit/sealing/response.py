@@ -1,4 +1,4 @@
-"""Seals the answer of an application: collects it, then sends one message instead of it."""
+"""Sealing of an application's response."""
 
 import time
 from typing import Final
@@ -11,23 +11,23 @@ from servicekit.sealing.ciphers import CipherName, Key
 from servicekit.sealing.envelope import Direction, MessageBinding, seal_response
 from servicekit.sealing.wire import BODILESS_STATUSES, COMMUNICATION, ENCRYPTED, ENVELOPE, MEDIA_TYPE, to_header
 
-# They belong to the connection, not to the answer.
+# These headers belong to the connection, not to the response.
 _OF_THE_CONNECTION: Final = frozenset(
     {b"connection", b"content-length", b"date", b"keep-alive", b"server", b"transfer-encoding"}
 )
 
 
-class AnswerSealer:
-    """Takes the answer to one request. `nonce` and `direction` say what it answers to.
+class ResponseSealer:
+    """Collects the response to one request, and sends one sealed message in its place.
 
-    The answer is held until it is complete: a seal over half of it would prove nothing. One that is longer than
+    It waits for the whole response, because a seal over a part of it would prove nothing. A response with more than
     `max_bytes` of ciphertext becomes a sealed 500.
     """
 
     def __init__(
         self,
         send: Send,
-        exchange: MessageBinding,
+        binding: MessageBinding,
         key: Key,
         cipher: CipherName,
         *,
@@ -35,8 +35,9 @@ class AnswerSealer:
         direction: Direction,
         max_bytes: int,
     ) -> None:
+        """`nonce` is the request's. `direction` says whether the request was sealed or plain."""
         self._send = send
-        self._exchange = exchange
+        self._binding = binding
         self._key = key
         self._cipher = cipher
         self._nonce = nonce
@@ -49,12 +50,12 @@ class AnswerSealer:
         self._sent = False
 
     async def serve(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
-        """Run the application and send its answer sealed. What it raises is raised again, after a sealed 500."""
+        """Run the application and seal its response. An exception is raised again, after a sealed 500."""
         try:
             await app(scope, receive, self._collect)
         except Exception:
             if not self._sent:
-                self._take_problem("The service failed.")
+                self._replace_by_problem("The service failed.")
                 await self._finish()
             raise
 
@@ -77,40 +78,43 @@ class AnswerSealer:
         self._sent = True
         wire = b"" if self._too_long else self._sealed()
         if self._too_long or len(wire) > self._max_bytes:
-            logger.error("the answer is too long to be sealed: more than {} bytes", self._max_bytes)
-            self._take_problem("The answer is too long to be sealed.")
+            logger.error("the response is too long to be sealed: more than {} bytes", self._max_bytes)
+            self._replace_by_problem("The response is too long to be sealed.")
             wire = self._sealed()
+        await self._send_sealed(wire)
+
+    def _sealed(self) -> bytes:
+        return seal_response(
+            self._binding,
+            self._key,
+            self._cipher,
+            nonce=self._nonce,
+            status=self._status,
+            headers=[(name, value) for name, value in self._headers if name.lower() not in _OF_THE_CONNECTION],
+            body=b"" if self._binding.method == "HEAD" else bytes(self._body),
+            now=time.time(),
+            direction=self._direction,
+        )
+
+    def _replace_by_problem(self, detail: str) -> None:
+        # Without the query, as in every other problem document.
+        path = self._binding.target.partition(b"?")[0].decode("latin-1")
+        problem = ProblemResponse(ServiceError(detail), instance=path)
+        self._status = problem.status_code
+        self._headers = [(b"content-type", PROBLEM_JSON.encode())]
+        self._body = bytearray(problem.body)
+        self._too_long = False
+
+    async def _send_sealed(self, wire: bytes) -> None:
         headers = [
             (COMMUNICATION.encode(), ENCRYPTED.encode()),
             # A cache must not keep what only the holder of one nonce can open.
             (b"cache-control", b"no-store"),
         ]
-        if self._exchange.method == "HEAD" or self._status in BODILESS_STATUSES:
+        if self._binding.method == "HEAD" or self._status in BODILESS_STATUSES:
             headers.append((ENVELOPE.encode(), to_header(wire)))
             wire = b""
         else:
             headers += [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(wire)).encode())]
         await self._send({"type": "http.response.start", "status": self._status, "headers": headers})
         await self._send({"type": "http.response.body", "body": wire})
-
-    def _sealed(self) -> bytes:
-        return seal_response(
-            self._exchange,
-            self._key,
-            self._cipher,
-            nonce=self._nonce,
-            status=self._status,
-            headers=[(name, value) for name, value in self._headers if name.lower() not in _OF_THE_CONNECTION],
-            body=b"" if self._exchange.method == "HEAD" else bytes(self._body),
-            now=time.time(),
-            direction=self._direction,
-        )
-
-    def _take_problem(self, detail: str) -> None:
-        # Without the query, as in every other problem document.
-        path = self._exchange.target.partition(b"?")[0].decode("latin-1")
-        problem = ProblemResponse(ServiceError(detail), instance=path)
-        self._status = problem.status_code
-        self._headers = [(b"content-type", PROBLEM_JSON.encode())]
-        self._body = bytearray(problem.body)
-        self._too_long = False

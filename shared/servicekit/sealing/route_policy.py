@@ -1,12 +1,12 @@
-"""Which services may call a route, declared in one place: on the route.
+"""Which services may call a route, declared on the route.
 
     @router.post("/events", dependencies=[sealed("user")])              # only `user`, only sealed
     @router.get("/stats/count", dependencies=[optional("analytics")])   # anyone plain; sealed, only `analytics`
     @router.get("/profile")                                             # public: plain requests only
 
-`servicekit.sealing.middleware` enforces the declaration before the route reads the body. In the OpenAPI document it is
-`x-service-policy`. A route without one is public, so that forgetting it never opens a route to a service, and a plain
-request never reaches a `sealed` one.
+`servicekit.sealing.middleware` enforces the policy before the route reads the body. The OpenAPI document shows it as
+`x-service-policy`. A route without a policy is public, so a forgotten policy never opens a route to a service. A plain
+request never reaches a `sealed` route.
 """
 
 import re
@@ -22,7 +22,7 @@ from starlette.types import Scope
 
 from servicekit.core.errors import Forbidden, Unauthorized
 
-# Where the receiver notes the caller of an opened request. A client has no way to set a scope's entries.
+# The entry of the scope that holds the caller of an opened request. No client can set an entry of the scope.
 CALLER_KEY: Final = "servicekit.caller"
 _GROUP = re.compile(r"\(\?P<\w+>")
 
@@ -30,7 +30,7 @@ Mode = Literal["sealed", "optional", "public"]
 
 
 class MessageRefused(Unauthorized):
-    """The request is not sealed, or its seal is not accepted. The text is the same for every reason."""
+    """The request is not sealed, or its seal is not accepted. One text serves for all reasons."""
 
     detail = "This needs a valid sealed message."
 
@@ -39,6 +39,8 @@ class MessageRefused(Unauthorized):
 
 
 class CallerNotAllowed(Forbidden):
+    """The policy of the route does not name the service that sealed the request."""
+
     detail = "This route is not open to the calling service."
 
 
@@ -48,13 +50,13 @@ class PolicyError(TypeError):
 
 @dataclass(frozen=True, slots=True)
 class RoutePolicy:
-    """Who may call a route by sealed messages. No names with `optional` means every service that has a key."""
+    """Which services may call a route. `optional` without callers allows every service that has a key."""
 
     mode: Mode
     callers: tuple[str, ...] = ()
 
-    def admit(self, caller: str | None) -> None:
-        """Accept a request; `caller` is None for a plain one. Raises `MessageRefused` or `CallerNotAllowed`."""
+    def authorize(self, caller: str | None) -> None:
+        """Check the caller, None for a plain request. Raises `MessageRefused` or `CallerNotAllowed`."""
         if caller is None:
             if self.mode == "sealed":
                 raise MessageRefused
@@ -62,9 +64,9 @@ class RoutePolicy:
             raise CallerNotAllowed
 
     async def __call__(self, request: Request) -> str | None:
-        """Check once more, as a dependency of the very route that runs, and return the caller."""
+        """Check again, as a dependency of the route that runs, and return the caller."""
         caller = caller_of(request.scope)
-        self.admit(caller)
+        self.authorize(caller)
         return caller
 
     def document(self) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def sealed(caller: str, *callers: str) -> params.Depends:
 
 
 def optional(*callers: str) -> params.Depends:
-    """Declare a route for plain requests and for sealed ones of these services (of every known one without names)."""
+    """Declare a route for plain requests and for sealed ones of these services. No callers means all known services."""
     return params.Depends(RoutePolicy("optional", callers))
 
 
@@ -90,31 +92,23 @@ def caller_of(scope: Scope) -> str | None:
     return scope.get(CALLER_KEY)
 
 
-async def _caller(request: Request) -> str:
-    caller = caller_of(request.scope)
-    if caller is None:
-        raise MessageRefused
-    return caller
-
-
 async def _optional_caller(request: Request) -> str | None:
     return caller_of(request.scope)
 
 
-# The calling service, for handlers: of a `sealed` route, and of an `optional` one.
-CallerService = Annotated[str, Depends(_caller)]
+# A parameter of a handler: the calling service, or None for a plain request.
 OptionalCallerService = Annotated[str | None, Depends(_optional_caller)]
 
 
 class PolicyTable:
-    """Finds the policy of the route that a request will reach, by the framework's own rule: the first full match."""
+    """Finds the policy of the route that a request will reach: as in the framework, the first full match."""
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
         """Raises `PolicyError` for a route with several policies."""
-        contexts = [context for context in iter_route_contexts(routes) if _takes_requests(context)]
+        contexts = [context for context in iter_route_contexts(routes) if _accepts_http(context)]
         self._policies = [_declared(context) for context in contexts]
-        # One expression per method; the group that matched tells the route. The route's own groups are not needed,
-        # and two routes may use one name. A mounted application has no methods: it takes all of them.
+        # One expression per method; the group that matched tells the route. The route's own groups become unnamed,
+        # because two routes may use one name. A mounted application names no methods and gets all of them.
         patterns = [f"(?P<r{i}>{_GROUP.sub('(?:', context.path_regex.pattern)})" for i, context in enumerate(contexts)]
         named = list(zip(patterns, contexts, strict=True))
         methods = {method for context in contexts for method in context.methods or ()}
@@ -125,10 +119,10 @@ class PolicyTable:
         }
 
     def find(self, scope: Scope) -> RoutePolicy | None:
-        """Return the policy, or None where no route matches: then nothing is executed, whoever asks."""
+        """Return the policy, or None if no route matches, so that nothing will be executed."""
         found = self._match(scope["method"], scope["path"])
         if found is None and scope["method"] == "HEAD":
-            # Without a route of its own, HEAD is run as GET (servicekit.web.head).
+            # HEAD without a route of its own is run as GET (servicekit.web.head).
             found = self._match("GET", scope["path"])
         return found
 
@@ -138,12 +132,12 @@ class PolicyTable:
 
 
 def _first_of(patterns: Iterable[str]) -> re.Pattern[str]:
-    # An empty alternation would match everything, `(?!)` matches nothing.
+    # An empty expression would match everything; `(?!)` matches nothing.
     return re.compile("|".join(patterns) or "(?!)")
 
 
 def install_policies(app: FastAPI) -> None:
-    """Make the policies of all routes known to the receiver and to the OpenAPI document. Call it after the last route.
+    """Tell the receiver and the OpenAPI document the policies of all routes. Call it after the last route is added.
 
     Raises `PolicyError` for a route with several policies.
     """
@@ -163,18 +157,18 @@ def install_policies(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def admit(scope: Scope) -> None:
-    """Accept a request whose route admits it. Raises `MessageRefused` or `CallerNotAllowed`.
+def authorize(scope: Scope) -> None:
+    """Check a request against the policy of its route. Raises `MessageRefused` or `CallerNotAllowed`.
 
     The application must have been through `install_policies`.
     """
     table: PolicyTable = scope["app"].state.service_policies
     if policy := table.find(scope):
-        policy.admit(caller_of(scope))
+        policy.authorize(caller_of(scope))
 
 
-def _takes_requests(context: RouteContext) -> bool:
-    """Whether it is a route for HTTP requests or a mounted application, in contrast to one for WebSockets."""
+def _accepts_http(context: RouteContext) -> bool:
+    """Whether this is a route for HTTP requests or a mounted application, not a route for WebSockets."""
     return context.methods is not None or isinstance(context.original_route, Mount)
 
 

@@ -1,7 +1,7 @@
-"""How an envelope travels in HTTP: the names that both sides of a sealed call use, and the form it has in a header.
+"""How an envelope travels in HTTP: the headers that both sides use, and the text form of the envelope.
 
-As a body the envelope stands as it is. In a header the binary token of AES-256-GCM is written in base64; that of Fernet
-is text already.
+A body is the envelope itself. In a header the binary token of AES-256-GCM is written in base64; that of Fernet is text
+already.
 """
 
 import binascii
@@ -21,7 +21,7 @@ ENVELOPE: Final = "x-service-envelope"
 ENCRYPT_RESPONSE: Final = "x-encrypt-response"
 NONCE: Final = "x-service-nonce"
 
-# Requests and answers that have no body carry the envelope in a header.
+# Requests and responses without a body carry the envelope in a header.
 ENVELOPE_IN_HEADER: Final = frozenset({"GET", "HEAD", "DELETE"})
 BODILESS_STATUSES: Final = frozenset({204, 304})
 
@@ -37,7 +37,7 @@ def to_header(wire: bytes) -> bytes:
 
 
 def from_header(text: bytes) -> bytes:
-    """Return the envelope that `to_header` made into this very text. Raises `EnvelopeRefused`."""
+    """Return the envelope that `to_header` turned into exactly this text. Raises `EnvelopeRefused`."""
     version, cipher, key_id, token = split(text)
     if cipher == _BINARY:
         try:
@@ -45,7 +45,7 @@ def from_header(text: bytes) -> bytes:
         except binascii.Error:
             raise EnvelopeRefused(Refusal.MALFORMED) from None
     wire = b".".join((version, cipher, key_id, token))
-    # Other spellings of the same base64 are refused; an envelope in a header is short.
+    # Other spellings of the same base64 are refused. Encoding again is cheap: an envelope in a header is short.
     if to_header(wire) != text:
         raise EnvelopeRefused(Refusal.MALFORMED)
     return wire

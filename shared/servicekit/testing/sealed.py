@@ -18,7 +18,7 @@ from servicekit.sealing.keyring import Keyring
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A service and whom it calls, as far as keys are concerned."""
+    """A service and the services that it calls; implements `CatalogEntry`."""
 
     name: str
     calls: tuple[str, ...] = ()
@@ -32,27 +32,27 @@ def make_keyrings(root: Path, calls: Mapping[str, Sequence[str]]) -> dict[str, K
 
 
 class MemoryNonces:
-    """A `NonceStore` inside one process; `away` makes it fail like a store that cannot be reached."""
+    """A `NonceStore` inside one process. With `unavailable` it fails like a store that cannot be reached."""
 
     def __init__(self) -> None:
         self.nonces: set[str] = set()
-        self.away = False
+        self.unavailable = False
         self.asked = 0
 
     async def claim(self, nonce: str) -> bool:
-        self._answer()
+        self._count()
         new = nonce not in self.nonces
         self.nonces.add(nonce)
         return new
 
     async def add(self, nonces: Iterable[str]) -> None:
-        self._answer()
+        self._count()
         self.nonces.update(nonces)
 
-    def _answer(self) -> None:
+    def _count(self) -> None:
         self.asked += 1
-        if self.away:
-            raise ConnectionError("the store of nonces is away")
+        if self.unavailable:
+            raise ConnectionError("the store of nonces is unavailable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Recorded:
 
 
 class SealedPeer:
-    """Calls one service as another one. `http` reaches the service, for example by httpx2's ASGITransport."""
+    """A client that calls one service as another one. `http` reaches the service, for example by an ASGITransport."""
 
     def __init__(
         self, http: httpx2.AsyncClient, caller: str, callee: str, keyring: Keyring, cipher: CipherName = "fernet"
@@ -82,7 +82,7 @@ class SealedPeer:
         return Recorded(method, target, self._sealer.seal_request(self._callee, method, target, inside, body))
 
     async def send(self, recorded: Recorded, **changes: Any) -> httpx2.Response:
-        """Send a recorded request and return the answer as it came; `changes` replace parts of the request."""
+        """Send a recorded request and return the response as it came; `changes` replace parts of the request."""
         parts = {
             "method": recorded.method,
             "url": recorded.target,
@@ -92,7 +92,7 @@ class SealedPeer:
         return await self._http.request(**(parts | changes))
 
     def open(self, recorded: Recorded, response: httpx2.Response) -> PeerResponse:
-        """Open the answer to a recorded request. Raises CannotOpen."""
+        """Open the response to a recorded request. Raises CannotOpen."""
         outside = CIMultiDict(response.headers.multi_items())
         headers, body = self._sealer.open_response(
             self._callee, recorded.message, response.status_code, outside, response.content

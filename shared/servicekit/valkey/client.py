@@ -19,6 +19,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from servicekit.core.circuit_breaker import CircuitBreaker, CircuitState, Outcome
+
 POOL_SIZE: Final = 32
 CONNECT_SECONDS: Final = 0.25
 # For a whole call: waiting for a connection, sending, reading.
@@ -60,38 +62,40 @@ class Valkey:
 
     def __init__(self, client: Redis, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.client = client
-        self._clock = clock
-        self._failures = 0
-        self._retry_at = 0.0
+        self._breaker = CircuitBreaker(
+            threshold=FAILURES_TO_OPEN, pause=PAUSE_SECONDS, clock=clock, on_change=self._circuit_changed
+        )
+        self._available = True
+        self._last_failure = ""
 
     async def run(self, command: Callable[[Redis], Awaitable[T]]) -> T:
         """Return what `command` returns.
 
         Raises `ValkeyUnavailable` when it fails, or at once while the circuit is open.
         """
-        if self._failures >= FAILURES_TO_OPEN:
-            if self._clock() < self._retry_at:
-                raise ValkeyUnavailable
-            # This call probes Valkey; other calls go on without it.
-            self._retry_at = self._clock() + PAUSE_SECONDS
+        permit = self._breaker.try_acquire()
+        if permit is None:
+            raise ValkeyUnavailable
+        outcome = Outcome.UNKNOWN
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 result = await command(self.client)
+            outcome = Outcome.SUCCESS
         except (RedisError, OSError, TimeoutError) as error:
-            self._failed(error)
+            outcome = Outcome.FAILURE
+            self._last_failure = f"{type(error).__name__}: {error}"
             raise ValkeyUnavailable from error
-        self._answered()
+        finally:
+            self._breaker.record(permit, outcome)
         return result
 
-    def _failed(self, error: Exception) -> None:
-        self._failures += 1
-        self._retry_at = self._clock() + PAUSE_SECONDS
-        if self._failures == FAILURES_TO_OPEN:
+    def _circuit_changed(self, state: CircuitState) -> None:
+        # A failed probe opens the circuit again, which is no news.
+        if state is CircuitState.OPEN and self._available:
+            self._available = False
             UNAVAILABLE.set(1)
-            logger.error("Valkey is unavailable, continuing without it: {}: {}", type(error).__name__, error)
-
-    def _answered(self) -> None:
-        if self._failures >= FAILURES_TO_OPEN:
+            logger.error("Valkey is unavailable, continuing without it: {}", self._last_failure)
+        elif state is CircuitState.CLOSED:
+            self._available = True
             UNAVAILABLE.set(0)
             logger.info("Valkey is available again")
-        self._failures = 0

@@ -5,8 +5,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from servicekit.dispatcher import InvalidCall
 from servicekit.dispatcher.call import Call, build_call
-from servicekit.dispatcher.errors import InvalidCall
 
 
 def build(path: str = "/x", **parts: Any) -> Call:
@@ -69,7 +69,7 @@ def test_path_that_means_something_else_on_the_wire_is_refused(path: str) -> Non
         build(path)
 
 
-def test_parameters_reach_the_other_side_whatever_they_hold() -> None:
+def test_parameters_arrive_with_any_content() -> None:
     params = {"q": "a&b=c d/é?#\r\n", "tag": ["x", "y z"], "limit": 5, "deep": True, "r": 0.5}
 
     target = build("/x", params=params).target
@@ -99,7 +99,7 @@ def test_parameters_reach_the_other_side_whatever_they_hold() -> None:
         ("", "1"),
     ],
 )
-def test_header_injection_is_refused_and_the_value_not_repeated(name: str, value: str) -> None:
+def test_header_injection_is_refused_and_the_error_omits_the_value(name: str, value: str) -> None:
     with pytest.raises(InvalidCall) as caught:
         build(headers={name: value})
 
@@ -143,7 +143,7 @@ def test_unknown_method_is_refused(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
-def test_methods_without_a_body_take_none(method: str) -> None:
+def test_methods_without_a_body_refuse_one(method: str) -> None:
     with pytest.raises(InvalidCall):
         build(method=method, json={"a": 1})
     with pytest.raises(InvalidCall):
@@ -163,12 +163,12 @@ def test_body_is_json_or_bytes_and_says_which() -> None:
 
 
 @pytest.mark.parametrize("key", ["", " ", " a", "a ", "a\n", "é", "x" * 256, "a\x7f"])
-def test_unusable_idempotency_key_is_refused(key: str) -> None:
+def test_invalid_idempotency_key_is_refused(key: str) -> None:
     with pytest.raises(InvalidCall):
         build(method="POST", idempotency_key=key)
 
 
-def test_an_idempotency_key_among_the_headers_counts_as_one() -> None:
+def test_idempotency_key_may_stand_among_the_headers() -> None:
     call = build(method="POST", headers={"Idempotency-Key": "mine"})
     assert (call.headers, call.repeatable) == ({"idempotency-key": "mine"}, True)
 
@@ -182,3 +182,25 @@ def test_idempotency_key_is_the_given_one_or_a_new_one() -> None:
     assert build(method="POST", idempotency_key="x" * 255).headers == {"idempotency-key": "x" * 255}
     made = {build(method="POST", idempotency_key=True).headers["idempotency-key"] for _ in range(100)}
     assert len(made) == 100
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "key", "repeatable"),
+    [
+        ("GET", {}, None, True),
+        ("HEAD", {}, None, True),
+        ("PUT", {}, None, True),
+        ("DELETE", {}, None, True),
+        ("PUT", {"If-Match": '"1"'}, None, False),
+        ("DELETE", {"if-match": '"1"'}, None, False),
+        ("POST", {}, None, False),
+        ("PATCH", {}, None, False),
+        ("POST", {}, "a-key", True),
+        ("POST", {}, True, True),
+        ("PATCH", {}, True, True),
+    ],
+)
+def test_which_requests_may_be_repeated(
+    method: str, headers: dict[str, str], key: str | None, repeatable: bool
+) -> None:
+    assert build(method=method, headers=headers, idempotency_key=key).repeatable is repeatable

@@ -1,37 +1,48 @@
-"""The pure rules of retrying: what may be repeated, when, how often."""
+"""Which failed attempts are repeated, when, and how often."""
 
 import math
 import random
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from servicekit.dispatcher.call import build_call
-from servicekit.dispatcher.errors import (
+from servicekit.dispatcher import (
     BulkheadFull,
+    CallPolicy,
     CircuitOpen,
     DeadlineExceeded,
     DispatchError,
+    PeerFailed,
+    PeerRefused,
+    PeerResponse,
     PeerTimeout,
     PeerUnreachable,
     ResponseLost,
     ResponseRejected,
 )
-from servicekit.dispatcher.policy import CallPolicy
-from servicekit.dispatcher.resilience import RetryBudget
-from servicekit.dispatcher.response import PeerFailed, PeerRefused, PeerResponse, retry_after
-from servicekit.dispatcher.retry import retry as make_retries
-from servicekit.dispatcher.retry import worth_retrying
+from servicekit.dispatcher.response import retry_after
+from servicekit.dispatcher.retry import retry, worth_retrying
+from servicekit.dispatcher.transport import ConnectionLost, NotSent, TimedOut, UnusableResponse
+from servicekit.testing.scripted_transport import (
+    OK,
+    PATH,
+    UNAVAILABLE,
+    ManualClock,
+    Outcome,
+    ScriptedTransport,
+    scripted_dispatcher,
+)
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
-def answer(status: int, told: str | None = None) -> PeerResponse:
-    return PeerResponse.of(status, {} if told is None else {"Retry-After": told})
+def response(status: int, retry_after: str | None = None) -> PeerResponse:
+    return PeerResponse.of(status, {} if retry_after is None else {"Retry-After": retry_after})
 
 
-def failed(status: int = 503, told: str | None = None) -> PeerFailed:
-    return PeerFailed("peer", answer(status, told))
+def failed(status: int = 503, retry_after: str | None = None) -> PeerFailed:
+    return PeerFailed("peer", response(status, retry_after))
 
 
 @pytest.mark.parametrize("repeatable", [True, False])
@@ -45,11 +56,13 @@ def test_request_that_may_have_been_executed_is_repeated_only_if_that_is_harmles
     assert not worth_retrying(error, repeatable=False)
 
 
-@pytest.mark.parametrize("status", range(400, 600))
-def test_only_the_statuses_that_say_not_now_are_retried(status: int) -> None:
-    error = failed(status) if status in {408, 429} or status >= 500 else PeerRefused("peer", answer(status))
+def test_only_the_statuses_that_say_not_now_are_retried() -> None:
+    errors: dict[int, DispatchError] = {status: PeerRefused("peer", response(status)) for status in range(400, 500)}
+    errors |= {status: failed(status) for status in (408, 429, *range(500, 600))}
 
-    assert worth_retrying(error, repeatable=True) == (status in {408, 429, 502, 503, 504})
+    retried = {status for status, error in errors.items() if worth_retrying(error, repeatable=True)}
+
+    assert retried == {408, 429, 502, 503, 504}
 
 
 @pytest.mark.parametrize(
@@ -62,31 +75,9 @@ def test_only_the_statuses_that_say_not_now_are_retried(status: int) -> None:
         ValueError("ours"),
     ],
 )
-def test_nothing_else_is_retried(error: BaseException) -> None:
+def test_no_other_error_is_retried(error: BaseException) -> None:
     assert not worth_retrying(error, repeatable=True)
     assert not worth_retrying(error, repeatable=False)
-
-
-@pytest.mark.parametrize(
-    ("method", "headers", "key", "repeatable"),
-    [
-        ("GET", {}, None, True),
-        ("HEAD", {}, None, True),
-        ("PUT", {}, None, True),
-        ("DELETE", {}, None, True),
-        ("PUT", {"If-Match": '"1"'}, None, False),
-        ("DELETE", {"if-match": '"1"'}, None, False),
-        ("POST", {}, None, False),
-        ("PATCH", {}, None, False),
-        ("POST", {}, "a-key", True),
-        ("POST", {}, True, True),
-        ("PATCH", {}, True, True),
-    ],
-)
-def test_what_may_be_repeated(method: str, headers: dict[str, str], key: str | None, repeatable: bool) -> None:
-    call = build_call("/x", method=method, params=None, headers=headers, json=None, content=None, idempotency_key=key)
-
-    assert call.repeatable is repeatable
 
 
 @pytest.mark.parametrize(
@@ -111,7 +102,7 @@ def test_what_may_be_repeated(method: str, headers: dict[str, str], key: str | N
     ],
 )
 def test_retry_after_is_read_as_seconds_or_date(value: str | None, seconds: float | None) -> None:
-    assert retry_after(answer(503, value), now=NOW) == seconds
+    assert retry_after(response(503, value), now=NOW) == seconds
 
 
 def test_retry_after_survives_any_text() -> None:
@@ -119,12 +110,12 @@ def test_retry_after_survives_any_text() -> None:
     alphabet = "0123456789 :,-+SunMarGMT\x00é"
     for _ in range(5_000):
         text = "".join(random_.choices(alphabet, k=random_.randrange(40)))
-        seconds = retry_after(answer(503, text), now=NOW)
+        seconds = retry_after(response(503, text), now=NOW)
         assert seconds is None or seconds >= 0
 
 
 class Retrying:
-    """Runs `retry` against attempts that fail as told, without waiting; `waits` has what it would have waited."""
+    """Runs `retry` against attempts that fail as scripted. It does not wait; `waits` has the waits it was asked for."""
 
     def __init__(self, *, time_left: float = 60.0, tokens: int = 100, repeatable: bool = True) -> None:
         self.waits: list[float] = []
@@ -142,7 +133,7 @@ class Retrying:
                 raise errors[number - 1]
             return PeerResponse.of(200)
 
-        await make_retries(
+        await retry(
             errors[0],
             attempt,
             policy=policy or CallPolicy(attempts=10),
@@ -163,29 +154,29 @@ class Retrying:
         self.time_left -= seconds
 
 
-async def test_goes_on_until_an_attempt_succeeds() -> None:
-    retry = Retrying()
+async def test_retries_until_an_attempt_succeeds() -> None:
+    retrying = Retrying()
 
-    assert await retry(failed(), ResponseLost("peer", "closed"), PeerUnreachable("peer", "refused")) == 4
-    assert len(retry.waits) == 3
+    assert await retrying(failed(), ResponseLost("peer", "closed"), PeerUnreachable("peer", "refused")) == 4
+    assert len(retrying.waits) == 3
 
 
 async def test_gives_up_after_the_last_attempt_with_its_failure() -> None:
-    retry = Retrying()
+    retrying = Retrying()
     errors = [failed(502), failed(503), failed(504), failed(503)]
     with pytest.raises(PeerFailed) as caught:
-        await retry(*errors, policy=CallPolicy(attempts=3))
+        await retrying(*errors, policy=CallPolicy(attempts=3))
 
     assert caught.value is errors[2]
-    assert len(retry.waits) == 2
+    assert len(retrying.waits) == 2
 
 
-async def test_stops_at_a_failure_that_is_not_worth_it() -> None:
-    retry = Retrying()
+async def test_stops_at_a_failure_that_is_not_retryable() -> None:
+    retrying = Retrying()
     with pytest.raises(PeerRefused):
-        await retry(failed(), PeerRefused("peer", answer(404)), failed())
+        await retrying(failed(), PeerRefused("peer", response(404)), failed())
 
-    assert len(retry.waits) == 1
+    assert len(retrying.waits) == 1
 
 
 async def test_wait_is_full_jitter_over_a_doubling_and_capped_span() -> None:
@@ -193,9 +184,9 @@ async def test_wait_is_full_jitter_over_a_doubling_and_capped_span() -> None:
     spans = [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0]
     drawn: list[list[float]] = [[] for _ in spans]
     for _ in range(400):
-        retry = Retrying(tokens=8)
-        await retry(*[failed()] * 8, policy=policy)
-        for waits, wait in zip(drawn, retry.waits, strict=True):
+        retrying = Retrying(tokens=8)
+        await retrying(*[failed()] * 8, policy=policy)
+        for waits, wait in zip(drawn, retrying.waits, strict=True):
             waits.append(wait)
 
     for span, waits in zip(spans, drawn, strict=True):
@@ -204,91 +195,161 @@ async def test_wait_is_full_jitter_over_a_doubling_and_capped_span() -> None:
         assert sum(waits) / len(waits) == pytest.approx(span / 2, rel=0.15)
 
 
-async def test_waits_as_long_as_told_and_not_less() -> None:
-    retry = Retrying()
-    await retry(failed(429, "3"), failed(503), policy=CallPolicy(attempts=5, backoff_cap=0.5))
+async def test_waits_at_least_as_long_as_the_peer_asks() -> None:
+    retrying = Retrying()
+    await retrying(failed(429, "3"), failed(503), policy=CallPolicy(attempts=5, backoff_cap=0.5))
 
-    assert 3.0 <= retry.waits[0] <= 3.5
-    assert retry.waits[1] <= 0.5
+    assert 3.0 <= retrying.waits[0] <= 3.5
+    assert retrying.waits[1] <= 0.5
 
 
-@pytest.mark.parametrize("told", ["60", "61", "9" * 400])
-async def test_gives_up_at_once_when_told_to_wait_beyond_the_deadline(told: str) -> None:
-    retry = Retrying(time_left=60.0)
+@pytest.mark.parametrize("asked", ["60", "61", "9" * 400])
+async def test_gives_up_at_once_when_the_peer_asks_for_a_wait_beyond_the_deadline(asked: str) -> None:
+    retrying = Retrying(time_left=60.0)
     with pytest.raises(PeerFailed):
-        await retry(failed(503, told))
+        await retrying(failed(503, asked))
 
-    assert retry.waits == []
+    assert retrying.waits == []
 
 
-async def test_takes_a_token_only_for_a_retry_that_is_made() -> None:
-    for errors, left in ([failed(503, "99")], 10), ([PeerRefused("peer", answer(404))], 10), ([failed()] * 3, 8):
-        retry = Retrying(tokens=10, time_left=60)
+async def test_spends_budget_only_for_a_retry_that_is_made() -> None:
+    for errors, left in ([failed(503, "99")], 10), ([PeerRefused("peer", response(404))], 10), ([failed()] * 3, 8):
+        retrying = Retrying(tokens=10, time_left=60)
         with pytest.raises(DispatchError):
-            await retry(*errors, policy=CallPolicy(attempts=3))
+            await retrying(*errors, policy=CallPolicy(attempts=3))
 
-        assert retry.tokens == left
+        assert retrying.tokens == left
 
 
 async def test_gives_up_without_budget() -> None:
-    retry = Retrying(tokens=2)
+    retrying = Retrying(tokens=2)
     with pytest.raises(PeerFailed):
-        await retry(*[failed()] * 5)
+        await retrying(*[failed()] * 5)
 
-    assert len(retry.waits) == 2
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+    assert len(retrying.waits) == 2
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+@pytest.mark.parametrize(
+    "failure", [NotSent("x"), ConnectionLost("x"), TimedOut("x"), UNAVAILABLE, PeerResponse.of(429)]
+)
+async def test_safe_retry_goes_to_another_replica(method: str, failure: Outcome) -> None:
+    transport = ScriptedTransport(failure, OK)
+
+    assert (await scripted_dispatcher(transport).call("analytics", PATH, method=method)).status == 200
+    first, second = (request.url for request in transport.requests)
+    assert first != second
 
 
-def spent(budget: RetryBudget, wanted: int) -> int:
-    return sum(budget.spend() for _ in range(wanted))
+async def test_retry_goes_to_another_replica_even_if_another_call_takes_the_turn(clock: ManualClock) -> None:
+    transport = ScriptedTransport(UNAVAILABLE, OK)
+
+    async def another_call_takes_the_turn(_seconds: float) -> None:
+        await dispatcher.call("analytics", "/other")
+
+    clock.sleep = another_call_takes_the_turn  # type: ignore[assignment, method-assign]
+    dispatcher = scripted_dispatcher(transport, clock=clock)
+    await dispatcher.call("analytics", PATH)
+
+    first, second = (request.url for request in transport.requests if PATH in request.url)
+    assert first != second
 
 
-def test_budget_grants_a_tenth_of_the_calls_beside_the_reserve(clock: Clock) -> None:
-    budget = RetryBudget(share=0.1, reserve=10, clock=clock)
-    granted = 0
-    for _ in range(10_000):
-        budget.earn()
-        granted += spent(budget, 3)
+async def test_recovered_replica_gets_its_share_of_calls_again(clock: ManualClock) -> None:
+    transport = ScriptedTransport(NotSent("x"), OK)
+    dispatcher = scripted_dispatcher(transport, clock=clock, replica_pause=1.0)
+    for _ in range(10):
+        await dispatcher.call("analytics", PATH)
+    down = transport.requests[0].url
+    assert [request.url for request in transport.requests].count(down) == 1
 
-    assert granted == pytest.approx(1_000 + 10, abs=1)
+    clock.now += 1.0
+    transport.requests.clear()
+    for _ in range(10):
+        await dispatcher.call("analytics", PATH)
 
-
-def test_budget_saves_up_no_more_than_a_hundred_retries(clock: Clock) -> None:
-    budget = RetryBudget(share=0.1, reserve=10, clock=clock)
-    for _ in range(100_000):
-        budget.earn()
-
-    assert spent(budget, 1_000) == 100
+    assert [request.url for request in transport.requests].count(down) == 5
 
 
-def test_quiet_service_may_retry_and_gets_its_reserve_back_with_time(clock: Clock) -> None:
-    budget = RetryBudget(share=0.1, reserve=10, clock=clock)
-    assert spent(budget, 20) == 10
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        (ConnectionLost("x"), ResponseLost),
+        (TimedOut("x"), PeerTimeout),
+        (UNAVAILABLE, PeerFailed),
+        (UnusableResponse("x"), ResponseRejected),
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "headers"), [("POST", None), ("PATCH", None), ("DELETE", {"If-Match": '"1"'})], ids=str
+)
+async def test_request_that_may_have_been_executed_is_not_sent_twice(
+    failure: Outcome, error: type[DispatchError], method: str, headers: dict[str, str] | None
+) -> None:
+    transport = ScriptedTransport(failure, OK)
+    with pytest.raises(error) as caught:
+        await scripted_dispatcher(transport).call("analytics", PATH, method=method, headers=headers)
 
-    clock.now += 3.0
-    assert spent(budget, 20) == 3
-
-    clock.now += 3_600.0
-    assert spent(budget, 20) == 10
+    assert len(transport.requests) == 1
+    assert (caught.value.attempts, caught.value.maybe_executed) == (1, True)
 
 
-def test_asking_an_empty_budget_often_does_not_keep_it_empty(clock: Clock) -> None:
-    budget = RetryBudget(share=0.1, reserve=10, clock=clock)
-    spent(budget, 10)
-    granted = 0
-    for _ in range(100):
-        clock.now += 0.1
-        granted += budget.spend()
+async def test_unsent_post_is_sent_again() -> None:
+    transport = ScriptedTransport(NotSent("x"), NotSent("x"), OK)
+    await scripted_dispatcher(transport).call("analytics", PATH, method="POST", json={"a": 1})
 
-    assert granted == pytest.approx(10, abs=1)
+    assert [request.body for request in transport.requests] == [b'{"a":1}'] * 3
+
+
+async def test_post_is_not_sent_again_once_an_attempt_may_have_arrived() -> None:
+    transport = ScriptedTransport(NotSent("x"), ConnectionLost("x"), OK)
+    with pytest.raises(ResponseLost) as caught:
+        await scripted_dispatcher(transport).call("analytics", PATH, method="POST", json={"a": 1})
+
+    assert (caught.value.attempts, caught.value.maybe_executed) == (2, True)
+
+
+@pytest.mark.parametrize("key", ["my-key", True])
+async def test_post_with_an_idempotency_key_is_repeated_under_the_same_key(key: Any) -> None:
+    transport = ScriptedTransport(ConnectionLost("x"), UNAVAILABLE, OK)
+    await scripted_dispatcher(transport).call("analytics", PATH, method="POST", json={}, idempotency_key=key)
+
+    keys = [request.headers["idempotency-key"] for request in transport.requests]
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+    assert key is True or keys[0] == key
+
+
+async def test_error_tells_that_an_earlier_attempt_may_have_been_executed() -> None:
+    transport = ScriptedTransport(ConnectionLost("x"), NotSent("x"))
+    with pytest.raises(PeerUnreachable) as caught:
+        await scripted_dispatcher(transport).call("analytics", PATH)
+
+    assert (caught.value.attempts, caught.value.maybe_executed) == (3, True)
+
+
+async def test_error_tells_that_nothing_was_sent() -> None:
+    with pytest.raises(PeerUnreachable) as caught:
+        await scripted_dispatcher(ScriptedTransport(NotSent("x"))).call("analytics", PATH)
+
+    assert (caught.value.attempts, caught.value.maybe_executed) == (3, False)
+
+
+async def test_only_an_attempt_that_may_be_retried_stops_before_the_deadline() -> None:
+    transport = ScriptedTransport(UNAVAILABLE)
+    policy = CallPolicy(attempts=2, deadline=10.0, attempt_timeout=3.0, backoff_base=0.0)
+    for method in "GET", "POST":
+        with pytest.raises(PeerFailed):
+            await scripted_dispatcher(transport).call("analytics", PATH, method=method, policy=policy)
+
+    assert [request.timeout for request in transport.requests] == [3.0, 10.0, 10.0]
+
+
+async def test_call_gives_up_at_once_when_the_peer_asks_for_a_wait_beyond_the_deadline(clock: ManualClock) -> None:
+    started = clock.now
+    transport = ScriptedTransport(PeerResponse.of(503, {"Retry-After": "10"}))
+    with pytest.raises(PeerFailed) as caught:
+        await scripted_dispatcher(transport, clock=clock).call("analytics", PATH, deadline=10.0)
+
+    assert (len(transport.requests), clock.now) == (1, started)
+    assert caught.value.headers == {"Retry-After": "10"}

@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import httpx2
 import pytest
 
-from servicekit.dispatcher.aiohttp_transport import AiohttpTransport
+from servicekit.dispatcher import AiohttpTransport, PeerResponse
 from servicekit.dispatcher.httpx2_transport import Httpx2Transport
-from servicekit.dispatcher.response import PeerResponse
 from servicekit.dispatcher.transport import (
     ConnectionLost,
     NotSent,

@@ -9,7 +9,7 @@ import pytest
 from servicekit.sealing import envelope
 from servicekit.sealing import wire as sealed_wire
 from servicekit.sealing.ciphers import CipherName, Key
-from servicekit.sealing.envelope import Direction, EnvelopeRefused, MessageBinding, Opened, Refusal
+from servicekit.sealing.envelope import Direction, EnvelopeRefused, MessageBinding, OpenedMessage, Refusal
 
 NOW = 1_800_000_000.25
 NONCE = "n" * 22
@@ -35,11 +35,11 @@ def _answer(cipher: CipherName = "fernet", **changes: Any) -> bytes:
     return envelope.seal_response(EXCHANGE, KEY, cipher, **parts)
 
 
-def _open(wire: bytes, exchange: MessageBinding = EXCHANGE, now: float = NOW) -> Opened:
+def _open(wire: bytes, exchange: MessageBinding = EXCHANGE, now: float = NOW) -> OpenedMessage:
     return envelope.open_request(wire, exchange, _keys, now=now)
 
 
-def _open_answer(wire: bytes, **changes: Any) -> Opened:
+def _open_answer(wire: bytes, **changes: Any) -> OpenedMessage:
     parts: dict[str, Any] = {"nonce": NONCE, "status": 201, "now": NOW} | changes
     return envelope.open_response(wire, EXCHANGE, _keys, **parts)
 
@@ -148,11 +148,11 @@ def test_an_answer_is_no_request_and_a_request_no_answer(cipher: CipherName) -> 
 
 
 @ciphers
-@pytest.mark.parametrize("sealed_as", [Direction.ANSWER, Direction.PLAIN_ANSWER])
+@pytest.mark.parametrize("sealed_as", [Direction.RESPONSE, Direction.PLAIN_RESPONSE])
 def test_the_answer_to_a_plain_request_does_not_pass_for_that_to_a_sealed_one(
     cipher: CipherName, sealed_as: Direction
 ) -> None:
-    other = Direction.PLAIN_ANSWER if sealed_as is Direction.ANSWER else Direction.ANSWER
+    other = Direction.PLAIN_RESPONSE if sealed_as is Direction.RESPONSE else Direction.RESPONSE
     wire = _answer(cipher, direction=sealed_as)
 
     assert _open_answer(wire, direction=sealed_as).body == BODY

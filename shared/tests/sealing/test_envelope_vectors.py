@@ -165,7 +165,7 @@ async def test_recorded_response_to_a_plain_request_opens(vector: Vector, keyrin
         nonce=vector["nonce"],
         status=vector["sealed_response"]["status"],
         now=vector["now"],
-        direction=Direction.PLAIN_ANSWER,
+        direction=Direction.PLAIN_RESPONSE,
     )
 
     assert opened.body == base64.b64decode(vector["response"]["body"])

@@ -171,7 +171,7 @@ async def test_an_answer_too_long_to_be_sealed_becomes_a_sealed_error(replica: A
     peer = make_peer(replica)
     for size in (MAX_SEALED_BYTES * 3 // 4, MAX_SEALED_BYTES + 1, MAX_SEALED_BYTES * 3):
         answer = await peer.call("GET", f"{PATH}/long?size={size}")
-        assert (answer.status, answer.json()["detail"]) == (500, "The answer is too long to be sealed.")
+        assert (answer.status, answer.json()["detail"]) == (500, "The response is too long to be sealed.")
 
     answer = await peer.call("GET", f"{PATH}/long?size={MAX_SEALED_BYTES // 2}")
     assert (answer.status, len(answer.body)) == (200, MAX_SEALED_BYTES // 2)
@@ -221,7 +221,7 @@ async def test_a_plain_request_may_ask_for_a_sealed_answer(replica: Any, keyring
         nonce=nonce,
         status=200,
         now=time.time(),
-        direction=Direction.PLAIN_ANSWER,
+        direction=Direction.PLAIN_RESPONSE,
     )
     # The name proves nothing, so the route sees no caller.
     assert opened.body == b'{"caller":null}'
@@ -245,7 +245,7 @@ async def test_the_nonce_of_a_plain_request_may_be_of_any_usual_kind(
         nonce=nonce,
         status=200,
         now=time.time(),
-        direction=Direction.PLAIN_ANSWER,
+        direction=Direction.PLAIN_RESPONSE,
     )
     assert opened.nonce == nonce
 

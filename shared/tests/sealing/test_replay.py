@@ -112,10 +112,10 @@ async def test_a_nonce_that_one_replica_accepted_is_refused_by_another() -> None
 
 async def test_of_many_copies_at_once_one_is_accepted_even_without_the_store() -> None:
     store = MemoryNonces()
-    store.away = True
+    store.unavailable = True
     async with ReplayGuard(store) as guard:
         accepted = await asyncio.gather(*(_accepts(guard, "a") for _ in range(20)))
-        store.away = False
+        store.unavailable = False
         await _until_shared()
 
     assert sum(accepted) == 1
@@ -125,7 +125,7 @@ async def test_without_the_store_the_process_remembers_and_a_metric_says_so() ->
     store = MemoryNonces()
     checks = MEMORY_CHECKS._value.get()
     async with ReplayGuard(store) as guard:
-        store.away = True
+        store.unavailable = True
         assert await _accepts(guard, "a")
         assert not await _accepts(guard, "a")
         assert DEGRADED._value.get() == 1
@@ -135,7 +135,7 @@ async def test_without_the_store_the_process_remembers_and_a_metric_says_so() ->
 async def test_a_store_that_is_away_is_not_asked_for_every_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "PROBE_SECONDS", 3600)
     store = MemoryNonces()
-    store.away = True
+    store.unavailable = True
     async with ReplayGuard(store) as guard:
         for number in range(50):
             assert await _accepts(guard, str(number))
@@ -160,9 +160,9 @@ async def test_a_store_that_hangs_counts_as_away(monkeypatch: pytest.MonkeyPatch
 async def test_what_was_accepted_without_the_store_is_refused_by_others_once_it_is_back() -> None:
     store = MemoryNonces()
     async with ReplayGuard(store) as first, ReplayGuard(store) as second:
-        store.away = True
+        store.unavailable = True
         assert await _accepts(first, "during")
-        store.away = False
+        store.unavailable = False
         await _until_shared()
 
         assert not await _accepts(second, "during")
@@ -175,11 +175,11 @@ async def test_a_store_that_came_back_empty_is_told_what_was_accepted_before() -
         for nonce in before:
             assert await _accepts(first, nonce)
         store.nonces.clear()
-        store.away = True
+        store.unavailable = True
         asked = store.asked
         assert await _accepts(first, "during")
         await _until(lambda: store.asked >= asked + 3)
-        store.away = False
+        store.unavailable = False
         await _until_shared()
 
         assert store.nonces == {*before, "during"}
@@ -192,9 +192,9 @@ async def test_one_slow_answer_costs_no_more_than_its_own_nonce() -> None:
         for number in range(100):
             assert await _accepts(guard, str(number))
         asked = store.asked
-        store.away = True
+        store.unavailable = True
         assert await _accepts(guard, "slow")
-        store.away = False
+        store.unavailable = False
         await _until_shared()
 
         # The request itself, and one batch with its nonce.
@@ -208,7 +208,7 @@ async def test_a_full_memory_refuses_without_the_store_and_accepts_with_it() -> 
         for nonce in ("a", "b", "c"):
             assert await _accepts(guard, nonce)
         assert not await _accepts(guard, "c")
-        store.away = True
+        store.unavailable = True
         with pytest.raises(EnvelopeRefused, match=Refusal.NONCES_FULL):
             await guard.claim("d")
 
@@ -216,7 +216,7 @@ async def test_a_full_memory_refuses_without_the_store_and_accepts_with_it() -> 
 async def test_a_closed_guard_leaves_no_task_behind() -> None:
     tasks = asyncio.all_tasks()
     store = MemoryNonces()
-    store.away = True
+    store.unavailable = True
     async with ReplayGuard(store) as guard:
         await _accepts(guard, "a")
         assert asyncio.all_tasks() != tasks

@@ -42,10 +42,10 @@ def test_a_policy_admits_whom_it_names(
     policy: RoutePolicy, caller: str | None, refusal: type[ServiceError] | None
 ) -> None:
     if refusal is None:
-        policy.admit(caller)
+        policy.authorize(caller)
     else:
         with pytest.raises(refusal):
-            policy.admit(caller)
+            policy.authorize(caller)
 
 
 def _app() -> FastAPI:

@@ -52,7 +52,7 @@ def seal_a_message(visit: Visit) -> None:
 def _show(visit: Visit, message: SentMessage, keyring: Keyring) -> None:
     opened = open_request(
         message.body,
-        message.exchange,
+        message.binding,
         lambda key_id: keyring.opening_key(CALLER, CALLEE, key_id),
         now=time.time(),
     )
