@@ -1,4 +1,4 @@
-"""A small service whose routes take sealed requests, in as many replicas as a test wants."""
+"""A small service whose routes take sealed requests, in as many replicas as a test wants; both databases."""
 
 import functools
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +13,7 @@ from fastapi import APIRouter, FastAPI, Header, Request, Response
 from pydantic import BaseModel, ConfigDict
 from starlette.middleware import Middleware
 
+from local_platform.stores import StoreSet
 from servicekit.core import context, errors
 from servicekit.sealing.ciphers import CipherName
 from servicekit.sealing.keyring import Keyring
@@ -23,6 +24,7 @@ from servicekit.sealing.wire import MAX_SEALED_BYTES
 from servicekit.testing.sealed import MemoryNonces, SealedPeer, make_keyrings
 from servicekit.testing.serving import listening, nothing_to_do
 from servicekit.testing.settings import unconnected_settings
+from servicekit.testing.store_harness import StoreHarness, harness_of
 from servicekit.web.application import build_app
 
 PATH = "/api/v1/parcels"
@@ -198,3 +200,25 @@ def make_peer(keyrings: dict[str, Keyring]) -> MakePeer:
         return SealedPeer(replica.http, caller, "analytics", keyrings[caller], cipher)
 
     return make
+
+
+@pytest.fixture(scope="session")
+async def store_harnesses(stores: StoreSet) -> AsyncIterator[dict[str, StoreHarness]]:
+    """A database of each kind, with the kit's tables. All tests share them."""
+    urls = {"postgres": await stores.create_postgres_database("kit"), "mongo": stores.mongo_url("kit")}
+    harnesses = {kind: harness_of(kind, url) for kind, url in urls.items()}
+    for harness in harnesses.values():
+        await harness.open()
+    yield harnesses
+    for harness in harnesses.values():
+        await harness.close()
+    await stores.drop_postgres_database("kit")
+    await stores.drop_mongo_database("kit")
+
+
+@pytest.fixture(params=["postgres", "mongo"])
+async def real_store(request: pytest.FixtureRequest, store_harnesses: dict[str, StoreHarness]) -> StoreHarness:
+    """Each kind of database, with empty tables."""
+    harness = store_harnesses[request.param]
+    await harness.clear()
+    return harness

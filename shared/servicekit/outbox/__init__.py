@@ -1,25 +1,15 @@
-"""Durable facts: what happened here reaches the services that must hear of it, whatever dies in between.
+"""Transactional outbox: what happened here reaches the services that must know of it, whatever dies in between.
 
-    TO_ANALYTICS = Subscription("analytics", "/api/v1/analytics/events", as_analytics_event)
-    SUBSCRIPTIONS = Subscriptions({"user.registered": [TO_ANALYTICS]})
+outbox = Outbox(PostgresOutboxStore(engine, table), SUBSCRIPTIONS, SealedDelivery(dispatcher))
+async with outbox.relaying():                                                         # in the lifespan
+    yield
+await outbox.record(tx, DomainEvent(type="user.registered", subject=str(user.id)))    # in an action
 
-    outbox = Outbox(PostgresOutboxStore(engine, table), SUBSCRIPTIONS, SealedDelivery(dispatcher))   # in the lifespan
-    async with outbox.relaying():
-        yield
-
-    await outbox.record(tx, DomainEvent(type="user.registered", subject=str(user.id), payload={...}))   # in an action
-
-`record` writes into the transaction of the cause, one row per destination. A relay in every worker leases rows,
-delivers them by sealed calls, and deletes them. What is promised:
-
-    at least once   a relay that dies loses its leases, and another one delivers again; receivers know a fact by its id
-    in order        of two facts of one subject the earlier one reaches a destination first
-    independently   a destination that is away, or a fact that fails, delays no other destination and no other subject
-    never dropped   an absent destination is waited for; a fact that is refused, or that failed for an hour or two, is
-                    parked until somebody retries it
-
-A parked fact steps aside: it may wait for days, and what comes after it – the deletion of the account, say – must not.
-So a fact that is retried by hand may arrive after later ones of its subject, and receivers take it so.
+at least once   when a relay dies, another one repeats its deliveries; receivers know an event by its id
+in order        of two events of one subject, the earlier one reaches a destination first
+independently   an unavailable destination or a failing event delays no other destination and no other subject
+never dropped   an event waits for an unavailable destination; one that is refused, or fails for an hour or two,
+                becomes a dead letter. Later events of its subject go on, so a retried one may arrive after them
 """
 
 from servicekit.outbox.events import (
@@ -31,23 +21,22 @@ from servicekit.outbox.events import (
     as_analytics_event,
     as_domain_event,
 )
-from servicekit.outbox.http import Delivers, DeliveryError, DeliveryRefused, DestinationUnavailable, SealedDelivery
-from servicekit.outbox.policy import RelayLimits
-from servicekit.outbox.receiving import Handler, events_router
-from servicekit.outbox.relay import Outbox
-from servicekit.outbox.store import Backlog, Claim, DeadLetter, Origin, OutboxStore
+from servicekit.outbox.http import Handler, SealedDelivery, events_router
+from servicekit.outbox.policy import DeliveryError, DeliveryRefused, DestinationUnavailable, RelayLimits
+from servicekit.outbox.relay import Delivery, Outbox
+from servicekit.outbox.store import Backlog, DeadLetter, LeasedEvent, Origin, OutboxStore
 
 __all__ = [
     "EVENTS_PATH",
     "Backlog",
-    "Claim",
     "DeadLetter",
-    "Delivers",
+    "Delivery",
     "DeliveryError",
     "DeliveryRefused",
     "DestinationUnavailable",
     "DomainEvent",
     "Handler",
+    "LeasedEvent",
     "Origin",
     "Outbox",
     "OutboxStore",

@@ -1,38 +1,35 @@
-"""Facts – something that happened and that others must hear of – and the table that says who hears of what."""
+"""Domain events, and the subscriptions that say which service receives which of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from servicekit.core.clock import to_milliseconds, utc_now
+
 EVENTS_PATH: Final = "/internal/facts"
 
 
 class UnknownEventType(ValueError):
-    """The routing table names no destination for facts of this type."""
-
-
-def _now() -> datetime:
-    """Return the current time in whole milliseconds: MongoDB keeps no more, and a fact is the same over both stores."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+    """No service subscribes to events of this type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainEvent:
-    """Something that happened. `subject` is what it happened to: facts of one subject arrive in order.
+    """Something that happened to `subject`. The events of one subject are delivered in order.
 
-    `payload` is what `orjson` can write. It holds no secrets: it leaves this service.
+    `payload` is whatever orjson can write. It leaves this service, so it holds no secrets.
     """
 
     type: str
     subject: str
     payload: Mapping[str, Any] = field(default_factory=dict)
     id: UUID = field(default_factory=uuid7)
-    occurred_at: datetime = field(default_factory=_now)
+    # MongoDB stores whole milliseconds, and an event is the same in both stores.
+    occurred_at: datetime = field(default_factory=lambda: to_milliseconds(utc_now()))
 
     def __post_init__(self) -> None:
         if self.occurred_at.tzinfo is None:
@@ -42,33 +39,33 @@ class DomainEvent:
 Body = Callable[[DomainEvent], Mapping[str, Any]]
 
 
-def as_domain_event(fact: DomainEvent) -> Mapping[str, Any]:
-    """Return the body that `events_router` takes."""
+def as_domain_event(event: DomainEvent) -> Mapping[str, Any]:
+    """Return the request body that `events_router` accepts."""
     return {
-        "id": fact.id,
-        "type": fact.type,
-        "subject": fact.subject,
-        "occurred_at": fact.occurred_at,
-        "payload": fact.payload,
+        "id": event.id,
+        "type": event.type,
+        "subject": event.subject,
+        "occurred_at": event.occurred_at,
+        "payload": event.payload,
     }
 
 
-def as_analytics_event(fact: DomainEvent) -> Mapping[str, Any]:
-    """Return the body of an analytics event, whose user is the fact's subject."""
+def as_analytics_event(event: DomainEvent) -> Mapping[str, Any]:
+    """Return the request body of an analytics event, whose user is the subject."""
     return {
-        "event_id": fact.id,
-        "type": fact.type,
-        "occurred_at": fact.occurred_at,
-        "user_id": fact.subject,
-        "properties": fact.payload,
+        "event_id": event.id,
+        "type": event.type,
+        "occurred_at": event.occurred_at,
+        "user_id": event.subject,
+        "properties": event.payload,
     }
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Where and in which form a fact is delivered: a sealed POST of `body` to `path` of the service `destination`.
+    """How one service receives events: by a sealed POST of `body` to `path` of the service `destination`.
 
-    The receiver must take the same fact twice with the effect of once; the body carries the fact's id for that.
+    An event may be sent more than once. The body has its id, by which the receiver recognises a repetition.
     """
 
     destination: str
@@ -77,35 +74,41 @@ class Subscription:
 
 
 class Subscriptions:
-    """Which facts go where; the one place of a service that says so.
+    """The subscriptions of all types of events that a service records.
 
         TO_ANALYTICS = Subscription("analytics", "/api/v1/analytics/events", as_analytics_event)
         SUBSCRIPTIONS = Subscriptions(
             {"user.registered": [TO_ANALYTICS], "user.deleted": [TO_ANALYTICS, Subscription("notes")]}
         )
 
-    Facts that are waiting keep their destination when the table changes. A process delivers only the types that its
-    own table knows, so while an old and a new version run side by side, the new one's facts wait for the new one.
+    Events that are waiting keep their destination when the subscriptions change. A process delivers only the types
+    that it knows: while two versions of a service run side by side, the events of the new one wait for the new one.
     """
 
-    def __init__(self, table: Mapping[str, Sequence[Subscription]]) -> None:
-        self._table = {type_: {route.destination: route for route in routes} for type_, routes in table.items()}
-        for type_, routes in table.items():
-            if not routes or len(self._table[type_]) < len(routes):
-                raise ValueError(f"{type_} needs destinations, each of them once")
+    def __init__(self, by_type: Mapping[str, Sequence[Subscription]]) -> None:
+        """Raises ValueError for a type without a subscription, or with two for one destination."""
+        self._by_type = {
+            type_: {subscription.destination: subscription for subscription in subscriptions}
+            for type_, subscriptions in by_type.items()
+        }
+        for type_, subscriptions in by_type.items():
+            if not subscriptions or len(self._by_type[type_]) < len(subscriptions):
+                raise ValueError(f"{type_} needs at least one destination, and each of them once")
 
     @property
     def destinations(self) -> tuple[str, ...]:
-        """All destinations, in order."""
-        return tuple(sorted({destination for routes in self._table.values() for destination in routes}))
+        """The names of all destinations, sorted."""
+        return tuple(sorted({destination for subscribed in self._by_type.values() for destination in subscribed}))
 
-    def of_type(self, type_: str) -> tuple[str, ...]:
-        """Return the destinations of a type of fact. Raises `UnknownEventType`."""
+    def destinations_of(self, type_: str) -> tuple[str, ...]:
+        """Return the destinations of a type of event. Raises `UnknownEventType`."""
         try:
-            return tuple(self._table[type_])
+            return tuple(self._by_type[type_])
         except KeyError:
-            raise UnknownEventType(f"no route for facts of type {type_!r}") from None
+            raise UnknownEventType(f"no service subscribes to events of type {type_!r}") from None
 
-    def to(self, destination: str) -> Mapping[str, Subscription]:
-        """Return the routes to one destination by type."""
-        return {type_: routes[destination] for type_, routes in self._table.items() if destination in routes}
+    def of_destination(self, destination: str) -> Mapping[str, Subscription]:
+        """Return the subscriptions of one destination, by the type of event."""
+        return {
+            type_: subscribed[destination] for type_, subscribed in self._by_type.items() if destination in subscribed
+        }

@@ -1,9 +1,12 @@
-"""What the outbox needs from a store. `servicekit.outbox.postgres` and `.mongo` provide it, and keep one contract.
+"""What the outbox needs of a store. `servicekit.outbox.postgres` and `servicekit.outbox.mongo` provide it.
 
-A store keeps one row or document per fact and destination, so that a destination that is away delays no other. It has a
-place in the order of its destination and subject, given by the store's own counter, and a time at which it is due.
-Claiming moves that time to the lease's end: a relay that dies lets its facts become due again by itself, and no
-transaction stays open during a delivery. All times are the store's clock, so that the clocks of replicas may differ.
+A store has one row, or document, for each event and destination, so that an unavailable destination delays no other.
+The row has a position, given by the store's own counter, and the time at which the event is due. Events of one subject
+go to a destination in the order of their positions.
+
+A relay leases an event by moving its due time to the end of the lease. No transaction stays open during a delivery,
+and the event of a relay that dies becomes due again by itself. All times come from the store's clock, because the
+clocks of replicas may differ.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,84 +23,84 @@ TxT_contra = TypeVar("TxT_contra", contravariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The request that caused a fact, so that logs and traces lead from it to the delivery."""
+    """The request that caused an event. Logs and traces lead from that request to the delivery."""
 
     correlation_id: str | None = None
     traceparent: str | None = None
 
     @classmethod
     def current(cls) -> Self:
-        """Return the request in progress, or an empty origin outside of one."""
+        """Return the request in progress; outside of a request, an empty origin."""
         request = context.current()
         return cls(request.correlation_id, request.traceparent) if request else cls()
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A fact that one relay has leased for one destination. `key` is the store's own name for it."""
+class LeasedEvent:
+    """An event that one relay has leased for one destination. `key` identifies it in the store."""
 
     key: Any
     lease: UUID
-    fact: DomainEvent
+    event: DomainEvent
     origin: Origin
-    # Failures that count towards parking; being unable to reach the destination does not.
+    # Failed deliveries so far, without those that found the destination unavailable.
     failures: int
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How much one destination has not heard of yet."""
+    """What one destination has not received yet."""
 
     waiting: int = 0
-    parked: int = 0
-    # Age of the oldest waiting fact.
+    dead_letters: int = 0
+    # Age of the oldest waiting event.
     oldest_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A fact that was given up until someone retries it. The payload is left out: it may be somebody's data."""
+    """An event whose delivery was given up until an operator retries it. The payload is omitted: it may be private."""
 
     id: UUID
     destination: str
     type: str
     subject: str
     failures: int
-    parked_at: datetime
+    since: datetime
     last_error: str
 
 
 class OutboxStore(Protocol[TxT_contra]):
-    """Keeps facts until they are delivered. `TxT_contra` is the transaction in which a fact is recorded."""
+    """Keeps events until they are delivered. `TxT_contra` is the transaction in which an event is recorded."""
 
-    async def record(self, tx: TxT_contra, fact: DomainEvent, destinations: Sequence[str], origin: Origin) -> None:
-        """Add the fact for each destination within the caller's transaction."""
+    async def record(self, tx: TxT_contra, event: DomainEvent, destinations: Sequence[str], origin: Origin) -> None:
+        """Add the event for each destination, within the caller's transaction."""
 
     async def due_subjects(self, destination: str, types: Sequence[str], *, limit: int) -> list[str]:
-        """Return the subjects of up to `limit` facts that are due, the longest due first; a subject may repeat."""
+        """Return the subjects of at most `limit` due events, longest due first. A subject may occur repeatedly."""
 
     async def subjects_after(self, destination: str, subject: str, *, limit: int) -> list[str]:
-        """Return the next subjects that have waiting facts, in the order of their names."""
+        """Return the next subjects with waiting events, in alphabetical order."""
 
     async def lease_first(
         self, destination: str, types: Sequence[str], subjects: Sequence[str], *, limit: int, seconds: float
-    ) -> list[Claim]:
-        """Lease the first waiting fact of each subject where it is due and of one of these types: `limit` at most."""
+    ) -> list[LeasedEvent]:
+        """Lease the first waiting event of each subject, if it is due and of one of these types; at most `limit`."""
 
-    async def delivered(self, claims: Sequence[Claim]) -> None:
-        """Forget these facts, whoever holds their lease by now: they have arrived."""
+    async def delete(self, leased: Sequence[LeasedEvent]) -> None:
+        """Delete delivered events, even if their leases have passed to another relay."""
 
-    async def postpone(self, claim: Claim, *, seconds: float, error: str | None, counted: bool) -> None:
-        """Give the lease back and let the fact be due in `seconds`. Without the lease this does nothing."""
+    async def postpone(self, leased: LeasedEvent, *, seconds: float, error: str | None, counted: bool) -> None:
+        """Return the lease and let the event be due in `seconds`. Without the lease, do nothing."""
 
-    async def park(self, claim: Claim, error: str) -> None:
-        """Put the fact aside until it is retried. Without the lease this does nothing."""
+    async def dead_letter(self, leased: LeasedEvent, error: str) -> None:
+        """Make the event a dead letter until it is retried. Without the lease, do nothing."""
 
     async def backlogs(self) -> Mapping[str, Backlog]:
         """Return the backlog of each destination that has one."""
 
-    async def parked(self) -> list[DeadLetter]:
-        """Return all parked facts, in the order in which they were recorded."""
+    async def dead_letters(self) -> list[DeadLetter]:
+        """Return all dead letters, in the order in which their events were recorded."""
 
-    async def retry(self, fact_id: UUID | None = None) -> int:
-        """Let parked facts be due again: one, for all its destinations, or all of them. Return how many were parked."""
+    async def retry(self, event_id: UUID | None = None) -> int:
+        """Let dead letters be due again: those of one event, or all. Return how many there were."""

@@ -1,10 +1,8 @@
-"""What becomes of facts that cannot be delivered: back-off, the parking place, and the way out of it."""
+"""What happens to events that cannot be delivered, over a store in memory: growing pauses, dead letters, retries."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from loguru import logger
 from prometheus_client import REGISTRY
 
 from servicekit.outbox import DeliveryRefused, DestinationUnavailable, DomainEvent
@@ -14,227 +12,193 @@ def seen(subject: str = "ann", **payload: Any) -> DomainEvent:
     return DomainEvent(type="thing.seen", subject=subject, payload=payload)
 
 
-@pytest.fixture
-def log() -> Iterator[list[str]]:
-    """All that is logged meanwhile."""
-    lines: list[str] = []
-    sink = logger.add(lambda message: lines.append(str(message)), level="DEBUG")
-    yield lines
-    logger.remove(sink)
-
-
 def sample(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(f"service_outbox_{name}", {"destination": "here", **labels}) or 0
 
 
-def _counted() -> tuple[float, float, float]:
-    failures = [sample("failures_total", reason=reason) for reason in ("refused", "away")]
-    return sample("deliveries_total"), failures[0], failures[1]
+def count_outcomes() -> tuple[float, float, float]:
+    refused, away = (sample("failures_total", reason=reason) for reason in ("refused", "away"))
+    return sample("deliveries_total"), refused, away
 
 
-async def test_a_refused_fact_is_parked_at_once_and_later_ones_of_its_subject_go_on(
-    world: Any, receiver: Any, make_outbox: Any, record: Any, until: Any, log: list[str]
+@pytest.fixture
+def until_dead(store: Any, until: Any) -> Any:
+    """Wait for so many dead letters, and return them."""
+
+    async def until_dead(count: int) -> Any:
+        async def there_are() -> bool:
+            return len(await store.outbox.dead_letters()) == count
+
+        await until(there_are, f"there are {count} dead letters")
+        return await store.outbox.dead_letters()
+
+    return until_dead
+
+
+async def test_a_refused_event_is_a_dead_letter_at_once_and_later_ones_of_its_subject_go_on(
+    store: Any, receiver: Any, make_outbox: Any, record: Any, log: list[str]
 ) -> None:
-    async def refuse(fact: DomainEvent) -> None:
-        if fact.payload.get("bad"):
-            raise DeliveryRefused("answered 422: Some fields are invalid.")
+    async def refuse(event: DomainEvent) -> None:
+        if event.payload.get("bad"):
+            raise DeliveryRefused("status 422: Some fields are invalid.")
 
     receiver.behaviour["here"] = refuse
     bad, good = await record(seen(bad=True, password="hunter2"), seen())
-    async with make_outbox(retry_base=60.0, retry_cap=60.0).relaying():
-        await until(lambda: receiver.ids("here") == [good.id], "the later one arrives")
+    async with make_outbox(retry_seconds=60.0, max_retry_seconds=60.0).relaying():
+        await receiver.until_received("here")
 
-    (parked,) = await world.store().parked()
-    assert (parked.id, parked.type, parked.subject, parked.destination) == (bad.id, "thing.seen", "ann", "here")
-    assert (parked.failures, parked.last_error) == (1, "answered 422: Some fields are invalid.")
-    assert parked.parked_at >= bad.occurred_at
-    assert any(str(bad.id) in line and "answered 422" in line for line in log)
+    assert receiver.ids("here") == [good.id]
+    (dead,) = await store.outbox.dead_letters()
+    assert (dead.id, dead.failures, dead.last_error) == (bad.id, 1, "status 422: Some fields are invalid.")
+    assert any(str(bad.id) in line and "status 422" in line for line in log)
     assert "hunter2" not in "".join(log)
 
 
-async def test_a_fact_that_keeps_failing_is_tried_as_often_as_allowed_and_parked(
-    world: Any, receiver: Any, make_outbox: Any, record: Any, until: Any, log: list[str]
+async def test_a_failing_event_is_retried_as_often_as_allowed_and_becomes_a_dead_letter(
+    receiver: Any, make_outbox: Any, record: Any, until_dead: Any, log: list[str]
 ) -> None:
-    tries = 0
+    attempts = 0
 
-    async def fail(fact: DomainEvent) -> None:
-        nonlocal tries
-        tries += 1
-        raise ValueError(f"cannot read {fact.payload}")
+    async def fail(event: DomainEvent) -> None:
+        nonlocal attempts
+        attempts += 1
+        raise ValueError(f"cannot read {event.payload}")
 
     receiver.behaviour["here"] = fail
     await record(seen(password="hunter2"))
-
-    async def is_parked() -> bool:
-        return len(await world.own.parked()) == 1
-
-    async with make_outbox(park_after=4).relaying():
-        await until(is_parked, "it is parked")
-    (parked,) = await world.own.parked()
-    assert (tries, parked.failures) == (4, 4)
+    async with make_outbox(max_failures=4).relaying():
+        (dead,) = await until_dead(1)
+    assert (attempts, dead.failures) == (4, 4)
     # The text of an unforeseen error may quote the payload.
-    assert parked.last_error.startswith("ValueError at test_failures.py:")
+    assert dead.last_error.startswith("ValueError at test_failures.py:")
     assert "hunter2" not in "".join(log)
 
 
-async def test_a_fact_that_failed_waits_longer_each_time(
-    world: Any, receiver: Any, make_outbox: Any, record: Any, until: Any
-) -> None:
+async def test_the_pause_after_each_failure_is_longer(store: Any, receiver: Any, make_outbox: Any, record: Any) -> None:
     pauses: list[float] = []
-    postpone = world.own.postpone
+    postpone = store.outbox.postpone
 
-    async def noted(claim: Any, *, seconds: float, **options: Any) -> None:
+    async def note_pause(leased: Any, *, seconds: float, **options: Any) -> None:
         pauses.append(seconds)
-        await postpone(claim, seconds=seconds, **options)
+        await postpone(leased, seconds=seconds, **options)
 
-    async def fail(fact: DomainEvent) -> None:
+    async def fail(event: DomainEvent) -> None:
         if len(pauses) < 5:
             raise LookupError
 
-    world.own.postpone = noted
+    store.outbox.postpone = note_pause
     receiver.behaviour["here"] = fail
     await record(seen())
-    async with make_outbox(world.own, retry_base=0.01, retry_cap=10.0).relaying():
-        await until(lambda: len(receiver.effects["here"]) == 1, "it arrives in the end")
+    async with make_outbox(store.outbox, retry_seconds=0.01, max_retry_seconds=10.0).relaying():
+        await receiver.until_received("here")
     for failures, pause in enumerate(pauses):
         assert 0.005 * 2**failures <= pause <= 0.01 * 2**failures
 
 
-async def test_a_postponed_fact_is_due_when_its_pause_is_over_and_a_parked_one_never(
-    world: Any, record: Any, until: Any
+async def test_an_unavailable_destination_never_makes_a_dead_letter(
+    store: Any, receiver: Any, make_outbox: Any, record: Any, log: list[str]
 ) -> None:
-    async def is_due() -> bool:
-        return await world.own.due_subjects("here", ["thing.seen"], limit=9) == ["ann"]
+    attempts = 0
 
-    await record(seen(), seen("bob"))
-    for subject, pause in (("bob", 3_600.0), ("ann", 0.1)):
-        (claim,) = await world.own.lease_first("here", ["thing.seen"], [subject], limit=1, seconds=60)
-        await world.own.postpone(claim, seconds=pause, error="answered 500", counted=True)
-    await until(is_due, "the shorter pause is over, and the longer one is not")
-    (claim,) = await world.own.lease_first("here", ["thing.seen"], ["ann"], limit=1, seconds=0)
-    assert claim.failures == 1
-    await world.own.park(claim, "answered 500")
-    assert not await is_due()
-    assert await world.own.lease_first("here", ["thing.seen"], ["ann"], limit=1, seconds=60) == []
-    await world.own.retry(claim.fact.id)
-    assert await is_due()
+    async def be_unavailable(event: DomainEvent) -> None:
+        nonlocal attempts
+        attempts += 1
+        raise DestinationUnavailable("connection refused")
 
-
-async def test_an_absent_destination_never_parks_a_fact(
-    world: Any, receiver: Any, make_outbox: Any, record: Any, until: Any, log: list[str]
-) -> None:
-    tries = 0
-
-    async def away(fact: DomainEvent) -> None:
-        nonlocal tries
-        tries += 1
-        raise DestinationUnavailable("nobody there")
-
-    receiver.behaviour["here"] = away
+    receiver.behaviour["here"] = be_unavailable
     await record(seen())
-    async with make_outbox(park_after=2, away_cap=0.01).relaying():
-        await until(lambda: tries >= 20, "it was tried many times")
-        assert await world.own.parked() == []
+    async with make_outbox(max_failures=2, max_unavailable_seconds=0.01).relaying():
+        await receiver.until(lambda: attempts >= 20)
+        assert await store.outbox.dead_letters() == []
         del receiver.behaviour["here"]
-        await until(lambda: len(receiver.effects["here"]) == 1, "it arrives in the end")
-    # One line when it went away and one when it came back, not one for each attempt.
-    assert len([line for line in log if "here is away" in line]) == 1
-    assert len([line for line in log if "here takes facts again" in line]) == 1
+        await receiver.until_received("here")
+    # One line when it became unavailable and one when it was available again, not one for each attempt.
+    assert len([line for line in log if "here is unavailable" in line]) == 1
+    assert len([line for line in log if "here is available again" in line]) == 1
 
 
-async def test_a_parked_fact_is_delivered_after_a_retry(
-    world: Any, receiver: Any, make_outbox: Any, record: Any, until: Any
+async def test_a_dead_letter_is_delivered_after_a_retry(
+    store: Any, receiver: Any, make_outbox: Any, record: Any, until_dead: Any
 ) -> None:
-    async def refuse(fact: DomainEvent) -> None:
-        raise DeliveryRefused("answered 422")
+    async def refuse(event: DomainEvent) -> None:
+        raise DeliveryRefused("status 422")
 
     receiver.behaviour["here"] = refuse
     one, two = await record(seen("ann"), seen("bob"))
-
-    async def are_parked() -> bool:
-        return len(await world.own.parked()) == 2
-
     async with make_outbox().relaying():
-        await until(are_parked, "both are parked")
+        await until_dead(2)
         del receiver.behaviour["here"]
-        assert await world.store().retry(seen().id) == 0
-        assert await world.store().retry(one.id) == 1
-        await until(lambda: receiver.ids("here") == [one.id], "the one that was retried arrives")
-        assert [parked.id for parked in await world.own.parked()] == [two.id]
-        assert await world.store().retry() == 1
-        await until(lambda: receiver.ids("here") == [one.id, two.id], "the other one as well")
-    assert await world.own.backlogs() == {}
+        assert await store.new_outbox().retry(one.id) == 1
+        await receiver.until_received("here", 1)
+        assert receiver.ids("here") == [one.id]
+        assert await store.new_outbox().retry() == 1
+        await receiver.until_received("here", 2)
+    assert receiver.ids("here") == [one.id, two.id]
+    assert await store.outbox.backlogs() == {}
 
 
-async def test_a_retried_fact_starts_with_no_failures(
-    world: Any, receiver: Any, make_outbox: Any, record: Any, until: Any
+async def test_a_retried_event_starts_without_failures(
+    store: Any, receiver: Any, make_outbox: Any, record: Any, until_dead: Any
 ) -> None:
-    tries = 0
+    attempts = 0
 
-    async def fail(fact: DomainEvent) -> None:
-        nonlocal tries
-        tries += 1
+    async def fail(event: DomainEvent) -> None:
+        nonlocal attempts
+        attempts += 1
         raise LookupError
 
     receiver.behaviour["here"] = fail
     await record(seen())
-
-    async def is_parked() -> bool:
-        return len(await world.own.parked()) == 1
-
-    async with make_outbox(park_after=3).relaying():
-        await until(is_parked, "it is parked")
-        assert await world.own.retry() == 1
-        await until(lambda: tries == 6, "it is tried as often again")
-        await until(is_parked, "it is parked again")
+    async with make_outbox(max_failures=3).relaying():
+        await until_dead(1)
+        assert await store.outbox.retry() == 1
+        await receiver.until(lambda: attempts == 6)
+        await until_dead(1)
 
 
-async def test_backlog_and_outcomes_are_shown_as_metrics(
-    world: Any, receiver: Any, make_outbox: Any, record: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+async def test_metrics_show_the_backlog_and_the_outcomes(
+    receiver: Any, make_outbox: Any, record: Any, until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A count that a busy machine makes slow must not put the next one off for a minute.
+    # On a busy machine, a slow count must not put the next one off for a minute.
     monkeypatch.setattr("servicekit.outbox.relay.COUNTING_SHARE", 1.0)
-    delivered, refused, away = _counted()
+    delivered, refused, away = count_outcomes()
 
-    async def behave(fact: DomainEvent) -> None:
-        if fact.subject == "bad":
-            raise DeliveryRefused("answered 422")
-        if fact.subject == "absent":
-            raise DestinationUnavailable("nobody there")
+    async def behave(event: DomainEvent) -> None:
+        if event.subject == "bad":
+            raise DeliveryRefused("status 422")
+        if event.subject == "unavailable":
+            raise DestinationUnavailable("connection refused")
 
     receiver.behaviour["here"] = behave
     await record(seen("bad"), seen("good"))
-    async with make_outbox(away_cap=0.01).relaying():
-        await until(lambda: sample("parked") == 1 and sample("backlog") == 0, "the refused one is shown")
-        await record(seen("absent"), seen("absent"))
-        await until(lambda: _counted()[2] > away, "an absence is counted")
+    async with make_outbox(max_unavailable_seconds=0.01).relaying():
+        await until(lambda: sample("parked") == 1 and sample("backlog") == 0, "the dead letter is shown")
+        await record(seen("unavailable"), seen("unavailable"))
+        await until(lambda: count_outcomes()[2] > away, "the unavailable destination is counted")
         await until(lambda: sample("backlog") == 2 and sample("oldest_seconds") > 0, "the backlog is shown")
         del receiver.behaviour["here"]
-        await until(lambda: sample("backlog") == 0 and sample("oldest_seconds") == 0, "no backlog is left")
+        await until(lambda: sample("backlog") == 0 and sample("oldest_seconds") == 0, "the backlog is empty")
 
     assert sample("parked") == 1
-    assert _counted()[:2] == (delivered + 3, refused + 1)
+    assert count_outcomes()[:2] == (delivered + 3, refused + 1)
 
 
-async def test_facts_survive_a_restart_of_the_store(
-    world: Any, stores: Any, receiver: Any, make_outbox: Any, record: Any, until: Any, log: list[str]
+async def test_the_relay_goes_on_after_a_failure_of_the_store(
+    store: Any, receiver: Any, make_outbox: Any, record: Any, until: Any, log: list[str]
 ) -> None:
-    away = True
+    delete, broken = store.outbox.delete, True
 
-    async def be_away(fact: DomainEvent) -> None:
-        if away:
-            raise DestinationUnavailable("nobody there")
+    async def fail(*args: Any) -> None:
+        if broken:
+            raise ConnectionError
+        await delete(*args)
 
-    receiver.behaviour["here"] = be_away
-    facts = await record(*(seen(f"subject {number}") for number in range(40)))
-    async with make_outbox(lease=1.0, delivery=0.4).relaying():
-        await until(lambda: any("here is away" in line for line in log), "the relay works")
-        await stores.stop(world.server)
-        try:
-            await until(lambda: any("the outbox cannot work for here" in line for line in log), "the store is missed")
-        finally:
-            await stores.start(world.server)
-        away = False
-        await until(lambda: len(receiver.effects["here"]) == 40, "all have arrived")
-    assert set(receiver.ids("here")) == {fact.id for fact in facts}
-    assert any("the outbox works again for here" in line for line in log)
+    store.outbox.delete = fail
+    (event,) = await record(seen())
+    async with make_outbox(store.outbox).relaying():
+        await until(lambda: any("the outbox cannot work for here" in line for line in log), "the failure is logged")
+        broken = False
+        await until(lambda: any("the outbox works again for here" in line for line in log), "it works again")
+    assert receiver.ids("here") == [event.id]
+    assert receiver.deliveries["here", event.id] == 1
+    assert await store.outbox.backlogs() == {}

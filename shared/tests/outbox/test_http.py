@@ -1,4 +1,4 @@
-"""Facts on their whole way: recorded, sealed, sent, opened and handled by another service's application."""
+"""Domain events on their whole way: recorded, sealed, sent, opened, and handled by another service."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -39,18 +39,18 @@ TO_NOTES = Subscription("notes")
 
 
 class Notes:
-    """The service `notes`, which erases what a deleted user had."""
+    """The service `notes`, which erases the data of a deleted user."""
 
     def __init__(self) -> None:
         self.erased: list[DomainEvent] = []
         self.contexts: list[context.RequestContext | None] = []
 
-    async def erase(self, fact: DomainEvent) -> None:
-        if fact.subject == "nobody":
+    async def erase(self, event: DomainEvent) -> None:
+        if event.subject == "nobody":
             raise UnprocessableContent("There is no such user.")
-        if fact.subject == "unlucky":
+        if event.subject == "unlucky":
             raise RuntimeError("the disk is full")
-        self.erased.append(fact)
+        self.erased.append(event)
         self.contexts.append(context.current())
 
 
@@ -84,7 +84,9 @@ async def app(notes: Notes, keyrings: dict[str, Keyring]) -> AsyncIterator[FastA
 
 
 @asynccontextmanager
-async def delivery(app: FastAPI, keyrings: dict[str, Keyring], caller: str = "user") -> AsyncIterator[SealedDelivery]:
+async def delivery_to(
+    app: FastAPI, keyrings: dict[str, Keyring], caller: str = "user"
+) -> AsyncIterator[SealedDelivery]:
     transport = Httpx2Transport(httpx2.ASGITransport(app))
     sealer = MessageSealer(caller, keyrings[caller], "fernet")
     peer = Peer("notes", ("http://notes.test",), CallPolicy(attempts=1))
@@ -96,62 +98,62 @@ def deleted(subject: str = "0192f3a4-0000-7000-8000-000000000001") -> DomainEven
     return DomainEvent(type="user.deleted", subject=subject, payload={"reason": "asked for it"})
 
 
-async def test_a_recorded_fact_reaches_its_handler_with_the_request_that_caused_it(
-    world: Any, make_outbox: Any, until: Any, app: FastAPI, notes: Notes, keyrings: dict[str, Keyring]
+async def test_a_recorded_event_reaches_its_handler_with_the_request_that_caused_it(
+    store: Any, make_outbox: Any, until: Any, app: FastAPI, notes: Notes, keyrings: dict[str, Keyring]
 ) -> None:
     traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
-    async with delivery(app, keyrings) as delivers:
-        outbox = make_outbox(world.own, delivers=delivers, routes=Subscriptions({"user.deleted": [TO_NOTES]}))
+    async with delivery_to(app, keyrings) as delivery:
+        outbox = make_outbox(store.outbox, delivery=delivery, subscriptions=Subscriptions({"user.deleted": [TO_NOTES]}))
         async with outbox.relaying():
             token = context.enter(context.RequestContext("r-1", "c-1", traceparent=traceparent))
-            async with world.transaction() as tx:
-                await outbox.record(tx, fact := deleted())
+            async with store.transaction() as tx:
+                await outbox.record(tx, event := deleted())
             context.leave(token)
             await until(lambda: len(notes.erased) == 1, "the handler has it")
 
-    assert notes.erased == [fact]
+    assert notes.erased == [event]
     (request,) = notes.contexts
     assert request is not None
     assert (request.correlation_id, request.caller) == ("c-1", "user")
     assert request.trace_id == "a" * 32
 
 
-async def test_what_a_handler_raises_decides_what_becomes_of_the_fact(
+async def test_the_error_of_a_handler_decides_what_happens_to_the_event(
     app: FastAPI, notes: Notes, keyrings: dict[str, Keyring]
 ) -> None:
-    async with delivery(app, keyrings) as delivers:
+    async with delivery_to(app, keyrings) as delivery:
         with pytest.raises(DeliveryRefused, match="There is no such user"):
-            await delivers.deliver(TO_NOTES, deleted("nobody"))
-        with pytest.raises(DeliveryError, match="answered 500") as failed:
-            await delivers.deliver(TO_NOTES, deleted("unlucky"))
+            await delivery.deliver(TO_NOTES, deleted("nobody"))
+        with pytest.raises(DeliveryError, match="status 500") as failed:
+            await delivery.deliver(TO_NOTES, deleted("unlucky"))
         assert type(failed.value) is DeliveryError
     assert notes.erased == []
 
 
-async def test_a_fact_that_this_version_does_not_handle_is_tried_again_later(
+async def test_an_event_that_this_version_does_not_handle_is_retried(
     app: FastAPI, keyrings: dict[str, Keyring]
 ) -> None:
-    async with delivery(app, keyrings) as delivers:
-        with pytest.raises(DeliveryError, match="answered 409") as failed:
-            await delivers.deliver(TO_NOTES, DomainEvent(type="user.renamed", subject="ann"))
+    async with delivery_to(app, keyrings) as delivery:
+        with pytest.raises(DeliveryError, match="status 409") as failed:
+            await delivery.deliver(TO_NOTES, DomainEvent(type="user.renamed", subject="ann"))
     assert type(failed.value) is DeliveryError
 
 
-async def test_facts_are_taken_sealed_from_the_named_services_only(
+async def test_only_sealed_events_of_the_named_services_are_accepted(
     app: FastAPI, notes: Notes, keyrings: dict[str, Keyring]
 ) -> None:
-    async with delivery(app, keyrings, "assets") as delivers:
-        with pytest.raises(DeliveryRefused, match="answered 403"):
-            await delivers.deliver(TO_NOTES, deleted())
+    async with delivery_to(app, keyrings, "assets") as delivery:
+        with pytest.raises(DeliveryRefused, match="status 403"):
+            await delivery.deliver(TO_NOTES, deleted())
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://notes.test") as client:
         body = {"id": str(deleted().id), "type": "user.deleted", "subject": "ann", "payload": {}}
-        answer = await client.post(EVENTS_PATH, json={**body, "occurred_at": "2026-11-21T10:00:00Z"})
-    assert answer.status_code == 401
+        response = await client.post(EVENTS_PATH, json={**body, "occurred_at": "2026-11-21T10:00:00Z"})
+    assert response.status_code == 401
     assert notes.erased == []
 
 
-async def test_a_service_without_the_key_waits_for_it(app: FastAPI, keyrings: dict[str, Keyring]) -> None:
+async def test_a_service_without_a_key_waits_for_it(app: FastAPI, keyrings: dict[str, Keyring]) -> None:
     keyrings["stranger"] = keyrings["notes"]
-    async with delivery(app, keyrings, "stranger") as delivers:
+    async with delivery_to(app, keyrings, "stranger") as delivery:
         with pytest.raises(DestinationUnavailable, match="key"):
-            await delivers.deliver(TO_NOTES, deleted())
+            await delivery.deliver(TO_NOTES, deleted())

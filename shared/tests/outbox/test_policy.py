@@ -1,4 +1,4 @@
-"""The decisions of the relay, without any store: routes, pauses, parking, what an answer means."""
+"""The decisions of the outbox: subscriptions, pauses, dead letters, what a response means."""
 
 from datetime import datetime
 from typing import Any
@@ -29,13 +29,11 @@ from servicekit.outbox import (
     as_analytics_event,
     as_domain_event,
 )
-from servicekit.outbox.http import described
-from servicekit.outbox.policy import Park, Postpone, after_failure, backoff
-from servicekit.outbox.presence import DestinationHealth
+from servicekit.outbox.policy import DestinationHealth, GiveUp, Postpone, after_failure, backoff, describe
 from servicekit.testing.dispatch import FakeDispatcher
 
 ID = UUID("0192f3a4-0000-7000-8000-000000000001")
-FACT = DomainEvent(
+EVENT = DomainEvent(
     id=ID,
     type="user.registered",
     subject="ann",
@@ -46,23 +44,25 @@ TO_ANALYTICS = Subscription("analytics", "/api/v1/analytics/events", as_analytic
 LIMITS = RelayLimits()
 
 
-def test_routes_say_which_fact_goes_where() -> None:
-    routes = Subscriptions({"user.registered": [TO_ANALYTICS], "user.deleted": [TO_ANALYTICS, Subscription("notes")]})
-    assert routes.destinations == ("analytics", "notes")
-    assert routes.of_type("user.deleted") == ("analytics", "notes")
-    assert routes.to("notes") == {"user.deleted": Subscription("notes")}
-    assert set(routes.to("analytics")) == {"user.registered", "user.deleted"}
+def test_subscriptions_say_which_event_goes_where() -> None:
+    subscriptions = Subscriptions(
+        {"user.registered": [TO_ANALYTICS], "user.deleted": [TO_ANALYTICS, Subscription("notes")]}
+    )
+    assert subscriptions.destinations == ("analytics", "notes")
+    assert subscriptions.destinations_of("user.deleted") == ("analytics", "notes")
+    assert subscriptions.of_destination("notes") == {"user.deleted": Subscription("notes")}
+    assert set(subscriptions.of_destination("analytics")) == {"user.registered", "user.deleted"}
     with pytest.raises(UnknownEventType, match=r"user\.renamed"):
-        routes.of_type("user.renamed")
+        subscriptions.destinations_of("user.renamed")
 
 
-@pytest.mark.parametrize("routes", [[], [Subscription("notes"), Subscription("notes", "/elsewhere")]])
-def test_a_type_has_destinations_and_each_of_them_once(routes: list[Subscription]) -> None:
+@pytest.mark.parametrize("subscriptions", [[], [Subscription("notes"), Subscription("notes", "/elsewhere")]])
+def test_a_type_has_destinations_each_of_them_once(subscriptions: list[Subscription]) -> None:
     with pytest.raises(ValueError, match=r"user\.deleted"):
-        Subscriptions({"user.deleted": routes})
+        Subscriptions({"user.deleted": subscriptions})
 
 
-def test_a_fact_has_an_aware_time() -> None:
+def test_an_event_has_an_aware_time() -> None:
     with pytest.raises(ValueError, match="aware"):
         DomainEvent(type="user.deleted", subject="ann", occurred_at=datetime(2026, 11, 21))
 
@@ -73,86 +73,92 @@ def test_pauses_double_up_to_the_cap_and_are_drawn_from_the_upper_half(draw: flo
     assert pauses == [shares * whole for whole in (0.5, 1.0, 2.0, 4.0, 6.0, 6.0)]
 
 
-def test_facts_that_fail_are_parked_after_one_to_two_and_a_half_hours() -> None:
+def test_an_event_that_keeps_failing_is_given_up_after_one_to_two_and_a_half_hours() -> None:
     def seconds(draw: float) -> float:
-        total, failures = 0.0, 0
-        while isinstance(
-            step := after_failure(failures, LookupError(), away_pause=1.0, limits=LIMITS, draw=lambda: draw), Postpone
-        ):
-            total, failures = total + step.seconds, failures + 1
-        assert failures + 1 == LIMITS.park_after
+        total = 0.0
+        for failures in range(LIMITS.max_failures - 1):
+            step = after_failure(failures, LookupError(), unavailable_pause=1.0, limits=LIMITS, draw=lambda: draw)
+            assert isinstance(step, Postpone)
+            assert step.counted
+            total += step.seconds
+        last = after_failure(LIMITS.max_failures - 1, LookupError(), unavailable_pause=1.0, limits=LIMITS)
+        assert last == GiveUp()
         return total
 
     assert 3_600 < seconds(0.0) < seconds(1.0) < 9_000
 
 
-def test_a_refusal_parks_at_once_and_an_absence_never() -> None:
-    assert after_failure(0, DeliveryRefused("no"), away_pause=1.0, limits=LIMITS) == Park()
-    assert after_failure(10_000, DestinationUnavailable("?"), away_pause=1.5, limits=LIMITS) == Postpone(
+def test_a_refused_event_is_given_up_at_once_and_one_for_an_unavailable_destination_never() -> None:
+    assert after_failure(0, DeliveryRefused("no"), unavailable_pause=1.0, limits=LIMITS) == GiveUp()
+    assert after_failure(10_000, DestinationUnavailable("?"), unavailable_pause=1.5, limits=LIMITS) == Postpone(
         1.5, counted=False
     )
 
 
-def test_an_absent_destination_is_asked_after_growing_pauses_and_with_one_fact() -> None:
-    limits = RelayLimits(away_base=1.0, away_cap=4.0, concurrency=8)
-    presence = DestinationHealth(limits)
-    assert (presence.away, presence.room(3)) == (False, 5)
+def test_an_unavailable_destination_gets_one_event_at_a_time_after_growing_pauses() -> None:
+    health = DestinationHealth(RelayLimits(unavailable_seconds=1.0, max_unavailable_seconds=4.0, concurrency=8))
+    assert (health.is_unavailable, health.free_slots(3)) == (False, 5)
     now, pauses = 100.0, []
     for _ in range(5):
-        presence.absent(now)
-        presence.absent(now)  # What was in flight as well makes no further pause.
-        pauses.append(presence.ask_at - now)
-        now = presence.ask_at
+        health.record_unavailable(now)
+        health.record_unavailable(now)  # Another delivery in flight does not prolong the pause.
+        pauses.append(health.next_attempt_at - now)
+        now = health.next_attempt_at
     assert [0.5 <= pauses[0] <= 1, 1 <= pauses[1] <= 2] == [True, True]
     assert all(2 <= pause <= 4 for pause in pauses[2:])
-    assert (presence.away, presence.room(0), presence.room(1)) == (True, 1, 0)
-    presence.answered()
-    assert (presence.away, presence.room(0), presence.ask_at) == (False, 8, 0.0)
+    assert (health.is_unavailable, health.free_slots(0), health.free_slots(1)) == (True, 1, 0)
+    health.record_response()
+    assert (health.is_unavailable, health.free_slots(0), health.next_attempt_at) == (False, 8, 0.0)
 
 
-def test_an_absent_destination_says_for_how_long_up_to_a_limit() -> None:
-    presence = DestinationHealth(RelayLimits(away_base=0.1, away_cap=0.1))
-    presence.absent(100.0, retry_after=7.0)
-    assert presence.ask_at == 107.0
-    assert presence.pause_of_fact(100.0, None) == 7.0
-    presence.absent(200.0, retry_after=86_400.0)
-    assert presence.ask_at == 230.0
+def test_retry_after_prolongs_the_pause_of_an_unavailable_destination_up_to_a_limit() -> None:
+    health = DestinationHealth(RelayLimits(unavailable_seconds=0.1, max_unavailable_seconds=0.1))
+    health.record_unavailable(100.0, retry_after=7.0)
+    assert health.next_attempt_at == 107.0
+    assert health.pause_of_event(100.0, None) == 7.0
+    health.record_unavailable(200.0, retry_after=86_400.0)
+    assert health.next_attempt_at == 230.0
 
 
-def test_a_lease_outlasts_its_delivery() -> None:
+def test_a_relay_needs_a_concurrency_of_at_least_one() -> None:
+    with pytest.raises(ValueError, match="concurrency"):
+        RelayLimits(concurrency=0)
+
+
+def test_a_lease_is_longer_than_two_deliveries() -> None:
     with pytest.raises(ValueError, match="lease"):
-        RelayLimits(delivery=10.0, lease=20.0)
+        RelayLimits(delivery_seconds=10.0, lease_seconds=20.0)
 
 
-def test_the_bodies_of_facts_and_events() -> None:
-    assert as_domain_event(FACT) == {
+def test_the_request_bodies_of_events() -> None:
+    assert as_domain_event(EVENT) == {
         "id": ID,
         "type": "user.registered",
         "subject": "ann",
-        "occurred_at": FACT.occurred_at,
+        "occurred_at": EVENT.occurred_at,
         "payload": {"plan": "free"},
     }
-    assert as_analytics_event(FACT) == {
+    assert as_analytics_event(EVENT) == {
         "event_id": ID,
         "type": "user.registered",
-        "occurred_at": FACT.occurred_at,
+        "occurred_at": EVENT.occurred_at,
         "user_id": "ann",
         "properties": {"plan": "free"},
     }
 
 
-async def test_a_fact_is_delivered_by_one_sealed_call_without_an_idempotency_key() -> None:
+async def test_an_event_is_delivered_by_one_sealed_call_without_an_idempotency_key() -> None:
     dispatcher = FakeDispatcher()
     dispatcher.will_answer("analytics", TO_ANALYTICS.path, method="POST", status=202)
-    await SealedDelivery(dispatcher).deliver(TO_ANALYTICS, FACT)
+    await SealedDelivery(dispatcher).deliver(TO_ANALYTICS, EVENT)
     (call,) = dispatcher.calls
     assert (call.method, call.encrypted, call.idempotency_key) == ("POST", True, None)
-    assert call.json == as_analytics_event(FACT)
+    assert call.json == as_analytics_event(EVENT)
 
 
 async def _failure(dispatcher: Any) -> DeliveryError:
     with pytest.raises(DeliveryError) as failure:
-        await SealedDelivery(dispatcher).deliver(TO_ANALYTICS, FACT)
+        await SealedDelivery(dispatcher).deliver(TO_ANALYTICS, EVENT)
     return failure.value
 
 
@@ -164,23 +170,25 @@ async def _failure(dispatcher: Any) -> DeliveryError:
         *((status, DeliveryError) for status in (302, 404, 405, 409, 425, 500, 501)),
     ],
 )
-async def test_the_status_of_an_answer_decides_what_becomes_of_the_fact(status: int, kind: type[DeliveryError]) -> None:
+async def test_the_status_of_a_response_decides_what_happens_to_the_event(
+    status: int, kind: type[DeliveryError]
+) -> None:
     dispatcher = FakeDispatcher()
     problem = {"detail": "Some fields are invalid.", "errors": [{"field": "body.user_id", "message": "?"}]}
     dispatcher.will_answer("analytics", TO_ANALYTICS.path, method="POST", status=status, json=problem)
     failure = await _failure(dispatcher)
     assert type(failure) is kind
-    assert str(failure) == f"answered {status}: Some fields are invalid. (body.user_id)"
+    assert str(failure) == f"status {status}: Some fields are invalid. (body.user_id)"
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"detail": 3}'])
-async def test_an_answer_that_is_no_problem_document_is_told_by_its_status(body: bytes) -> None:
+async def test_a_response_without_a_problem_document_is_described_by_its_status(body: bytes) -> None:
     dispatcher = FakeDispatcher()
     dispatcher.will_answer("analytics", TO_ANALYTICS.path, method="POST", status=422, content=body)
-    assert str(await _failure(dispatcher)) == "answered 422"
+    assert str(await _failure(dispatcher)) == "status 422"
 
 
-async def test_the_patience_that_an_answer_asks_for_is_kept() -> None:
+async def test_retry_after_of_a_response_is_kept() -> None:
     dispatcher = FakeDispatcher()
     dispatcher.will_answer("analytics", TO_ANALYTICS.path, method="POST", status=429, headers={"Retry-After": "7"})
     failure = await _failure(dispatcher)
@@ -199,7 +207,7 @@ async def test_the_patience_that_an_answer_asks_for_is_kept() -> None:
         (ResponseRejected("analytics", "not sealed"), DeliveryError),
     ],
 )
-async def test_no_answer_is_an_absence_and_an_untrusted_one_a_failure(
+async def test_without_a_response_the_destination_is_unavailable_and_an_untrusted_response_is_a_failure(
     error: DispatchError, kind: type[DeliveryError]
 ) -> None:
     dispatcher = FakeDispatcher()
@@ -207,7 +215,7 @@ async def test_no_answer_is_an_absence_and_an_untrusted_one_a_failure(
     assert type(await _failure(dispatcher)) is kind
 
 
-async def test_a_destination_that_is_not_configured_yet_is_away() -> None:
+async def test_a_destination_that_is_not_configured_yet_is_unavailable() -> None:
     class NoPeers:
         async def call(self, *args: Any, **options: Any) -> None:
             raise UnknownPeer("no peer 'analytics' is configured")
@@ -215,17 +223,17 @@ async def test_a_destination_that_is_not_configured_yet_is_away() -> None:
     assert type(await _failure(NoPeers())) is DestinationUnavailable
 
 
-def test_the_text_of_a_failure_is_short_and_fit_for_every_store() -> None:
-    assert described(DeliveryError("a\0b \ud800 " + 400 * "x")).startswith("ab ? xxx")
-    assert len(described(DeliveryError(400 * "x"))) == 300
+def test_the_text_of_an_error_is_short_and_can_be_stored_everywhere() -> None:
+    assert describe(DeliveryError("a\0b \ud800 " + 400 * "x")).startswith("ab ? xxx")
+    assert len(describe(DeliveryError(400 * "x"))) == 300
 
 
-def test_the_text_of_an_unforeseen_error_tells_its_kind_and_place_and_no_content() -> None:
+def test_the_text_of_an_unforeseen_error_is_its_type_and_place_without_content() -> None:
     def broken(payload: dict[str, str]) -> None:
         raise KeyError(payload["password"])
 
     with pytest.raises(KeyError) as failure:
         broken({"password": "hunter2"})
-    text = described(failure.value)
+    text = describe(failure.value)
     assert text.startswith("KeyError at test_policy.py:")
     assert "hunter2" not in text
