@@ -19,11 +19,13 @@ async def test_the_tour_finds_out_when_a_claim_does_not_hold(running: Any, tmp_p
     run_file = (running.data_dir / "run.json").read_text()
     (tmp_path / "run.json").write_text(run_file.replace(running.gateway_url, running.urls("user")[0]))
     (tmp_path / "secrets").symlink_to(running.data_dir / "secrets")
-    steps = (
-        "import pathlib; from local_platform.demo import command as demo; demo.STEPS = (demo.STEPS[0], demo.STEPS[-2])"
-    )
-    command = [sys.executable, "-c", f"{steps}; raise SystemExit(demo.take_tour(pathlib.Path({str(tmp_path)!r})))"]
-
+    program = f"""
+import pathlib
+from local_platform.demo import Tour, take_tour
+steps = {{Tour.a_new_account: "user", Tour.a_forged_token: "user"}}
+raise SystemExit(take_tour(pathlib.Path({str(tmp_path)!r}), steps))
+"""
+    command = [sys.executable, "-c", program]
     tour = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, text=True)
     assert tour.returncode == 1, tour.stdout + tour.stderr
     assert "✗ by the gateway: no replica of the user service has seen it" in tour.stdout
