@@ -35,7 +35,9 @@ function administrator() {
 // Return the command's reply, or null for an error with one of these codes.
 function run(db, command, ignored) {
     try {
-        return db.runCommand(command);
+        // `return db.runCommand(command)` would leave the `try` before mongosh awaits the reply, and miss its error.
+        const reply = db.runCommand(command);
+        return reply;
     } catch (error) {
         if (ignored.includes(error.code)) {
             return null;
