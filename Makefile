@@ -99,7 +99,7 @@ restart: ## Replace the replicas in production one by one, with changed settings
 .PHONY: test
 test: .venv/.complete ## Run all tests, or those of one member: SERVICE=notes; ARGS="-k name" selects, CASES=100 sends more generated requests
 	@unknown="$(filter-out $(MEMBERS),$(SERVICE))"; test -z "$$unknown" || { echo "error: unknown member $$unknown; SERVICE is one of: $(MEMBERS)" >&2; exit 2; }
-	@$(BIN)/python -m pytest $(addsuffix /tests,$(SERVICE)) $(ARGS)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(addsuffix /tests,$(SERVICE)) $(ARGS)
 
 .PHONY: test-unit
 test-unit: .venv/.complete ## Run the tests that start no server, in under 30 s; ARGS="-k name" selects
