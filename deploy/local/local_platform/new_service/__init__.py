@@ -1,5 +1,5 @@
-"""`make new-service NAME=billing STORE=postgres`: writes a small working service with its tests, and registers it.
+"""`make new-service NAME=billing STORE=postgres`: writes a small working service with tests, and registers it.
 
-`templates/common` and `templates/<store>` hold its files, `naming` decides whether a name can be one, `registration`
-adds the service to the lists that name all services, `writing` does it all or nothing.
+`templates/common` and `templates/<store>` hold the service's files. `naming` checks its name, `registration` and
+`containers` add it to the files that list all services, and `writing` does all of it or nothing.
 """

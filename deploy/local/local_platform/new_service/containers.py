@@ -1,51 +1,66 @@
-"""Adds a service to the files that run it in containers: both compose files, what goes into images, what is scraped.
+"""Adds a service to the files that run it in containers: both compose files, the build context, the metrics' targets.
 
-They are edited as text, like the lists (`registration`). A service of the generator's is the plain case: the blocks of
-the services that keep files or issue tokens are no example.
+The compose files are edited in two steps. Whole definitions, which templates hold, are inserted as text at places that
+the parsed file gives. Lists and maps that name all services are changed in the parsed file. Comments and layout stay.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from string import Template
-from typing import Final, Literal
+from typing import Any, Final, Literal
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString, FoldedScalarString
 
 from local_platform.new_service.registration import NotRegistered
 from opskit.catalog import ServiceEntry, Store
 
-Environment = Literal["development", "production"]
+DEVELOPMENT: Final = "docker-compose.yml"
+PRODUCTION: Final = "docker-compose.prod.yml"
+Block = Literal["development", "definition", "production"]
+# Where a template is inserted: before this key, given by its path in the document.
+Places = Mapping[Block, tuple[str, ...]]
 
 _TEMPLATES: Final = Path(__file__).parent / "templates" / "compose"
 _URL_SETTING: Final[Mapping[Store, str]] = {"postgres": "database_url", "mongo": "mongo_url"}
 
 
 class _Block(Template):
-    """A template for compose files, in which `$` stands for their own variables."""
+    """A template for compose files, where `$` marks their own variables."""
 
     delimiter = "@"
 
 
 def in_development(compose: str, entry: ServiceEntry) -> str:
-    """Return docker-compose.yml with one more service. Raises `NotRegistered`."""
-    file = _Edited("docker-compose.yml", compose)
-    file.before(r"^  gateway:$", _block("development", entry))
-    port = f"127.0.0.1:{entry.development_port}:{entry.development_port}"
-    file.after_last(r"^( +- )127\.0\.0\.1:8\d+:8\d+$", rf"\g<1>{port}")
-    _add_everywhere(file, "development", entry)
-    return file.text
+    """Return docker-compose.yml with one more service. Raises NotRegistered."""
+    with _expected_form(DEVELOPMENT):
+        document = _load_with_blocks(compose, {"development": ("services", "gateway")}, entry)
+        document["services"]["gateway"]["ports"].append(f"127.0.0.1:{entry.development_port}:{entry.development_port}")
+        _add_to_lists(document, entry)
+        return _dump(document)
 
 
 def in_production(compose: str, entry: ServiceEntry) -> str:
-    """Return docker-compose.prod.yml with one more service and the one that replaces it. Raises `NotRegistered`."""
-    file = _Edited("docker-compose.prod.yml", compose)
-    file.before(r"^services:$", _block("definition", entry))
-    file.before(r"^  # -+ The gateway -+$", _block("production", entry))
-    _add_everywhere(file, "production", entry)
-    return with_connections(file.text, entry)
+    """Return docker-compose.prod.yml with one more service and its release candidate. Raises NotRegistered."""
+    with _expected_form(PRODUCTION):
+        places: Places = {"definition": ("services",), "production": ("services", "gateway")}
+        document = _load_with_blocks(compose, places, entry)
+        _add_to_lists(document, entry)
+        commands = [document["services"][tool]["command"] for tool in ("rotate-keys", "rotate-jwt-key")]
+        # Both commands end with one text, which the second refers to by an alias.
+        replicas = _with_peer(commands[0][-1], entry.name)
+        for command in commands:
+            command[-1] = replicas
+        return with_connections(_dump(document), entry)
 
 
 def with_connections(text: str, entry: ServiceEntry) -> str:
-    """Return settings by which PostgreSQL admits a share of connections more, if the service is on it."""
+    """Return settings by which PostgreSQL accepts one service's share of connections more, if it is the store."""
     share = re.search(r"POSTGRES_CONNECTIONS(?::-|=)(\d+)", text)
     if entry.store != "postgres" or share is None:
         return text
@@ -57,71 +72,119 @@ def with_connections(text: str, entry: ServiceEntry) -> str:
 
 
 def in_context(dockerignore: str, existing: Collection[str], name: str) -> str:
-    """Return .dockerignore with the folder among those that go into images. Raises `NotRegistered`."""
-    file = _Edited(".dockerignore", dockerignore)
-    file.after_last(rf"^!(?:{'|'.join(existing)})$", f"!{name}")
-    return file.text
+    """Return .dockerignore with the folder among those that go into images. Raises NotRegistered."""
+    with _expected_form(".dockerignore"):
+        lines = dockerignore.splitlines()
+        last = max(lines.index(f"!{service}") for service in existing)
+        return "\n".join([*lines[: last + 1], f"!{name}", *lines[last + 1 :], ""])
 
 
 def in_scrapes(prometheus: str, name: str) -> str:
-    """Return prometheus.yml with the service among those whose metrics are collected. Raises `NotRegistered`."""
-    file = _Edited("deploy/compose/prometheus.yml", prometheus)
-    file.replace(r"(names: \[[^\]\n]+)\]", rf"\g<1>, {name}]")
-    return file.text
+    """Return prometheus.yml with the service among those whose metrics are collected. Raises NotRegistered."""
+    with _expected_form("deploy/compose/prometheus.yml"):
+        document = _load(prometheus)
+        document["scrape_configs"][0]["dns_sd_configs"][0]["names"].append(name)
+        return _dump(document)
 
 
-def _add_everywhere(file: "_Edited", environment: Environment, entry: ServiceEntry) -> None:
-    """Add what a service needs in either file: its peers know it, the gateway waits for it, its secrets are there."""
+def _add_to_lists(document: CommentedMap, entry: ServiceEntry) -> None:
+    """Add a service to what both files list: peers, the gateway's dependencies, roles in the store, secrets."""
     name, store = entry.name, entry.store
-    address = f'"{name}": ["http://{name}:8000"]'
-    file.replace(r'^( *)(.*"(\w+)": \["http://\3:8000"\])\}', rf"\g<1>\g<2>,\n\g<1>{address}}}")
-    file.replace(r"(depends_on: \{user: \*healthy[^}\n]*)\}", rf"\g<1>, {name}: *healthy}}")
-    file.after_last(
-        rf"^( +- )\{{source: {store}_\w+_password, target: \w+\}}$",
-        rf"\g<1>{{source: {store}_{name}_password, target: {name}_password}}",
+    environment = document["x-service-environment"]
+    environment["PEER_URLS"] = _with_peer(environment["PEER_URLS"], name)
+    services, secrets = document["services"], document["secrets"]
+    depends_on = services["gateway"]["depends_on"]
+    depends_on[name] = depends_on["user"]
+    services[f"{store}-setup"]["secrets"].append(
+        _flow_map(source=f"{store}_{name}_password", target=f"{name}_password")
     )
-    file.before(r"^  postgres_superuser_password: .*$", _block("secrets", entry, environment))
-    file.after_last(
-        rf'^(  ){store}_\w+_password: (\{{file: ".*/){store}/\w+_password("\}})$',
-        rf"\g<1>{store}_{name}_password: \g<2>{store}/{name}_password\g<3>",
-    )
+    directory = secrets["valkey_users"]["file"].removesuffix("valkey/users.acl")
+    for secret in (_URL_SETTING[store], "valkey_url", "fingerprint_secret"):
+        _insert_secret(secrets, f"{name}_{secret}", f"{directory}{name}/{secret}", before="postgres_superuser_password")
+    following = {"postgres": "mongo_root_password", "mongo": "valkey_users"}[store]
+    _insert_secret(secrets, f"{store}_{name}_password", f"{directory}{store}/{name}_password", before=following)
 
 
-def _block(template: str, entry: ServiceEntry, environment: Environment = "production") -> str:
+def _insert_secret(secrets: CommentedMap, name: str, file: str, *, before: str) -> None:
+    position = list(secrets).index(before)
+    secrets.insert(position, name, _flow_map(file=DoubleQuotedScalarString(file)))
+
+
+def _flow_map(**values: str) -> CommentedMap:
+    """Return a map that is written within braces."""
+    flow = CommentedMap(values)
+    flow.fa.set_flow_style()
+    return flow
+
+
+def _with_peer(urls: Any, name: str) -> Any:
+    """Return a JSON object of replicas by service with one more service, on a line of its own."""
+    peers = str(urls).removesuffix("}")
+    extended = FoldedScalarString(f'{peers}, "{name}": ["http://{name}:8000"]}}', anchor=urls.anchor.value)
+    # The positions of the blanks at which the lines break.
+    extended.fold_pos = [*urls.fold_pos, len(peers) + 1]
+    return extended
+
+
+def _load_with_blocks(text: str, places: Places, entry: ServiceEntry) -> Any:
+    """Return the document with a rendered template before each of the keys, and before the comment above the key."""
+    document, lines = _load(text), text.splitlines()
+    # From the end, so that the places before stay where they are.
+    for block, path in sorted(places.items(), key=lambda place: -_line_of(document, place[1])):
+        line = _line_of(document, path)
+        while re.match(r"\s*(#|$)", lines[line - 1]):
+            line -= 1
+        lines[line:line] = ["", *_rendered(block, entry).splitlines()]
+    return _load("\n".join([*lines, ""]))
+
+
+def _line_of(document: Any, path: tuple[str, ...]) -> int:
+    for key in path[:-1]:
+        document = document[key]
+    line: int = document.lc.key(path[-1])[0]
+    return line
+
+
+def _rendered(block: Block, entry: ServiceEntry) -> str:
     setting = _URL_SETTING[entry.store]
-    return _Block((_TEMPLATES / f"{template}.yml.tmpl").read_text(encoding="utf-8")).substitute(
-        name=entry.name,
-        store=entry.store,
-        url_setting=setting,
-        url_variable=setting.upper(),
-        environment=environment,
-    )
+    template = _Block((_TEMPLATES / f"{block}.yml.tmpl").read_text(encoding="utf-8"))
+    names = {"name": entry.name, "store": entry.store, "url_setting": setting, "url_variable": setting.upper()}
+    return template.substitute(names).strip("\n")
 
 
-class _Edited:
-    """A file's text while it is edited. A place that is not found as expected is `NotRegistered`."""
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 10_000
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
 
-    def __init__(self, name: str, text: str) -> None:
-        self._name = name
-        self.text = text
 
-    def before(self, line: str, block: str) -> None:
-        """Put a block before the only line of this form."""
-        (match,) = self._matches(line, most=1)
-        self.text = self.text[: match.start()] + block + self.text[match.start() :]
+def _load(text: str) -> Any:
+    document = _yaml().load(text)
+    _keep_anchors(document)
+    return document
 
-    def after_last(self, line: str, new: str) -> None:
-        """Put a line after the last one of this form, whose groups it may use."""
-        match = self._matches(line)[-1]
-        self.text = f"{self.text[: match.end()]}\n{match.expand(new)}{self.text[match.end() :]}"
 
-    def replace(self, pattern: str, new: str) -> None:
-        """Replace whatever has this form."""
-        for match in reversed(self._matches(pattern)):
-            self.text = self.text[: match.start()] + match.expand(new) + self.text[match.end() :]
+def _dump(document: CommentedMap) -> str:
+    stream = StringIO()
+    _yaml().dump(document, stream)
+    return stream.getvalue()
 
-    def _matches(self, pattern: str, *, most: int | None = None) -> list[re.Match[str]]:
-        found = list(re.finditer(pattern, self.text, re.MULTILINE))
-        if not found or (most is not None and len(found) > most):
-            raise NotRegistered(f"{self._name}: {len(found)} places have the form {pattern}")
-        return found
+
+def _keep_anchors(node: Any) -> None:
+    """Let an anchor be written although nothing refers to it."""
+    if isinstance(node, CommentedMap | CommentedSeq):
+        if node.yaml_anchor() is not None:
+            node.yaml_anchor().always_dump = True
+        for value in node.values() if isinstance(node, CommentedMap) else node:
+            _keep_anchors(value)
+
+
+@contextmanager
+def _expected_form(file: str) -> Iterator[None]:
+    """Raise NotRegistered for a file that lacks what the generator looks for."""
+    try:
+        yield
+    except (YAMLError, KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        raise NotRegistered(f"{file} does not have the expected form: {type(error).__name__} {error}") from error

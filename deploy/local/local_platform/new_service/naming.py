@@ -1,4 +1,4 @@
-"""Which names a new service may have: the name is its folder, its database and role, its path, part of its package."""
+"""Rules for the name of a new service: it becomes a folder, a database and role, a path, and part of a package."""
 
 import keyword
 import re
@@ -10,7 +10,7 @@ from typing import Final
 from local_platform.errors import GeneratorError
 from opskit.catalog import ServiceEntry
 
-# The narrowest of what key files, NGINX, PostgreSQL and Python take.
+# What key files, NGINX, PostgreSQL and Python all accept.
 _NAME: Final = re.compile(r"[a-z][a-z0-9]{1,29}")
 # Names that the stores, the launcher, the gateway or the compose files use themselves.
 _RESERVED: Final = frozenset(
@@ -26,13 +26,13 @@ _RESERVED: Final = frozenset(
 
 
 class NameRefused(GeneratorError):
-    """No service can have this name; the message says why."""
+    """A service cannot have this name; the message says why."""
 
 
 def check_name(name: str, catalog: Mapping[str, ServiceEntry], repository: Path) -> None:
-    """Accept a name for a new service. Raises `NameRefused`."""
+    """Check the name of a new service. Raises NameRefused."""
     if not _NAME.fullmatch(name):
-        raise NameRefused(f"{name!r} cannot be a name: 2 to 30 lower-case letters and digits, a letter first")
+        raise NameRefused(f"{name!r} cannot be a name; use 2 to 30 lower-case letters and digits, a letter first")
     if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in sys.stdlib_module_names:
         raise NameRefused(f"{name!r} means something in Python; choose another name")
     if name in _RESERVED:

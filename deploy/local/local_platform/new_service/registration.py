@@ -1,29 +1,29 @@
-"""Adds a service to the lists that name all services: `deploy/services.toml`, and arrays of the root pyproject.toml.
+"""Adds a service to `deploy/services.toml` and to the lists of the root pyproject.toml.
 
-Both are edited as text, so that comments and order stay. The Makefile, the launcher, the gateway and the keys read the
-service list; pyproject.toml cannot, because the tools that it is for know no other file.
+The Makefile, the launcher, the gateway and the key tools read the service list. The tools that are configured in
+pyproject.toml read no other file, so each of their lists names all services.
 """
 
-import re
-import tomllib
-from collections.abc import Collection, Mapping
-from typing import Final
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import Array, Table
 
 from local_platform.errors import GeneratorError
 from opskit.catalog import ServiceEntry
 
 CALLER: Final = "user"
-"""The service that may call a new one: it is the one that tells all others of deleted accounts."""
+"""The service that may call a new one, because it announces deleted accounts to all others."""
 
 GATEWAY_PORT: Final = 8080
-# How a list may name a service: by its folder, or by its package.
+# A list names services by their folders or by their packages.
 _FORMS: Final = ("{}", "{}_service")
-# An array of strings. None of the lists in question holds a bracket.
-_ARRAY: Final = re.compile(r"\[[^\[\]]*\]")
 
 
 class NotRegistered(GeneratorError):
-    """A list has another form than the generator knows; the message names it."""
+    """A file does not have the form that the generator edits; the message names the file."""
 
 
 def free_port(catalog: Mapping[str, ServiceEntry]) -> int:
@@ -33,36 +33,49 @@ def free_port(catalog: Mapping[str, ServiceEntry]) -> int:
 
 
 def with_entry(services: str, entry: ServiceEntry) -> str:
-    """Return the service list with one more service, which `CALLER` may call. Raises `NotRegistered`."""
-    line = re.compile(rf"(^\[{CALLER}\]$[^\[]*^calls = \[)([^\]\n]*)(?=\]$)", re.MULTILINE)
-    called, number = line.subn(lambda match: f'{match[1]}{match[2]}{match[2] and ", "}"{entry.name}"', services)
-    if number != 1:
-        raise NotRegistered(f"deploy/services.toml: [{CALLER}] has no line `calls = […]`")
-    calls = ", ".join(f'"{name}"' for name in entry.calls)
-    return (
-        f"{called.rstrip()}\n\n[{entry.name}]\n"
-        f'prefix = "{entry.prefix}"\n'
-        f"development_port = {entry.development_port}\n"
-        f'store = "{entry.store}"\n'
-        f"calls = [{calls}]\n"
+    """Return the service list with one more service, which `CALLER` may call. Raises NotRegistered."""
+    document = _parsed("deploy/services.toml", services)
+    match document.get(CALLER):
+        case {"calls": Array() as calls}:
+            calls.append(entry.name)
+        case _:
+            raise NotRegistered(f"deploy/services.toml: [{CALLER}] has no list `calls`")
+    table = tomlkit.table()
+    table.update(
+        prefix=entry.prefix,
+        development_port=entry.development_port,
+        store=entry.store,
+        calls=list(entry.calls),
     )
+    document.append(entry.name, table)
+    return tomlkit.dumps(document)
 
 
 def with_member(manifest: str, existing: Collection[str], name: str) -> str:
-    """Return the root pyproject.toml with a service in each array that names all existing ones; again: no change."""
-
-    def extended(match: re.Match[str]) -> str:
-        array = match[0]
+    """Return the root pyproject.toml with a service in each list that names all existing ones. Raises NotRegistered."""
+    document = _parsed("pyproject.toml", manifest)
+    for array in _arrays(document):
         for form in _FORMS:
-            named = {f'"{form.format(service)}"' for service in existing}
-            new = f'"{form.format(name)}"'
-            if new not in array and all(text in array for text in named):
-                # Where each item has a line of its own, so has the new one.
-                last = max(array.index(text) + len(text) for text in named)
-                between = "\n    " if "\n" in array else " "
-                array = f"{array[:last]},{between}{new}{array[last:]}"
-        return array
+            named, new = [form.format(service) for service in existing], form.format(name)
+            if new not in array and all(service in array for service in named):
+                array.insert(1 + max(array.index(service) for service in named), new)
+    return tomlkit.dumps(document)
 
-    edited = _ARRAY.sub(extended, manifest)
-    tomllib.loads(edited)
-    return edited
+
+def _parsed(path: str, text: str) -> tomlkit.TOMLDocument:
+    try:
+        return tomlkit.parse(text)
+    except TOMLKitError as error:
+        raise NotRegistered(f"{path}: {error}") from error
+
+
+def _arrays(item: Any) -> Iterator[Array]:
+    """Yield all arrays below an item of a document, which are lists of plain values or of tables."""
+    if isinstance(item, Array):
+        yield item
+    elif isinstance(item, Table | dict):
+        for value in item.values():
+            yield from _arrays(value)
+    elif isinstance(item, list):
+        for value in item:
+            yield from _arrays(value)

@@ -1,4 +1,4 @@
-"""Writes a new service: its files out of the templates, and its name into the lists."""
+"""Writes a new service: files from the templates, and its name in the lists."""
 
 import shutil
 import subprocess  # nosec B404
@@ -23,7 +23,7 @@ from opskit.catalog import ServiceEntry, Store, read_catalog
 Catalog = Mapping[str, ServiceEntry]
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
-# The files that name all services, and how each gets one more.
+# The files that name all services, each with the function that adds one.
 LISTS: Final[Mapping[str, Callable[[str, Catalog, ServiceEntry], str]]] = {
     "deploy/services.toml": lambda text, _catalog, entry: with_entry(text, entry),
     "pyproject.toml": lambda text, catalog, entry: with_member(text, catalog, entry.name),
@@ -34,43 +34,42 @@ LISTS: Final[Mapping[str, Callable[[str, Catalog, ServiceEntry], str]]] = {
     "deploy/compose/prometheus.yml": lambda text, _catalog, entry: in_scrapes(text, entry.name),
 }
 _SUFFIX: Final = ".tmpl"
-# Stands for the name of the package in the paths of templates.
+# In the paths of templates, this stands for the name of the package.
 _PACKAGE: Final = "package"
-_WORDS: Final[Mapping[Store, Mapping[str, str]]] = {
+_NAMES_BY_STORE: Final[Mapping[Store, Mapping[str, str]]] = {
     "postgres": {"store_title": "PostgreSQL", "url_setting": "database_url", "migrations": "migrations"},
     "mongo": {"store_title": "MongoDB", "url_setting": "mongo_url", "migrations": "mongo_migrations"},
 }
 
 
 class CannotFormat(GeneratorError):
-    """The formatter refused what was written; the message is its own."""
+    """The formatter refused the written code; the message is the formatter's."""
 
 
 def rendered_files(name: str, store: Store) -> dict[Path, str]:
-    """Return the texts of a service's files by their paths below its folder."""
-    words = {
+    """Return the content of a service's files by their paths below its folder."""
+    names = {
         "name": name,
         "title": name.capitalize(),
         "store": store,
         "caller": CALLER,
         "url_fixture": f"{store}_url",
-        "url_variable": _WORDS[store]["url_setting"].upper(),
-        **_WORDS[store],
+        "url_variable": _NAMES_BY_STORE[store]["url_setting"].upper(),
+        **_NAMES_BY_STORE[store],
     }
     files = {}
     for root in (TEMPLATES / "common", TEMPLATES / store):
         for template in sorted(root.rglob(f"*{_SUFFIX}")):
             parts = (f"{name}_service" if part == _PACKAGE else part for part in template.relative_to(root).parts)
             path = Path(*parts).with_suffix("")
-            files[path] = Template(template.read_text(encoding="utf-8")).substitute(words)
+            files[path] = Template(template.read_text(encoding="utf-8")).substitute(names)
     return files
 
 
 def write_service(repository: Path, name: str, store: Store) -> ServiceEntry:
     """Write `<repository>/<name>` and add it to the lists; return its entry.
 
-    All or nothing. Raises `NameRefused` before anything is written, `NotRegistered` for lists of an unknown form, and
-    OSError.
+    All or nothing: a failure leaves the repository as it was. Raises GeneratorError and OSError.
     """
     catalog = read_catalog(repository / "deploy" / "services.toml")
     check_name(name, catalog, repository)
@@ -96,7 +95,7 @@ def write_service(repository: Path, name: str, store: Store) -> ServiceEntry:
 
 
 def _format(repository: Path, name: str) -> None:
-    """Sort the imports and wrap the lines: both depend on the name."""
+    """Sort the imports and wrap the lines, since both depend on the name."""
     for arguments in (("check", "--select", "I", "--fix", "--quiet", name), ("format", "--quiet", name)):
         done = subprocess.run(  # nosec B603
             [sys.executable, "-m", "ruff", *arguments], cwd=repository, capture_output=True, text=True, check=False

@@ -1,5 +1,6 @@
-"""A new service in the compose files. `tests/test_new_service.py` holds them to everything that these promise."""
+"""A new service in the compose files; `tests/test_new_service.py` checks the result as a whole."""
 
+import difflib
 import json
 from typing import Any
 
@@ -31,9 +32,9 @@ def text_of(name: str) -> str:
     return (REPOSITORY / name).read_text(encoding="utf-8")
 
 
-@pytest.fixture(params=sorted(FILES))
+@pytest.fixture(scope="module", params=sorted(FILES))
 def both(request: pytest.FixtureRequest) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A compose file as it is, and with two services more."""
+    """A compose file, and the same with two more services."""
     name, add = FILES[request.param]
     before = after = text_of(name)
     for entry in NEW:
@@ -41,13 +42,13 @@ def both(request: pytest.FixtureRequest) -> tuple[dict[str, Any], dict[str, Any]
     return yaml.safe_load(before), yaml.safe_load(after)
 
 
-def test_a_new_service_has_what_an_old_one_of_its_engine_has(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def test_a_new_service_has_what_an_existing_one_of_its_engine_has(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
     before, after = both
     added = {name for name in after["services"] if name not in before["services"]}
     assert {name.removeprefix("ledger") for name in added if name.startswith("ledger")} == {
         name.removeprefix("notes") for name in before["services"] if name.startswith("notes")
     }
-    # `notes` is as plain as a new service: in everything but the name they are the same.
+    # `notes` keeps no files and issues no tokens, so it equals a new service but for the name.
     for name in (name for name in added if name.startswith("ledger")):
         like = json.dumps(before["services"][name.replace("ledger", "notes")]).replace("notes", "ledger")
         ours = json.dumps(after["services"][name])
@@ -61,7 +62,7 @@ def without_peers(service: dict[str, Any]) -> dict[str, Any]:
     return {**service, "environment": {name: value for name, value in environment.items() if name != "PEER_URLS"}}
 
 
-def test_everybody_is_told_of_a_new_service(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def test_all_others_know_a_new_service(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
     before, after = both
     names = {"billing", "ledger"}
     old = json.loads(before["services"]["user"]["environment"]["PEER_URLS"])
@@ -77,16 +78,16 @@ def test_everybody_is_told_of_a_new_service(both: tuple[dict[str, Any], dict[str
         assert json.loads(after["services"]["rotate-jwt-key"]["command"][-1]) == peers
 
 
-def test_each_secret_that_a_container_wants_is_defined_and_none_besides(
+def test_exactly_the_secrets_that_containers_use_are_defined(
     both: tuple[dict[str, Any], dict[str, Any]],
 ) -> None:
     before, after = both
-    wanted = {
+    used = {
         secret if isinstance(secret, str) else secret["source"]
         for service in after["services"].values()
         for secret in service.get("secrets", [])
     }
-    assert wanted == after["secrets"].keys()
+    assert used == after["secrets"].keys()
     directory = before["secrets"]["notes_mongo_url"]["file"].removesuffix("notes/mongo_url")
     assert {name: secret["file"].removeprefix(directory) for name, secret in after["secrets"].items()} == {
         **{name: secret["file"].removeprefix(directory) for name, secret in before["secrets"].items()},
@@ -101,7 +102,7 @@ def test_each_secret_that_a_container_wants_is_defined_and_none_besides(
     }
 
 
-def test_nothing_else_changes(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def test_other_services_do_not_change(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
     before, after = both
     touched = {"gateway", "postgres", "postgres-setup", "mongo-setup", "rotate-keys", "rotate-jwt-key"}
     for name, service in before["services"].items():
@@ -117,18 +118,30 @@ def test_its_port_for_development_is_published() -> None:
 
 
 @pytest.mark.parametrize("name", ["docker-compose.prod.yml", ".env.example"])
-def test_postgres_admits_the_share_of_one_more(name: str) -> None:
+def test_postgres_accepts_one_more_share_of_connections(name: str) -> None:
     edit = in_production if name.endswith(".yml") else with_connections
     assert "260" in text_of(name)
     assert "380" in edit(text_of(name), NEW[0])
     assert "380" not in edit(text_of(name), NEW[1])
 
 
-def test_its_folder_goes_into_images_and_its_metrics_are_collected() -> None:
+def test_its_folder_is_in_the_build_context_and_its_metrics_are_collected() -> None:
     ignored = in_context(text_of(".dockerignore"), read_catalog(), "billing")
     assert "!assets\n!billing\n" in ignored
     scraped = yaml.safe_load(in_scrapes(text_of("deploy/compose/prometheus.yml"), "billing"))
     assert scraped["scrape_configs"][0]["dns_sd_configs"][0]["names"] == [*read_catalog(), "billing"]
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_comments_and_layout_stay(name: str) -> None:
+    """Only the lines that list all services change, and no line gets lost."""
+    path, add = FILES[name]
+    before = text_of(path)
+    changes = list(difflib.ndiff(before.splitlines(), add(before, NEW[0]).splitlines()))
+    removed = [line for line in changes if line.startswith("- ")]
+    known = ('["http://assets:8000"]}', "assets: *healthy}", "MAX_CONNECTIONS")
+    assert all(any(text in line for text in known) for line in removed), removed
+    assert sum(line.startswith("+ ") for line in changes) > len(removed)
 
 
 @pytest.mark.parametrize("add", [in_development, in_production])

@@ -1,4 +1,4 @@
-"""Which names a new service may have."""
+"""Rules for the name of a new service."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The lists that name all services, and how a new one gets into them."""
+"""The lists that name all services, and how the generator adds a new one."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_every_list_of_the_workspace_names_every_service() -> None:
         assert all(names <= found for found in naming)
 
 
-def test_a_new_service_gets_into_every_list_once() -> None:
+def test_a_new_service_is_added_to_every_list_once() -> None:
     manifest = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     services = list(read_catalog())
 
@@ -34,12 +34,13 @@ def test_a_new_service_gets_into_every_list_once() -> None:
     assert re.sub(r',\s+"billing(_service)?"', "", edited) == manifest
 
 
-def test_in_a_list_with_a_line_for_each_item_the_new_one_has_its_own() -> None:
-    edited = with_member('x = [\n    "notes",\n    "user",\n    "z",\n]\ny = ["user"]\n', ["user", "notes"], "billing")
-    assert edited == 'x = [\n    "notes",\n    "user",\n    "billing",\n    "z",\n]\ny = ["user"]\n'
+def test_a_list_with_a_line_for_each_item_keeps_this_layout_and_its_comments() -> None:
+    before = 'x = [\n    "notes", # a\n    "user",\n    "z", # b\n] # c\ny = ["user"]\n'
+    after = 'x = [\n    "notes", # a\n    "user",\n    "billing",\n    "z", # b\n] # c\ny = ["user"]\n'
+    assert with_member(before, ["user", "notes"], "billing") == after
 
 
-def test_the_service_list_gets_an_entry_and_the_user_service_may_call_it(tmp_path: Path) -> None:
+def test_the_service_list_gets_an_entry_that_the_user_service_may_call(tmp_path: Path) -> None:
     before = (REPOSITORY / "deploy" / "services.toml").read_text(encoding="utf-8")
     path = tmp_path / "services.toml"
     path.write_text(with_entry(before, BILLING), encoding="utf-8")
@@ -53,8 +54,8 @@ def test_the_service_list_gets_an_entry_and_the_user_service_may_call_it(tmp_pat
         assert name == "user" or catalog[name] == entry
 
 
-@pytest.mark.parametrize("calls", ["calls = []", 'calls = ["analytics"]'])
-def test_whom_the_user_service_calls_stays(tmp_path: Path, calls: str) -> None:
+@pytest.mark.parametrize("calls", ["calls = []", "calls = [\n]", 'calls = ["analytics"]'])
+def test_the_services_that_the_user_service_calls_stay(tmp_path: Path, calls: str) -> None:
     one = 'prefix = "{0}"\ndevelopment_port = 1\nstore = "mongo"\n'
     path = tmp_path / "services.toml"
     text = f"[user]\n{one.format('users')}{calls}\n\n[analytics]\n{one.format('analytics')}"
@@ -62,13 +63,15 @@ def test_whom_the_user_service_calls_stays(tmp_path: Path, calls: str) -> None:
     assert read_catalog(path)["user"].calls == (*(["analytics"] if "analytics" in calls else []), "billing")
 
 
-@pytest.mark.parametrize("text", ["", '[user]\nprefix = "users"\n', "[user]\ncalls = [\n]\n", "[notes]\ncalls = []\n"])
+@pytest.mark.parametrize(
+    "text", ["", '[user]\nprefix = "users"\n', '[user]\ncalls = "notes"\n', "[notes]\ncalls = []\n", "[user"]
+)
 def test_a_service_list_of_another_form_is_left_alone(text: str) -> None:
     with pytest.raises(NotRegistered, match=r"deploy/services\.toml"):
         with_entry(text, BILLING)
 
 
-def test_the_port_for_development_is_one_that_nobody_has() -> None:
+def test_the_port_for_development_is_the_first_free_one() -> None:
     catalog = {name: ServiceEntry(name, name, port, "mongo") for name, port in {"a": 8001, "b": 8003}.items()}
     assert free_port(catalog) == 8002
     assert free_port(catalog | {"c": ServiceEntry("c", "c", 8002, "mongo")}) == 8004

@@ -1,4 +1,4 @@
-"""Writing a service: all of it or nothing. `tests/test_new_service.py` runs what is written."""
+"""A service is written as a whole or not at all; `tests/test_new_service.py` runs it."""
 
 import shutil
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from local_platform.new_service.writing import LISTS, rendered_files, write_serv
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A directory with nothing but the lists."""
+    """A directory with only the files that list all services."""
     for name in LISTS:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, tmp_path / name)
@@ -27,7 +27,7 @@ def contents(root: Path) -> Mapping[Path, bytes]:
 
 
 @pytest.mark.parametrize("store", ["postgres", "mongo"])
-def test_every_file_is_explained(store: writing.Store) -> None:
+def test_docs_explain_every_file(store: writing.Store) -> None:
     page = (REPOSITORY / "docs" / "add-a-service.md").read_text(encoding="utf-8")
     for path in rendered_files("billing", store):
         assert f"`{str(path).replace('billing', 'NAME')}`" in page
@@ -43,7 +43,7 @@ def test_a_second_service_of_the_same_name_is_refused_and_changes_nothing(reposi
     assert contents(repository) == before
 
 
-def test_what_fails_in_the_middle_leaves_nothing_behind(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_in_the_middle_leaves_nothing_behind(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(repository)
 
     def fail(_repository: Path, _name: str) -> None:
@@ -57,7 +57,7 @@ def test_what_fails_in_the_middle_leaves_nothing_behind(repository: Path, monkey
     assert not (repository / "billing").exists()
 
 
-def test_the_command_says_why_it_refuses_and_what_comes_next(
+def test_the_command_says_why_it_refuses_a_name_and_what_comes_next(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "REPOSITORY", repository)
