@@ -1,4 +1,4 @@
-"""A recorded sealed message is worth nothing: attacks on the running user service and its two replicas."""
+"""A recorded sealed message is worthless: attacks on the running user service and its two replicas."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -32,21 +32,21 @@ def recorded(sealer: Callable[[float], MessageSealer]) -> SentMessage:
     return sealer(0).seal_request("user", "GET", COUNT, {}, b"")
 
 
-async def test_an_answer_opens_for_its_own_request_only(
+async def test_a_response_opens_for_its_own_request_only(
     client: httpx2.AsyncClient, running: Any, sealer: Callable[[float], MessageSealer]
 ) -> None:
     seal = sealer(0)
     message = seal.seal_request("user", "GET", COUNT, {}, b"")
-    answer = await client.get(running.urls("user")[0] + COUNT, headers=message.headers)
+    response = await client.get(running.urls("user")[0] + COUNT, headers=message.headers)
 
-    assert answer.status_code == 200
-    assert b"count" not in answer.content
-    opened = seal.open_response("user", message, answer.status_code, answer.headers, answer.content)
+    assert response.status_code == 200
+    assert b"count" not in response.content
+    opened = seal.open_response("user", message, response.status_code, response.headers, response.content)
     assert b"count" in opened.body
 
     other = seal.seal_request("user", "GET", COUNT, {}, b"")
     with pytest.raises(Exception, match="another request"):
-        seal.open_response("user", other, answer.status_code, answer.headers, answer.content)
+        seal.open_response("user", other, response.status_code, response.headers, response.content)
 
 
 @pytest.mark.parametrize("replica", [0, 1])
@@ -64,20 +64,20 @@ async def test_a_replay_is_refused_by_the_same_replica_and_by_the_other(
     ("method", "target"),
     [("GET", COUNT + "?x=1"), ("GET", "/api/v1/users/profile"), ("DELETE", COUNT), ("GET", COUNT + "/")],
 )
-async def test_a_message_is_good_for_one_method_and_path(
+async def test_a_message_is_valid_for_one_method_and_path(
     client: httpx2.AsyncClient, running: Any, recorded: SentMessage, method: str, target: str
 ) -> None:
-    answer = await client.request(method, running.urls("user")[0] + target, headers=recorded.headers)
+    response = await client.request(method, running.urls("user")[0] + target, headers=recorded.headers)
 
-    assert answer.status_code == 401
+    assert response.status_code == 401
 
 
-async def test_a_message_is_good_for_one_service(
+async def test_a_message_is_valid_for_one_service(
     client: httpx2.AsyncClient, running: Any, recorded: SentMessage
 ) -> None:
-    answer = await client.get(running.urls("analytics")[0] + "/api/v1/analytics/stats", headers=recorded.headers)
+    response = await client.get(running.urls("analytics")[0] + "/api/v1/analytics/stats", headers=recorded.headers)
 
-    assert answer.status_code == 401
+    assert response.status_code == 401
 
 
 @pytest.mark.parametrize("offset", [-60, 60])
@@ -109,8 +109,8 @@ async def test_every_refusal_has_the_same_text_and_executes_nothing(
         )
     ]
 
-    problems = [{**answer.json(), "request_id": None} for answer in refusals]
-    assert [answer.status_code for answer in refusals] == [401] * 4
+    problems = [{**response.json(), "request_id": None} for response in refusals]
+    assert [response.status_code for response in refusals] == [401] * 4
     assert all(problem == problems[0] for problem in problems)
     assert (await client.get(running.urls("user")[0] + COUNT)).json() == before.json()
 
@@ -119,17 +119,17 @@ async def test_a_known_caller_gets_403_where_its_calls_are_not_allowed(
     client: httpx2.AsyncClient, running: Any, sealer: Callable[[float], MessageSealer]
 ) -> None:
     message = sealer(0).seal_request("user", "GET", "/api/v1/users/profile", {}, b"")
-    answer = await client.get(running.urls("user")[0] + "/api/v1/users/profile", headers=message.headers)
+    response = await client.get(running.urls("user")[0] + "/api/v1/users/profile", headers=message.headers)
 
-    assert answer.status_code == 403
+    assert response.status_code == 403
 
 
-async def test_a_sealed_message_from_outside_is_stripped_of_its_marks(
+async def test_the_gateway_strips_the_sealing_headers_of_a_message(
     gateway: httpx2.AsyncClient, recorded: SentMessage
 ) -> None:
-    answer = await gateway.get(COUNT, headers=recorded.headers)
+    opened = await gateway.get(COUNT, headers=recorded.headers)
 
-    # It arrives as the plain request that anybody may make, and is answered in the open.
-    assert answer.status_code == 200
-    assert "count" in answer.json()
-    assert "x-service-communication" not in answer.headers
+    # It arrives as a plain request, which is public here, and gets a plain response.
+    assert opened.status_code == 200
+    assert "count" in opened.json()
+    assert "x-service-communication" not in opened.headers

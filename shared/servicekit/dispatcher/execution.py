@@ -178,6 +178,7 @@ class CallExecution:
     def _outcome(self, error: TransportError, timeout: float) -> Outcome:
         """Return what a failed attempt says about the peer."""
         if isinstance(error, UnusableResponse):
+            # The peer is reachable and responds.
             return Outcome.SUCCESS
         if isinstance(error, TimedOut) and self._deadline.inherited and timeout < _FAIR_SECONDS:
             return Outcome.UNKNOWN

@@ -1,7 +1,7 @@
-"""A dispatcher for unit tests: it calls nobody, remembers what it was asked, and answers what it was told.
+"""A dispatcher for unit tests, without peers: it records calls and returns scripted responses.
 
-It checks and judges like the real one: a call that `Dispatcher` would refuse raises InvalidCall here too, and a status
-such as 404 is raised as PeerRefused. The contract tests run against both.
+It holds calls to the same rules: a call that `Dispatcher` would refuse raises InvalidCall here too, and a status such
+as 404 is raised as PeerRefused. The contract tests run against both.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from servicekit.dispatcher.response import PeerResponse, raise_for_status
 
 
 class UnexpectedCall(AssertionError):
-    """A call for which no answer was set."""
+    """A call for which no outcome is scripted."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """One call as it was made."""
+    """The arguments of one call."""
 
     peer: str
     method: str
@@ -38,13 +38,13 @@ class RecordedCall:
 
 
 class FakeDispatcher:
-    """Fulfils `servicekit.dispatcher.PeerClient`.
+    """Implements `servicekit.dispatcher.PeerClient`.
 
         dispatcher = FakeDispatcher()
         dispatcher.will_answer("user", "/api/v1/users/stats/count", json={"count": 3})
-        dispatcher.will_fail("analytics", "/api/v1/analytics/events", PeerTimeout("analytics", "away"), method="POST")
+        dispatcher.will_fail("analytics", "/api/v1/analytics/events", PeerTimeout("analytics", "late"), method="POST")
 
-    Several answers for one route are given in turn, and the last one from then on.
+    Several outcomes of one route follow each other; the last one repeats.
     """
 
     def __init__(self) -> None:
@@ -62,12 +62,12 @@ class FakeDispatcher:
         json: Any = None,
         content: bytes = b"",
     ) -> None:
-        """Set the next answer of one route."""
+        """Script the next response of one route."""
         body = content if json is None else orjson.dumps(json)
         self._add(peer, method, path, PeerResponse.of(status, headers, body))
 
     def will_fail(self, peer: str, path: str, error: DispatchError, *, method: str = "GET") -> None:
-        """Set an error as the next outcome of one route."""
+        """Script an error as the next outcome of one route."""
         self._add(peer, method, path, error)
 
     async def call(
@@ -85,7 +85,7 @@ class FakeDispatcher:
         deadline: float | None = None,
         policy: CallPolicy | None = None,
     ) -> PeerResponse:
-        """Record the call and give the outcome that was set. Raises UnexpectedCall where none was."""
+        """Record the call, and return or raise its scripted outcome. Raises UnexpectedCall without one."""
         checked = build_call(
             path,
             method=method,
@@ -118,7 +118,7 @@ class FakeDispatcher:
     def _outcome(self, peer: str, method: str, path: str) -> PeerResponse:
         outcomes = self._outcomes.get((peer, method, path))
         if not outcomes:
-            raise UnexpectedCall(f"{method} {path} of {peer} was called, and no answer was set for it")
+            raise UnexpectedCall(f"{method} {path} of {peer} was called, but no outcome is scripted for it")
         outcome = outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
         if isinstance(outcome, DispatchError):
             raise outcome

@@ -1,4 +1,4 @@
-"""A dispatcher over a transport that follows a script: for tests of its rules, without sockets and without waits."""
+"""A dispatcher over a scripted transport, for tests without sockets and waits."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -23,12 +23,12 @@ class ManualClock:
         return self.now
 
     async def sleep(self, seconds: float) -> None:
-        """Let the time pass at once."""
+        """Move the time without waiting."""
         self.now += seconds
 
 
 class ScriptedTransport:
-    """Gives the outcomes that it was told, in turn, the last one from then on. `before` runs before each of them."""
+    """Gives the outcomes in turn and repeats the last one. `before` runs before each of them."""
 
     def __init__(self, *outcomes: Outcome, before: Callable[[], Awaitable[object]] | None = None) -> None:
         self.outcomes = list(outcomes)
@@ -46,7 +46,7 @@ class ScriptedTransport:
         return outcome
 
     async def aclose(self) -> None:
-        """Hold nothing to close."""
+        """Do nothing: there are no connections."""
 
 
 def scripted_dispatcher(

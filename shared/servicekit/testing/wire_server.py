@@ -1,4 +1,4 @@
-"""A bare HTTP/1.1 server on a real socket that does exactly what a test tells it, misbehaviour included."""
+"""A bare HTTP/1.1 server on a real socket whose behaviour the test writes, misbehaviour included."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,7 +15,7 @@ class Received:
     target: str
     headers: Mapping[str, str]
     body: bytes
-    # How many requests this connection had brought before.
+    # The number of earlier requests on the same connection.
     earlier: int
 
 
@@ -23,14 +23,14 @@ Behaviour = Callable[[Received, asyncio.StreamWriter], Awaitable[None]]
 
 
 def reply(status: int = 200, body: bytes = b"", **headers: str) -> bytes:
-    """Return the bytes of one answer; `retry_after="1"` becomes the header `retry-after: 1`."""
+    """Return the bytes of one response; `retry_after="1"` becomes the header `retry-after: 1`."""
     lines = [f"HTTP/1.1 {status} Something", f"content-length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def answering(data: bytes) -> Behaviour:
-    """Answer every request with these bytes."""
+    """Respond to every request with these bytes."""
 
     async def behave(_request: Received, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
@@ -40,17 +40,17 @@ def answering(data: bytes) -> Behaviour:
 
 
 async def closing(_request: Received, writer: asyncio.StreamWriter) -> None:
-    """Take the whole request, then close without a word."""
+    """Read the whole request, then close the connection."""
     writer.close()
 
 
 async def hanging(_request: Received, _writer: asyncio.StreamWriter) -> None:
-    """Take the whole request and never answer."""
+    """Read the whole request and never respond."""
     await asyncio.Event().wait()
 
 
 class WireServer:
-    """Listens while it is entered, on a free port of 127.0.0.1 unless told otherwise; keeps every whole request."""
+    """Listens while the context is open, by default on a free port of 127.0.0.1, and records every complete request."""
 
     def __init__(self, behaviour: Behaviour, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.behaviour = behaviour
@@ -95,7 +95,7 @@ class WireServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         earlier = 0
-        # The client may go away at any time, which ends this connection and nothing else.
+        # A client that closes the connection ends this task and nothing else.
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while not writer.is_closing():
                 request = await _read_request(reader, earlier)

@@ -49,7 +49,7 @@ def test_opens_after_five_failures_in_a_row(breaker: CircuitBreaker) -> None:
     assert breaker.try_acquire() is None
 
 
-def test_one_success_begins_the_count_anew(breaker: CircuitBreaker) -> None:
+def test_one_success_resets_the_count(breaker: CircuitBreaker) -> None:
     for _ in range(3):
         for _ in range(4):
             record(breaker, Outcome.FAILURE)
@@ -58,7 +58,7 @@ def test_one_success_begins_the_count_anew(breaker: CircuitBreaker) -> None:
     assert breaker.state is CircuitState.CLOSED
 
 
-def test_attempts_that_tell_nothing_neither_count_nor_reset(breaker: CircuitBreaker) -> None:
+def test_attempts_with_an_unknown_outcome_neither_count_nor_reset(breaker: CircuitBreaker) -> None:
     for _ in range(4):
         record(breaker, Outcome.FAILURE)
     for _ in range(20):
@@ -70,7 +70,7 @@ def test_attempts_that_tell_nothing_neither_count_nor_reset(breaker: CircuitBrea
     assert breaker.state is CircuitState.OPEN
 
 
-def test_stays_open_for_the_pause_and_says_how_long(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_stays_open_for_the_pause_and_tells_the_time_left(breaker: CircuitBreaker, clock: Clock) -> None:
     open_circuit(breaker)
     clock.now += PAUSE - 0.5
 
@@ -78,7 +78,7 @@ def test_stays_open_for_the_pause_and_says_how_long(breaker: CircuitBreaker, clo
     assert breaker.retry_after() == pytest.approx(0.5)
 
 
-def test_after_the_pause_exactly_one_probe_goes_out(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_exactly_one_probe_is_permitted_after_the_pause(breaker: CircuitBreaker, clock: Clock) -> None:
     open_circuit(breaker)
     clock.now += PAUSE
 
@@ -89,7 +89,7 @@ def test_after_the_pause_exactly_one_probe_goes_out(breaker: CircuitBreaker, clo
     assert breaker.state is CircuitState.HALF_OPEN
 
 
-def test_successful_probe_closes(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_successful_probe_closes_the_circuit(breaker: CircuitBreaker, clock: Clock) -> None:
     open_circuit(breaker)
     clock.now += PAUSE
     record(breaker, Outcome.SUCCESS)
@@ -98,7 +98,7 @@ def test_successful_probe_closes(breaker: CircuitBreaker, clock: Clock) -> None:
     assert all(breaker.try_acquire() is not None for _ in range(10))
 
 
-def test_failed_probe_opens_for_a_whole_pause_again(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_failed_probe_opens_the_circuit_for_a_whole_pause(breaker: CircuitBreaker, clock: Clock) -> None:
     open_circuit(breaker)
     clock.now += PAUSE
     record(breaker, Outcome.FAILURE)
@@ -110,7 +110,7 @@ def test_failed_probe_opens_for_a_whole_pause_again(breaker: CircuitBreaker, clo
     assert breaker.try_acquire() is not None
 
 
-def test_cancelled_probe_gives_its_place_to_the_next_call(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_abandoned_probe_lets_the_next_attempt_be_the_probe(breaker: CircuitBreaker, clock: Clock) -> None:
     open_circuit(breaker)
     clock.now += PAUSE
     record(breaker, Outcome.UNKNOWN)
@@ -163,7 +163,7 @@ def test_every_change_is_reported_once(clock: Clock) -> None:
     assert changes == [CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.CLOSED]
 
 
-def test_no_order_of_events_lets_two_probes_out_or_wedges_it(clock: Clock) -> None:
+def test_no_order_of_events_permits_two_probes_or_blocks_the_circuit(clock: Clock) -> None:
     random_ = random.Random(3)
     breaker = CircuitBreaker(threshold=3, pause=1.0, clock=clock)
     out: list[int] = []

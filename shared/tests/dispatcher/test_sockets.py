@@ -70,9 +70,9 @@ async def test_post_with_an_idempotency_key_is_delivered_until_a_response_comes(
         await (answering(reply(202)) if len(server.requests) == 3 else closing)(request, writer)
 
     async with WireServer(third_time_lucky) as server:
-        answer = await calling(server).call("analytics", PATH, method="POST", json={}, idempotency_key=True)
+        response = await calling(server).call("analytics", PATH, method="POST", json={}, idempotency_key=True)
 
-        assert (answer.status, len(server.requests)) == (202, 3)
+        assert (response.status, len(server.requests)) == (202, 3)
         assert len({request.headers["idempotency-key"] for request in server.requests}) == 1
 
 
@@ -133,12 +133,12 @@ async def test_peer_that_hung_is_used_again_once_it_responds(calling: Calling) -
         async with asyncio.timeout(60):
             while True:
                 try:
-                    answer = await dispatcher.call("analytics", PATH)
+                    response = await dispatcher.call("analytics", PATH)
                     break
                 except CircuitOpen:
                     await asyncio.sleep(0.005)
 
-    assert answer.status == 200
+    assert response.status == 200
 
 
 async def test_redirect_is_not_followed(calling: Calling) -> None:
@@ -152,8 +152,8 @@ async def test_redirect_is_not_followed(calling: Calling) -> None:
 
 async def test_retry_waits_for_as_long_as_the_peer_asks(calling: Calling) -> None:
     async def busy_once(request: Received, writer: asyncio.StreamWriter) -> None:
-        answer = reply(429, retry_after="0") if len(server.requests) == 1 else reply(200)
-        await answering(answer)(request, writer)
+        response = reply(429, retry_after="0") if len(server.requests) == 1 else reply(200)
+        await answering(response)(request, writer)
 
     async with WireServer(busy_once) as server:
         dispatcher = calling(server)
@@ -199,7 +199,7 @@ async def test_thousand_calls_that_end_at_any_moment_leave_all_connections_and_p
 
         # Ten connections and fifty places are there again: all fifty calls come through.
         after = await asyncio.gather(*(dispatcher.call("analytics", PATH) for _ in range(50)))
-    assert [answer.body for answer in after] == [b"here"] * 50
+    assert [response.body for response in after] == [b"here"] * 50
 
 
 @pytest.mark.parametrize("behaviour", [closing, hanging, answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc")])
@@ -268,7 +268,7 @@ async def test_requests_go_to_all_addresses_of_a_name_in_turn(fleet: Fleet) -> N
 
 
 async def test_turn_continues_after_the_name_is_looked_up_again(fleet: Fleet) -> None:
-    """A resolver answers in the same order each time."""
+    """A resolver returns the addresses in the same order each time."""
     servers = await fleet.replicas(ONE, OTHER)
     for _ in range(20):
         fleet.later()
@@ -348,7 +348,7 @@ async def test_new_replica_is_found_and_removed_one_is_forgotten(fleet: Fleet) -
 
 
 async def test_replica_that_shuts_down_costs_no_request(fleet: Fleet) -> None:
-    """It answers with `Connection: close`, as the services' workers do, and is gone from then on."""
+    """It responds with `Connection: close`, like the workers of the services, and closes its socket."""
     async with AsyncExitStack() as leaving:
         (staying,) = await fleet.replicas(ONE)
         going = await leaving.enter_async_context(WireServer(OK, host=OTHER, port=fleet.port))

@@ -1,4 +1,4 @@
-"""What the dispatcher relies on in every transport, over real sockets and against servers that misbehave."""
+"""The contract of all transports, over real sockets and against servers that misbehave."""
 
 import asyncio
 import random
@@ -21,14 +21,14 @@ from servicekit.dispatcher.transport import (
 )
 from servicekit.testing.wire_server import Received, WireServer, answering, closing, hanging, reply
 
-MAX_ANSWER = 64 * 1024
+MAX_RESPONSE = 64 * 1024
 POOL = 10
 
 MAKERS: dict[str, Callable[[], Transport]] = {
-    "aiohttp": lambda: AiohttpTransport(max_connections=POOL, max_response_bytes=MAX_ANSWER),
+    "aiohttp": lambda: AiohttpTransport(max_connections=POOL, max_response_bytes=MAX_RESPONSE),
     "httpx2": lambda: Httpx2Transport(
         httpx2.AsyncHTTPTransport(trust_env=False, limits=httpx2.Limits(max_connections=POOL)),
-        max_response_bytes=MAX_ANSWER,
+        max_response_bytes=MAX_RESPONSE,
     ),
 }
 
@@ -55,13 +55,13 @@ def request_to(
 @pytest.fixture
 def closed_port() -> Iterator[str]:
     with socket.socket() as reserved:
-        # Bound and not listening: nobody else can take the port, and connecting to it is refused.
+        # Bound and not listening: no other process can take the port, and connections to it are refused.
         reserved.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{reserved.getsockname()[1]}"
 
 
 @pytest.fixture
-def deaf_port() -> Iterator[str]:
+def full_port() -> Iterator[str]:
     """A port whose queue of connections is full, so that the next connection is neither made nor refused."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -76,7 +76,7 @@ def deaf_port() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
-async def test_request_arrives_as_it_was_given(transport: Transport, method: str) -> None:
+async def test_request_arrives_byte_for_byte(transport: Transport, method: str) -> None:
     body = b"" if method in {"GET", "HEAD", "DELETE"} else bytes(range(256))
     target = "/a%2Fb/%7Ec/d;e=f,(g)!$&'*+:@?q=%20+%C3%A9&r=a%2Bb&s"
     async with WireServer(answering(reply(200))) as server:
@@ -89,7 +89,7 @@ async def test_request_arrives_as_it_was_given(transport: Transport, method: str
     assert received.headers["content-type"] == "text/x"
 
 
-async def test_adds_no_header_that_says_more_than_the_caller_wants(transport: Transport) -> None:
+async def test_transport_adds_no_headers_beyond_host_and_connection(transport: Transport) -> None:
     async with WireServer(answering(reply(200))) as server:
         await transport.send(request_to(server.url + "/"))
 
@@ -98,25 +98,25 @@ async def test_adds_no_header_that_says_more_than_the_caller_wants(transport: Tr
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 304, 400, 401, 404, 429, 500, 503])
-async def test_every_status_is_an_answer(transport: Transport, status: int) -> None:
+async def test_response_with_any_status_is_returned(transport: Transport, status: int) -> None:
     body = b"" if status in {204, 304} else b'{"a": 1}'
     async with WireServer(answering(reply(status, body, x_thing="A value", retry_after="7"))) as server:
-        answer = await transport.send(request_to(server.url + "/"))
+        response = await transport.send(request_to(server.url + "/"))
 
-    assert (answer.status, answer.body) == (status, body)
-    assert answer.headers["X-Thing"] == answer.headers["x-thing"] == "A value"
-    assert answer.headers["RETRY-AFTER"] == "7"
+    assert (response.status, response.body) == (status, body)
+    assert response.headers["X-Thing"] == response.headers["x-thing"] == "A value"
+    assert response.headers["RETRY-AFTER"] == "7"
 
 
-async def test_answer_in_chunks_is_put_together(transport: Transport) -> None:
+async def test_chunked_response_is_put_together(transport: Transport) -> None:
     data = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     async with WireServer(answering(data)) as server:
-        answer = await transport.send(request_to(server.url + "/"))
+        response = await transport.send(request_to(server.url + "/"))
 
-    assert answer.body == b"abcde"
+    assert response.body == b"abcde"
 
 
-async def test_connections_are_kept_and_used_again(transport: Transport) -> None:
+async def test_connections_are_kept_alive(transport: Transport) -> None:
     async with WireServer(answering(reply(200, b"x"))) as server:
         for _ in range(5):
             await transport.send(request_to(server.url + "/"))
@@ -129,9 +129,9 @@ async def test_refused_connection_counts_as_not_sent(transport: Transport, close
         await transport.send(request_to(closed_port + "/", "POST", body=b"x"))
 
 
-async def test_connection_that_is_never_made_counts_as_not_sent(transport: Transport, deaf_port: str) -> None:
+async def test_connection_time_out_counts_as_not_sent(transport: Transport, full_port: str) -> None:
     with pytest.raises(NotSent):
-        await transport.send(request_to(deaf_port + "/", "POST", body=b"x", connect_timeout=0.1))
+        await transport.send(request_to(full_port + "/", "POST", body=b"x", connect_timeout=0.1))
 
 
 @pytest.mark.parametrize("data", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""], ids=["plain text", "close"])
@@ -148,7 +148,7 @@ async def test_failed_tls_handshake_counts_as_not_sent(transport: Transport, dat
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
-async def test_server_that_takes_a_request_and_closes_got_it_exactly_once(transport: Transport, method: str) -> None:
+async def test_server_that_closes_after_the_request_received_it_exactly_once(transport: Transport, method: str) -> None:
     async with WireServer(closing) as server:
         with pytest.raises(ConnectionLost):
             await transport.send(request_to(server.url + "/", method, body=b"x" if method in {"PUT", "POST"} else b""))
@@ -193,7 +193,7 @@ async def test_reset_connection_does_not_count_as_not_sent(transport: Transport)
     ],
     ids=["length", "chunked", "head"],
 )
-async def test_truncated_answer_is_lost(transport: Transport, data: bytes) -> None:
+async def test_truncated_response_is_a_lost_connection(transport: Transport, data: bytes) -> None:
     async def truncate(_request: Received, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
         await writer.drain()
@@ -206,7 +206,7 @@ async def test_truncated_answer_is_lost(transport: Transport, data: bytes) -> No
         assert len(server.requests) == 1
 
 
-async def test_what_is_no_http_is_an_error_and_not_taken_for_unsent(transport: Transport) -> None:
+async def test_response_that_is_not_http_does_not_count_as_not_sent(transport: Transport) -> None:
     async with WireServer(answering(b"220 mail.example ESMTP\r\n\r\n")) as server:
         with pytest.raises((UnusableResponse, ConnectionLost)):
             await transport.send(request_to(server.url + "/", "POST", body=b"x"))
@@ -216,9 +216,9 @@ async def test_what_is_no_http_is_an_error_and_not_taken_for_unsent(transport: T
 
 @pytest.mark.parametrize(
     "head",
-    [f"content-length: {MAX_ANSWER + 1}", "transfer-encoding: chunked"],
+    [f"content-length: {MAX_RESPONSE + 1}", "transfer-encoding: chunked"],
 )
-async def test_answer_above_the_limit_is_given_up(transport: Transport, head: str) -> None:
+async def test_response_above_the_limit_is_rejected(transport: Transport, head: str) -> None:
     async def flood(_request: Received, writer: asyncio.StreamWriter) -> None:
         writer.write(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode())
         while True:
@@ -230,19 +230,19 @@ async def test_answer_above_the_limit_is_given_up(transport: Transport, head: st
             await transport.send(request_to(server.url + "/"))
 
 
-@pytest.mark.parametrize("size", [0, 1, MAX_ANSWER])
-async def test_answer_up_to_the_limit_is_taken(transport: Transport, size: int) -> None:
+@pytest.mark.parametrize("size", [0, 1, MAX_RESPONSE])
+async def test_response_up_to_the_limit_is_returned(transport: Transport, size: int) -> None:
     async with WireServer(answering(reply(200, b"x" * size))) as server:
-        answer = await transport.send(request_to(server.url + "/"))
+        response = await transport.send(request_to(server.url + "/"))
 
-    assert len(answer.body) == size
+    assert len(response.body) == size
 
 
-async def test_compressed_answer_stays_as_it_was_sent(transport: Transport) -> None:
+async def test_compressed_response_stays_compressed(transport: Transport) -> None:
     async with WireServer(answering(reply(200, b"not really gzip", content_encoding="gzip"))) as server:
-        answer = await transport.send(request_to(server.url + "/"))
+        response = await transport.send(request_to(server.url + "/"))
 
-    assert answer.body == b"not really gzip"
+    assert response.body == b"not really gzip"
 
 
 async def test_hanging_server_times_out(transport: Transport) -> None:
@@ -254,7 +254,7 @@ async def test_hanging_server_times_out(transport: Transport) -> None:
         assert len(server.requests) <= 1
 
 
-async def test_server_that_stops_in_the_body_times_out(transport: Transport) -> None:
+async def test_server_that_stops_within_the_body_times_out(transport: Transport) -> None:
     async def stall(request: Received, writer: asyncio.StreamWriter) -> None:
         await answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc")(request, writer)
         await hanging(request, writer)
@@ -264,12 +264,12 @@ async def test_server_that_stops_in_the_body_times_out(transport: Transport) -> 
             await transport.send(request_to(server.url + "/", timeout=0.05))
 
 
-async def test_redirect_is_an_answer_and_not_followed(transport: Transport) -> None:
+async def test_redirect_is_returned_and_not_followed(transport: Transport) -> None:
     async with WireServer(answering(reply(200))) as elsewhere:
         async with WireServer(answering(reply(307, location=elsewhere.url + "/stolen"))) as server:
-            answer = await transport.send(request_to(server.url + "/", "POST", body=b"secret"))
+            response = await transport.send(request_to(server.url + "/", "POST", body=b"secret"))
 
-        assert (answer.status, elsewhere.requests) == (307, [])
+        assert (response.status, elsewhere.requests) == (307, [])
 
 
 async def test_cookies_are_not_kept(transport: Transport) -> None:
@@ -291,7 +291,7 @@ async def test_proxies_of_the_environment_are_not_used(
         assert (await transport.send(request_to(server.url + "/"))).status == 204
 
 
-async def test_thousand_cancelled_requests_leave_the_pool_whole(transport: Transport) -> None:
+async def test_thousand_cancelled_requests_leave_all_connections_usable(transport: Transport) -> None:
     random_ = random.Random(7)
 
     async def dawdle(_request: Received, writer: asyncio.StreamWriter) -> None:
@@ -316,11 +316,11 @@ async def test_thousand_cancelled_requests_leave_the_pool_whole(transport: Trans
 
         after = await asyncio.gather(*(transport.send(request_to(server.url + "/")) for _ in range(POOL)))
 
-    assert [(answer.status, answer.body) for answer in after] == [(200, b"here")] * POOL
+    assert [(response.status, response.body) for response in after] == [(200, b"here")] * POOL
 
 
-async def test_answers_are_never_swapped_by_cancellation(transport: Transport) -> None:
-    """A connection whose request was cancelled must not hand its late answer to the next request."""
+async def test_cancellation_never_swaps_responses(transport: Transport) -> None:
+    """A late response to a cancelled request must not become the response to the next request."""
 
     async def echo(request: Received, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.002)
@@ -333,9 +333,9 @@ async def test_answers_are_never_swapped_by_cancellation(transport: Transport) -
         async def one(number: int) -> bool:
             try:
                 async with asyncio.timeout(random_.uniform(0, 0.03)):
-                    answer = await transport.send(request_to(f"{server.url}/{number}"))
+                    opened = await transport.send(request_to(f"{server.url}/{number}"))
             except (TimeoutError, TransportError):
                 return True
-            return answer.body == f"/{number}".encode()
+            return opened.body == f"/{number}".encode()
 
         assert all(await asyncio.gather(*(one(number) for number in range(300))))

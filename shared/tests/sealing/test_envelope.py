@@ -15,7 +15,7 @@ NOW = 1_800_000_000.25
 NONCE = "n" * 22
 KEY = Key("first", bytes(range(32)))
 OTHER_KEY = Key("second", bytes(range(1, 33)))
-EXCHANGE = MessageBinding("user", "analytics", "POST", b"/api/v1/analytics/events?q=%C3%A9&x=\xff")
+BINDING = MessageBinding("user", "analytics", "POST", b"/api/v1/analytics/events?q=%C3%A9&x=\xff")
 HEADERS = [(b"content-type", b"application/json"), (b"idempotency-key", b"k1")]
 BODY = b'{"type": "note"}\n\x00\xff'
 
@@ -26,22 +26,22 @@ def _keys(key_id: str) -> Key | None:
     return {key.id: key for key in (KEY, OTHER_KEY)}.get(key_id)
 
 
-def _request(cipher: CipherName = "fernet", exchange: MessageBinding = EXCHANGE, now: float = NOW) -> bytes:
-    return envelope.seal_request(exchange, KEY, cipher, nonce=NONCE, headers=HEADERS, body=BODY, now=now)
+def _request(cipher: CipherName = "fernet", binding: MessageBinding = BINDING, now: float = NOW) -> bytes:
+    return envelope.seal_request(binding, KEY, cipher, nonce=NONCE, headers=HEADERS, body=BODY, now=now)
 
 
-def _answer(cipher: CipherName = "fernet", **changes: Any) -> bytes:
+def _response(cipher: CipherName = "fernet", **changes: Any) -> bytes:
     parts: dict[str, Any] = {"nonce": NONCE, "status": 201, "headers": HEADERS, "body": BODY, "now": NOW} | changes
-    return envelope.seal_response(EXCHANGE, KEY, cipher, **parts)
+    return envelope.seal_response(BINDING, KEY, cipher, **parts)
 
 
-def _open(wire: bytes, exchange: MessageBinding = EXCHANGE, now: float = NOW) -> OpenedMessage:
-    return envelope.open_request(wire, exchange, _keys, now=now)
+def _open(wire: bytes, binding: MessageBinding = BINDING, now: float = NOW) -> OpenedMessage:
+    return envelope.open_request(wire, binding, _keys, now=now)
 
 
-def _open_answer(wire: bytes, **changes: Any) -> OpenedMessage:
+def _open_response(wire: bytes, **changes: Any) -> OpenedMessage:
     parts: dict[str, Any] = {"nonce": NONCE, "status": 201, "now": NOW} | changes
-    return envelope.open_response(wire, EXCHANGE, _keys, **parts)
+    return envelope.open_response(wire, BINDING, _keys, **parts)
 
 
 def _reason(wire: bytes, **changes: Any) -> Refusal:
@@ -58,8 +58,8 @@ def test_a_request_arrives_with_its_headers_its_body_and_its_nonce(cipher: Ciphe
 
 
 @ciphers
-def test_an_answer_arrives_with_its_status(cipher: CipherName) -> None:
-    opened = _open_answer(_answer(cipher))
+def test_a_response_arrives_with_its_status(cipher: CipherName) -> None:
+    opened = _open_response(_response(cipher))
 
     assert (opened.status, opened.headers, opened.body) == (201, HEADERS, BODY)
 
@@ -68,7 +68,7 @@ def test_an_answer_arrives_with_its_status(cipher: CipherName) -> None:
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 15, 16, 17])
 def test_a_message_altered_in_any_byte_does_not_open(cipher: CipherName, size: int) -> None:
     """Different body sizes end in different base64 paddings and cipher blocks."""
-    wire = envelope.seal_request(EXCHANGE, KEY, cipher, nonce=NONCE, headers=[], body=b"b" * size, now=NOW)
+    wire = envelope.seal_request(BINDING, KEY, cipher, nonce=NONCE, headers=[], body=b"b" * size, now=NOW)
     assert _open(wire).body == b"b" * size
 
     for position in range(len(wire)):
@@ -116,10 +116,10 @@ def test_a_truncated_message_does_not_open(cipher: CipherName) -> None:
         ({"target": b"/api/v1/analytics/events?x=\xff&q=%C3%A9"}, Refusal.OTHER_PATH),
     ],
 )
-def test_a_message_opens_for_no_other_caller_service_method_path_or_query(
+def test_a_message_opens_for_no_other_caller_callee_method_path_or_query(
     cipher: CipherName, change: dict[str, Any], reason: Refusal
 ) -> None:
-    assert _reason(_request(cipher), exchange=EXCHANGE._replace(**change)) is reason
+    assert _reason(_request(cipher), binding=BINDING._replace(**change)) is reason
 
 
 @ciphers
@@ -141,35 +141,35 @@ def test_a_message_from_the_future_does_not_open(cipher: CipherName, lead: float
 
 
 @ciphers
-def test_an_answer_is_no_request_and_a_request_no_answer(cipher: CipherName) -> None:
-    assert _reason(_answer(cipher)) is Refusal.OTHER_DIRECTION
+def test_a_response_does_not_open_as_a_request_nor_a_request_as_a_response(cipher: CipherName) -> None:
+    assert _reason(_response(cipher)) is Refusal.OTHER_DIRECTION
     with pytest.raises(EnvelopeRefused, match=Refusal.OTHER_DIRECTION):
-        _open_answer(_request(cipher))
+        _open_response(_request(cipher))
 
 
 @ciphers
 @pytest.mark.parametrize("sealed_as", [Direction.RESPONSE, Direction.PLAIN_RESPONSE])
-def test_the_answer_to_a_plain_request_does_not_pass_for_that_to_a_sealed_one(
+def test_the_response_to_a_plain_request_does_not_open_as_that_to_a_sealed_one(
     cipher: CipherName, sealed_as: Direction
 ) -> None:
     other = Direction.PLAIN_RESPONSE if sealed_as is Direction.RESPONSE else Direction.RESPONSE
-    wire = _answer(cipher, direction=sealed_as)
+    wire = _response(cipher, direction=sealed_as)
 
-    assert _open_answer(wire, direction=sealed_as).body == BODY
+    assert _open_response(wire, direction=sealed_as).body == BODY
     with pytest.raises(EnvelopeRefused, match=Refusal.OTHER_DIRECTION):
-        _open_answer(wire, direction=other)
+        _open_response(wire, direction=other)
 
 
 @ciphers
-def test_an_answer_opens_for_its_own_request_and_status_only(cipher: CipherName) -> None:
-    wire = _answer(cipher)
+def test_a_response_opens_for_its_own_request_and_status_only(cipher: CipherName) -> None:
+    wire = _response(cipher)
 
     with pytest.raises(EnvelopeRefused, match=Refusal.OTHER_REQUEST):
-        _open_answer(wire, nonce="m" * 22)
+        _open_response(wire, nonce="m" * 22)
     with pytest.raises(EnvelopeRefused, match=Refusal.OTHER_STATUS):
-        _open_answer(wire, status=200)
+        _open_response(wire, status=200)
     with pytest.raises(EnvelopeRefused, match=Refusal.STALE):
-        _open_answer(wire, now=NOW + 31)
+        _open_response(wire, now=NOW + 31)
 
 
 def test_a_message_under_one_key_or_cipher_does_not_open_under_another() -> None:
@@ -184,12 +184,12 @@ def test_a_message_under_one_key_or_cipher_does_not_open_under_another() -> None
 
 @ciphers
 def test_a_key_known_by_two_ids_opens_only_under_the_id_that_sealed(cipher: CipherName) -> None:
-    """The id outside is bound inside, so that a label can never be exchanged."""
+    """The id outside is bound inside, so that a label can never be bindingd."""
     alias = Key("alias", bytes(range(32)))
     wire = _request(cipher).replace(b".first.", b".alias.", 1)
 
     with pytest.raises(EnvelopeRefused, match=Refusal.OTHER_LABEL):
-        envelope.open_request(wire, EXCHANGE, lambda _: alias, now=NOW)
+        envelope.open_request(wire, BINDING, lambda _: alias, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_a_key_known_by_two_ids_opens_only_under_the_id_that_sealed(cipher: Ciph
         b"\xff" * 100,
     ],
 )
-def test_what_is_no_message_is_refused(wire: bytes) -> None:
+def test_bytes_that_are_not_a_message_are_refused(wire: bytes) -> None:
     with pytest.raises(EnvelopeRefused):
         _open(wire)
 
@@ -256,7 +256,7 @@ def test_the_same_request_is_never_sealed_into_the_same_bytes(cipher: CipherName
 
 @ciphers
 def test_nothing_of_the_content_shows_outside(cipher: CipherName) -> None:
-    wire = envelope.seal_request(EXCHANGE, KEY, cipher, nonce=NONCE, headers=HEADERS, body=b"secret" * 50, now=NOW)
+    wire = envelope.seal_request(BINDING, KEY, cipher, nonce=NONCE, headers=HEADERS, body=b"secret" * 50, now=NOW)
     token = wire.split(b".", 3)[3]
     raw = base64.urlsafe_b64decode(token) if cipher == "fernet" else token
 
@@ -267,7 +267,7 @@ def test_nothing_of_the_content_shows_outside(cipher: CipherName) -> None:
 @ciphers
 def test_a_message_in_a_header_is_text_and_opens_in_one_spelling_only(cipher: CipherName) -> None:
     for size in range(4):
-        wire = envelope.seal_request(EXCHANGE, KEY, cipher, nonce=NONCE, headers=[], body=b"b" * size, now=NOW)
+        wire = envelope.seal_request(BINDING, KEY, cipher, nonce=NONCE, headers=[], body=b"b" * size, now=NOW)
         text = sealed_wire.to_header(wire)
         assert text.isascii()
         assert text.decode().isprintable()
@@ -287,7 +287,7 @@ def test_a_message_in_a_header_is_text_and_opens_in_one_spelling_only(cipher: Ci
 @pytest.mark.parametrize(
     "text", [b"", b"v1", b"v1.fernet.first", b"v1.aes-256-gcm.first.", b"v1.aes-256-gcm.first.A", b"\xff"]
 )
-def test_a_header_that_holds_no_message_is_refused(text: bytes) -> None:
+def test_a_header_without_a_message_is_refused(text: bytes) -> None:
     with pytest.raises(EnvelopeRefused):
         _open(sealed_wire.from_header(text))
 

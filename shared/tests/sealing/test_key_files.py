@@ -51,7 +51,7 @@ def test_both_sides_of_every_call_get_the_same_new_key(tmp_path: Path) -> None:
     assert (root / "alone").is_dir()
 
 
-def test_the_platforms_own_list_of_services_gives_keys(tmp_path: Path) -> None:
+def test_the_platforms_service_catalog_gives_keys(tmp_path: Path) -> None:
     ensure_keys(tmp_path, read_catalog())
 
     assert "analytics/user--analytics.json" in _all_files(tmp_path)
@@ -89,7 +89,7 @@ def test_a_damaged_file_is_reported_and_not_replaced(tmp_path: Path) -> None:
     assert damaged.read_bytes() == b"{"
 
 
-def test_several_processes_at_once_make_one_key(tmp_path: Path) -> None:
+def test_concurrent_processes_make_one_key(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=ensure_keys, args=(tmp_path, CATALOG)) for _ in range(4)]
     for process in processes:
@@ -103,8 +103,8 @@ def test_several_processes_at_once_make_one_key(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.rglob("*") if path.suffix == ".tmp"]
 
 
-def test_whoever_returns_from_making_keys_reads_the_same_ones(tmp_path: Path) -> None:
-    """Threads have lock files of their own as processes do, and can be made to start at the same moment."""
+def test_all_concurrent_writers_read_the_same_keys(tmp_path: Path) -> None:
+    """Threads open their own lock files like processes, and can be made to start at the same moment."""
     barrier = threading.Barrier(8)
 
     def make(root: Path) -> dict[str, bytes]:
@@ -172,7 +172,7 @@ def test_a_key_id_outside_its_alphabet_is_refused(tmp_path: Path, key_id: Any) -
 @pytest.mark.parametrize(
     "entries", [[("a", SECRET), ("a", OTHER)], [("a", SECRET), ("b", SECRET)]], ids=["same id", "same secret"]
 )
-def test_an_id_or_a_secret_twice_is_refused(tmp_path: Path, entries: list[tuple[str, str]]) -> None:
+def test_a_repeated_id_or_secret_is_refused(tmp_path: Path, entries: list[tuple[str, str]]) -> None:
     keys = [{"id": key_id, "secret": secret} for key_id, secret in entries]
 
     with pytest.raises(KeyFileError, match="twice"):
@@ -209,7 +209,7 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, document: Any) -> Non
 
 
 @pytest.mark.parametrize("name", ["User", "user_service", "", "a--b", "-a", "../user"])
-def test_a_name_that_is_no_service_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_name_that_is_not_a_service_is_refused(tmp_path: Path, name: str) -> None:
     path = _write(tmp_path, GOOD | {"caller": name}, file_name(name.replace("/", "_"), "analytics"))
 
     with pytest.raises(KeyFileError):

@@ -53,7 +53,7 @@ def test_the_first_key_seals_and_all_open(tmp_path: Path) -> None:
     assert keyring.key_ids() == {PAIR: ("new", "old")}
 
 
-def test_the_two_directions_have_keys_of_their_own(directory: Path) -> None:
+def test_each_direction_has_its_own_keys(directory: Path) -> None:
     keyring = Keyring("user", directory)
 
     assert keyring.has_pair("user", "analytics")
@@ -63,7 +63,7 @@ def test_the_two_directions_have_keys_of_their_own(directory: Path) -> None:
         keyring.sealing_key("analytics", "user")
 
 
-def test_a_service_starts_with_no_pair_of_others(directory: Path) -> None:
+def test_a_service_does_not_start_with_a_pair_of_other_services(directory: Path) -> None:
     with pytest.raises(KeyFileError, match="notes takes no part"):
         Keyring("notes", directory)
 
@@ -76,7 +76,7 @@ def test_a_service_does_not_start_with_a_damaged_file_or_without_its_directory(d
         Keyring("user", directory / "missing")
 
 
-def test_files_that_are_no_key_files_are_not_read(directory: Path) -> None:
+def test_files_that_are_not_key_files_are_not_read(directory: Path) -> None:
     (directory / ".hidden.json").write_bytes(b"{")
     (directory / f".{FILE}.0123.tmp").write_bytes(b"{")
     (directory / "README").write_bytes(b"{")
@@ -139,23 +139,23 @@ def test_a_damaged_file_keeps_the_last_good_keys_and_is_counted_once(directory: 
     assert keyring.sealing_key(*PAIR).id == "two"
 
 
-def test_a_directory_that_is_away_keeps_the_last_good_keys_and_is_counted_once(directory: Path) -> None:
+def test_a_missing_directory_keeps_the_last_good_keys_and_is_counted_once(directory: Path) -> None:
     keyring = Keyring("user", directory)
     before = _failures()
-    away = directory.with_name("away")
-    directory.rename(away)
+    moved = directory.with_name("away")
+    directory.rename(moved)
     for _ in range(3):
         keyring.refresh()
     assert keyring.sealing_key(*PAIR).id == "one"
     assert _failures() == before + 1
 
-    away.rename(directory)
+    moved.rename(directory)
     _write(directory, "two")
     keyring.refresh()
     assert keyring.sealing_key(*PAIR).id == "two"
 
 
-def test_a_removed_file_takes_its_keys_along(directory: Path) -> None:
+def test_the_keys_of_a_removed_file_are_dropped(directory: Path) -> None:
     keyring = Keyring("user", directory)
     (directory / FILE).unlink()
 
@@ -165,7 +165,7 @@ def test_a_removed_file_takes_its_keys_along(directory: Path) -> None:
     assert keyring.opening_key(*PAIR, "one") is None
 
 
-def test_a_pair_of_others_that_appears_later_is_not_taken_in(directory: Path) -> None:
+def test_a_pair_of_other_services_that_appears_later_is_ignored(directory: Path) -> None:
     keyring = Keyring("user", directory)
     _write(directory, "foreign", caller="notes", callee="assets")
 
@@ -192,5 +192,5 @@ async def test_changes_arrive_by_themselves_while_the_keyring_watches(directory:
     assert asyncio.all_tasks() == tasks
 
 
-def test_a_change_is_looked_for_more_often_than_once_a_second() -> None:
+def test_changes_are_checked_more_often_than_once_a_second() -> None:
     assert keyring_module.CHECK_SECONDS <= 0.5

@@ -1,4 +1,4 @@
-"""Sealed requests reach their routes as if they were plain, and their answers come back sealed, errors included."""
+"""Sealed requests reach their routes as if they were plain, and the responses are sealed, errors included."""
 
 import secrets
 import time
@@ -24,14 +24,14 @@ ciphers = pytest.mark.parametrize("cipher", get_args(CipherName))
 async def test_a_sealed_request_is_validated_and_executed_after_it_is_opened(
     replica: Any, make_peer: Any, cipher: CipherName
 ) -> None:
-    answer = await make_peer(replica, cipher=cipher).call("POST", PATH, json={"weight": 3})
+    response = await make_peer(replica, cipher=cipher).call("POST", PATH, json={"weight": 3})
 
-    assert (answer.status, answer.json()) == (201, {"weight": 3, "caller": "user"})
+    assert (response.status, response.json()) == (201, {"weight": 3, "caller": "user"})
     assert replica.executed == ["create"]
 
 
 @ciphers
-async def test_the_callee_seals_with_its_own_cipher_whatever_the_request_came_in(
+async def test_the_callee_seals_with_its_own_cipher_whatever_the_caller_used(
     make_replica: Any, make_peer: Any, cipher: CipherName
 ) -> None:
     other: CipherName = "fernet" if cipher == "aes-256-gcm" else "aes-256-gcm"
@@ -59,12 +59,12 @@ async def test_content_and_headers_do_not_show_on_the_wire(replica: Any, make_pe
     assert peer.open(recorded, response).headers["Location"] == f"{PATH}/1"
 
 
-async def test_headers_of_the_answer_arrive_inside_the_seal(replica: Any, make_peer: Any) -> None:
-    answer = await make_peer(replica).call("POST", PATH, json={"weight": 3})
+async def test_headers_of_the_response_arrive_inside_the_seal(replica: Any, make_peer: Any) -> None:
+    response = await make_peer(replica).call("POST", PATH, json={"weight": 3})
 
-    assert answer.headers["Location"] == f"{PATH}/1"
-    assert answer.headers["ETag"] == '"v1"'
-    assert answer.headers["Content-Type"] == "application/json"
+    assert response.headers["Location"] == f"{PATH}/1"
+    assert response.headers["ETag"] == '"v1"'
+    assert response.headers["Content-Type"] == "application/json"
 
 
 async def test_get_head_and_delete_carry_the_envelope_in_a_header(replica: Any, make_peer: Any) -> None:
@@ -80,7 +80,7 @@ async def test_get_head_and_delete_carry_the_envelope_in_a_header(replica: Any, 
     assert replica.executed == ["read", "look", "delete"]
 
 
-async def test_an_answer_without_a_body_is_sealed_as_well(replica: Any, make_peer: Any) -> None:
+async def test_a_response_without_a_body_is_sealed(replica: Any, make_peer: Any) -> None:
     peer = make_peer(replica)
     unchanged = await peer.call("GET", f"{PATH}/unchanged", headers={"if-none-match": '"v1"'})
     assert (unchanged.status, unchanged.headers["ETag"], unchanged.body) == (304, '"v1"', b"")
@@ -93,7 +93,7 @@ async def test_an_answer_without_a_body_is_sealed_as_well(replica: Any, make_pee
         peer.open(recorded, response)
 
 
-async def test_the_route_sees_what_was_sealed_and_of_the_rest_only_what_may_travel_outside(
+async def test_the_route_gets_the_sealed_headers_and_those_that_may_travel_outside(
     replica: Any, make_peer: Any
 ) -> None:
     peer = make_peer(replica)
@@ -111,9 +111,9 @@ async def test_the_route_sees_what_was_sealed_and_of_the_rest_only_what_may_trav
         "X-Request-Id": "request-1",
         "traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01",
     }
-    answer = peer.open(recorded, await peer.send(recorded, headers=outside))
+    response = peer.open(recorded, await peer.send(recorded, headers=outside))
 
-    seen = answer.json()["headers"]
+    seen = response.json()["headers"]
     assert seen["if-match"] == '"sealed"'
     assert seen["content-type"] == "text/plain"
     assert seen["accept"] == "text/sealed"
@@ -121,7 +121,7 @@ async def test_the_route_sees_what_was_sealed_and_of_the_rest_only_what_may_trav
     assert seen["content-length"] == "0"
     assert "forged" not in repr(seen)
     assert not [name for name in seen if name.startswith("x-service")]
-    assert answer.json()["caller"] == "user"
+    assert response.json()["caller"] == "user"
 
 
 @pytest.mark.parametrize(
@@ -136,23 +136,23 @@ async def test_the_route_sees_what_was_sealed_and_of_the_rest_only_what_may_trav
         ("GET", f"{PATH}/busy", None, 503),
     ],
 )
-async def test_errors_come_back_sealed(
+async def test_errors_are_sealed(
     replica: Any, make_peer: Any, method: str, target: str, body: Any, status: int
 ) -> None:
     peer = make_peer(replica)
     recorded = peer.seal(method, target, json=body)
     response = await peer.send(recorded)
-    answer = peer.open(recorded, response)
+    opened = peer.open(recorded, response)
 
     assert response.headers["content-type"] == MEDIA_TYPE
-    assert (response.status_code, answer.status, answer.json()["status"]) == (status, status, status)
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["request_id"] == response.headers["x-request-id"]
-    assert answer.headers.get("retry-after") == ("7" if status == 503 else None)
-    assert b"hunter2" not in answer.body
+    assert (response.status_code, opened.status, opened.json()["status"]) == (status, status, status)
+    assert opened.headers["content-type"] == "application/problem+json"
+    assert opened.json()["request_id"] == response.headers["x-request-id"]
+    assert opened.headers.get("retry-after") == ("7" if status == 503 else None)
+    assert b"hunter2" not in opened.body
 
 
-async def test_what_the_application_raises_past_its_error_handling_is_answered_sealed(
+async def test_an_exception_past_the_error_handling_becomes_a_sealed_500(
     make_replica: Any, make_peer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def explode(self: object, scope: object, receive: object, send: object) -> None:
@@ -162,22 +162,22 @@ async def test_what_the_application_raises_past_its_error_handling_is_answered_s
     replica = make_replica()
     transport = httpx2.ASGITransport(replica.app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://analytics.test") as replica.http:
-        answer = await make_peer(replica).call("GET", f"{PATH}/any")
+        response = await make_peer(replica).call("GET", f"{PATH}/any")
 
-    assert (answer.status, answer.json()["detail"]) == (500, "The service failed.")
+    assert (response.status, response.json()["detail"]) == (500, "The service failed.")
 
 
-async def test_an_answer_too_long_to_be_sealed_becomes_a_sealed_error(replica: Any, make_peer: Any) -> None:
+async def test_a_response_too_long_to_be_sealed_becomes_a_sealed_500(replica: Any, make_peer: Any) -> None:
     peer = make_peer(replica)
     for size in (MAX_SEALED_BYTES * 3 // 4, MAX_SEALED_BYTES + 1, MAX_SEALED_BYTES * 3):
-        answer = await peer.call("GET", f"{PATH}/long?size={size}")
-        assert (answer.status, answer.json()["detail"]) == (500, "The response is too long to be sealed.")
+        response = await peer.call("GET", f"{PATH}/long?size={size}")
+        assert (response.status, response.json()["detail"]) == (500, "The response is too long to be sealed.")
 
-    answer = await peer.call("GET", f"{PATH}/long?size={MAX_SEALED_BYTES // 2}")
-    assert (answer.status, len(answer.body)) == (200, MAX_SEALED_BYTES // 2)
+    response = await peer.call("GET", f"{PATH}/long?size={MAX_SEALED_BYTES // 2}")
+    assert (response.status, len(response.body)) == (200, MAX_SEALED_BYTES // 2)
 
 
-async def test_an_answer_whose_status_was_changed_on_the_way_does_not_open(replica: Any, make_peer: Any) -> None:
+async def test_a_response_with_a_changed_status_does_not_open(replica: Any, make_peer: Any) -> None:
     peer = make_peer(replica)
     recorded = peer.seal("GET", f"{PATH}/busy")
     response = await peer.send(recorded)
@@ -187,7 +187,7 @@ async def test_an_answer_whose_status_was_changed_on_the_way_does_not_open(repli
         peer.open(recorded, response)
 
 
-async def test_the_answer_to_another_request_or_a_plain_answer_does_not_open(replica: Any, make_peer: Any) -> None:
+async def test_a_response_to_another_request_or_a_plain_response_does_not_open(replica: Any, make_peer: Any) -> None:
     peer = make_peer(replica)
     first, second = peer.seal("GET", f"{PATH}/any"), peer.seal("GET", f"{PATH}/any")
     response = await peer.send(first)
@@ -202,21 +202,21 @@ async def test_the_answer_to_another_request_or_a_plain_answer_does_not_open(rep
 async def test_a_sealed_head_is_run_as_get_under_its_policy(replica: Any, make_peer: Any) -> None:
     peer = make_peer(replica)
 
-    answer = await peer.call("HEAD", f"{PATH}/optional")
-    assert (answer.status, answer.body) == (200, b"")
+    response = await peer.call("HEAD", f"{PATH}/optional")
+    assert (response.status, response.body) == (200, b"")
     assert (await peer.call("HEAD", f"{PATH}/public")).status == 403
     assert replica.executed == ["maybe"]
 
 
-async def test_a_plain_request_may_ask_for_a_sealed_answer(replica: Any, keyrings: dict[str, Keyring]) -> None:
+async def test_a_plain_request_may_ask_for_a_sealed_response(replica: Any, keyrings: dict[str, Keyring]) -> None:
     nonce = envelope.new_nonce()
     asking = {"X-Encrypt-Response": "true", "X-Service-Name": "user", "X-Service-Nonce": nonce}
     response = await replica.http.get(f"{PATH}/any?x=1", headers=asking)
 
-    exchange = MessageBinding("user", "analytics", "GET", f"{PATH}/any?x=1".encode())
+    binding = MessageBinding("user", "analytics", "GET", f"{PATH}/any?x=1".encode())
     opened = envelope.open_response(
         response.content,
-        exchange,
+        binding,
         lambda key_id: keyrings["user"].opening_key("user", "analytics", key_id),
         nonce=nonce,
         status=200,
@@ -232,7 +232,7 @@ async def test_a_plain_request_may_ask_for_a_sealed_answer(replica: Any, keyring
     [uuid4().hex, str(uuid4()), secrets.token_urlsafe(48), secrets.token_hex(8)],
     ids=["hexadecimal UUID", "UUID", "base64url", "hexadecimal"],
 )
-async def test_the_nonce_of_a_plain_request_may_be_of_any_usual_kind(
+async def test_a_plain_request_may_use_any_usual_kind_of_nonce(
     replica: Any, keyrings: dict[str, Keyring], nonce: str
 ) -> None:
     asking = {"X-Encrypt-Response": "true", "X-Service-Name": "user", "X-Service-Nonce": nonce}
@@ -250,7 +250,7 @@ async def test_the_nonce_of_a_plain_request_may_be_of_any_usual_kind(
     assert opened.nonce == nonce
 
 
-async def test_a_plain_request_that_asks_for_a_sealed_answer_never_gets_a_plain_one(replica: Any) -> None:
+async def test_a_plain_request_that_asks_for_a_sealed_response_never_gets_a_plain_one(replica: Any) -> None:
     asking = {"X-Encrypt-Response": "true", "X-Service-Name": "user", "X-Service-Nonce": envelope.new_nonce()}
     for change in ({"X-Service-Name": "assets"}, {"X-Service-Nonce": "short"}, {"X-Service-Nonce": "n" * 21 + "."}):
         response = await replica.http.get(f"{PATH}/any", headers=asking | change)

@@ -1,4 +1,4 @@
-"""What is no valid sealed message from an allowed service is refused with one text, and nothing is executed."""
+"""Invalid sealed messages, and those of callers without permission, are refused with one text and never executed."""
 
 import time
 from collections.abc import AsyncIterator
@@ -110,18 +110,16 @@ async def test_a_request_that_is_stale_or_from_the_future_is_refused(
     await _refused(replica, await make_peer(replica).send(_resealed(keyrings, age)))
 
 
-async def test_an_answer_sent_as_a_request_is_refused(replica: Any, make_peer: Any) -> None:
+async def test_a_response_sent_as_a_request_is_refused(replica: Any, make_peer: Any) -> None:
     peer = make_peer(replica)
     recorded = peer.seal("POST", PATH, json={"weight": 3})
-    answer = await peer.send(recorded)
+    response = await peer.send(recorded)
     replica.executed.clear()
 
-    await _refused(replica, await peer.send(recorded, content=answer.content))
+    await _refused(replica, await peer.send(recorded, content=response.content))
 
 
-async def test_a_request_of_which_a_part_is_missing_doubled_or_in_the_wrong_place_is_refused(
-    replica: Any, make_peer: Any
-) -> None:
+async def test_a_request_with_a_missing_repeated_or_misplaced_part_is_refused(replica: Any, make_peer: Any) -> None:
     peer = make_peer(replica)
     post, get = peer.seal("POST", PATH, json={"weight": 3}), peer.seal("GET", f"{PATH}/sealed")
     post_headers, get_headers = list(post.message.headers.items()), list(get.message.headers.items())
@@ -151,7 +149,7 @@ async def test_a_plain_request_to_a_sealed_route_is_refused_before_its_body_is_r
     await _refused(replica, await replica.http.head(f"{PATH}/sealed"))
 
 
-async def test_an_envelope_without_its_mark_is_an_ordinary_plain_request(replica: Any, make_peer: Any) -> None:
+async def test_an_envelope_without_the_communication_header_is_a_plain_request(replica: Any, make_peer: Any) -> None:
     peer = make_peer(replica)
     recorded = peer.seal("POST", PATH, json={"weight": 3})
 
@@ -171,9 +169,9 @@ async def test_a_known_service_that_the_route_does_not_allow_gets_a_sealed_403(r
     ):
         recorded = notes.seal(method, target, json=json)
         response = await notes.send(recorded)
-        answer = notes.open(recorded, response)
-        assert (response.status_code, answer.status) == (403, 403)
-        assert answer.json()["detail"] == "This route is not open to the calling service."
+        opened = notes.open(recorded, response)
+        assert (response.status_code, opened.status) == (403, 403)
+        assert opened.json()["detail"] == "This route is not open to the calling service."
     assert replica.executed == []
 
     user = make_peer(replica)
@@ -218,7 +216,7 @@ async def test_a_message_of_exactly_the_limit_is_opened_and_a_longer_one_gets_41
     assert small.executed == []
 
 
-async def test_a_message_said_to_be_too_long_is_refused_before_it_is_read(replica: Any, make_peer: Any) -> None:
+async def test_a_message_declared_too_long_is_refused_before_it_is_read(replica: Any, make_peer: Any) -> None:
     peer = make_peer(replica)
     recorded = peer.seal("POST", PATH, json={"weight": 3})
 
@@ -239,7 +237,7 @@ async def test_an_envelope_in_a_header_is_limited_too(make_replica: Any, make_pe
     assert replica.executed == []
 
 
-async def test_the_log_and_a_metric_tell_the_reason_that_the_answer_does_not(
+async def test_the_log_and_a_metric_tell_the_reason_that_the_response_omits(
     replica: Any, make_peer: Any, keyrings: Any
 ) -> None:
     lines: list[str] = []
@@ -267,9 +265,7 @@ async def test_the_log_and_a_metric_tell_the_reason_that_the_answer_does_not(
     assert max(map(len, lines)) < 300
 
 
-async def test_a_service_without_keys_for_a_caller_has_nothing_to_fall_back_to(
-    replica: Any, make_peer: Any, keyrings: Any
-) -> None:
+async def test_a_caller_whose_keys_were_removed_is_refused(replica: Any, make_peer: Any, keyrings: Any) -> None:
     peer = make_peer(replica)
     recorded = peer.seal("GET", f"{PATH}/any")
     keyrings["analytics"]._pairs = {}

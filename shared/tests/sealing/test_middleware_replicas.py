@@ -40,7 +40,7 @@ async def test_a_request_that_one_replica_executed_is_refused_by_the_other(
     assert len(_executed(replicas)) == 1
 
 
-async def test_of_twenty_copies_at_once_one_is_executed(replicas: list[Any], make_peer: Any) -> None:
+async def test_one_of_twenty_concurrent_copies_is_executed(replicas: list[Any], make_peer: Any) -> None:
     peers = [make_peer(replica) for replica in replicas]
     for _ in range(5):
         recorded = peers[0].seal("POST", PATH, json={"weight": 3})
@@ -52,15 +52,17 @@ async def test_of_twenty_copies_at_once_one_is_executed(replicas: list[Any], mak
             replica.executed.clear()
 
 
-async def test_different_requests_at_once_are_all_executed(replicas: list[Any], make_peer: Any) -> None:
+async def test_different_concurrent_requests_are_all_executed(replicas: list[Any], make_peer: Any) -> None:
     peers = [make_peer(replica) for replica in replicas]
-    answers = await asyncio.gather(*(peer.call("POST", PATH, json={"weight": n}) for peer in peers for n in range(50)))
+    responses = await asyncio.gather(
+        *(peer.call("POST", PATH, json={"weight": n}) for peer in peers for n in range(50))
+    )
 
-    assert sorted(answer.json()["weight"] for answer in answers) == sorted([*range(50)] * 2)
+    assert sorted(response.json()["weight"] for response in responses) == sorted([*range(50)] * 2)
     assert len(_executed(replicas)) == 100
 
 
-async def test_without_valkey_messages_are_still_executed_once_by_a_process_and_later_by_no_other(
+async def test_without_valkey_a_process_executes_a_message_once_and_later_no_other_process_does(
     replicas: list[Any], make_peer: Any, stores: StoreSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "PROBE_SECONDS", 0.01)

@@ -57,11 +57,11 @@ async def valkey(valkey_url: str) -> AsyncIterator[Redis]:
         yield client
 
 
-def test_a_nonce_is_remembered_longer_than_its_message_can_be_valid_anywhere() -> None:
+def test_a_nonce_is_remembered_longer_than_its_message_can_be_valid() -> None:
     assert replay.REMEMBER_SECONDS >= LIFETIME_SECONDS + 2 * CLOCK_SKEW_SECONDS
 
 
-def test_memory_keeps_a_nonce_for_its_time_at_least_and_for_twice_at_most() -> None:
+def test_memory_keeps_a_nonce_for_one_to_two_generations() -> None:
     clock = Clock()
     memory = RecentNonces(45, 100, clock)
     for second in range(200):
@@ -83,7 +83,7 @@ def test_memory_forgets_everything_after_a_long_pause() -> None:
     assert not memory.all()
 
 
-def test_memory_is_bounded_and_says_when_it_is_full() -> None:
+def test_memory_is_bounded_and_reports_when_it_is_full() -> None:
     clock = Clock()
     memory = RecentNonces(45, 3, clock)
     assert [memory.add(str(n)) for n in range(5)] == [True, True, True, False, False]
@@ -110,7 +110,7 @@ async def test_a_nonce_that_one_replica_accepted_is_refused_by_another() -> None
         assert not await _accepts(second, "a")
 
 
-async def test_of_many_copies_at_once_one_is_accepted_even_without_the_store() -> None:
+async def test_one_of_many_concurrent_copies_is_accepted_even_without_the_store() -> None:
     store = MemoryNonces()
     store.unavailable = True
     async with ReplayGuard(store) as guard:
@@ -132,7 +132,7 @@ async def test_without_the_store_the_process_remembers_and_a_metric_says_so() ->
         assert MEMORY_CHECKS._value.get() == checks + 1
 
 
-async def test_a_store_that_is_away_is_not_asked_for_every_message(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unavailable_store_is_not_asked_for_every_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "PROBE_SECONDS", 3600)
     store = MemoryNonces()
     store.unavailable = True
@@ -144,7 +144,7 @@ async def test_a_store_that_is_away_is_not_asked_for_every_message(monkeypatch: 
     assert store.asked == 2
 
 
-async def test_a_store_that_hangs_counts_as_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_store_counts_as_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "STORE_SECONDS", 0.01)
 
     class Hanging(MemoryNonces):
@@ -157,7 +157,7 @@ async def test_a_store_that_hangs_counts_as_away(monkeypatch: pytest.MonkeyPatch
         assert not await _accepts(guard, "a")
 
 
-async def test_what_was_accepted_without_the_store_is_refused_by_others_once_it_is_back() -> None:
+async def test_a_nonce_accepted_without_the_store_is_refused_by_others_after_recovery() -> None:
     store = MemoryNonces()
     async with ReplayGuard(store) as first, ReplayGuard(store) as second:
         store.unavailable = True
@@ -168,7 +168,7 @@ async def test_what_was_accepted_without_the_store_is_refused_by_others_once_it_
         assert not await _accepts(second, "during")
 
 
-async def test_a_store_that_came_back_empty_is_told_what_was_accepted_before() -> None:
+async def test_a_store_that_came_back_empty_learns_all_remembered_nonces() -> None:
     store = MemoryNonces()
     async with ReplayGuard(store) as first, ReplayGuard(store) as second:
         before = [f"n{number}" for number in range(2500)]
@@ -186,7 +186,7 @@ async def test_a_store_that_came_back_empty_is_told_what_was_accepted_before() -
         assert not await _accepts(second, before[0])
 
 
-async def test_one_slow_answer_costs_no_more_than_its_own_nonce() -> None:
+async def test_one_slow_reply_delays_only_its_own_nonce() -> None:
     store = MemoryNonces()
     async with ReplayGuard(store) as guard:
         for number in range(100):
@@ -244,8 +244,8 @@ async def test_valkey_keeps_nonces_per_service_and_for_their_time(valkey: Redis)
         assert replay.REMEMBER_SECONDS - 5 < await valkey.ttl(key) <= replay.REMEMBER_SECONDS
 
 
-async def test_a_command_that_the_driver_repeats_is_no_replay(valkey: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer to the first SET got lost: the driver sends the very same command again."""
+async def test_a_command_repeated_by_the_driver_is_not_a_replay(valkey: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reply to the first SET was lost, so the driver sends the same command again."""
     execute: Any = valkey.execute_command
 
     async def twice(*command: object, **options: object) -> object:
@@ -260,13 +260,13 @@ async def test_a_command_that_the_driver_repeats_is_no_replay(valkey: Redis, mon
 
 
 @pytest.mark.parametrize("decode", [False, True])
-async def test_the_driver_may_decode_answers_or_not(valkey_url: str, decode: bool) -> None:
+async def test_the_driver_may_decode_replies_or_not(valkey_url: str, decode: bool) -> None:
     async with Redis.from_url(valkey_url, decode_responses=decode) as client:
         nonces = ValkeyNonces(client, "analytics")
         assert [await nonces.claim("a"), await nonces.claim("a")] == [True, False]
 
 
-async def test_nothing_accepted_is_accepted_again_when_valkey_dies_and_comes_back_empty(
+async def test_no_nonce_is_accepted_twice_when_valkey_dies_and_comes_back_empty(
     stores: StoreSet, valkey_url: str
 ) -> None:
     clients = [Redis.from_url(valkey_url) for _ in range(2)]

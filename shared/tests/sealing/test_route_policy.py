@@ -1,4 +1,4 @@
-"""A route's declaration decides who may call it, and stands in the OpenAPI document."""
+"""A route's policy decides which services may call it, and stands in the OpenAPI document."""
 
 from typing import Annotated
 
@@ -38,7 +38,7 @@ async def _nothing() -> None:
         (PUBLIC, "user", CallerNotAllowed),
     ],
 )
-def test_a_policy_admits_whom_it_names(
+def test_a_policy_allows_the_callers_that_it_names(
     policy: RoutePolicy, caller: str | None, refusal: type[ServiceError] | None
 ) -> None:
     if refusal is None:
@@ -100,7 +100,7 @@ def test_a_route_with_two_policies_does_not_start() -> None:
         install_policies(app)
 
 
-def test_a_policy_that_comes_with_another_dependency_counts() -> None:
+def test_a_policy_inside_another_dependency_counts() -> None:
     async def needs_user(caller: Annotated[str, sealed("user")]) -> None:
         return None
 
@@ -110,7 +110,7 @@ def test_a_policy_that_comes_with_another_dependency_counts() -> None:
     assert PolicyTable(app.routes).find({"method": "GET", "path": "/deep"}) == RoutePolicy("sealed", ("user",))
 
 
-def test_policies_stand_in_the_openapi_document() -> None:
+def test_the_openapi_document_shows_the_policies() -> None:
     app = _app()
     install_policies(app)
     paths = app.openapi()["paths"]
@@ -121,7 +121,7 @@ def test_policies_stand_in_the_openapi_document() -> None:
     assert app.openapi()["paths"] == paths
 
 
-async def test_without_a_receiver_a_sealed_route_refuses_everybody() -> None:
+async def test_without_a_receiver_a_sealed_route_refuses_all_requests() -> None:
     """The declaration itself is a dependency of the route, so nothing is open because of a missing middleware."""
     app = FastAPI()
     app.add_api_route("/sealed", _nothing, dependencies=[sealed("user")])
