@@ -16,3 +16,7 @@ class MovableClock:
     def advance(self, **duration: float) -> None:
         """Let a time pass at once: `advance(hours=2)`."""
         self._ahead += timedelta(**duration)
+
+    def reset(self) -> None:
+        """Show the real time again."""
+        self.stopped_at, self._ahead = None, timedelta()
