@@ -1,4 +1,4 @@
-"""`make admin`: what the operator sees, and that the running service takes notice."""
+"""`make admin`: its output, and its effect on the running service."""
 
 import asyncio
 import os
@@ -23,29 +23,29 @@ async def _make_admin(database_url: str, username: str) -> tuple[int, str]:
     return process.returncode or 0, output.decode()
 
 
-async def test_an_operator_promotes_an_account_whose_tokens_end_in_the_running_service(
-    user: Any, database_url: str
+async def test_a_promotion_revokes_the_accounts_sessions_in_the_running_service(
+    replica: Any, database_url: str
 ) -> None:
-    ada = await user.sign_in("Ada-" + os.urandom(4).hex())
+    ada = await replica.sign_in("Ada-" + os.urandom(4).hex())
 
     code, output = await _make_admin(database_url, ada.username.upper())
 
     assert code == 0, output
     async with asyncio.timeout(60):
-        while (await user.profile(ada)).status_code != 401:
+        while (await replica.profile(ada)).status_code != 401:
             await asyncio.sleep(0.02)
-    again = await user.log_in_again(ada)
-    assert (await user.http.get(API, headers=again.headers)).status_code == 200
+    again = await replica.log_in_again(ada)
+    assert (await replica.http.get(API, headers=again.headers)).status_code == 200
 
 
-async def test_a_second_promotion_changes_nothing(user: Any, sign_in_admin: Any, database_url: str) -> None:
-    admin = await sign_in_admin(user)
+async def test_a_second_promotion_changes_nothing(replica: Any, database_url: str) -> None:
+    admin = await replica.sign_in_admin()
 
     assert (await _make_admin(database_url, admin.username))[0] == 0
-    assert (await user.profile(admin)).status_code == 200
+    assert (await replica.profile(admin)).status_code == 200
 
 
-async def test_an_unknown_name_is_said_clearly(user: Any, database_url: str) -> None:
+async def test_an_unknown_name_is_an_error(replica: Any, database_url: str) -> None:
     code, output = await _make_admin(database_url, "nobody-of-this-name")
 
     assert code == 1

@@ -1,4 +1,4 @@
-"""The assembled service: its routes, who may call them, and how it starts and fails."""
+"""The assembled service: its routes, their callers, its start, and outages of its stores."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from servicekit.testing.sealed import SealedPeer
+from servicekit.kit import JWKS_PATH
 from user_service.app import create_app
 from user_service.settings import Settings
 from user_service.tokens.signing_keys import SigningKeyError, ensure_signing_key
@@ -31,14 +31,14 @@ ROUTES = {
     ("DELETE", f"{API}/{{user_id}}"): "public",
     ("PUT", f"{API}/{{user_id}}/role"): "public",
     ("DELETE", f"{API}/{{user_id}}/sessions"): "public",
-    ("GET", "/.well-known/jwks.json"): "optional",
+    ("GET", JWKS_PATH): "optional",
     ("GET", "/health"): "public",
     ("GET", "/ready"): "public",
 }
 
 
-async def test_the_documentation_lists_exactly_these_routes_with_who_may_call_them(user: Any) -> None:
-    document = (await user.http.get("/openapi.json")).json()
+async def test_the_documentation_lists_exactly_these_routes_with_their_policies(replica: Any) -> None:
+    document = (await replica.http.get("/openapi.json")).json()
 
     found = {
         (method.upper(), path): operation["x-service-policy"]["mode"]
@@ -46,123 +46,131 @@ async def test_the_documentation_lists_exactly_these_routes_with_who_may_call_th
         for method, operation in operations.items()
     }
     assert found == ROUTES
-    assert (await user.http.get("/docs")).status_code == 200
+    assert (await replica.http.get("/docs")).status_code == 200
 
 
-async def test_the_docs_page_can_log_in(user: Any) -> None:
-    document = (await user.http.get("/openapi.json")).json()
+async def test_the_docs_page_can_log_in(replica: Any) -> None:
+    document = (await replica.http.get("/openapi.json")).json()
 
     (scheme,) = document["components"]["securitySchemes"].values()
     assert scheme["flows"]["password"]["tokenUrl"] == f"{API}/token"
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1].startswith(API)])
-async def test_every_route_answers_nonsense_with_a_problem_of_the_client(user: Any, method: str, path: str) -> None:
-    ada = await user.sign_in()
+async def test_every_route_answers_nonsense_with_a_client_error(replica: Any, method: str, path: str) -> None:
+    ada = await replica.sign_in()
     url = path.format(user_id="nonsense", session_id="nonsense")
     for headers in ({}, {"Authorization": "Bearer nonsense"}, ada.headers):
         if (method, path) in {("DELETE", f"{API}/profile"), ("GET", f"{API}/profile")} and headers is ada.headers:
             continue
-        answer = await user.http.request(
+        response = await replica.http.request(
             method, url, content=b"\x00\xff{", headers={"Content-Type": "application/json", **headers}
         )
-        assert answer.status_code < 500
-        if answer.status_code >= 400:
-            assert answer.headers["content-type"] == "application/problem+json"
+        assert response.status_code < 500
+        if response.status_code >= 400:
+            assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_path_that_is_not_there_or_not_for_a_method_is_a_problem(user: Any) -> None:
-    assert (await user.http.get(f"{API}/a/b/c")).status_code == 404
-    put = await user.http.put(f"{API}/profile")
+async def test_an_unknown_path_or_method_is_a_problem_document(replica: Any) -> None:
+    assert (await replica.http.get(f"{API}/a/b/c")).status_code == 404
+    put = await replica.http.put(f"{API}/profile")
     assert put.status_code == 405
     assert put.headers["content-type"] == "application/problem+json"
 
 
-async def test_the_analytics_service_reads_the_count_by_a_sealed_call(deployment: Any, user: Any) -> None:
-    analytics = SealedPeer(user.http, "analytics", "user", deployment.analytics_keyring)
-    plain = await user.http.get(f"{API}/stats/count")
+async def test_the_analytics_service_reads_the_count_with_a_sealed_call(replica: Any) -> None:
+    analytics = replica.service("analytics")
+    plain = await replica.http.get(f"{API}/stats/count")
 
-    for path in (f"{API}/stats/count", "/.well-known/jwks.json"):
+    for path in (f"{API}/stats/count", JWKS_PATH):
         assert (await analytics.call("GET", path)).status == 200
     assert (await analytics.call("GET", f"{API}/stats/count")).json() == plain.json()
 
 
 @pytest.mark.parametrize("path", ["/profile", "/sessions", ""])
-async def test_a_service_has_no_way_into_what_belongs_to_users(deployment: Any, user: Any, path: str) -> None:
-    ada = await user.sign_in()
-    analytics = SealedPeer(user.http, "analytics", "user", deployment.analytics_keyring)
+async def test_a_service_cannot_call_the_routes_of_users(replica: Any, path: str) -> None:
+    ada = await replica.sign_in()
+    analytics = replica.service("analytics")
 
-    recorded = analytics.seal("GET", API + path, headers=ada.headers)
-    assert (await analytics.send(recorded)).status_code == 403
-
-
-async def test_it_is_ready_with_its_database_and_degraded_without_valkey(user: Any, stores: Any) -> None:
-    ready = await user.http.get("/ready")
-    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
-
-    await stores.stop("valkey")
-    try:
-        degraded = await user.http.get("/ready")
-        assert (degraded.status_code, degraded.json()["status"]) == (200, "degraded")
-    finally:
-        await stores.start("valkey")
+    request = analytics.seal("GET", API + path, headers=ada.headers)
+    assert (await analytics.send(request)).status_code == 403
 
 
-async def test_every_feature_works_without_valkey(user: Any, stores: Any) -> None:
-    await stores.stop("valkey")
-    try:
-        ada = await user.sign_in()
-        assert (await user.refresh(ada.tokens["refresh_token"])).status_code == 200
-        for path in ("/profile", "/sessions", "/stats/count", f"/{ada.id}"):
-            assert (await user.http.get(API + path, headers=ada.headers)).status_code == 200
-        changed = await user.http.patch(f"{API}/profile", json={"display_name": "Ada"}, headers=ada.headers)
-        assert changed.status_code == 200
-        assert (await user.http.get(f"{API}/{ada.id}", headers=ada.headers)).json()["display_name"] == "Ada"
-        assert (await user.http.delete(f"{API}/profile", headers=ada.headers)).status_code == 204
-    finally:
-        await stores.start("valkey")
-
-
-async def test_a_user_who_asks_too_often_is_told_to_wait_and_others_are_not(deployment: Any) -> None:
-    async with deployment.replica(user_rate=2) as user:
-        ada, bob = await user.sign_in(), await user.sign_in()
-        answers = [await user.profile(ada) for _ in range(8)]
-
-        refused = [answer for answer in answers if answer.status_code == 429]
-        assert 3 <= len(refused) <= 4
-        assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
-        assert (await user.profile(bob)).status_code == 200
-
-
-async def test_a_database_that_restarts_costs_an_error_with_a_time_to_wait_and_then_nothing(
-    deployment: Any, stores: Any
+async def test_it_is_ready_with_its_database_and_degraded_without_valkey(
+    deployment: Any, valkey_url: str, stores: Any
 ) -> None:
-    async with deployment.replica() as user:
-        ada = await user.sign_in()
+    async with deployment.replica() as replica:
+        ready = await replica.http.get("/ready")
+        assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+
+        await stores.stop("valkey")
+        try:
+            degraded = await replica.http.get("/ready")
+            assert (degraded.status_code, degraded.json()["status"]) == (200, "degraded")
+        finally:
+            await stores.start("valkey")
+
+
+async def test_every_feature_works_without_valkey(deployment: Any, valkey_url: str, stores: Any) -> None:
+    async with deployment.replica() as replica:
+        await stores.stop("valkey")
+        try:
+            ada = await replica.sign_in()
+            assert (await replica.refresh(ada.tokens["refresh_token"])).status_code == 200
+            for path in ("/profile", "/sessions", "/stats/count", f"/{ada.id}"):
+                assert (await replica.http.get(API + path, headers=ada.headers)).status_code == 200
+            change = {"display_name": "Ada"}
+            changed = await replica.http.patch(f"{API}/profile", json=change, headers=ada.headers)
+            assert changed.status_code == 200
+            public = await replica.http.get(f"{API}/{ada.id}", headers=ada.headers)
+            assert public.json()["display_name"] == "Ada"
+            assert (await replica.http.delete(f"{API}/profile", headers=ada.headers)).status_code == 204
+        finally:
+            await stores.start("valkey")
+
+
+async def test_a_user_above_the_rate_limit_has_to_wait_and_others_do_not(deployment: Any, valkey_url: str) -> None:
+    async with deployment.replica(user_rate=2) as replica:
+        ada, bob = await replica.sign_in(), await replica.sign_in()
+        responses = [await replica.profile(ada) for _ in range(8)]
+
+        refused = [response for response in responses if response.status_code == 429]
+        assert 3 <= len(refused) <= 4
+        assert all(int(response.headers["retry-after"]) >= 1 for response in refused)
+        assert (await replica.profile(bob)).status_code == 200
+
+
+async def test_requests_fail_with_a_time_to_wait_while_the_database_restarts_and_succeed_afterwards(
+    deployment: Any, stores: Any, valkey_url: str
+) -> None:
+    async with deployment.replica() as replica:
+        ada = await replica.sign_in()
         await stores.stop("postgres")
         try:
-            for answer in (await user.profile(ada), await user.log_in(ada.username), await user.register()):
-                assert answer.status_code == 503
-                assert answer.headers["content-type"] == "application/problem+json"
-                assert "retry-after" in answer.headers
-            assert (await user.http.get("/ready")).status_code == 503
-            assert (await user.http.get("/health")).status_code == 200
+            for response in (await replica.profile(ada), await replica.log_in(ada.username), await replica.register()):
+                assert response.status_code == 503
+                assert response.headers["content-type"] == "application/problem+json"
+                assert "retry-after" in response.headers
+            assert (await replica.http.get("/ready")).status_code == 503
+            assert (await replica.http.get("/health")).status_code == 200
         finally:
             await stores.start("postgres")
-        assert (await user.profile(ada)).status_code == 200
-        assert (await user.log_in(ada.username)).status_code == 200
+        assert (await replica.profile(ada)).status_code == 200
+        assert (await replica.log_in(ada.username)).status_code == 200
 
 
-async def test_it_starts_while_its_stores_are_away_and_serves_when_they_are_back(deployment: Any, stores: Any) -> None:
+async def test_it_starts_without_its_stores_and_serves_when_they_are_back(
+    deployment: Any, stores: Any, valkey_url: str
+) -> None:
     await stores.stop("postgres")
     await stores.stop("valkey")
     try:
-        async with deployment.replica() as user:
-            assert (await user.http.get("/ready")).status_code == 503
+        async with deployment.replica() as replica:
+            assert (await replica.http.get("/ready")).status_code == 503
             await stores.start("postgres")
             await stores.start("valkey")
-            ada = await user.sign_in()
-            assert (await user.profile(ada)).status_code == 200
+            ada = await replica.sign_in()
+            assert (await replica.profile(ada)).status_code == 200
     finally:
         await stores.start("postgres")
         await stores.start("valkey")
@@ -180,7 +188,7 @@ def _settings(tmp_path: Path, **changes: Any) -> Settings:
     return Settings(**(values | changes))
 
 
-async def test_composing_the_service_connects_to_nothing(tmp_path: Path) -> None:
+async def test_creating_the_application_connects_to_nothing(tmp_path: Path) -> None:
     ensure_signing_key(tmp_path)
     app = create_app(_settings(tmp_path))
 

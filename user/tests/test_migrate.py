@@ -1,4 +1,4 @@
-"""The migration job: what it makes, and that models and migrations agree."""
+"""The migration job, and the agreement of models and migrations."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def _run(environment: dict[str, str], *arguments: str) -> tuple[int, str]:
     return process.returncode, output
 
 
-def test_several_jobs_at_once_all_succeed_with_one_migration_and_one_key(
+def test_concurrent_jobs_all_succeed_with_one_migration_and_one_key(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     jobs = [_start(environment, "-m", "user_service.migrate") for _ in range(4)]
@@ -53,7 +53,7 @@ def test_several_jobs_at_once_all_succeed_with_one_migration_and_one_key(
     assert "up to date" in output
 
 
-async def test_the_migrations_lead_to_the_models_and_back_to_nothing(
+async def test_the_migrations_lead_to_the_models_and_back_to_an_empty_database(
     environment: dict[str, str], postgres_url: str
 ) -> None:
     alembic = ("-m", "alembic", "-c", str(FOLDER / "alembic.ini"))
@@ -71,7 +71,7 @@ async def test_the_migrations_lead_to_the_models_and_back_to_nothing(
     assert _run(environment, *alembic, "upgrade", "head")[0] == 0
 
 
-def test_a_directory_of_keys_that_cannot_be_used_fails_the_job_with_its_name(
+def test_an_unusable_directory_of_keys_fails_the_job_with_a_message_that_names_the_file(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "jwt").mkdir()

@@ -1,15 +1,14 @@
-"""Gives an account the role admin.
+"""Gives an account the role `admin`.
 
     DATABASE_URL=… python -m user_service.admin USERNAME
 
-It needs the database only: the running service notices the sessions that end with the change, and tells everybody.
+It needs the database only. The running service notices the sessions that the change has revoked, and announces them.
 """
 
 import argparse
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
-from uuid import UUID
+from collections.abc import Sequence
 
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,26 +23,29 @@ from user_service.accounts.actions import AccountNotFound, RoleActions
 from user_service.accounts.rules import Role
 from user_service.accounts.store import PostgresAccounts
 from user_service.models import IDEMPOTENCY_KEYS
+from user_service.sessions.rules import Revocations
 
 
 async def promote(username: str, database_url: SecretStr) -> None:
-    """Make the account an administrator; its sessions end. Raises `AccountNotFound`."""
+    """Make the account an administrator and revoke its sessions. Raises `AccountNotFound`."""
     engine = create_engine(database_url, application="user-admin", pool_size=1)
     sessions = sessions_of(engine)
-    accounts = PostgresAccounts(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS), _no_facts)
+    accounts = PostgresAccounts(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS), _refuse_event)
     try:
-        await RoleActions(accounts, announce=_left_to_the_service, clock=utc_now).set_role_by_name(username, Role.ADMIN)
+        await RoleActions(accounts, announce=_leave_to_the_service, clock=utc_now).set_role_by_name(
+            username, Role.ADMIN
+        )
     finally:
         await engine.dispose()
 
 
-async def _no_facts(_session: AsyncSession, fact: DomainEvent) -> None:
-    """Refuse: a change of role is told to no other service."""
-    raise NotImplementedError(fact.type)
+async def _refuse_event(_session: AsyncSession, event: DomainEvent) -> None:
+    """Raise NotImplementedError: a change of role is no domain event."""
+    raise NotImplementedError(event.type)
 
 
-def _left_to_the_service(ended: Mapping[UUID, float]) -> None:
-    """Do nothing: every worker looks for ended sessions that were not announced yet."""
+def _leave_to_the_service(_revoked: Revocations) -> None:
+    """Do nothing: every worker looks for revoked sessions that are not published yet."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

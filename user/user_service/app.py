@@ -1,4 +1,4 @@
-"""The composition root of the user service: the only module that knows everything."""
+"""The composition root of the user service."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,12 +19,13 @@ from user_service.accounts.queries import AccountQueries
 from user_service.accounts.routes import router as account_routes
 from user_service.accounts.store import PostgresAccounts
 from user_service.cache import Cache
+from user_service.components import Components
 from user_service.logins.actions import LoginActions
 from user_service.logins.routes import router as login_routes
 from user_service.logins.store import PostgresLogins
 from user_service.models import IDEMPOTENCY_KEYS, OUTBOX
 from user_service.passwords.actions import PasswordActions
-from user_service.passwords.hashing import PasswordHasher, hashing_threads
+from user_service.passwords.hashing import OWASP_MINIMUM, HashCost, PasswordHasher, hashing_threads
 from user_service.passwords.routes import router as password_routes
 from user_service.passwords.store import PostgresPasswords
 from user_service.peers import SUBSCRIPTIONS
@@ -41,11 +42,13 @@ from user_service.tokens.routes import router as token_routes
 from user_service.tokens.signing_keys import SigningKeys
 from user_service.upkeep import Upkeep
 
-# A copy that an invalidation missed, because Valkey was away just then, is gone after this time.
+# Without Valkey, an invalidation is lost. The stale copy expires after this time.
 PUBLIC_VIEW_SECONDS = 30.0
 
 
-def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, *, clock: Clock = utc_now, hash_cost: HashCost = OWASP_MINIMUM
+) -> FastAPI:
     """Return the service's application. Nothing is connected before its lifespan begins."""
     settings = settings or Settings()
     service = settings.service_name
@@ -61,16 +64,16 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     announcements = Announcements(kit.revoked_sessions, RevokedSessionRecords(sessions), clock=clock)
     announce = announcements.announce
 
-    hasher = PasswordHasher(hashing_threads())
-    guard = PasswordGuard(FailureLimits(kit.valkey, service=service), hasher)
+    hasher = PasswordHasher(hashing_threads(), cost=hash_cost)
+    guard = PasswordGuard(FailureLimits(kit.valkey, service=service), hasher.verify)
     views = Cache(kit.valkey, service=service, name="public_accounts", ttl=PUBLIC_VIEW_SECONDS)
     outbox = Outbox(PostgresOutboxStore(engine, OUTBOX), SUBSCRIPTIONS, SealedDelivery(kit.dispatcher))
     accounts = PostgresAccounts(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS), outbox.record)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        # What is entered last leaves first: the background work stops while its stores are still open, and the last
-        # ended sessions are announced before Valkey is let go.
+        # What is entered last is left first: the background work stops while its stores are still open, and the last
+        # revoked sessions are published before the connection to Valkey is closed.
         async with AsyncExitStack() as stack:
             stack.push_async_callback(engine.dispose)
             stack.callback(hasher.close)
@@ -90,17 +93,16 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
         unavailable=postgres.UNAVAILABLE,
     )
 
-    state = app.state
-    state.signing_keys = signing_keys
-    state.account_actions = AccountActions(accounts, hasher=hasher, views=views, announce=announce, clock=clock)
-    state.account_queries = AccountQueries(engine, views)
-    state.role_actions = RoleActions(accounts, announce=announce, clock=clock)
-    state.login_actions = LoginActions(PostgresLogins(sessions), guard=guard, hasher=hasher, issuer=issuer, clock=clock)
-    state.password_actions = PasswordActions(
-        PostgresPasswords(sessions), guard=guard, hasher=hasher, announce=announce, clock=clock
+    app.state.components = Components(
+        account_actions=AccountActions(accounts, hasher=hasher, views=views, announce=announce, clock=clock),
+        account_queries=AccountQueries(engine, views),
+        role_actions=RoleActions(accounts, announce=announce, clock=clock),
+        login_actions=LoginActions(PostgresLogins(sessions), guard=guard, hasher=hasher, issuer=issuer, clock=clock),
+        password_actions=PasswordActions(
+            PostgresPasswords(sessions), guard=guard, hasher=hasher, announce=announce, clock=clock
+        ),
+        session_actions=SessionActions(PostgresSessions(sessions).begin, issuer=issuer, announce=announce, clock=clock),
+        session_queries=SessionQueries(engine, clock=clock),
+        signing_keys=signing_keys,
     )
-    state.session_actions = SessionActions(
-        PostgresSessions(sessions).begin, issuer=issuer, announce=announce, clock=clock
-    )
-    state.session_queries = SessionQueries(engine, clock=clock)
     return app

@@ -1,8 +1,8 @@
-"""The migration job: brings the database to what this code expects, and makes the first signing key.
+"""The migration job: migrates the database to the schema of this code, and writes the first signing key.
 
     python -m user_service.migrate
 
-It may run any number of times, also at once; with nothing to do it takes a moment.
+Several jobs may run at once, and a job may run again.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ FOLDER: Final = Path(__file__).resolve().parents[1]
 
 
 async def run(settings: MigrationSettings) -> None:
-    """Migrate, and make what is missing. Raises what keeps it from that."""
+    """Migrate the database and write a missing signing key. Raises `MigrationError` or `SigningKeyError`."""
     ensure_signing_key(settings.jwt_keys_dir)
     migrated = await migrate(FOLDER, settings.database_url)
     logger.info("the database was migrated" if migrated else "the database is up to date")

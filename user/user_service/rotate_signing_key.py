@@ -2,7 +2,7 @@
 
     JWT_KEYS_DIR=… python -m user_service.rotate_signing_key --run-file .data/run.json
 
-Run again after an interruption, it goes on where it stopped. Nobody is signed out: tokens of the old key are valid
+After an interruption, run it again: it continues where it stopped. No session ends: tokens of the old key stay valid
 until they expire.
 """
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--gateway-seconds",
         type=float,
         default=GATEWAY_SECONDS,
-        help=f"within which gateways fetch a new key (default {GATEWAY_SECONDS:.0f}; less is for tests)",
+        help=f"time for the gateways to fetch a new key (default {GATEWAY_SECONDS:.0f}; shorter in tests)",
     )
     add_fleet_options(parser)
     options = parser.parse_args(arguments)

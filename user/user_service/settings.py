@@ -1,4 +1,4 @@
-"""What the user service reads from its environment, besides what all services read."""
+"""The settings of the user service, in addition to those of every service."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from servicekit.storage.postgres_migrations import DatabaseSettings
 
 
 class Settings(PostgresSettings):
-    """Of the service itself."""
+    """The settings of the service itself."""
 
-    # Holds the keys that sign access tokens; the migration job makes the first one.
+    # The directory of the keys that sign access tokens. The migration job writes the first key.
     jwt_keys_dir: Path
 
 
 class MigrationSettings(DatabaseSettings):
-    """Of the migration job."""
+    """The settings of the migration job."""
 
     jwt_keys_dir: Path

@@ -1,4 +1,4 @@
-"""Deletes what time has made worthless. Every worker does it; what another one is deleting is passed over."""
+"""The deletion of expired rows. Every worker takes part and skips the rows that another worker is deleting."""
 
 import asyncio
 import random
@@ -19,40 +19,40 @@ BATCH: Final = 1_000
 
 
 class Upkeep:
-    """Deletes expired rows."""
+    """Deletes expired rows of all tables."""
 
     def __init__(self, sessions: Sessions, *, clock: Clock) -> None:
         self._sessions = sessions
         self._clock = clock
 
-    async def round(self) -> None:
+    async def delete_expired(self) -> None:
         """Delete at most `BATCH` rows of each kind."""
         now = self._clock()
-        for model, worthless in _worthless(now):
-            await self._delete(model, worthless)
+        for model, expired in _expired(now):
+            await self._delete(model, expired)
 
     async def run(self) -> None:
-        """Delete for ever."""
+        """Delete expired rows from time to time, for ever."""
         while True:
-            # Workers start together; they need not come together every time.
+            # Workers that have started together should not delete together.
             await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.5, 1.5))
             try:
-                await self.round()
-            except Exception as error:  # Nothing waits for it; the next round deletes more.
+                await self.delete_expired()
+            except Exception as error:  # Whatever went wrong, the next round deletes the rows.
                 logger.warning("expired rows were not deleted, trying again: {}", type(error).__name__)
 
-    async def _delete(self, model: type[Base], worthless: ColumnElement[bool]) -> None:
+    async def _delete(self, model: type[Base], expired: ColumnElement[bool]) -> None:
         key = tuple_(*model.__table__.primary_key)
-        batch = select(*model.__table__.primary_key).where(worthless).limit(BATCH).with_for_update(skip_locked=True)
+        batch = select(*model.__table__.primary_key).where(expired).limit(BATCH).with_for_update(skip_locked=True)
         async with self._sessions.begin() as session:
             await session.execute(delete(model).where(key.in_(batch)))
 
 
-def _worthless(now: datetime) -> list[tuple[type[Base], ColumnElement[bool]]]:
+def _expired(now: datetime) -> list[tuple[type[Base], ColumnElement[bool]]]:
     return [
         (RevokedSession, RevokedSession.expires_at <= now),
         (UserSession, UserSession.expires_at <= now),
-        # Whoever held a token that was used so long ago has not come back within a session's life.
+        # The reuse of a token is recognised for as long as a session lives without a refresh.
         (RefreshToken, RefreshToken.used_at <= now - IDLE),
         (LoginAddress, LoginAddress.last_login_at <= now - ADDRESS_KEPT),
     ]

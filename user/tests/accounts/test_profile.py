@@ -1,4 +1,4 @@
-"""One's own account, and how others see it."""
+"""A user's own account, and how other users see it."""
 
 import asyncio
 from collections import Counter
@@ -11,17 +11,17 @@ from sqlalchemy import text
 API = "/api/v1/users"
 
 
-async def _patch(user: Any, signed_in: Any, body: Any) -> Any:
-    return await user.http.patch(f"{API}/profile", json=body, headers=signed_in.headers)
+async def _patch(replica: Any, signed_in: Any, body: Any) -> Any:
+    return await replica.http.patch(f"{API}/profile", json=body, headers=signed_in.headers)
 
 
-async def test_the_profile_is_the_account_as_it_was_registered(user: Any) -> None:
-    signed_in = await user.sign_in()
+async def test_the_profile_is_the_account_as_it_was_registered(replica: Any) -> None:
+    signed_in = await replica.sign_in()
 
-    answer = await user.profile(signed_in)
+    response = await replica.profile(signed_in)
 
-    assert answer.status_code == 200
-    assert answer.json() == signed_in.account
+    assert response.status_code == 200
+    assert response.json() == signed_in.account
 
 
 async def test_a_change_shows_at_once_in_the_profile_and_to_others(replicas: Any) -> None:
@@ -41,13 +41,13 @@ async def test_a_change_shows_at_once_in_the_profile_and_to_others(replicas: Any
         assert seen.json()["display_name"] == "Ada"
 
 
-async def test_an_empty_change_changes_nothing(user: Any) -> None:
-    ada = await user.sign_in()
+async def test_an_empty_change_changes_nothing(replica: Any) -> None:
+    ada = await replica.sign_in()
 
-    answer = await _patch(user, ada, {})
+    response = await _patch(replica, ada, {})
 
-    assert answer.status_code == 200
-    assert answer.json() == ada.account
+    assert response.status_code == 200
+    assert response.json() == ada.account
 
 
 @pytest.mark.parametrize(
@@ -65,62 +65,62 @@ async def test_an_empty_change_changes_nothing(user: Any) -> None:
         [],
     ],
 )
-async def test_a_profile_takes_no_other_fields_and_no_bad_values(user: Any, body: Any) -> None:
-    ada = await user.sign_in()
+async def test_a_profile_takes_no_other_fields_and_no_bad_values(replica: Any, body: Any) -> None:
+    ada = await replica.sign_in()
 
-    assert (await _patch(user, ada, body)).status_code == 422
-    assert (await user.profile(ada)).json() == ada.account
-
-
-async def test_an_address_that_another_account_has_is_refused_and_nothing_changes(user: Any) -> None:
-    ada, bob = await user.sign_in(), await user.sign_in()
-
-    answer = await _patch(user, ada, {"email": bob.account["email"].upper(), "display_name": "Thief"})
-
-    assert answer.status_code == 409
-    assert answer.json()["errors"] == [{"field": "body.email", "message": "taken"}]
-    assert (await user.profile(ada)).json() == ada.account
+    assert (await _patch(replica, ada, body)).status_code == 422
+    assert (await replica.profile(ada)).json() == ada.account
 
 
-async def test_of_many_who_want_one_address_at_once_one_gets_it(replicas: Any) -> None:
+async def test_the_address_of_another_account_is_refused_and_nothing_changes(replica: Any) -> None:
+    ada, bob = await replica.sign_in(), await replica.sign_in()
+
+    response = await _patch(replica, ada, {"email": bob.account["email"].upper(), "display_name": "Thief"})
+
+    assert response.status_code == 409
+    assert response.json()["errors"] == [{"field": "body.email", "message": "taken"}]
+    assert (await replica.profile(ada)).json() == ada.account
+
+
+async def test_one_of_several_concurrent_changes_gets_an_address(replicas: Any) -> None:
     people = [await replicas[0].sign_in() for _ in range(6)]
     wanted = f"{uuid4().hex[:8]}@example.com"
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(_patch(replicas[number % 2], person, {"email": wanted}) for number, person in enumerate(people))
     )
 
-    assert Counter(answer.status_code for answer in answers) == {200: 1, 409: 5}
+    assert Counter(response.status_code for response in responses) == {200: 1, 409: 5}
 
 
-async def test_one_logs_in_with_the_new_address_and_not_with_the_old_one(user: Any) -> None:
-    ada = await user.sign_in()
-    await _patch(user, ada, {"email": f"new-{ada.username}@example.com"})
+async def test_a_login_takes_the_new_address_and_not_the_old_one(replica: Any) -> None:
+    ada = await replica.sign_in()
+    await _patch(replica, ada, {"email": f"new-{ada.username}@example.com"})
 
-    assert (await user.log_in(f"NEW-{ada.username}@example.com")).status_code == 200
-    assert (await user.log_in(ada.account["email"])).status_code == 401
+    assert (await replica.log_in(f"NEW-{ada.username}@example.com")).status_code == 200
+    assert (await replica.log_in(ada.account["email"])).status_code == 401
 
 
-async def test_others_see_neither_the_address_nor_the_role(user: Any) -> None:
-    ada, bob = await user.sign_in(), await user.sign_in()
+async def test_other_users_see_neither_the_address_nor_the_role(replica: Any) -> None:
+    ada, bob = await replica.sign_in(), await replica.sign_in()
 
     for _ in ("from the database", "from the cache"):
-        answer = await user.http.get(f"{API}/{ada.id}", headers=bob.headers)
-        assert answer.status_code == 200
-        assert answer.headers["content-type"] == "application/json"
-        assert answer.json().keys() == {"id", "username", "display_name", "created_at"}
-        assert ada.account["email"] not in answer.text
+        response = await replica.http.get(f"{API}/{ada.id}", headers=bob.headers)
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "application/json"
+        assert response.json().keys() == {"id", "username", "display_name", "created_at"}
+        assert ada.account["email"] not in response.text
 
 
-async def test_nobody_is_seen_without_a_token_and_nobody_who_is_not_there(user: Any) -> None:
-    ada = await user.sign_in()
+async def test_an_account_is_shown_only_with_a_token_and_only_if_it_exists(replica: Any) -> None:
+    ada = await replica.sign_in()
 
-    assert (await user.http.get(f"{API}/{ada.id}")).status_code == 401
-    assert (await user.http.get(f"{API}/{uuid4()}", headers=ada.headers)).status_code == 404
-    assert (await user.http.get(f"{API}/someone", headers=ada.headers)).status_code == 404
+    assert (await replica.http.get(f"{API}/{ada.id}")).status_code == 401
+    assert (await replica.http.get(f"{API}/{uuid4()}", headers=ada.headers)).status_code == 404
+    assert (await replica.http.get(f"{API}/someone", headers=ada.headers)).status_code == 404
 
 
-async def test_a_deleted_account_is_gone_for_everybody_and_its_names_are_free(replicas: Any, database: Any) -> None:
+async def test_a_deleted_account_is_gone_on_all_replicas_and_its_names_are_free(replicas: Any, database: Any) -> None:
     first, second = replicas
     ada, bob = await first.sign_in(), await first.sign_in()
     await second.http.get(f"{API}/{ada.id}", headers=bob.headers)
@@ -139,12 +139,14 @@ async def test_a_deleted_account_is_gone_for_everybody_and_its_names_are_free(re
     assert (await second.register(ada.username)).status_code == 201
 
 
-async def test_the_token_of_a_deleted_account_gets_401_before_the_other_process_hears_of_its_end(replicas: Any) -> None:
+async def test_another_process_refuses_the_token_of_a_deleted_account_before_it_learns_of_the_revocation(
+    replicas: Any,
+) -> None:
     first, second = replicas
     ada = await first.sign_in()
     await first.http.delete(f"{API}/profile", headers=ada.headers)
 
-    # Nothing has been awaited that would let the other replica hear of it.
+    # Nothing was awaited in which the other replica could learn of the revocation.
     assert (await second.profile(ada)).status_code == 401
     assert (await _patch(second, ada, {"display_name": "Ghost"})).status_code == 401
     assert (await second.http.delete(f"{API}/profile", headers=ada.headers)).status_code == 401
@@ -156,10 +158,10 @@ async def test_the_count_follows_every_registration_and_deletion_over_all_replic
     first, second = replicas
 
     async def count(replica: Any) -> int:
-        answer = await replica.http.get(f"{API}/stats/count")
-        assert answer.status_code == 200
-        assert answer.json().keys() == {"count"}
-        return int(answer.json()["count"])
+        response = await replica.http.get(f"{API}/stats/count")
+        assert response.status_code == 200
+        assert response.json().keys() == {"count"}
+        return int(response.json()["count"])
 
     before = await count(first)
     people = await asyncio.gather(*(replicas[number % 2].sign_in() for number in range(10)))
@@ -174,16 +176,16 @@ async def test_the_count_follows_every_registration_and_deletion_over_all_replic
         assert await connection.scalar(text("SELECT count(*) FROM users_read")) == before + 6
 
 
-async def test_the_query_model_never_differs_from_the_accounts(replicas: Any, database: Any) -> None:
-    """Concurrent changes of the same accounts leave both models equal."""
+async def test_the_read_model_never_differs_from_the_accounts(replicas: Any, database: Any) -> None:
+    """Concurrent changes of the same accounts leave the write model and the read model equal."""
     ada, bob = await replicas[0].sign_in(), await replicas[0].sign_in()
     changes = [
         _patch(replicas[number % 2], person, {"display_name": f"Name {number}", "email": f"{uuid4().hex}@example.com"})
         for number in range(10)
         for person in (ada, bob)
     ]
-    answers = await asyncio.gather(*changes, replicas[0].http.delete(f"{API}/profile", headers=bob.headers))
-    assert all(answer.status_code in (200, 204, 401) for answer in answers)
+    responses = await asyncio.gather(*changes, replicas[0].http.delete(f"{API}/profile", headers=bob.headers))
+    assert all(response.status_code in (200, 204, 401) for response in responses)
 
     columns = "id, username, email, display_name, role, created_at"
     async with database.connect() as connection:
@@ -194,12 +196,12 @@ async def test_the_query_model_never_differs_from_the_accounts(replicas: Any, da
             assert differing.all() == []
 
 
-async def test_queries_read_nothing_but_the_query_model(user: Any, sign_in_admin: Any, database: Any) -> None:
-    admin = await sign_in_admin(user)
+async def test_queries_read_only_the_read_model(replica: Any, database: Any) -> None:
+    admin = await replica.sign_in_admin()
     paths = ("/profile", f"/{admin.id}", "/stats/count", "")
-    # A table that somebody has locked exclusively cannot be read.
+    # An exclusively locked table cannot be read.
     async with database.begin() as connection:
         await connection.execute(text("LOCK TABLE users IN ACCESS EXCLUSIVE MODE"))
         async with asyncio.timeout(60):
-            answers = [await user.http.get(API + path, headers=admin.headers) for path in paths]
-    assert [answer.status_code for answer in answers] == [200] * 4
+            responses = [await replica.http.get(API + path, headers=admin.headers) for path in paths]
+    assert [response.status_code for response in responses] == [200] * 4

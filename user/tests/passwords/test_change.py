@@ -1,4 +1,4 @@
-"""Changing one's password."""
+"""Changing a password over HTTP."""
 
 import asyncio
 from collections import Counter
@@ -11,81 +11,83 @@ PASSWORD = "correct horse battery staple"
 NEW = "another good password"
 
 
-async def _change(user: Any, who: Any, current: str = PASSWORD, new: str = NEW, address: str = "192.0.2.1") -> Any:
-    return await user.http.post(
+async def _change(replica: Any, who: Any, current: str = PASSWORD, new: str = NEW, address: str = "192.0.2.1") -> Any:
+    return await replica.http.post(
         f"{API}/password",
         json={"current_password": current, "new_password": new},
-        headers={**who.headers, **user.at(address)},
+        headers={**who.headers, **replica.at(address)},
     )
 
 
-async def test_the_new_password_logs_in_and_the_old_one_no_more(user: Any) -> None:
-    ada = await user.sign_in()
+async def test_the_new_password_logs_in_and_the_old_one_does_not(replica: Any) -> None:
+    ada = await replica.sign_in()
 
-    assert (await _change(user, ada)).status_code == 204
+    assert (await _change(replica, ada)).status_code == 204
 
-    assert (await user.log_in(ada.username, PASSWORD)).status_code == 401
-    assert (await user.log_in(ada.username, NEW)).status_code == 200
-
-
-async def test_a_change_ends_all_other_sessions_and_keeps_the_one_that_asked(user: Any) -> None:
-    ada = await user.sign_in()
-    thief = await user.log_in_again(ada)
-
-    await _change(user, ada)
-
-    assert (await user.profile(thief)).status_code == 401
-    assert (await user.refresh(thief.tokens["refresh_token"])).status_code == 401
-    assert (await user.profile(ada)).status_code == 200
-    assert (await user.refresh(ada.tokens["refresh_token"])).status_code == 200
+    assert (await replica.log_in(ada.username, PASSWORD)).status_code == 401
+    assert (await replica.log_in(ada.username, NEW)).status_code == 200
 
 
-async def test_a_token_alone_changes_nothing(user: Any) -> None:
-    ada = await user.sign_in()
+async def test_a_change_revokes_all_sessions_but_the_one_that_asked(replica: Any) -> None:
+    ada = await replica.sign_in()
+    thief = await replica.log_in_again(ada)
 
-    refused = await _change(user, ada, current="a guess of mine")
+    await _change(replica, ada)
+
+    assert (await replica.profile(thief)).status_code == 401
+    assert (await replica.refresh(thief.tokens["refresh_token"])).status_code == 401
+    assert (await replica.profile(ada)).status_code == 200
+    assert (await replica.refresh(ada.tokens["refresh_token"])).status_code == 200
+
+
+async def test_a_token_without_the_current_password_changes_nothing(replica: Any) -> None:
+    ada = await replica.sign_in()
+
+    refused = await _change(replica, ada, current="a guess of mine")
 
     assert refused.status_code == 403
     assert refused.headers["content-type"] == "application/problem+json"
-    assert (await user.log_in(ada.username, PASSWORD)).status_code == 200
+    assert (await replica.log_in(ada.username, PASSWORD)).status_code == 200
 
 
-async def test_a_stolen_token_is_no_way_around_the_limit_on_guesses(user: Any) -> None:
-    ada = await user.sign_in()
+async def test_changes_and_logins_share_the_limit_on_guesses(replica: Any) -> None:
+    ada = await replica.sign_in()
     for _ in range(10):
-        assert (await _change(user, ada, current="a guess of mine")).status_code == 403
+        assert (await _change(replica, ada, current="a guess of mine")).status_code == 403
 
-    assert (await _change(user, ada)).status_code == 429
-    assert (await user.log_in(ada.username)).status_code == 429
-    assert (await _change(user, ada, address="192.0.2.99")).status_code == 204
+    assert (await _change(replica, ada)).status_code == 429
+    assert (await replica.log_in(ada.username)).status_code == 429
+    assert (await _change(replica, ada, address="192.0.2.99")).status_code == 204
 
 
 @pytest.mark.parametrize("new", ["short", "password123", "x" * 129])
-async def test_a_new_password_follows_the_same_rules(user: Any, new: str) -> None:
-    ada = await user.sign_in()
+async def test_a_new_password_follows_the_same_rules(replica: Any, new: str) -> None:
+    ada = await replica.sign_in()
 
-    answer = await _change(user, ada, new=new)
+    response = await _change(replica, ada, new=new)
 
-    assert answer.status_code == 422
-    assert [error["field"] for error in answer.json()["errors"]] == ["body.new_password"]
-    assert new not in answer.text
+    assert response.status_code == 422
+    assert [error["field"] for error in response.json()["errors"]] == ["body.new_password"]
+    assert new not in response.text
 
 
-async def test_of_several_changes_at_once_one_happens(replicas: Any) -> None:
+async def test_one_of_several_concurrent_changes_succeeds(replicas: Any) -> None:
     ada = await replicas[0].sign_in()
     words = [f"a new password, number {number}" for number in range(4)]
 
-    answers = await asyncio.gather(*(_change(replicas[number % 2], ada, new=word) for number, word in enumerate(words)))
+    responses = await asyncio.gather(
+        *(_change(replicas[number % 2], ada, new=word) for number, word in enumerate(words))
+    )
 
-    # A change that came too late found its current password replaced, before or after it was checked.
-    statuses = Counter(answer.status_code for answer in answers)
+    # A later change finds its current password replaced, before or after the check.
+    statuses = Counter(response.status_code for response in responses)
     assert statuses[204] == 1
     assert statuses.keys() <= {204, 403, 409}
-    winner = next(word for word, answer in zip(words, answers, strict=True) if answer.status_code == 204)
+    winner = next(word for word, response in zip(words, responses, strict=True) if response.status_code == 204)
     assert (await replicas[1].log_in(ada.username, winner)).status_code == 200
 
 
-async def test_no_login_with_the_old_password_outlives_the_change(replicas: Any) -> None:
+async def test_no_session_started_with_the_old_password_survives_the_change(replicas: Any) -> None:
     ada = await replicas[0].sign_in()
 
     logins, changed = await asyncio.gather(

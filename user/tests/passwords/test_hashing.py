@@ -19,7 +19,7 @@ def hasher() -> Iterator[PasswordHasher]:
     hasher.close()
 
 
-async def test_a_hash_has_the_parameters_that_we_promise_and_a_salt_of_its_own(hasher: PasswordHasher) -> None:
+async def test_a_hash_has_the_promised_parameters_and_a_salt_of_its_own(hasher: PasswordHasher) -> None:
     one, other = await hasher.hash("the same"), await hasher.hash("the same")
 
     assert one.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
@@ -28,7 +28,7 @@ async def test_a_hash_has_the_parameters_that_we_promise_and_a_salt_of_its_own(h
     assert not await hasher.verify(one, "another")
 
 
-async def test_no_password_matches_an_unknown_account_not_even_the_decoys(
+async def test_no_password_matches_an_unknown_account_not_even_that_of_the_decoy(
     hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hasher, "_decoy", await hasher.hash("known"))
@@ -41,7 +41,7 @@ async def test_a_hash_of_other_parameters_is_outdated(hasher: PasswordHasher) ->
     assert not hasher.is_outdated(await hasher.hash("x"))
 
 
-async def test_hashes_are_computed_in_threads_of_their_own_and_never_more_at_once(
+async def test_hashes_are_computed_by_a_fixed_number_of_threads_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hasher = PasswordHasher(2)
@@ -49,7 +49,7 @@ async def test_hashes_are_computed_in_threads_of_their_own_and_never_more_at_onc
     names = set()
 
     def meet(_encoded: str, _password: str) -> bool:
-        # Passed only by two at once; a third thread would be left waiting alone.
+        # The barrier lets two threads pass together; a third thread would wait alone.
         both.wait(30)
         names.add(threading.current_thread().name)
         return True
@@ -61,10 +61,10 @@ async def test_hashes_are_computed_in_threads_of_their_own_and_never_more_at_onc
     assert names == {"argon2_0", "argon2_1"}
 
 
-async def test_the_loop_goes_on_while_a_hash_is_computed(
+async def test_the_event_loop_keeps_running_while_a_hash_is_computed(
     hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hash that ends only when the loop says so would otherwise wait for ever."""
+    """The hash waits for an event that only the loop sets."""
     go_on = threading.Event()
     monkeypatch.setattr(hasher, "_matches", lambda _encoded, _password: go_on.wait(30))
 
@@ -75,7 +75,7 @@ async def test_the_loop_goes_on_while_a_hash_is_computed(
     assert await pending
 
 
-async def test_beyond_its_queue_it_refuses_at_once_and_recovers(
+async def test_a_hash_beyond_the_queue_is_refused_at_once_until_the_queue_is_shorter(
     hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()

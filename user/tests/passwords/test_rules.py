@@ -9,12 +9,12 @@ from user_service.passwords.rules import check_new_password, common_passwords
     "password",
     ["x1y2z3w4", "correct horse battery staple", "ünïcödé!", "密码密码密码密码", "8 spaces", "a\x00bcdefgh", "x" * 128],
 )
-def test_anything_long_enough_and_uncommon_is_a_password(password: str) -> None:
+def test_a_long_and_uncommon_text_is_accepted(password: str) -> None:
     assert check_new_password(password) == password
 
 
 @pytest.mark.parametrize("password", ["", "seven77", "x" * 129, "e\u0301" * 7])
-def test_eight_to_128_characters_are_asked_for(password: str) -> None:
+def test_other_lengths_than_8_to_128_characters_are_refused(password: str) -> None:
     with pytest.raises(ValueError, match="8 to 128 characters"):
         check_new_password(password)
 
@@ -40,16 +40,16 @@ def test_eight_to_128_characters_are_asked_for(password: str) -> None:
         "trustno1",
     ],
 )
-def test_what_everybody_would_try_first_is_refused_in_any_case(password: str) -> None:
+def test_a_common_password_is_refused_in_any_case(password: str) -> None:
     with pytest.raises(ValueError, match="most common"):
         check_new_password(password)
 
 
-def test_one_password_typed_on_two_keyboards_is_one() -> None:
+def test_two_unicode_forms_of_a_password_are_equal() -> None:
     assert check_new_password("cafe\u0301 au lait") == check_new_password("caf\u00e9 au lait")
 
 
-def test_the_list_holds_thousands_of_entries_that_could_be_chosen() -> None:
+def test_the_list_holds_thousands_of_passwords_that_are_long_enough() -> None:
     entries = common_passwords()
 
     assert len(entries) > 5_000

@@ -1,70 +1,35 @@
-"""How the end of a session is told, step by step, with stores that fail where it hurts."""
+"""Announcements of revoked sessions, step by step, with stores that fail at the worst moment."""
 
-from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
+from user.tests.fakes import MemoryDatabase, MemoryRevocation, MemoryRevocationRecords, MemoryStream
 
 from user_service.sessions.announcements import Announcements
 
-EXPIRY = 4_000_000_000.0
+EXPIRY = datetime(2096, 1, 1, tzinfo=UTC)
 
 
-class Records:
-    """Sessions that ended, and whether they were published."""
-
-    def __init__(self, **_: object) -> None:
-        self.rows: dict[UUID, bool] = {}
-
-    def end(self) -> UUID:
-        session_id = uuid4()
-        self.rows[session_id] = False
-        return session_id
-
-    async def unpublished(self) -> Mapping[UUID, float]:
-        return {session_id: EXPIRY for session_id, published in self.rows.items() if not published}
-
-    async def unexpired(self, now: datetime) -> Mapping[UUID, float]:
-        return dict.fromkeys(self.rows, EXPIRY)
-
-    async def mark_published(self, ids: Collection[UUID]) -> None:
-        self.rows.update(dict.fromkeys(ids, True))
-
-
-class Stream:
-    """Valkey and this process's memory. `heard` is what others can read."""
+class Records(MemoryRevocationRecords):
+    """The revoked sessions in the database."""
 
     def __init__(self) -> None:
-        self.refused: set[UUID] = set()
-        self.heard: set[UUID] | None = set()
-        self.fails = False
+        self.database = MemoryDatabase()
+        super().__init__(self.database)
 
-    def add(self, session_id: UUID, expires_at: float) -> None:
-        self.refused.add(session_id)
+    def add(self, *, published: bool = False) -> UUID:
+        session_id = uuid4()
+        self.database.tables.revocations[session_id] = MemoryRevocation(EXPIRY, published)
+        return session_id
 
-    async def publish(self, ended: Mapping[UUID, float]) -> bool:
-        if self.fails:
-            raise ConnectionError
-        if self.heard is None:
-            return False
-        self.heard |= ended.keys()
-        return True
-
-    async def refill(self, ended: Mapping[UUID, float]) -> None:
-        if self.fails:
-            raise ConnectionError
-        self.heard = set(ended)
-
-    async def exists(self) -> bool:
-        if self.fails:
-            raise ConnectionError
-        return self.heard is not None
+    def is_published(self, session_id: UUID) -> bool:
+        return self.database.tables.revocations[session_id].published
 
 
 @pytest.fixture
-def stream() -> Stream:
-    return Stream()
+def stream() -> MemoryStream:
+    return MemoryStream()
 
 
 @pytest.fixture
@@ -73,88 +38,91 @@ def records() -> Records:
 
 
 @pytest.fixture
-def announcements(stream: Stream, records: Records) -> Announcements:
+def announcements(stream: MemoryStream, records: Records) -> Announcements:
     return Announcements(stream, records, clock=lambda: datetime.now(UTC))
 
 
-async def test_the_own_process_refuses_before_anything_is_told(announcements: Announcements, stream: Stream) -> None:
+async def test_the_process_itself_refuses_before_anything_is_published(
+    announcements: Announcements, stream: MemoryStream
+) -> None:
     session_id = uuid4()
 
-    announcements.announce({session_id: EXPIRY})
+    announcements.announce({session_id: EXPIRY.timestamp()})
 
     assert session_id in stream.refused
-    assert stream.heard == set()
+    assert stream.published == set()
 
 
-async def test_what_was_told_is_not_told_again(announcements: Announcements, stream: Stream, records: Records) -> None:
-    session_id = records.end()
-    await announcements.round()
-    assert stream.heard == {session_id}
+async def test_a_published_session_is_not_published_again(
+    announcements: Announcements, stream: MemoryStream, records: Records
+) -> None:
+    session_id = records.add()
+    await announcements.publish_pending()
+    assert stream.published == {session_id}
 
-    stream.heard = set()
-    await announcements.round()
-    assert stream.heard == set()
+    stream.published = set()
+    await announcements.publish_pending()
+    assert stream.published == set()
 
 
-async def test_a_failure_leaves_the_work_to_the_next_round_and_is_refused_here_meanwhile(
-    announcements: Announcements, stream: Stream, records: Records
+async def test_after_a_failure_the_next_attempt_publishes_and_this_process_refuses_already(
+    announcements: Announcements, stream: MemoryStream, records: Records
 ) -> None:
     stream.fails = True
-    session_id = records.end()
+    session_id = records.add()
     with pytest.raises(ConnectionError):
-        await announcements.round()
+        await announcements.publish_pending()
     assert session_id in stream.refused
-    assert records.rows == {session_id: False}
+    assert not records.is_published(session_id)
 
     stream.fails = False
-    await announcements.round()
-    assert stream.heard == {session_id}
-    assert records.rows == {session_id: True}
+    await announcements.publish_pending()
+    assert stream.published == {session_id}
+    assert records.is_published(session_id)
 
 
-async def test_an_emptied_valkey_gets_everything_back_what_was_told_before_included(
-    announcements: Announcements, stream: Stream, records: Records
+async def test_an_emptied_valkey_gets_all_sessions_again_those_published_before_included(
+    announcements: Announcements, stream: MemoryStream, records: Records
 ) -> None:
-    before = records.end()
-    await announcements.round()
-    stream.heard = None
-    after = records.end()
+    before = records.add()
+    await announcements.publish_pending()
+    stream.published = None
+    after = records.add()
 
-    await announcements.round()
+    await announcements.publish_pending()
 
-    assert stream.heard == {before, after}
+    assert stream.published == {before, after}
 
 
-async def test_a_valkey_that_is_emptied_between_look_and_publication_is_not_taken_for_told(
-    announcements: Announcements, stream: Stream, records: Records, monkeypatch: pytest.MonkeyPatch
+async def test_a_valkey_that_is_emptied_between_check_and_publication_is_refilled(
+    announcements: Announcements, stream: MemoryStream, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = records.end()
-    await announcements.round()
-    after = records.end()
-    looked = stream.exists
+    before = records.add()
+    await announcements.publish_pending()
+    after = records.add()
+    exists = stream.exists
 
-    async def look_then_lose_everything() -> bool:
-        found = await looked()
-        stream.heard = None
+    async def check_then_lose_everything() -> bool:
+        found = await exists()
+        stream.published = None
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(stream, "exists", look_then_lose_everything)
-        await announcements.round()
-    assert records.rows[after] is False
+        patch.setattr(stream, "exists", check_then_lose_everything)
+        await announcements.publish_pending()
+    assert not records.is_published(after)
 
-    await announcements.round()
-    assert stream.heard == {before, after}
+    await announcements.publish_pending()
+    assert stream.published == {before, after}
 
 
-async def test_a_new_process_knows_what_ended_before_it(
-    announcements: Announcements, stream: Stream, records: Records
+async def test_a_new_process_knows_what_was_revoked_before_its_start(
+    announcements: Announcements, stream: MemoryStream, records: Records
 ) -> None:
-    session_id = records.end()
-    records.rows[session_id] = True
+    session_id = records.add(published=True)
     stream.fails = True
 
     with pytest.raises(ConnectionError):
-        await announcements.round()
+        await announcements.publish_pending()
 
     assert session_id in stream.refused

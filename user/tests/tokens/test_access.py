@@ -1,7 +1,9 @@
-"""Which access tokens open a door, and how the keys behind them change under way."""
+"""Which access tokens are accepted, and how signing keys are replaced in running processes."""
 
 import asyncio
 import base64
+import hashlib
+import hmac
 import json
 import time
 from collections.abc import Callable
@@ -14,7 +16,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from user_service.tokens.signing_keys import SigningKeys, write_signing_key
+from servicekit.kit import JWKS_PATH
+from user_service.tokens.signing_keys import SigningKeys, ensure_signing_key, write_signing_key
 
 API = "/api/v1/users"
 
@@ -30,7 +33,7 @@ def keys(deployment: Any) -> SigningKeys:
 
 @pytest.fixture
 def sign(keys: SigningKeys) -> Callable[..., str]:
-    """Sign with the service's own key whatever a test wants."""
+    """Return a function that signs any claims with the service's own key."""
 
     def signed(claims: dict[str, Any], **header: Any) -> str:
         fields = {"typ": "at+jwt", "kid": keys.current.id} | header
@@ -39,17 +42,17 @@ def sign(keys: SigningKeys) -> Callable[..., str]:
     return signed
 
 
-async def _status(user: Any, token: str) -> int:
-    answer = await user.http.get(f"{API}/profile", headers={"Authorization": f"Bearer {token}"})
-    assert answer.status_code == 200 or answer.headers["content-type"] == "application/problem+json"
-    assert answer.status_code == 200 or answer.headers["www-authenticate"].startswith("Bearer")
-    return int(answer.status_code)
+async def _status(replica: Any, token: str) -> int:
+    response = await replica.http.get(f"{API}/profile", headers={"Authorization": f"Bearer {token}"})
+    assert response.status_code == 200 or response.headers["content-type"] == "application/problem+json"
+    assert response.status_code == 200 or response.headers["www-authenticate"].startswith("Bearer")
+    return int(response.status_code)
 
 
 async def test_a_token_that_was_not_issued_here_is_refused(
-    user: Any, keys: SigningKeys, sign: Callable[..., str]
+    replica: Any, keys: SigningKeys, sign: Callable[..., str]
 ) -> None:
-    ada = await user.sign_in()
+    ada = await replica.sign_in()
     genuine = ada.tokens["access_token"]
     claims = jwt.decode(genuine, options={"verify_signature": False})
     header, payload, signature = genuine.split(".")
@@ -79,70 +82,67 @@ async def test_a_token_that_was_not_issued_here_is_refused(
         "a very long one": "x" * 7_000,
     }
     for reason, token in forged.items():
-        assert await _status(user, token) == 401, reason
-    assert await _status(user, genuine) == 200
-    assert await _status(user, sign(claims | {"jti": uuid4().hex})) == 200
+        assert await _status(replica, token) == 401, reason
+    assert await _status(replica, genuine) == 200
+    assert await _status(replica, sign(claims | {"jti": uuid4().hex})) == 200
 
 
 def _hs256(claims: dict[str, Any], secret: bytes, kid: str) -> str:
-    # PyJWT refuses to sign with a public key, so the attacker does it by hand.
-    import hashlib
-    import hmac
-
+    # PyJWT refuses to sign with a public key, so this does what an attacker would.
     head = f"{_part({'alg': 'HS256', 'typ': 'at+jwt', 'kid': kid})}.{_part(claims)}"
     mac = hmac.new(secret, head.encode(), hashlib.sha256).digest()
     return f"{head}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic YTpi", "Token x", "bearer x y"])
-async def test_what_is_no_bearer_token_is_refused(user: Any, header: str) -> None:
-    answer = await user.http.get(f"{API}/profile", headers={"Authorization": header})
+async def test_a_header_without_a_bearer_token_is_refused(replica: Any, header: str) -> None:
+    response = await replica.http.get(f"{API}/profile", headers={"Authorization": header})
 
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"].startswith("Bearer")
-
-
-async def test_the_published_keys_may_be_kept_for_a_minute(user: Any) -> None:
-    answer = await user.http.get("/.well-known/jwks.json")
-
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["cache-control"] == "public, max-age=60"
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_a_rotation_takes_effect_in_running_processes_and_ends_nobodys_session(
-    replicas: Any, deployment: Any
+async def test_the_published_keys_may_be_cached_for_a_minute(replica: Any) -> None:
+    response = await replica.http.get(JWKS_PATH)
+
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["cache-control"] == "public, max-age=60"
+
+
+async def test_a_rotation_takes_effect_in_running_processes_and_ends_no_session(
+    deployment: Any, valkey_url: str, tmp_path: Path
 ) -> None:
-    first, second = replicas
-    directory: Path = deployment.settings.jwt_keys_dir
-    before = await first.sign_in()
-    new = write_signing_key(directory)
-    await _until_published(replicas, new)
+    ensure_signing_key(tmp_path)
+    async with deployment.replica(jwt_keys_dir=tmp_path) as first, deployment.replica(jwt_keys_dir=tmp_path) as second:
+        before = await first.sign_in()
+        new = write_signing_key(tmp_path)
+        await _until_published([first, second], new)
 
-    (directory / "next").write_text(new)
-    (directory / "next").replace(directory / "current")
+        (tmp_path / "next").write_text(new)
+        (tmp_path / "next").replace(tmp_path / "current")
 
-    async with asyncio.timeout(60):
-        while True:
+        async with asyncio.timeout(60):
             after = await first.log_in_again(before)
-            if jwt.get_unverified_header(after.tokens["access_token"])["kid"] == new:
-                break
-    for session in (before, after):
-        assert (await second.profile(session)).status_code == 200
+            while jwt.get_unverified_header(after.tokens["access_token"])["kid"] != new:
+                await asyncio.sleep(0.05)
+                after = await first.log_in_again(before)
+        for session in (before, after):
+            assert (await second.profile(session)).status_code == 200
 
 
 async def _until_published(replicas: Any, kid: str) -> None:
     async with asyncio.timeout(60):
         for replica in replicas:
-            while kid not in (await replica.http.get("/.well-known/jwks.json")).text:
+            while kid not in (await replica.http.get(JWKS_PATH)).text:
                 await asyncio.sleep(0.05)
 
 
-async def test_no_header_but_the_token_says_who_somebody_is(user: Any) -> None:
-    ada, bob = await user.sign_in(), await user.sign_in()
+async def test_no_header_but_the_token_identifies_a_user(replica: Any) -> None:
+    ada, bob = await replica.sign_in(), await replica.sign_in()
     claimed = {"X-User-Id": bob.id, "X-User-Role": "admin", "X-Roles": "admin", "X-Service-Name": "analytics"}
 
-    answer = await user.http.get(f"{API}/profile", headers={**ada.headers, **claimed})
-    assert answer.json()["id"] == ada.id
-    assert (await user.http.get(API, headers={**ada.headers, **claimed})).status_code == 403
-    assert (await user.http.get(f"{API}/profile", headers=claimed)).status_code == 401
+    response = await replica.http.get(f"{API}/profile", headers={**ada.headers, **claimed})
+    assert response.json()["id"] == ada.id
+    assert (await replica.http.get(API, headers={**ada.headers, **claimed})).status_code == 403
+    assert (await replica.http.get(f"{API}/profile", headers=claimed)).status_code == 401

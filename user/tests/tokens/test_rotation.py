@@ -1,4 +1,4 @@
-"""A new signing key is known to everybody before it signs, and an old one until its last token has expired."""
+"""Rotation: every service knows a new key before it signs, and an old key until its last token has expired."""
 
 import asyncio
 import json
@@ -30,16 +30,16 @@ from user_service.tokens.signing_keys import (
     write_signing_key,
 )
 
-# The world's clock runs ahead of ours.
+# The fleet's clock runs ahead of the real one.
 _TIMELESS: Final[Any] = {"verify_exp": False, "verify_iat": False}
 
 
 class Killed(BaseException):
-    """As SIGKILL: nothing of the rotation catches it."""
+    """Stands for SIGKILL: the rotation does not catch it."""
 
 
 class Copy:
-    """The keys of another service's worker: what it fetched last, and nothing newer."""
+    """The keys that a worker of another service has fetched last."""
 
     def __init__(self, keys: SigningKeys) -> None:
         self._keys = parse_jwks(json.loads(keys.jwks))
@@ -48,8 +48,8 @@ class Copy:
         return self._keys.get(kid)
 
 
-class World:
-    """Two workers of the user service and one of another service, which fetches keys when it has to hold them."""
+class FakeFleet:
+    """Two workers of the user service and one of another service, which fetches keys when it is asked for them."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -58,7 +58,7 @@ class World:
         self.killed_at: str | None = None
         ensure_signing_key(directory)
         self.signers = [SigningKeys(directory, clock=self.clock) for _ in range(2)]
-        self.elsewhere = Copy(self.signers[0])
+        self.other_service = Copy(self.signers[0])
         self.tokens: list[tuple[datetime, str]] = []
 
     def clock(self) -> datetime:
@@ -70,7 +70,7 @@ class World:
             raise Killed
 
     async def check(self) -> None:
-        """Sign a token in every worker, and see that every living token verifies in every service."""
+        """Sign a token in every worker, and check that every unexpired token verifies in every service."""
         for keys in self.signers:
             issued = TokenIssuer(keys, "issuer", "audience")
             now = self.clock()
@@ -78,7 +78,7 @@ class World:
             self.tokens.append((now + LIFETIME, token))
         for expires_at, token in self.tokens:
             if expires_at > self.clock():
-                for source in (*self.signers, self.elsewhere):
+                for source in (*self.signers, self.other_service):
                     key = await source.key(jwt.get_unverified_header(token)["kid"])
                     assert key is not None
                     jwt.decode(token, key, algorithms=["ES256"], audience="audience", options=_TIMELESS)
@@ -90,7 +90,7 @@ class World:
         (demand,) = demands
         self.step(f"{demand.need.value} {'everywhere' if demand.services is None else 'user'}")
         if demand.services is None:
-            self.elsewhere = Copy(self.signers[-1])
+            self.other_service = Copy(self.signers[-1])
         for keys in self.signers:
             keys.refresh()
             await self.check()
@@ -106,7 +106,7 @@ class World:
         self.ahead += by
         for keys in self.signers:
             keys.refresh()
-        self.elsewhere = Copy(self.signers[0])
+        self.other_service = Copy(self.signers[0])
 
 
 def json_ids(keys: SigningKeys) -> set[str]:
@@ -114,70 +114,70 @@ def json_ids(keys: SigningKeys) -> set[str]:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path / "jwt")
+def fleet(tmp_path: Path) -> FakeFleet:
+    return FakeFleet(tmp_path / "jwt")
 
 
-async def test_every_living_token_verifies_at_every_moment_of_a_rotation(world: World) -> None:
-    old = current_id(world.directory)
-    await world.check()
-    await world.rotate()
-    new = current_id(world.directory)
+async def test_every_unexpired_token_verifies_at_every_moment_of_a_rotation(fleet: FakeFleet) -> None:
+    old = current_id(fleet.directory)
+    await fleet.check()
+    await fleet.rotate()
+    new = current_id(fleet.directory)
 
     assert new != old
-    assert world.steps == [f"{Need.HELD.value} user", f"{Need.HELD.value} everywhere", f"{Need.IN_USE.value} user"]
-    assert all(json_ids(keys) == {old, new} and keys.current.id == new for keys in world.signers)
-    world.advance(LIFETIME)
-    await world.check()
-    assert all(json_ids(keys) == {old, new} for keys in world.signers)
+    assert fleet.steps == [f"{Need.HELD.value} user", f"{Need.HELD.value} everywhere", f"{Need.IN_USE.value} user"]
+    assert all(json_ids(keys) == {old, new} and keys.current.id == new for keys in fleet.signers)
+    fleet.advance(LIFETIME)
+    await fleet.check()
+    assert all(json_ids(keys) == {old, new} for keys in fleet.signers)
 
 
-async def test_an_old_key_leaves_by_itself_when_its_last_token_has_expired(world: World) -> None:
-    await world.rotate()
-    new = current_id(world.directory)
-    world.advance(LIFETIME + MARGIN)
+async def test_an_old_key_is_forgotten_when_its_last_token_has_expired(fleet: FakeFleet) -> None:
+    await fleet.rotate()
+    new = current_id(fleet.directory)
+    fleet.advance(LIFETIME + MARGIN)
 
-    assert all(json_ids(keys) == {new} for keys in world.signers)
-    assert sorted(path.name for path in world.directory.glob("[!.]*")) == sorted([f"{new}.pem", "current"])
-    await world.check()
+    assert all(json_ids(keys) == {new} for keys in fleet.signers)
+    assert sorted(path.name for path in fleet.directory.glob("[!.]*")) == sorted([f"{new}.pem", "current"])
+    await fleet.check()
 
 
-async def test_an_old_key_leaves_although_the_service_may_not_remove_its_file(
-    world: World, monkeypatch: pytest.MonkeyPatch
+async def test_an_old_key_is_forgotten_although_the_service_may_not_remove_its_file(
+    fleet: FakeFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await world.rotate()
+    await fleet.rotate()
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    world.advance(LIFETIME + MARGIN)
-    new = current_id(world.directory)
-    assert all(json_ids(keys) == {new} for keys in world.signers)
-    assert json_ids(SigningKeys(world.directory, clock=world.clock)) == {new}
+    fleet.advance(LIFETIME + MARGIN)
+    new = current_id(fleet.directory)
+    assert all(json_ids(keys) == {new} for keys in fleet.signers)
+    assert json_ids(SigningKeys(fleet.directory, clock=fleet.clock)) == {new}
 
 
 @pytest.mark.parametrize("step", range(3))
-async def test_a_rotation_killed_in_any_phase_is_finished_by_the_next_one(world: World, step: int) -> None:
-    old = current_id(world.directory)
-    world.killed_at = [f"{Need.HELD.value} user", f"{Need.HELD.value} everywhere", f"{Need.IN_USE.value} user"][step]
+async def test_a_rotation_killed_in_any_phase_is_finished_by_the_next_one(fleet: FakeFleet, step: int) -> None:
+    old = current_id(fleet.directory)
+    fleet.killed_at = [f"{Need.HELD.value} user", f"{Need.HELD.value} everywhere", f"{Need.IN_USE.value} user"][step]
     with pytest.raises(Killed):
-        await world.rotate()
-    world.advance(timedelta())
-    await world.check()
-    world.killed_at = None
-    await world.rotate()
+        await fleet.rotate()
+    fleet.advance(timedelta())
+    await fleet.check()
+    fleet.killed_at = None
+    await fleet.rotate()
 
-    new = current_id(world.directory)
-    assert all(json_ids(keys) == {old, new} for keys in world.signers)
-    assert not (world.directory / FILE).exists()
-    world.advance(LIFETIME + MARGIN)
-    assert all(json_ids(keys) == {new} for keys in world.signers)
+    new = current_id(fleet.directory)
+    assert all(json_ids(keys) == {old, new} for keys in fleet.signers)
+    assert not (fleet.directory / FILE).exists()
+    fleet.advance(LIFETIME + MARGIN)
+    assert all(json_ids(keys) == {new} for keys in fleet.signers)
 
 
 @pytest.mark.parametrize("name", ["write_signing_key", "make_current", "retire_others"])
 async def test_a_rotation_killed_before_any_write_is_finished_by_the_next_one(
-    world: World, monkeypatch: pytest.MonkeyPatch, name: str
+    fleet: FakeFleet, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def kill(*_: object) -> None:
         raise Killed
@@ -185,37 +185,37 @@ async def test_a_rotation_killed_before_any_write_is_finished_by_the_next_one(
     with monkeypatch.context() as patch:
         patch.setattr(rotation, name, kill)
         with pytest.raises(Killed):
-            await world.rotate()
-    await world.check()
-    await world.rotate()
-    # The two keys of one rotation: the first attempt's was used, not a third one.
-    assert len(list(world.directory.glob("*.pem"))) == 2
-    world.advance(LIFETIME + MARGIN)
-    assert all(len(json_ids(keys)) == 1 for keys in world.signers)
+            await fleet.rotate()
+    await fleet.check()
+    await fleet.rotate()
+    # The second attempt has used the key of the first.
+    assert len(list(fleet.directory.glob("*.pem"))) == 2
+    fleet.advance(LIFETIME + MARGIN)
+    assert all(len(json_ids(keys)) == 1 for keys in fleet.signers)
 
 
-async def test_a_rotation_soon_after_another_keeps_the_time_of_the_first_old_key(world: World) -> None:
-    first = current_id(world.directory)
-    await world.rotate()
-    second = current_id(world.directory)
-    world.advance(timedelta(minutes=10))
-    await world.rotate()
-    third = current_id(world.directory)
-    assert all(json_ids(keys) == {first, second, third} for keys in world.signers)
-    world.advance(LIFETIME + MARGIN - timedelta(minutes=10))
-    assert all(json_ids(keys) == {second, third} for keys in world.signers)
+async def test_a_second_rotation_leaves_the_retirement_of_the_first_old_key_as_it_is(fleet: FakeFleet) -> None:
+    first = current_id(fleet.directory)
+    await fleet.rotate()
+    second = current_id(fleet.directory)
+    fleet.advance(timedelta(minutes=10))
+    await fleet.rotate()
+    third = current_id(fleet.directory)
+    assert all(json_ids(keys) == {first, second, third} for keys in fleet.signers)
+    fleet.advance(LIFETIME + MARGIN - timedelta(minutes=10))
+    assert all(json_ids(keys) == {second, third} for keys in fleet.signers)
 
 
-async def test_two_rotations_at_once_are_refused(world: World) -> None:
-    with only_rotation(world.directory), pytest.raises(AlreadyRotating):
-        await world.rotate()
-    assert world.steps == []
+async def test_a_concurrent_rotation_is_refused(fleet: FakeFleet) -> None:
+    with only_rotation(fleet.directory), pytest.raises(AlreadyRotating):
+        await fleet.rotate()
+    assert fleet.steps == []
 
 
-async def test_the_key_signs_only_when_gateways_had_time_to_fetch_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
+async def test_a_key_signs_only_after_gateways_had_time_to_fetch_it(
+    fleet: FakeFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = current_id(world.directory)
+    old = current_id(fleet.directory)
     waiting = asyncio.Event()
 
     async def forever(_self: SigningKeyRotation) -> None:
@@ -223,15 +223,15 @@ async def test_the_key_signs_only_when_gateways_had_time_to_fetch_it(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(SigningKeyRotation, "_let_gateways_fetch", forever)
-    task = asyncio.create_task(world.rotate())
+    task = asyncio.create_task(fleet.rotate())
     await waiting.wait()
-    assert current_id(world.directory) == old
+    assert current_id(fleet.directory) == old
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
 def test_the_key_that_signs_does_not_retire(tmp_path: Path) -> None:
-    """An operator who goes back to an old key is not to lose it."""
+    """An operator who returns to an old key must not lose it."""
     ensure_signing_key(tmp_path)
     current = current_id(tmp_path)
     retire_others(tmp_path, "another", utc_now())
@@ -239,7 +239,7 @@ def test_the_key_that_signs_does_not_retire(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "soon", "2026-11-21T10:00:00"])
-def test_a_time_that_cannot_be_read_keeps_the_keys_that_are_in_use(tmp_path: Path, text: str) -> None:
+def test_an_unreadable_retirement_time_leaves_the_keys_in_use(tmp_path: Path, text: str) -> None:
     ensure_signing_key(tmp_path)
     other = write_signing_key(tmp_path)
     keys = SigningKeys(tmp_path)
@@ -251,7 +251,7 @@ def test_a_time_that_cannot_be_read_keeps_the_keys_that_are_in_use(tmp_path: Pat
         SigningKeys(tmp_path)
 
 
-def test_a_key_that_another_worker_removes_meanwhile_is_no_error(
+def test_a_key_that_another_worker_removes_at_the_same_time_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ensure_signing_key(tmp_path)

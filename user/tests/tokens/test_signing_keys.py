@@ -1,4 +1,4 @@
-"""The directory of signing keys: made once, read again after a change, never half."""
+"""The directory of signing keys: written once, read again after a change, never in half."""
 
 import json
 import stat
@@ -28,7 +28,7 @@ def _promote(directory: Path, kid: str) -> None:
     (directory / "next").replace(directory / "current")
 
 
-def test_the_first_key_is_made_once_and_readable_by_its_owner_only(directory: Path) -> None:
+def test_the_first_key_is_written_once_and_readable_by_its_owner_only(directory: Path) -> None:
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
     ensure_signing_key(directory)
 
@@ -38,7 +38,7 @@ def test_the_first_key_is_made_once_and_readable_by_its_owner_only(directory: Pa
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_many_processes_at_once_make_one_key(tmp_path: Path) -> None:
+def test_concurrent_processes_write_one_key(tmp_path: Path) -> None:
     code = "import sys, pathlib; from user_service.tokens.signing_keys import ensure_signing_key as make; "
     command = [sys.executable, "-c", code + "make(pathlib.Path(sys.argv[1]))", str(tmp_path / "jwt")]
     processes = [subprocess.Popen(command) for _ in range(4)]
@@ -48,7 +48,7 @@ def test_many_processes_at_once_make_one_key(tmp_path: Path) -> None:
     SigningKeys(tmp_path / "jwt")
 
 
-def test_a_key_that_a_dying_process_left_without_a_mark_is_taken_into_use(directory: Path) -> None:
+def test_a_key_that_a_dying_process_left_without_current_is_used(directory: Path) -> None:
     (directory / "current").unlink()
 
     ensure_signing_key(directory)
@@ -99,14 +99,14 @@ def _broken() -> dict[str, tuple[str, bytes]]:
         "RSA": ("new.pem", _pem(rsa.generate_private_key(65537, 2048))),
         "Ed25519": ("new.pem", _pem(ed25519.Ed25519PrivateKey.generate())),
         "encrypted": ("new.pem", encrypted),
-        "a name that is no id": ("new key.pem", _pem(p256)),
-        "a mark without its key": ("current", b"gone"),
-        "a mark that is no text": ("current", b"\xff"),
+        "a name that is no key id": ("new key.pem", _pem(p256)),
+        "current without its key": ("current", b"gone"),
+        "current that is no text": ("current", b"\xff"),
     }
 
 
 @pytest.mark.parametrize("reason", _broken())
-def test_what_cannot_be_used_is_refused_at_start_and_ignored_later(directory: Path, reason: str) -> None:
+def test_an_unusable_file_is_refused_at_the_start_and_ignored_later(directory: Path, reason: str) -> None:
     keys = SigningKeys(directory)
     before = (keys.current, keys.jwks)
     name, content = _broken()[reason]
@@ -120,7 +120,7 @@ def test_what_cannot_be_used_is_refused_at_start_and_ignored_later(directory: Pa
         ensure_signing_key(directory)
 
 
-def test_a_directory_that_is_away_leaves_the_keys_in_use(directory: Path) -> None:
+def test_a_missing_directory_leaves_the_keys_in_use(directory: Path) -> None:
     keys = SigningKeys(directory)
     before = (keys.current, keys.jwks)
     directory.rename(directory.with_name("elsewhere"))
@@ -130,6 +130,6 @@ def test_a_directory_that_is_away_leaves_the_keys_in_use(directory: Path) -> Non
     assert (keys.current, keys.jwks) == before
 
 
-def test_without_keys_there_is_no_start(tmp_path: Path) -> None:
+def test_the_first_read_of_an_empty_directory_fails(tmp_path: Path) -> None:
     with pytest.raises(SigningKeyError, match=str(tmp_path)):
         SigningKeys(tmp_path)

@@ -1,10 +1,10 @@
 """What changes accounts."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 from prometheus_client import Counter
@@ -16,9 +16,10 @@ from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.outbox import DomainEvent
 from user_service.accounts.rules import Role
 from user_service.accounts.schemas import Account, ProfileChange, Registration
-
-USER_REGISTERED: Final = "user.registered"
-USER_DELETED: Final = "user.deleted"
+from user_service.cache import Cache
+from user_service.domain_events import USER_DELETED, USER_REGISTERED
+from user_service.passwords.hashing import PasswordHasher
+from user_service.sessions.rules import Announce, Revocations
 
 DUPLICATES = Counter(
     "service_duplicate_registrations_total", "Registrations refused because the name or the address is taken."
@@ -52,63 +53,50 @@ class NewAccount:
 
 
 class AccountTransaction(Protocol):
-    """One transaction. Every change shows in the query model, too, and becomes visible together with it."""
+    """One transaction. It changes the write model and the read model together."""
 
     async def add(self, account: NewAccount) -> Account:
         """Raises `AccountTaken`."""
 
     async def change(self, user_id: UUID, change: ProfileChange) -> Account | None:
-        """Return the changed account, or None when there is none. Raises `AccountTaken`."""
+        """Return the changed account, or None if it does not exist. Raises `AccountTaken`."""
 
     async def set_role(self, user_id: UUID, role: Role) -> tuple[Account, bool] | None:
-        """Return the account and whether its role was another one, or None when there is none."""
+        """Return the account and whether its role has changed, or None if it does not exist."""
 
     async def find_id(self, username: str) -> UUID | None:
         """Return the id of the account with this user name."""
 
-    async def end_sessions(self, user_id: UUID, now: datetime) -> Mapping[UUID, float]:
-        """End all sessions; return the time (Unix seconds) until which each has to be known as ended."""
+    async def revoke_sessions(self, user_id: UUID, now: datetime) -> Revocations:
+        """Revoke all sessions of the account."""
 
     async def remove(self, user_id: UUID) -> bool:
-        """Delete the account and all that belongs to it; return whether there was one."""
+        """Delete the account with all its data; return whether it existed."""
 
-    async def record(self, fact: DomainEvent) -> None:
-        """Tell other services of it, if and only if the transaction commits."""
+    async def record(self, event: DomainEvent) -> None:
+        """Have other services told if, and only if, the transaction commits."""
 
 
 class Accounts(Protocol):
-    """Opens transactions, also such that happen once per Idempotency-Key."""
+    """The stored accounts."""
 
-    def begin(self) -> AbstractAsyncContextManager[AccountTransaction]: ...
+    def begin(self) -> AbstractAsyncContextManager[AccountTransaction]:
+        """Open a transaction."""
 
-    async def find_stored(self, attempt: IdempotentRequest) -> StoredResponse | None: ...
+    async def find_stored(self, request: IdempotentRequest) -> StoredResponse | None:
+        """Return the response that an earlier request with the same key has stored."""
 
-    async def once(
-        self, attempt: IdempotentRequest, effect: Callable[[AccountTransaction], Awaitable[StoredResponse]]
-    ) -> StoredResponse: ...
-
-
-class Hasher(Protocol):
-    async def hash(self, password: str) -> str: ...
-
-
-class PublicViews(Protocol):
-    """Copies of accounts as others see them."""
-
-    async def invalidate(self, *keys: str) -> None: ...
+    async def run_once(
+        self, request: IdempotentRequest, effect: Callable[[AccountTransaction], Awaitable[StoredResponse]]
+    ) -> StoredResponse:
+        """Run the effect in a transaction and store its response, or return the response stored earlier."""
 
 
 class AccountActions:
-    """Registration, changes, deletion. `announce` is told of every session that ended, after the commit."""
+    """Registration, changes and deletion. `announce` gets every revoked session, after the commit."""
 
     def __init__(
-        self,
-        accounts: Accounts,
-        *,
-        hasher: Hasher,
-        views: PublicViews,
-        announce: Callable[[Mapping[UUID, float]], None],
-        clock: Clock,
+        self, accounts: Accounts, *, hasher: PasswordHasher, views: Cache, announce: Announce, clock: Clock
     ) -> None:
         self._accounts = accounts
         self._hasher = hasher
@@ -117,12 +105,12 @@ class AccountActions:
         self._clock = clock
 
     async def register(
-        self, registration: Registration, attempt: IdempotentRequest, answer: Callable[[Account], StoredResponse]
+        self, registration: Registration, request: IdempotentRequest, respond: Callable[[Account], StoredResponse]
     ) -> StoredResponse:
-        """Create the account once per attempt. Raises `AccountTaken`."""
-        if stored := await self._accounts.find_stored(attempt):
+        """Create the account, once per Idempotency-Key. Raises `AccountTaken`."""
+        if stored := await self._accounts.find_stored(request):
             return stored
-        # Before the transaction: a hash takes longer than all the rest.
+        # Before the transaction: the hash takes longer than everything else.
         password_hash = await self._hasher.hash(registration.password)
         new = NewAccount(
             id=uuid7(),
@@ -136,10 +124,10 @@ class AccountActions:
         async def effect(transaction: AccountTransaction) -> StoredResponse:
             account = await transaction.add(new)
             await transaction.record(DomainEvent(type=USER_REGISTERED, subject=str(new.id)))
-            return answer(account)
+            return respond(account)
 
         try:
-            return await self._accounts.once(attempt, effect)
+            return await self._accounts.run_once(request, effect)
         except AccountTaken:
             DUPLICATES.inc()
             raise
@@ -154,20 +142,20 @@ class AccountActions:
         return account
 
     async def delete(self, user_id: UUID) -> None:
-        """Delete the account, its sessions, and all else that is kept of it. Raises `AccountNotFound`."""
+        """Delete the account with all its data and revoke its sessions. Raises `AccountNotFound`."""
         async with self._accounts.begin() as transaction:
-            ended = await transaction.end_sessions(user_id, self._clock())
+            revoked = await transaction.revoke_sessions(user_id, self._clock())
             if not await transaction.remove(user_id):
                 raise AccountNotFound
             await transaction.record(DomainEvent(type=USER_DELETED, subject=str(user_id)))
-        self._announce(ended)
+        self._announce(revoked)
         await self._views.invalidate(str(user_id))
 
 
 class RoleActions:
-    """Changes of roles. `announce` is told of every session that ended, after the commit."""
+    """Changes of roles. `announce` gets every revoked session, after the commit."""
 
-    def __init__(self, accounts: Accounts, *, announce: Callable[[Mapping[UUID, float]], None], clock: Clock) -> None:
+    def __init__(self, accounts: Accounts, *, announce: Announce, clock: Clock) -> None:
         self._accounts = accounts
         self._announce = announce
         self._clock = clock
@@ -175,8 +163,8 @@ class RoleActions:
     async def set_role(self, user_id: UUID, role: Role) -> Account:
         """Give the account a role. Raises `AccountNotFound`."""
         async with self._accounts.begin() as transaction:
-            account, ended = await self._set(transaction, user_id, role)
-        self._announce(ended)
+            account, revoked = await self._set(transaction, user_id, role)
+        self._announce(revoked)
         return account
 
     async def set_role_by_name(self, username: str, role: Role) -> Account:
@@ -185,16 +173,14 @@ class RoleActions:
             user_id = await transaction.find_id(username)
             if user_id is None:
                 raise AccountNotFound
-            account, ended = await self._set(transaction, user_id, role)
-        self._announce(ended)
+            account, revoked = await self._set(transaction, user_id, role)
+        self._announce(revoked)
         return account
 
-    async def _set(
-        self, transaction: AccountTransaction, user_id: UUID, role: Role
-    ) -> tuple[Account, Mapping[UUID, float]]:
-        """Another role than before ends the account's sessions, because their tokens name the old one."""
+    async def _set(self, transaction: AccountTransaction, user_id: UUID, role: Role) -> tuple[Account, Revocations]:
+        """Set the role. If it changes, revoke the account's sessions, because their tokens name the old role."""
         found = await transaction.set_role(user_id, role)
         if found is None:
             raise AccountNotFound
         account, changed = found
-        return account, await transaction.end_sessions(user_id, self._clock()) if changed else {}
+        return account, await transaction.revoke_sessions(user_id, self._clock()) if changed else {}

@@ -1,7 +1,5 @@
-"""What reads accounts: the query model only, by SQLAlchemy Core."""
+"""What reads accounts: the read model only, through SQLAlchemy Core."""
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
 from uuid import UUID
 
 from pydantic import TypeAdapter
@@ -11,23 +9,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from servicekit.web.pagination import Page, cut_page, decode_cursor
 from user_service.accounts.actions import AccountNotFound
 from user_service.accounts.schemas import Account, PublicAccount
+from user_service.cache import Cache
 from user_service.models import users_read, users_read_totals
 
-# Ids are made in the order of time, so that the newest accounts have the greatest ones.
+# Ids grow with time, so the newest accounts have the greatest ids.
 _POSITION = TypeAdapter(tuple[UUID])
 
 
-class ViewCache(Protocol):
-    """Keeps copies of public views for a while."""
-
-    async def get_bytes(self, key: str, load: Callable[[], Awaitable[bytes]]) -> bytes: ...
-
-
 class AccountQueries:
-    """Looks at accounts."""
+    """Reads accounts. `views` caches what other users see of them."""
 
-    def __init__(self, engine: AsyncEngine, views: ViewCache) -> None:
-        # Single statements need no transaction around them, which would cost two more round trips each.
+    def __init__(self, engine: AsyncEngine, views: Cache) -> None:
+        # A single statement needs no transaction, which would cost two more round trips.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._views = views
 
@@ -47,10 +40,10 @@ class AccountQueries:
             account = await self.profile(user_id)
             return PublicAccount.model_validate(account).model_dump_json().encode()
 
-        return await self._views.get_bytes(str(user_id), load)
+        return await self._views.get(str(user_id), load)
 
     async def count(self) -> int:
-        """Return how many accounts there are."""
+        """Return the number of accounts."""
         total = select(func.coalesce(func.sum(users_read_totals.c.accounts), 0))
         async with self._engine.connect() as connection:
             return int(await connection.scalar(total) or 0)

@@ -1,4 +1,4 @@
-"""What an account's fields may be, and by which form a name or an address is unique."""
+"""What an account's fields may hold, and in which form names and addresses are unique."""
 
 import re
 import unicodedata
@@ -25,17 +25,17 @@ class Role(StrEnum):
 
 
 def check_username(text: str) -> str:
-    """Return the name. Raises ValueError unless it is 3 to 32 of `A-Z a-z 0-9 _ . -`."""
+    """Return the name. Raises ValueError unless it has 3 to 32 characters of `A-Z a-z 0-9 _ . -`."""
     if not _USERNAME.fullmatch(text):
         raise ValueError("3 to 32 characters of A-Z a-z 0-9 _ . -")
     return text
 
 
 def normalize_email(text: str) -> str:
-    """Return the address as RFC 5321 and 6531 have it, its domain in lower case. Raises ValueError for no address."""
+    """Return the address normalised by RFC 5321 and 6531, its domain in lower case. Raises ValueError."""
     try:
-        # Whether mail arrives there is not asked: that would let a stranger make this service send DNS queries.
-        # `.test` is reserved for trying things out (RFC 2606), which is what it is used for here.
+        # No check of deliverability: with it, a stranger could make this service send DNS queries.
+        # Tests use addresses in `.test`, which RFC 2606 reserves for them.
         found = validate_email(text, check_deliverability=False, test_environment=True)
     except EmailNotValidError:
         raise ValueError("not a valid email address") from None
@@ -45,7 +45,7 @@ def normalize_email(text: str) -> str:
 
 
 def normalize_display_name(text: str) -> str:
-    """Return the name in NFC without surrounding space. Raises ValueError for one that cannot be shown."""
+    """Return the name in NFC without surrounding space. Raises ValueError if it cannot be shown."""
     name = unicodedata.normalize("NFC", text).strip()
     if has_unprintable(name) or not BIDI_CONTROLS.isdisjoint(name):
         raise ValueError("control characters are not allowed")
@@ -55,20 +55,20 @@ def normalize_display_name(text: str) -> str:
 
 
 def username_key(username: str) -> str:
-    """Return the form by which a user name is unique; `Ada` and `ada` are one name."""
+    """Return the form in which user names are compared: `Ada` and `ada` are the same name."""
     return username.lower()
 
 
 def email_key(email: str) -> str:
-    """Return the form by which a normalized address is unique.
+    """Return the form in which normalised addresses are compared.
 
-    The part before the @ may be case-sensitive in theory (RFC 5321, section 2.4); no provider treats it so.
+    RFC 5321, section 2.4, allows the part before the @ to be case-sensitive. No provider makes use of it.
     """
     return email.casefold()
 
 
 def login_keys(username_or_email: str) -> tuple[str | None, str | None]:
-    """Return `(username_key, email_key)` of what somebody logs in with; at most one of them is set."""
+    """Return `(username_key, email_key)` of the name or address in a login. At most one of them is set."""
     try:
         if "@" in username_or_email:
             return None, email_key(normalize_email(username_or_email))

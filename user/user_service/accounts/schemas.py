@@ -1,4 +1,4 @@
-"""Bodies and answers of the account routes."""
+"""Requests and responses of the account routes."""
 
 from datetime import datetime
 from typing import Annotated
@@ -18,8 +18,8 @@ from user_service.accounts.rules import (
 )
 from user_service.passwords.rules import MAX_INPUT_LENGTH, NEW_PASSWORD_SCHEMA, check_new_password
 
-# The bounds keep the checks themselves cheap. What a field may be is in the rules, which know more than a schema can
-# say; what it can is added for the documentation.
+# `max_length` keeps the checks cheap. What a field may hold is decided by the rules, which say more than a schema can.
+# `json_schema_extra` documents as much of it as a schema can say.
 Username = Annotated[
     str,
     Field(
@@ -55,13 +55,13 @@ NewPassword = Annotated[
 
 
 class Body(BaseModel):
-    """A JSON body: unknown fields are refused, so that a misspelt one is not silently ignored."""
+    """A JSON body. Unknown fields are refused, so a misspelt name is not silently ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Registration(Body):
-    """A new account. Without a display name, the user name is shown."""
+    """A new account. The display name defaults to the user name."""
 
     username: Username
     email: Email
@@ -70,9 +70,9 @@ class Registration(Body):
 
 
 class ProfileChange(Body):
-    """The fields to change. Those that are left out stay, and none can be null."""
+    """The fields to change. A missing field stays as it is; null is refused."""
 
-    # The defaults are never used: `model_fields_set` tells which fields came.
+    # The defaults are never used: `model_fields_set` tells which fields the request has.
     email: Email = Field(default_factory=str)
     display_name: DisplayName = Field(default_factory=str)
 

@@ -1,6 +1,6 @@
-"""Accounts in PostgreSQL: every change of `users` changes the query model in the same transaction."""
+"""Accounts in PostgreSQL. Every change of `users` changes the read model in the same transaction."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Final, Literal
@@ -19,10 +19,11 @@ from user_service.accounts.actions import AccountTaken, AccountTransaction, NewA
 from user_service.accounts.rules import Role, email_key, username_key
 from user_service.accounts.schemas import Account, ProfileChange
 from user_service.models import User, UserSession, users_read, users_read_totals
-from user_service.sessions.store import end_sessions
+from user_service.sessions.rules import Revocations
+from user_service.sessions.store import revoke_sessions
 
 SHARDS: Final = 16
-# Adds a fact to a transaction.
+# Writes a domain event in a transaction.
 Record = Callable[[AsyncSession, DomainEvent], Awaitable[None]]
 
 _UNIQUE: Final[dict[str, Literal["username", "email"]]] = {
@@ -32,7 +33,7 @@ _UNIQUE: Final[dict[str, Literal["username", "email"]]] = {
 
 
 class PostgresAccounts:
-    """Opens transactions; fulfils `actions.Accounts`."""
+    """Implements `actions.Accounts`."""
 
     def __init__(self, sessions: Sessions, keys: PostgresIdempotency, record: Record) -> None:
         self._sessions = sessions
@@ -44,17 +45,17 @@ class PostgresAccounts:
         async with self._sessions.begin() as session:
             yield PostgresAccountTransaction(session, self._record)
 
-    async def find_stored(self, attempt: IdempotentRequest) -> StoredResponse | None:
-        return await self._keys.find_stored(attempt)
+    async def find_stored(self, request: IdempotentRequest) -> StoredResponse | None:
+        return await self._keys.find_stored(request)
 
-    async def once(
-        self, attempt: IdempotentRequest, effect: Callable[[AccountTransaction], Awaitable[StoredResponse]]
+    async def run_once(
+        self, request: IdempotentRequest, effect: Callable[[AccountTransaction], Awaitable[StoredResponse]]
     ) -> StoredResponse:
-        return await self._keys.run(attempt, lambda session: effect(PostgresAccountTransaction(session, self._record)))
+        return await self._keys.run(request, lambda session: effect(PostgresAccountTransaction(session, self._record)))
 
 
 class PostgresAccountTransaction:
-    """Fulfils `actions.AccountTransaction`."""
+    """Implements `actions.AccountTransaction`."""
 
     def __init__(self, session: AsyncSession, record: Record) -> None:
         self._session = session
@@ -72,25 +73,25 @@ class PostgresAccountTransaction:
             role=Role.USER,
             created_at=account.created_at,
         )
-        with _taken():
+        with _unique_or_taken():
             self._session.add(user)
             await self._session.flush()
         await self._count(user.id, 1)
         return await self._project(user)
 
     async def change(self, user_id: UUID, change: ProfileChange) -> Account | None:
-        user = await self._locked(user_id)
+        user = await self._lock(user_id)
         if user is None:
             return None
         for name, value in change.model_dump(exclude_unset=True).items():
             setattr(user, name, value)
         user.email_key = email_key(user.email)
-        with _taken():
+        with _unique_or_taken():
             await self._session.flush()
         return await self._project(user)
 
     async def set_role(self, user_id: UUID, role: Role) -> tuple[Account, bool] | None:
-        user = await self._locked(user_id)
+        user = await self._lock(user_id)
         if user is None:
             return None
         changed = user.role != role
@@ -101,13 +102,13 @@ class PostgresAccountTransaction:
     async def find_id(self, username: str) -> UUID | None:
         return await self._session.scalar(select(User.id).where(User.username_key == username_key(username)))
 
-    async def end_sessions(self, user_id: UUID, now: datetime) -> Mapping[UUID, float]:
-        # Whoever logs in holds the account's row until his session is there, so that no session is missed.
-        await self._locked(user_id)
-        return await end_sessions(self._session, UserSession.user_id == user_id, now=now)
+    async def revoke_sessions(self, user_id: UUID, now: datetime) -> Revocations:
+        # A login locks the account's row until its session is stored, so no session is missed.
+        await self._lock(user_id)
+        return await revoke_sessions(self._session, UserSession.user_id == user_id, now=now)
 
     async def remove(self, user_id: UUID) -> bool:
-        user = await self._locked(user_id)
+        user = await self._lock(user_id)
         if user is None:
             return False
         await self._session.delete(user)
@@ -116,14 +117,14 @@ class PostgresAccountTransaction:
         await self._count(user_id, -1)
         return True
 
-    async def record(self, fact: DomainEvent) -> None:
-        await self._record(self._session, fact)
+    async def record(self, event: DomainEvent) -> None:
+        await self._record(self._session, event)
 
-    async def _locked(self, user_id: UUID) -> User | None:
+    async def _lock(self, user_id: UUID) -> User | None:
         return await self._session.get(User, user_id, with_for_update={"key_share": True})
 
     async def _project(self, user: User) -> Account:
-        """Write what queries see of the account."""
+        """Write the account into the read model."""
         account = Account.model_validate(user)
         values = account.model_dump(exclude={"id"})
         statement = insert(users_read).values(id=account.id, **values)
@@ -131,15 +132,15 @@ class PostgresAccountTransaction:
         return account
 
     async def _count(self, user_id: UUID, difference: int) -> None:
-        # The same shard when the account goes as when it came, so that no shard goes below zero.
+        # An account adds to and subtracts from the same shard, so no shard drops below zero.
         statement = insert(users_read_totals).values(shard=user_id.int % SHARDS, accounts=difference)
         total = users_read_totals.c.accounts + statement.excluded.accounts
         await self._session.execute(statement.on_conflict_do_update(index_elements=["shard"], set_={"accounts": total}))
 
 
 @contextmanager
-def _taken() -> Iterator[None]:
-    """Raise `AccountTaken` for a violated unique constraint; the constraint tells which field it is."""
+def _unique_or_taken() -> Iterator[None]:
+    """Raise `AccountTaken` for a violated unique constraint, whose name tells the field."""
     try:
         yield
     except IntegrityError as error:

@@ -1,4 +1,4 @@
-"""Logging in: a password becomes a session."""
+"""Logging in: a right password starts a session."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,15 +11,16 @@ from servicekit.core.clock import Clock
 from servicekit.core.errors import Unauthorized
 from user_service.accounts.rules import login_keys
 from user_service.client import Client
-from user_service.passwords.rules import normalize_password
-from user_service.sessions.actions import Issuer
+from user_service.passwords.hashing import PasswordHasher
 from user_service.sessions.refresh_tokens import digest, new_token
 from user_service.sessions.rules import IDLE
 from user_service.sessions.schemas import TokenPair
+from user_service.throttling.guard import PasswordGuard
+from user_service.tokens.issuer import TokenIssuer
 
 
 class InvalidCredentials(Unauthorized):
-    """One text, whether there is such an account or not. `error` is what RFC 6749, section 5.2, calls it."""
+    """One text, whether or not the account exists. `error` is the code of RFC 6749, section 5.2."""
 
     type = "urn:baseplate:problem:invalid-credentials"
     detail = "The name or the password is wrong."
@@ -36,7 +37,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """The account that somebody wants to log in to. `network_known` tells whether somebody did from there before."""
+    """The account that a login names, and whether it has logged in from the client's network before."""
 
     user_id: UUID
     password_hash: str
@@ -55,31 +56,21 @@ class NewSession:
 
 class LoginStore(Protocol):
     async def find(self, *, username_key: str | None, email_key: str | None, network: str) -> Candidate | None:
-        """Return the account of this name or address."""
+        """Return the account with this user name or email address."""
 
     async def start(self, session: NewSession, *, password_hash: str, new_hash: str | None) -> str | None:
-        """Add the session and return the account's role; None when its password is another one meanwhile.
+        """Add the session and return the account's role, or None if `password_hash` is no longer its hash.
 
-        `new_hash`, if there is one, replaces `password_hash`.
+        `new_hash` replaces `password_hash` unless it is None.
         """
 
 
-class Guard(Protocol):
-    async def passes(
-        self, encoded: str | None, password: str, *, subject: str, network: str, network_known: bool
-    ) -> bool: ...
-
-
-class Hasher(Protocol):
-    async def hash(self, password: str) -> str: ...
-
-    def is_outdated(self, encoded: str) -> bool: ...
-
-
 class LoginActions:
-    """Logs in."""
+    """Logins."""
 
-    def __init__(self, store: LoginStore, *, guard: Guard, hasher: Hasher, issuer: Issuer, clock: Clock) -> None:
+    def __init__(
+        self, store: LoginStore, *, guard: PasswordGuard, hasher: PasswordHasher, issuer: TokenIssuer, clock: Clock
+    ) -> None:
         self._store = store
         self._guard = guard
         self._hasher = hasher
@@ -90,22 +81,22 @@ class LoginActions:
         """Start a session. Raises `InvalidCredentials` or `TooManyRequests`."""
         username_key, email_key = login_keys(credentials.username_or_email)
         candidate = await self._store.find(username_key=username_key, email_key=email_key, network=client.network)
-        passed = await self._guard.passes(
+        right = await self._guard.verify(
             candidate.password_hash if candidate else None,
             credentials.password,
-            # An account has one limit for its name and its address. Guesses at an unknown name are counted alike.
+            # Name and address of an account are one subject. Guesses at an unknown name are limited in the same way.
             subject=str(candidate.user_id) if candidate else f"unknown {credentials.username_or_email.casefold()}",
             network=client.network,
             network_known=candidate is not None and candidate.network_known,
         )
-        if not passed or candidate is None:
+        if not right or candidate is None:
             raise InvalidCredentials
         return await self._start(candidate, credentials.password, client)
 
     async def _start(self, candidate: Candidate, password: str, client: Client) -> TokenPair:
         new_hash = None
         if self._hasher.is_outdated(candidate.password_hash):
-            new_hash = await self._hasher.hash(normalize_password(password))
+            new_hash = await self._hasher.hash(password)
         now, refresh_token = self._clock(), new_token()
         session = NewSession(
             id=uuid7(),

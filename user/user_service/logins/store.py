@@ -9,7 +9,7 @@ from user_service.models import LoginAddress, RefreshToken, User, UserSession
 
 
 class PostgresLogins:
-    """Fulfils `actions.LoginStore`."""
+    """Implements `actions.LoginStore`."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
@@ -17,7 +17,7 @@ class PostgresLogins:
     async def find(self, *, username_key: str | None, email_key: str | None, network: str) -> Candidate | None:
         known = exists().where(LoginAddress.user_id == User.id, LoginAddress.address == network)
         statement = select(User.id, User.password_hash, known)
-        # A text that can be no name is looked up all the same: an empty one belongs to nobody.
+        # An invalid name is looked up all the same, as the empty name, which no account has.
         named = User.email_key == email_key if email_key else User.username_key == (username_key or "")
         async with self._sessions() as session:
             found = (await session.execute(statement.where(named))).one_or_none()
@@ -25,7 +25,7 @@ class PostgresLogins:
 
     async def start(self, session: NewSession, *, password_hash: str, new_hash: str | None) -> str | None:
         async with self._sessions.begin() as transaction:
-            # A change of password or role, or a deletion, either waits for this session and ends it, or is seen here.
+            # A concurrent change of password or role, or a deletion, is seen here, or waits to revoke the session.
             user = await transaction.get(User, session.user_id, with_for_update={"key_share": True})
             if user is None or user.password_hash != password_hash:
                 return None

@@ -1,8 +1,7 @@
-"""Password hashes by argon2id, computed in threads of their own.
+"""Password hashes by argon2id, computed in a thread pool of their own.
 
-A hash takes some 20 ms of a core on purpose. A dedicated pool that leaves one core free keeps logins from taking the
-default threads and every core; its threads also have a lower priority, because on one machine there are several
-processes with such a pool.
+A hash takes some 20 ms of a core on purpose. The pool leaves one core free, so logins occupy neither all cores nor the
+default threads. Several processes on one machine each have such a pool, so its threads also have a lower priority.
 """
 
 import asyncio
@@ -12,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -19,17 +19,14 @@ import argon2
 from prometheus_client import Counter, Gauge
 
 from servicekit.core.errors import ServiceUnavailable
+from user_service.passwords.rules import normalize_password
 
-# The least that OWASP's Password Storage Cheat Sheet accepts for argon2id.
-MEMORY_KIBIBYTES: Final = 19_456
-ITERATIONS: Final = 2
-LANES: Final = 1
-# Beyond this queue, which takes seconds to work off, waiting helps nobody.
+# Hashes beyond this number are refused: the queue would take many seconds.
 MAX_WAITING: Final = 256
-# A scheduling weight of a tenth, and still all of a core that nobody else wants.
+# A tenth of the normal scheduling weight. On an idle core, a thread still gets all of it.
 NICENESS: Final = 10
 
-HASHES = Counter("service_password_hashes_total", "Password hashes computed, for real and for unknown names.")
+HASHES = Counter("service_password_hashes_total", "Password hashes computed, for known and for unknown names.")
 WAITING = Gauge(
     "service_password_hashes_waiting",
     "Password hashes in progress or waiting for a thread.",
@@ -43,32 +40,47 @@ class HashingOverloaded(ServiceUnavailable):
     detail = "Too many passwords are being checked now. Try again."
 
 
-class PasswordHasher:
-    """Hashes and verifies passwords. `close` it at the end."""
+@dataclass(frozen=True, slots=True)
+class HashCost:
+    """The parameters of argon2id; the defaults are the minimum of OWASP's Password Storage Cheat Sheet."""
 
-    def __init__(self, threads: int, *, max_waiting: int = MAX_WAITING) -> None:
-        self._argon2 = argon2.PasswordHasher(ITERATIONS, MEMORY_KIBIBYTES, LANES)
+    memory_kibibytes: int = 19_456
+    iterations: int = 2
+    lanes: int = 1
+
+
+OWASP_MINIMUM: Final = HashCost()
+
+
+class PasswordHasher:
+    """Hashes and verifies passwords in Unicode's form NFC. Call `close` at the end."""
+
+    def __init__(self, threads: int, *, cost: HashCost = OWASP_MINIMUM, max_waiting: int = MAX_WAITING) -> None:
+        self._argon2 = argon2.PasswordHasher(cost.iterations, cost.memory_kibibytes, cost.lanes)
         self._pool = ThreadPoolExecutor(threads, "argon2", initializer=_lower_priority)
         self._max_waiting = max_waiting
         self._waiting = 0
-        # Nobody knows its password; unknown names are verified against it.
+        # The hash of a random password. Unknown names are verified against it.
         self._decoy = self._argon2.hash(secrets.token_hex())
 
     async def hash(self, password: str) -> str:
         """Return the encoded hash with its parameters and salt. Raises `HashingOverloaded`."""
-        return await self._run(lambda: self._argon2.hash(password))
+        return await self._run(lambda: self._argon2.hash(normalize_password(password)))
 
     async def verify(self, encoded: str | None, password: str) -> bool:
-        """Tell whether this is the password; without a hash, take as long and say no. Raises `HashingOverloaded`."""
-        matches = await self._run(lambda: self._matches(encoded or self._decoy, password))
+        """Tell whether the password is right. Without a hash, do the same work and return False.
+
+        Raises `HashingOverloaded`.
+        """
+        matches = await self._run(lambda: self._matches(encoded or self._decoy, normalize_password(password)))
         return matches and encoded is not None
 
     def is_outdated(self, encoded: str) -> bool:
-        """Whether the hash was made with other parameters than new ones are."""
+        """Tell whether the hash has other parameters than new hashes."""
         return self._argon2.check_needs_rehash(encoded)
 
     def close(self) -> None:
-        """Let the threads end; what waits is dropped."""
+        """Stop the threads and drop what is waiting."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _matches(self, encoded: str, password: str) -> bool:
@@ -91,12 +103,12 @@ class PasswordHasher:
 
 
 def hashing_threads() -> int:
-    """Return how many threads may hash in this process: all cores that it may use but one, and at least one."""
+    """Return the number of hashing threads: all usable cores but one, and at least one."""
     return max(1, _cores() - 1)
 
 
 def _cores() -> int:
-    """Count the cores that this process may use; a container's quota, which the system's own count leaves out, too."""
+    """Count the cores that this process may use, within the quota of its container."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
@@ -106,6 +118,6 @@ def _cores() -> int:
 
 
 def _lower_priority() -> None:
-    # Priorities of single threads are a feature of Linux; elsewhere the call would change the whole process.
+    # Only Linux has priorities of single threads. Elsewhere the call would change the whole process.
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -6,10 +6,9 @@ from fastapi import APIRouter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from servicekit.auth.access_tokens import CurrentUser
-from servicekit.web.dependencies import provided
 from servicekit.web.openapi import problems
 from user_service.client import RequestClient
-from user_service.passwords.actions import PasswordActions
+from user_service.components import AppComponents
 from user_service.passwords.rules import MAX_INPUT_LENGTH, NEW_PASSWORD_SCHEMA, check_new_password
 
 router = APIRouter(prefix="/api/v1/users", tags=["profile"])
@@ -28,10 +27,9 @@ class PasswordChange(BaseModel):
 
 @router.post("/password", status_code=204, responses=problems(403, 409))
 async def change_password(
-    body: PasswordChange,
-    user: CurrentUser,
-    client: RequestClient,
-    actions: Annotated[PasswordActions, provided("password_actions")],
+    body: PasswordChange, user: CurrentUser, client: RequestClient, components: AppComponents
 ) -> None:
-    """Change the password; all other sessions end. 403 when the current password is wrong."""
-    await actions.change(user.id, user.session_id, client.network, current=body.current_password, new=body.new_password)
+    """Change the password and revoke all other sessions. 403 if the current password is wrong."""
+    await components.password_actions.change(
+        user.id, user.session_id, client.network, current=body.current_password, new=body.new_password
+    )

@@ -1,6 +1,6 @@
-"""Which passwords are accepted: long enough and not among the first that anybody would try.
+"""Which passwords are accepted: long enough, and not among the most common ones.
 
-No composition rules: they make passwords harder to remember, not harder to guess (NIST SP 800-63B, section 5.1.1.2).
+There are no composition rules: they make passwords harder to remember, not to guess (NIST SP 800-63B, 5.1.1.2).
 """
 
 import unicodedata
@@ -10,11 +10,11 @@ from typing import Final
 
 MIN_LENGTH: Final = 8
 MAX_LENGTH: Final = 128
-# Of the text as it arrives: a character may take several code points before it is normalized.
+# Before normalisation, a character may take several code points.
 MAX_INPUT_LENGTH: Final = 512
-# What the documentation shows; it is accepted, so that the examples work.
+# The password in the examples of the documentation.
 EXAMPLE_PASSWORD: Final = "correct horse battery"
-# What the rules come to for characters that are one code point each, for the documentation.
+# The rules as a schema, for the documentation. A schema counts code points, not normalised characters.
 NEW_PASSWORD_SCHEMA: Final = {
     "format": "password",
     "minLength": MIN_LENGTH,
@@ -24,12 +24,12 @@ NEW_PASSWORD_SCHEMA: Final = {
 
 
 def normalize_password(text: str) -> str:
-    """Return the password in Unicode's form NFC, so that one keyboard types what another one did (RFC 8265, 4.2.2)."""
+    """Return the password in Unicode's form NFC: keyboards compose characters differently (RFC 8265, 4.2.2)."""
     return unicodedata.normalize("NFC", text)
 
 
 def check_new_password(text: str) -> str:
-    """Return the normalized password. Raises ValueError for one that is too short, too long, or too common."""
+    """Return the normalized password. Raises ValueError if it is too short, too long or too common."""
     password = normalize_password(text)
     if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
         raise ValueError(f"{MIN_LENGTH} to {MAX_LENGTH} characters")

@@ -8,12 +8,12 @@ from sqlalchemy import and_, exists, select
 from servicekit.storage.postgres_models import Sessions
 from user_service.models import LoginAddress, User, UserSession
 from user_service.passwords.actions import CurrentPassword
-from user_service.sessions.actions import Ended
-from user_service.sessions.store import end_sessions
+from user_service.sessions.rules import Revocations
+from user_service.sessions.store import revoke_sessions
 
 
 class PostgresPasswords:
-    """Fulfils `actions.PasswordStore`."""
+    """Implements `actions.PasswordStore`."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
@@ -27,7 +27,7 @@ class PostgresPasswords:
 
     async def replace(
         self, user_id: UUID, *, old_hash: str, new_hash: str, keep_session: UUID, now: datetime
-    ) -> Ended | None:
+    ) -> Revocations | None:
         async with self._sessions.begin() as session:
             user = await session.get(User, user_id, with_for_update={"key_share": True})
             if user is None or user.password_hash != old_hash:
@@ -35,4 +35,4 @@ class PostgresPasswords:
             user.password_hash = new_hash
             await session.flush()
             others = and_(UserSession.user_id == user_id, UserSession.id != keep_session)
-            return await end_sessions(session, others, now=now)
+            return await revoke_sessions(session, others, now=now)

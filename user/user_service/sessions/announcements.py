@@ -1,11 +1,11 @@
-"""Makes the end of a session known everywhere: at once in this process, through Valkey in all others.
+"""Announcements of revoked sessions: this process refuses them at once, all others learn of them through Valkey.
 
-PostgreSQL knows every session that ended, and whether Valkey was told. So it does not matter where a process dies
-between the two, or that Valkey comes back empty: any worker notices within half a second and tells it again.
+PostgreSQL knows every revoked session, and whether Valkey has it. A process may therefore die between the two, and
+Valkey may restart empty: any worker notices within half a second and publishes again.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Final, Protocol
@@ -15,95 +15,97 @@ from loguru import logger
 
 from servicekit.core.clock import Clock
 from servicekit.core.tasks import background_task
-from user_service.sessions.actions import Ended
+from user_service.sessions.rules import Revocations
 
 PAUSE_SECONDS: Final = 0.4
 
 
-class Stream(Protocol):
-    """The sessions that this process knows as ended, and the way to the other processes."""
+class RevocationStream(Protocol):
+    """The revoked sessions that this process knows, and the stream in Valkey that all processes read."""
 
     def add(self, session_id: UUID, expires_at: float) -> None: ...
 
-    async def publish(self, ended: Mapping[UUID, float]) -> bool: ...
+    async def publish(self, revoked: Revocations) -> bool: ...
 
-    async def refill(self, ended: Mapping[UUID, float]) -> None: ...
+    async def refill(self, revoked: Revocations) -> None: ...
 
     async def exists(self) -> bool: ...
 
 
-class Records(Protocol):
-    """The sessions that have ended, as the database knows them."""
+class RevocationRecords(Protocol):
+    """The revoked sessions in the database."""
 
-    async def unpublished(self) -> Ended: ...
+    async def unpublished(self) -> Revocations:
+        """Return the sessions that Valkey does not have yet."""
 
-    async def unexpired(self, now: datetime) -> Ended: ...
+    async def unexpired(self, now: datetime) -> Revocations:
+        """Return all sessions that still have an unexpired access token."""
 
     async def mark_published(self, ids: Collection[UUID]) -> None: ...
 
 
 class Announcements:
-    """Tells of ended sessions, for as long as `running` is open."""
+    """Announces revoked sessions while `running` is open."""
 
-    def __init__(self, stream: Stream, records: Records, *, clock: Clock) -> None:
+    def __init__(self, stream: RevocationStream, records: RevocationRecords, *, clock: Clock) -> None:
         self._stream = stream
         self._records = records
         self._clock = clock
-        self._news = asyncio.Event()
+        self._pending = asyncio.Event()
         self._loaded = False
         self._failing = False
 
-    def announce(self, ended: Ended) -> None:
-        """Refuse these sessions in this process from now on, and have the others told. Call it after the commit."""
-        if ended:
-            self._refuse(ended)
-            self._news.set()
+    def announce(self, revoked: Revocations) -> None:
+        """Refuse these sessions in this process from now on, and publish them soon. Call it after the commit."""
+        if revoked:
+            self._refuse(revoked)
+            self._pending.set()
 
-    async def round(self) -> None:
-        """Tell Valkey what it does not know. Raises what the stores raise."""
+    async def publish_pending(self) -> None:
+        """Publish what Valkey does not have. Raises what the stores raise."""
         if not self._loaded:
-            # A new worker must not depend on Valkey for what ended before its start.
+            # A new worker must not depend on Valkey for what was revoked before its start.
             self._refuse(await self._records.unexpired(self._clock()))
             self._loaded = True
-        # What other workers have ended is learnt here, too, so that this service needs no Valkey for it.
-        ended = await self._records.unpublished()
-        self._refuse(ended)
+        # What other workers have revoked is learnt here too, so this service needs no Valkey for it.
+        revoked = await self._records.unpublished()
+        self._refuse(revoked)
         if not await self._stream.exists():
-            ended = {**await self._records.unexpired(self._clock()), **ended}
-            await self._stream.refill(ended)
-            logger.info("Valkey had lost the ended sessions: {} told again", len(ended))
-        elif ended and not await self._stream.publish(ended):
+            revoked = {**await self._records.unexpired(self._clock()), **revoked}
+            await self._stream.refill(revoked)
+            logger.info("Valkey had lost the revoked sessions: {} published again", len(revoked))
+        elif revoked and not await self._stream.publish(revoked):
             return
-        if ended:
-            await self._records.mark_published(ended.keys())
+        if revoked:
+            await self._records.mark_published(revoked.keys())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Announce in the background while the context is open, after a first round."""
-        await self._attempt()
+        """Publish in the background while the context is open, and once before it opens."""
+        await self._try()
         async with background_task(self._run()):
             yield
-        # What ended in the last moment; after a failure another worker tells it.
-        await self._attempt()
+        # What was revoked in the last moment. After a failure, another worker publishes it.
+        await self._try()
 
     async def _run(self) -> None:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(PAUSE_SECONDS):
-                    await self._news.wait()
-            self._news.clear()
-            await self._attempt()
+                    await self._pending.wait()
+            self._pending.clear()
+            await self._try()
 
-    async def _attempt(self) -> None:
+    async def _try(self) -> None:
         try:
-            await self.round()
-        except Exception as error:  # Whatever went wrong, the next round does the work again.
+            await self.publish_pending()
+        except Exception as error:  # Whatever went wrong, the next attempt does the work again.
             if not self._failing:
-                logger.warning("ended sessions cannot be announced, trying on: {}: {}", type(error).__name__, error)
+                logger.warning("revoked sessions cannot be published, retrying: {}: {}", type(error).__name__, error)
             self._failing = True
         else:
             self._failing = False
 
-    def _refuse(self, ended: Ended) -> None:
-        for session_id, expires_at in ended.items():
+    def _refuse(self, revoked: Revocations) -> None:
+        for session_id, expires_at in revoked.items():
             self._stream.add(session_id, expires_at)

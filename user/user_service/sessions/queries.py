@@ -22,7 +22,7 @@ _SHOWN = (
 
 
 class SessionQueries:
-    """Looks at sessions."""
+    """Reads sessions."""
 
     def __init__(self, engine: AsyncEngine, *, clock: Clock) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")

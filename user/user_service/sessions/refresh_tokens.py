@@ -1,4 +1,4 @@
-"""Refresh tokens: 256 random bits, stored as a hash only, each able to unseal its successor."""
+"""Refresh tokens: 256 random bits, stored only as a hash. Each token is the key to its sealed successor."""
 
 import base64
 import binascii
@@ -13,8 +13,8 @@ BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 
 
-class NotARefreshToken(ValueError):
-    """The text is none that was ever given out."""
+class InvalidRefreshToken(ValueError):
+    """The text cannot be a token that was issued."""
 
 
 def new_token() -> str:
@@ -23,18 +23,21 @@ def new_token() -> str:
 
 
 def digest(token: str) -> bytes:
-    """Return the SHA-256 by which a token is known. It needs no salt: nobody guesses 256 random bits."""
+    """Return the SHA-256 under which a token is stored. 256 random bits cannot be guessed, so it needs no salt.
+
+    Raises `InvalidRefreshToken`.
+    """
     return hashlib.sha256(_decoded(token)).digest()
 
 
 def seal_successor(successor: str, *, under: str) -> bytes:
-    """Return the successor so that only who holds the token `under` can read it."""
+    """Encrypt the successor with a key that only the token `under` yields."""
     nonce = secrets.token_bytes(_NONCE_BYTES)
     return nonce + AESGCM(_sealing_key(under)).encrypt(nonce, _decoded(successor), None)
 
 
 def open_successor(sealed: bytes, *, under: str) -> str:
-    """Return what `seal_successor` sealed."""
+    """Return the successor that `seal_successor` has encrypted."""
     return _encoded(AESGCM(_sealing_key(under)).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None))
 
 
@@ -48,12 +51,12 @@ def _encoded(raw: bytes) -> str:
 
 
 def _decoded(token: str) -> bytes:
-    """Return the token's bytes. Raises `NotARefreshToken` for whatever `new_token` would not have written."""
+    """Return the token's bytes. Raises `InvalidRefreshToken` unless `new_token` could have returned the text."""
     try:
         raw = base64.b64decode(token.encode("ascii") + b"=", altchars=b"-_", validate=True)
     except (UnicodeEncodeError, binascii.Error):
-        raise NotARefreshToken from None
-    # The last character has two bits to spare, so four texts decode to the same bytes; one of them is the token.
+        raise InvalidRefreshToken from None
+    # The last character has two unused bits: four texts decode to the same bytes, and one of them is the token.
     if len(raw) != BYTES or _encoded(raw) != token:
-        raise NotARefreshToken
+        raise InvalidRefreshToken
     return raw

@@ -1,24 +1,29 @@
-"""When a session's refresh token is good, and what is kept of the client that logged in."""
+"""When a refresh token is good, and how long a revoked session is remembered."""
 
-import unicodedata
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
+from uuid import UUID
 
 from user_service.tokens.issuer import LIFETIME
 
-# A session ends when it was not refreshed for so long.
+# A session expires this long after its last refresh.
 IDLE: Final = timedelta(days=30)
-# A client whose answer was lost may ask again for so long.
+# A client that has not received the response may send a used token again for this long.
 GRACE: Final = timedelta(seconds=10)
-# How long a session is known as ended: until its last access token has expired on the slowest clock.
-ENDED_KEPT: Final = LIFETIME + timedelta(minutes=1)
-USER_AGENT_LENGTH: Final = 200
+# How long a session is known as revoked: until its last access token has expired on the slowest clock.
+REVOCATION_KEPT: Final = LIFETIME + timedelta(minutes=1)
+
+Revocations = Mapping[UUID, float]
+"""Revoked sessions, each with the time (Unix seconds) until which every process has to know it as revoked."""
+
+Announce = Callable[[Revocations], None]
 
 
-class Verdict(Enum):
-    """What a presented refresh token gets."""
+class Outcome(Enum):
+    """How a refresh token is answered."""
 
     ROTATE = auto()
     REPEAT = auto()
@@ -28,29 +33,23 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TokenState:
-    """What is known of a presented refresh token; `behind` tells how many tokens of its session came after it."""
+    """The state of a refresh token. `behind` is the number of newer tokens of its session."""
 
     session_expires_at: datetime
     behind: int = 0
     used_at: datetime | None = None
 
 
-def judge(token: TokenState, now: datetime) -> Verdict:
-    """Decide on a presented token. A used one is answered again only within the grace, and if nothing came after it.
+def decide(token: TokenState, now: datetime) -> Outcome:
+    """Decide on a refresh token. A used token is good only within the grace period and while its successor is unused.
 
-    Any other use of it shows that two parties hold the family's tokens, one of them by theft.
+    Any other use of a used token shows that two parties hold the session's tokens, one of them by theft.
     """
     if now >= token.session_expires_at:
-        return Verdict.EXPIRED
+        return Outcome.EXPIRED
     if token.behind == 0:
-        return Verdict.ROTATE
-    # The newest token is always unused, so one behind it has an unused successor.
+        return Outcome.ROTATE
+    # The newest token is always unused, so the token before it has an unused successor.
     if token.behind == 1 and token.used_at is not None and now - token.used_at <= GRACE:
-        return Verdict.REPEAT
-    return Verdict.REUSED
-
-
-def readable_user_agent(header: str) -> str:
-    """Return what a client calls itself, as one bounded line without control characters."""
-    shown = "".join(" " if unicodedata.category(character).startswith("C") else character for character in header)
-    return shown[:USER_AGENT_LENGTH].strip()
+        return Outcome.REPEAT
+    return Outcome.REUSED

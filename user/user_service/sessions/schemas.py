@@ -1,4 +1,4 @@
-"""Bodies and answers of the session routes."""
+"""Requests and responses of the session routes."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ class RefreshBody(BaseModel):
 
 
 class LogoutBody(BaseModel):
-    """The refresh token of a session to end, for a client whose access token has expired."""
+    """The refresh token of a session to revoke, for a client whose access token has expired."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,7 +26,7 @@ class LogoutBody(BaseModel):
 
 
 class TokenPair(BaseModel):
-    """What a login and a refresh return (RFC 6749, section 5.1). `expires_in` is in seconds."""
+    """The response to a login or a refresh (RFC 6749, section 5.1). `expires_in` is in seconds."""
 
     access_token: str = Field(repr=False)
     refresh_token: str = Field(repr=False)
@@ -35,7 +35,7 @@ class TokenPair(BaseModel):
 
 
 class SessionView(BaseModel):
-    """A session as its owner sees it; `current` is the one of the request's own token."""
+    """A session as its owner sees it. `current` marks the session of the request's access token."""
 
     id: UUID
     created_at: datetime

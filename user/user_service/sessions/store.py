@@ -10,23 +10,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from servicekit.storage.postgres_models import Sessions
 from user_service.models import RefreshToken, RevokedSession, User, UserSession
-from user_service.sessions.actions import Ended, Presented, SessionTransaction
-from user_service.sessions.rules import ENDED_KEPT, TokenState
+from user_service.sessions.actions import IssuedToken, SessionTransaction
+from user_service.sessions.rules import REVOCATION_KEPT, Revocations, TokenState
 
 
-async def end_sessions(session: AsyncSession, which: ColumnElement[bool], *, now: datetime) -> Ended:
-    """End the sessions, in one statement: they go, and the fact that they ended stays until their tokens expire."""
-    expires_at = now + ENDED_KEPT
-    gone = delete(UserSession).where(which).returning(UserSession.id).cte("gone")
-    ended = insert(RevokedSession).from_select(
-        ["session_id", "expires_at"], select(gone.c.id, literal(expires_at, RevokedSession.expires_at.type))
+async def revoke_sessions(session: AsyncSession, which: ColumnElement[bool], *, now: datetime) -> Revocations:
+    """Delete the sessions and record them as revoked, in one statement."""
+    expires_at = now + REVOCATION_KEPT
+    deleted = delete(UserSession).where(which).returning(UserSession.id).cte("deleted")
+    revoked = insert(RevokedSession).from_select(
+        ["session_id", "expires_at"], select(deleted.c.id, literal(expires_at, RevokedSession.expires_at.type))
     )
-    ids = await session.scalars(ended.returning(RevokedSession.session_id))
+    ids = await session.scalars(revoked.returning(RevokedSession.session_id))
     return dict.fromkeys(ids, expires_at.timestamp())
 
 
 class PostgresSessions:
-    """Opens transactions; `begin` is what `actions.SessionActions` needs."""
+    """Opens transactions for `actions.SessionActions`."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
@@ -38,14 +38,14 @@ class PostgresSessions:
 
 
 class PostgresSessionTransaction:
-    """Fulfils `actions.SessionTransaction`."""
+    """Implements `actions.SessionTransaction`."""
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def present(self, token_digest: bytes) -> Presented | None:
-        # The session is locked before the token is read: of two requests with one token, the second one sees what the
-        # first one did. Everybody locks in this order, so that nobody deadlocks.
+    async def find(self, token_digest: bytes) -> IssuedToken | None:
+        # The session is locked before the token is read: of two requests with one token, the second sees what the first
+        # has done. All transactions lock in this order, which prevents deadlocks.
         owner = select(RefreshToken.session_id).where(RefreshToken.digest == token_digest).scalar_subquery()
         locked = await self._session.execute(
             select(UserSession, User.role)
@@ -58,7 +58,7 @@ class PostgresSessionTransaction:
             return None
         owned, role = found
         token = await self._session.get_one(RefreshToken, token_digest)
-        return Presented(
+        return IssuedToken(
             digest=token_digest,
             session_id=owned.id,
             user_id=owned.user_id,
@@ -68,9 +68,9 @@ class PostgresSessionTransaction:
         )
 
     async def rotate(
-        self, token: Presented, *, successor: bytes, sealed: bytes, now: datetime, expires_at: datetime
+        self, token: IssuedToken, *, successor: bytes, sealed: bytes, now: datetime, expires_at: datetime
     ) -> None:
-        # Both are what `present` has read and locked.
+        # `find` has read both rows and locked the session.
         used = await self._session.get_one(RefreshToken, token.digest)
         owned = await self._session.get_one(UserSession, token.session_id)
         used.used_at, used.successor = now, sealed
@@ -78,39 +78,37 @@ class PostgresSessionTransaction:
         self._session.add(RefreshToken(digest=successor, session_id=owned.id, generation=owned.generation))
         await self._session.flush()
 
-    async def end(self, session_id: UUID, *, now: datetime, user_id: UUID | None = None) -> Ended:
-        mine = true() if user_id is None else UserSession.user_id == user_id
-        return await end_sessions(self._session, and_(UserSession.id == session_id, mine), now=now)
+    async def revoke(self, session_id: UUID, *, now: datetime, user_id: UUID | None = None) -> Revocations:
+        owned = true() if user_id is None else UserSession.user_id == user_id
+        return await revoke_sessions(self._session, and_(UserSession.id == session_id, owned), now=now)
 
-    async def end_of_user(self, user_id: UUID, *, now: datetime) -> Ended | None:
-        # Whoever logs in holds this lock until his session is there, so that no session is missed.
+    async def revoke_all(self, user_id: UUID, *, now: datetime) -> Revocations | None:
+        # A login holds this lock until its session is stored, so no session is missed.
         account = await self._session.get(User, user_id, with_for_update={"key_share": True})
         if account is None:
             return None
-        return await end_sessions(self._session, UserSession.user_id == user_id, now=now)
+        return await revoke_sessions(self._session, UserSession.user_id == user_id, now=now)
 
 
 class RevokedSessionRecords:
-    """The sessions that have ended, as PostgreSQL knows them; `announcements` tells the other processes."""
+    """Implements `announcements.RevocationRecords`."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
 
-    async def unpublished(self) -> Ended:
-        """Return those of which Valkey was not told yet."""
+    async def unpublished(self) -> Revocations:
         return await self._read(~RevokedSession.published)
 
-    async def unexpired(self, now: datetime) -> Ended:
-        """Return all that still have to be known as ended."""
+    async def unexpired(self, now: datetime) -> Revocations:
         return await self._read(RevokedSession.expires_at > now)
 
     async def mark_published(self, ids: Collection[UUID]) -> None:
-        # One array instead of one parameter for each id, of which a statement can have 32,767.
-        told = RevokedSession.session_id == any_(literal(list(ids), ARRAY(Uuid)))
+        # One array instead of one parameter per id: a statement takes at most 32,767 parameters.
+        given = RevokedSession.session_id == any_(literal(list(ids), ARRAY(Uuid)))
         async with self._sessions.begin() as session:
-            await session.execute(update(RevokedSession).where(told, ~RevokedSession.published).values(published=True))
+            await session.execute(update(RevokedSession).where(given, ~RevokedSession.published).values(published=True))
 
-    async def _read(self, which: ColumnElement[bool]) -> Ended:
+    async def _read(self, which: ColumnElement[bool]) -> Revocations:
         async with self._sessions() as session:
             rows = await session.execute(select(RevokedSession.session_id, RevokedSession.expires_at).where(which))
             return {session_id: expires_at.timestamp() for session_id, expires_at in rows}

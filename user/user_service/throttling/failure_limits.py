@@ -1,14 +1,14 @@
-"""Limits on failures, such as wrong passwords: `count` of them per window and subject, over all replicas.
+"""Limits on failures, such as wrong passwords: a number of failures per subject and window, over all replicas.
 
-Successes cost nothing, so whoever is right is never refused because of how often he came. A guesser who sends many
-attempts at once learns no more than the limit allows, if the outcome of each is settled here before it is told:
+Successes are not counted, so a right password is never refused because it came often. A client that sends many guesses
+at once learns no more than the limits allow, if the limits are consulted before each result is returned:
 
-    (await limits.look(*counters)).check()            # before the expensive verification
-    if verified: (await limits.look(*counters)).check()
-    else:        (await limits.count(*counters)).check()
+    await limits.check(*counters)               # before the expensive verification
+    if verified: await limits.check(*counters)
+    else:        await limits.record_failure(*counters)
 
-All counters of an attempt are looked at and counted in one script. While Valkey is away each process counts in its own
-memory: brute force must not be had by taking Valkey down.
+One script reads and increments all counters of an attempt. While Valkey is unavailable, each process counts in its own
+memory: an outage of Valkey must not open the way to brute force.
 """
 
 import hashlib
@@ -25,16 +25,16 @@ from prometheus_client import Counter
 from servicekit.core.errors import TooManyRequests
 from servicekit.valkey.client import Valkey, ValkeyUnavailable
 
-# ARGV: 1 to count a failure or 0 to look, then for each key its limit, its window in ms, and 1 when it refuses.
-# Returns for each key the ms until its window ends when it is full, else -1.
+# ARGV: 1 to count a failure or 0 to read only, then for each key its limit, its window in ms, and 1 if it refuses.
+# Returns for each key the ms until its window ends if the limit is reached, else -1.
 _SETTLE: Final = """
-local answer, refused = {}, false
+local waits, refused = {}, false
 for i, key in ipairs(KEYS) do
   if tonumber(redis.call('GET', key) or 0) >= tonumber(ARGV[3 * i - 1]) then
-    answer[i] = redis.call('PTTL', key)
+    waits[i] = redis.call('PTTL', key)
     refused = refused or ARGV[3 * i + 1] == '1'
   else
-    answer[i] = -1
+    waits[i] = -1
   end
 end
 if ARGV[1] == '1' and not refused then
@@ -42,14 +42,14 @@ if ARGV[1] == '1' and not refused then
     if redis.call('INCR', key) == 1 then redis.call('PEXPIRE', key, ARGV[3 * i]) end
   end
 end
-return answer
+return waits
 """
 
-# Of the memory that stands in for Valkey, in counters; the oldest windows go first.
+# How many counters the memory holds that stands in for Valkey. The oldest windows are dropped first.
 CAPACITY: Final = 10_000
 
 COUNTED_LOCALLY = Counter(
-    "service_failure_limits_local_total", "Looks at failure limits in a worker's own memory because Valkey was away."
+    "service_failure_limits_local_total", "Failure limits applied in one worker's memory while Valkey was unavailable."
 )
 
 
@@ -63,25 +63,12 @@ class FailureLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """A subject under a limit. One that does not refuse is counted and reported only."""
+class FailureCounter:
+    """The failures of a subject under a limit. With `refuses=False` they are counted, but refuse nothing."""
 
     limit: FailureLimit
     subject: str
     refuses: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """`full` names the limits that are used up. `retry_after` is in seconds, 0 when the attempt may go on."""
-
-    full: frozenset[str] = frozenset()
-    retry_after: float = 0.0
-
-    def check(self) -> None:
-        """Raise `TooManyRequests` when the attempt is refused."""
-        if self.retry_after:
-            raise TooManyRequests(retry_after=math.ceil(self.retry_after))
 
 
 class FailureLimits:
@@ -93,15 +80,15 @@ class FailureLimits:
         self._script = valkey.client.register_script(_SETTLE)
         self._memory = FailureMemory()
 
-    async def look(self, *counters: Counted) -> Verdict:
-        """Return whether an attempt may go on, without counting anything."""
-        return await self._settle(counters, count=False)
+    async def check(self, *counters: FailureCounter) -> None:
+        """Raise `TooManyRequests` if a limit refuses the attempt. Nothing is counted."""
+        await self._settle(counters, count=False)
 
-    async def count(self, *counters: Counted) -> Verdict:
-        """Count a failure in all counters, unless one that refuses is full already."""
-        return await self._settle(counters, count=True)
+    async def record_failure(self, *counters: FailureCounter) -> None:
+        """Count a failure in all counters. If a limit refuses it, count nothing and raise `TooManyRequests`."""
+        await self._settle(counters, count=True)
 
-    async def _settle(self, counters: Sequence[Counted], *, count: bool) -> Verdict:
+    async def _settle(self, counters: Sequence[FailureCounter], *, count: bool) -> None:
         keys = [self._key(counter) for counter in counters]
         arguments: list[int] = [int(count)]
         for counter in counters:
@@ -110,34 +97,31 @@ class FailureLimits:
             waits = await self._valkey.run(lambda client: self._script(keys=keys, args=arguments, client=client))
         except ValkeyUnavailable:
             COUNTED_LOCALLY.inc()
-            logger.debug("failures are counted in this process only")
+            logger.debug("failures are counted in this process only: Valkey is unavailable")
             waits = self._memory.settle(keys, counters, count=count)
-        return _verdict(counters, waits)
+        _raise_if_refused(counters, waits)
 
-    def _key(self, counter: Counted) -> str:
-        # Subjects hold what strangers typed, addresses and names: bounded in length, and not readable in Valkey.
+    def _key(self, counter: FailureCounter) -> str:
+        # Subjects hold what clients typed, names and addresses. A hash has a fixed length and hides them in Valkey.
         subject = hashlib.blake2b(counter.subject.encode(), digest_size=16).hexdigest()
         return f"{self._prefix}{counter.limit.name}:{subject}"
 
 
-def _verdict(counters: Sequence[Counted], waits: Sequence[int]) -> Verdict:
-    full = [(counter, wait) for counter, wait in zip(counters, waits, strict=True) if wait >= 0]
-    return Verdict(
-        full=frozenset(counter.limit.name for counter, _ in full),
-        # A window that ends this very millisecond still refuses this attempt.
-        retry_after=max((max(wait, 1) / 1000 for counter, wait in full if counter.refuses), default=0.0),
-    )
+def _raise_if_refused(counters: Sequence[FailureCounter], waits: Sequence[int]) -> None:
+    refusing = [wait for counter, wait in zip(counters, waits, strict=True) if wait >= 0 and counter.refuses]
+    if refusing:
+        raise TooManyRequests(retry_after=math.ceil(max(refusing) / 1000))
 
 
 class FailureMemory:
-    """The script's rules within one process, bounded."""
+    """The counters of one process, by the rules of the script, for as many windows as `capacity` allows."""
 
     def __init__(self, *, capacity: int = CAPACITY, clock: Callable[[], float] = time.monotonic) -> None:
         self._capacity = capacity
         self._clock = clock
         self._windows: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
-    def settle(self, keys: Sequence[str], counters: Sequence[Counted], *, count: bool) -> list[int]:
+    def settle(self, keys: Sequence[str], counters: Sequence[FailureCounter], *, count: bool) -> list[int]:
         """Return what the script returns."""
         waits = [self._wait(key, counter.limit) for key, counter in zip(keys, counters, strict=True)]
         refused = any(wait >= 0 and counter.refuses for wait, counter in zip(waits, counters, strict=True))

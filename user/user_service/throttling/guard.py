@@ -1,40 +1,33 @@
-"""The check of a password against its hash, with the limits on failures around it."""
+"""The verification of a password, with limits on failures around it."""
 
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
-from user_service.passwords.rules import normalize_password
-from user_service.throttling.failure_limits import Counted, Verdict
+from user_service.throttling.failure_limits import FailureLimits
 from user_service.throttling.rules import counters
 
-
-class Limits(Protocol):
-    async def look(self, *counters: Counted) -> Verdict: ...
-
-    async def count(self, *counters: Counted) -> Verdict: ...
-
-
-class Verifier(Protocol):
-    async def verify(self, encoded: str | None, password: str) -> bool: ...
+Verify = Callable[[str | None, str], Awaitable[bool]]
 
 
 class PasswordGuard:
-    """Checks passwords. Whether an account exists makes no difference to what it does, nor to how long it takes."""
+    """Verifies passwords and counts failures. An unknown account takes the same work and time as a known one."""
 
-    def __init__(self, limits: Limits, verifier: Verifier) -> None:
+    def __init__(self, limits: FailureLimits, verify: Verify) -> None:
         self._limits = limits
-        self._verifier = verifier
+        self._verify = verify
 
-    async def passes(
-        self, encoded: str | None, password: str, *, subject: str, network: str, network_known: bool
+    async def verify(
+        self, password_hash: str | None, password: str, *, subject: str, network: str, network_known: bool
     ) -> bool:
-        """Tell whether this is the password; `encoded` is None for an unknown account.
+        """Tell whether the password is right; `password_hash` is None for an unknown account.
 
-        Raises `TooManyRequests`. The outcome is settled with the limits before it is told, so that of many guesses at
-        once no more are answered than the limits allow.
+        Raises `TooManyRequests`. The limits are consulted again before the result is returned. So many guesses at once
+        reveal no more results than the limits allow.
         """
         attempt = counters(subject, network, network_known=network_known)
-        (await self._limits.look(*attempt)).check()
-        right = await self._verifier.verify(encoded, normalize_password(password))
-        verdict = await (self._limits.look(*attempt) if right else self._limits.count(*attempt))
-        verdict.check()
+        await self._limits.check(*attempt)
+        right = await self._verify(password_hash, password)
+        if right:
+            await self._limits.check(*attempt)
+        else:
+            await self._limits.record_failure(*attempt)
         return right

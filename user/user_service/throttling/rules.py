@@ -1,24 +1,24 @@
-"""How often a password may be guessed, and what counts as one address."""
+"""How often a password may be guessed, and which addresses count as one."""
 
 from datetime import timedelta
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
-from user_service.throttling.failure_limits import Counted, FailureLimit
+from user_service.throttling.failure_limits import FailureCounter, FailureLimit
 
-# Failures, each within the time after the first of them.
+# The time begins with the first failure.
 PER_ACCOUNT_AND_ADDRESS: Final = FailureLimit("account-address", 10, 15 * 60)
 PER_ADDRESS: Final = FailureLimit("address", 100, 15 * 60)
 PER_ACCOUNT: Final = FailureLimit("account", 100, 60 * 60)
 
-# An address from which nobody logged in for so long is a stranger's again.
+# How long an account remembers a network from which it has logged in.
 ADDRESS_KEPT: Final = timedelta(days=90)
 
 _IPV6_HOST_BITS: Final = 64
 
 
 def network_of(address: str) -> str:
-    """Return what one subscriber has: an IPv4 address, or the /64 of an IPv6 one. Other texts stay as they are."""
+    """Return what one subscriber has: an IPv4 address or an IPv6 /64 network. Return other texts unchanged."""
     try:
         ip = ip_address(address)
     except ValueError:
@@ -30,14 +30,14 @@ def network_of(address: str) -> str:
     return str(ip)
 
 
-def counters(subject: str, network: str, *, network_known: bool) -> tuple[Counted, ...]:
-    """Return the limits of one attempt at `subject`'s password.
+def counters(subject: str, network: str, *, network_known: bool) -> tuple[FailureCounter, ...]:
+    """Return the counters of one attempt at `subject`'s password.
 
-    Strangers who use an account's own limit up refuse it to other strangers only: where its owner has logged in before,
-    he still may.
+    `network_known` tells whether the account has logged in from this network before. If so, the account's own limit
+    does not refuse the attempt: guesses from other networks cannot lock the owner out.
     """
     return (
-        Counted(PER_ACCOUNT_AND_ADDRESS, f"{subject} {network}"),
-        Counted(PER_ADDRESS, network),
-        Counted(PER_ACCOUNT, subject, refuses=not network_known),
+        FailureCounter(PER_ACCOUNT_AND_ADDRESS, f"{subject} {network}"),
+        FailureCounter(PER_ADDRESS, network),
+        FailureCounter(PER_ACCOUNT, subject, refuses=not network_known),
     )

@@ -1,8 +1,8 @@
-"""Replaces the key that signs access tokens, so that every token keeps its time.
+"""The replacement of the key that signs access tokens. Every token stays valid until it expires.
 
 publish  the new key joins the key set; services and gateways fetch it, and verify with it from then on
-sign     `current` names it, when every worker of every service holds it and every gateway has had time to
-retire   the old key is given the time when its last token expires; the service forgets it then by itself
+sign     `current` names it once every worker of every service holds it and every gateway has had time to fetch it
+retire   the old key gets the time at which its last token expires; the service then forgets it by itself
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from servicekit.sealing.key_files import new_key_id
 from user_service.tokens.issuer import LIFETIME
 from user_service.tokens.signing_keys import current_id, make_current, retire_others, write_signing_key
 
-# A gateway looks every 5 s whether its keys are older than 10 s; then it fetches them, and may have to try replicas.
+# Every 5 s, a gateway fetches keys that are older than 10 s, and it may have to try several replicas.
 GATEWAY_SECONDS: Final = 20.0
 PROGRESS_SECONDS: Final = 5.0
-# Clocks differ, and a worker may have been about to sign.
+# For differing clocks, and for a worker that was about to sign.
 MARGIN: Final = timedelta(minutes=1)
 
 
 class SigningKeyRotation:
-    """The signing keys in a directory, and the workers of `service`, which signs with them."""
+    """The rotation of the signing keys in a directory, with which the workers of `service` sign."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class SigningKeyRotation:
         self._clock = clock
 
     async def rotate(self) -> None:
-        """Replace the signing key, or finish what was interrupted. Returns while the old key still verifies.
+        """Replace the signing key, or finish an interrupted rotation. The old key still verifies when this returns.
 
         Raises RotationError, `SigningKeyError` and OSError.
         """
         await self._agreement.require([self._service])
         with only_rotation(self._directory) as journal:
             if target := journal.read().get(ACCESS_TOKENS):
-                self._say(f"going on with the interrupted rotation to {target}")
+                self._say(f"continuing the interrupted rotation to {target}")
             else:
                 target = new_key_id(self._clock())
                 journal.write({ACCESS_TOKENS: target})
@@ -70,15 +70,15 @@ class SigningKeyRotation:
         if not (self._directory / f"{target}.pem").exists():
             write_signing_key(self._directory, target)
         self._say(f"published: {target}")
-        # Until all of them publish it, a copy of the key set may still lack it.
+        # Until all workers publish it, a fetched key set may still lack it.
         await self._agreement.reach([self._demand(target, Need.HELD)])
-        everybody = Demand(None, ACCESS_TOKENS, target, Need.HELD)
-        await asyncio.gather(self._agreement.reach([everybody]), self._let_gateways_fetch())
+        everywhere = Demand(None, ACCESS_TOKENS, target, Need.HELD)
+        await asyncio.gather(self._agreement.reach([everywhere]), self._let_gateways_fetch())
 
     def _retire_all_but(self, target: str) -> None:
         at = self._clock() + LIFETIME + MARGIN
         for old in retire_others(self._directory, target, at):
-            self._say(f"retiring: the service drops {old} by itself at {at.astimezone():%H:%M}, after its last token")
+            self._say(f"retiring: the service forgets {old} by itself at {at.astimezone():%H:%M}, after its last token")
 
     async def _let_gateways_fetch(self) -> None:
         clock = asyncio.get_running_loop().time

@@ -1,12 +1,13 @@
-"""The public keys by which everybody verifies access tokens."""
+"""The public keys that verify access tokens."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
+from servicekit.kit import JWKS_PATH
 from servicekit.sealing.route_policy import optional
-from user_service.tokens.signing_keys import SigningKeys
+from user_service.components import AppComponents
 
 router = APIRouter(tags=["tokens"])
 
@@ -14,12 +15,7 @@ router = APIRouter(tags=["tokens"])
 _HEADERS = {"Cache-Control": "public, max-age=60"}
 
 
-def _keys(request: Request) -> SigningKeys:
-    keys: SigningKeys = request.app.state.signing_keys
-    return keys
-
-
-@router.get("/.well-known/jwks.json", dependencies=[optional()], response_model=dict[str, list[dict[str, Any]]])
-async def read_jwks(keys: Annotated[SigningKeys, Depends(_keys)]) -> Response:
+@router.get(JWKS_PATH, dependencies=[optional()], response_model=dict[str, list[dict[str, Any]]])
+async def read_jwks(components: AppComponents) -> Response:
     """Return the keys that access tokens may be signed with, as a JWK set (RFC 7517)."""
-    return Response(keys.jwks, media_type="application/json", headers=_HEADERS)
+    return Response(components.signing_keys.jwks, media_type="application/json", headers=_HEADERS)

@@ -1,20 +1,19 @@
-"""The keys that sign access tokens: a directory of PEM files, re-read within a second of a change.
+"""The keys that sign access tokens: a directory of PEM files, read again within a second of a change.
 
     <kid>.pem             a private P-256 key (PKCS #8); the file's name is the key's id
     current               the id of the key that signs
     <kid>.retire-after    when the last token of a former key has expired (RFC 3339)
 
-All of them are published (RFC 7517), so that a new key is known everywhere before `current` names it, and an old one
-until its last token has expired: then each process forgets it by itself, and its files are removed.
+All keys are published (RFC 7517). So every service knows a new key before `current` names it, and an old key until its
+last token has expired. Then each process forgets the old key by itself and removes its files.
 """
 
 import asyncio
-import fcntl
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +31,7 @@ from jwt.algorithms import ECAlgorithm
 from loguru import logger
 from prometheus_client import Counter
 
+from opskit.file_lock import file_lock
 from servicekit.auth.access_tokens import ALGORITHM
 from servicekit.core.clock import Clock, utc_now
 from servicekit.observability.key_metrics import ACCESS_TOKENS, KeyMetrics, announce_worker
@@ -49,7 +49,7 @@ RELOAD_FAILURES = Counter(
 
 
 class SigningKeyError(ValueError):
-    """The directory of signing keys cannot be used; the message names the file and what is wrong with it."""
+    """The directory of signing keys cannot be used; the message names the file and the fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class _Keys:
 
 
 class SigningKeys:
-    """All keys of the directory. `refresh` may run in another thread than the look-ups; fulfils `KeySource`."""
+    """All keys of the directory. Implements `KeySource`; `refresh` may run in another thread than the look-ups."""
 
     def __init__(self, directory: Path, *, clock: Clock = utc_now) -> None:
         """Read the keys. Raises `SigningKeyError`."""
@@ -108,9 +108,9 @@ class SigningKeys:
         return self._keys.public.get(kid)
 
     def refresh(self) -> None:
-        """Read the keys again if something changed, and forget those whose time has come.
+        """Read the keys again if a file has changed, and forget the retired ones.
 
-        What cannot be used is logged, and the last good keys stay.
+        If the files cannot be used, an error is logged and the last good keys stay in use.
         """
         self._read_again()
         self._forget_retired()
@@ -151,21 +151,21 @@ class SigningKeys:
 
 
 def ensure_signing_key(directory: Path) -> None:
-    """Make the first key of an empty directory. Several processes at once make one.
+    """Write the first key into an empty directory. Of several processes at once, one writes it.
 
-    Raises `SigningKeyError` for what is there and cannot be used.
+    Raises `SigningKeyError` if the directory has keys that cannot be used.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(directory / ".lock"):
+    with file_lock(directory / ".lock"):
         if (directory / CURRENT).exists():
             _read(directory)
             return
-        # A key without `current` is left of a process that died in between.
+        # A process that died after its first write has left a key without `current`.
         make_current(directory, next(iter(_names(directory)), None) or write_signing_key(directory))
 
 
 def write_signing_key(directory: Path, kid: str | None = None) -> str:
-    """Write a new key, which is published but does not sign yet, and return its id."""
+    """Write a new key and return its id. The key is published, but does not sign yet."""
     kid = kid or new_key_id(datetime.now(UTC))
     private = ec.generate_private_key(ec.SECP256R1())
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -184,7 +184,7 @@ def make_current(directory: Path, kid: str) -> None:
 
 
 def retire_others(directory: Path, kid: str, at: datetime) -> list[str]:
-    """Have all other keys forgotten at this time; one that was to go before keeps its time. Returns their ids."""
+    """Have all other keys forgotten at this time and return their ids. A key that retires already keeps its time."""
     others = [name for name in _names(directory) if name != kid and not _retirement_file(directory, name).exists()]
     for other in others:
         write_key_file(_retirement_file(directory, other), at.isoformat().encode())
@@ -200,7 +200,7 @@ def _retirement_file(directory: Path, kid: str) -> Path:
 
 
 def _remove(directory: Path, kid: str) -> None:
-    # The services may be forbidden to write here. The key goes first: without its time it would be a key again.
+    # The service may lack the permission. The key is removed first: without its time, it would not be retired.
     with suppress(OSError):
         (directory / f"{kid}.pem").unlink(missing_ok=True)
         _retirement_file(directory, kid).unlink(missing_ok=True)
@@ -210,13 +210,13 @@ def _read(directory: Path) -> _Keys:
     try:
         found = {kid: _read_key(directory, kid) for kid in _names(directory)}
         current = current_id(directory)
-        # A key that signs does not retire, whatever was meant for it before.
+        # The key that signs never retires, even if it has a time.
         retirements = {kid: at for kid in found if kid != current and (at := _retirement(directory, kid))}
     except (OSError, UnicodeDecodeError) as error:
         raise SigningKeyError(f"{directory}: {error}") from error
     keys = {kid: key for kid, key in found.items() if key is not None}
     if current not in keys:
-        raise SigningKeyError(f"{directory / CURRENT}: there is no key of the id that it names")
+        raise SigningKeyError(f"{directory / CURRENT}: it names a key that does not exist")
     public = {kid: private.public_key() for kid, private in keys.items()}
     return _Keys.of(SigningKey(current, keys[current]), public, retirements)
 
@@ -235,7 +235,7 @@ def _retirement(directory: Path, kid: str) -> datetime | None:
 
 
 def _read_key(directory: Path, kid: str) -> ec.EllipticCurvePrivateKey | None:
-    """Return the key, or None when another worker has just removed it."""
+    """Return the key, or None if another worker has just removed it."""
     path = directory / f"{kid}.pem"
     if not _KEY_ID.fullmatch(kid):
         raise SigningKeyError(f"{path}: a key id has 1 to 64 characters of A-Z a-z 0-9 _ -")
@@ -246,7 +246,7 @@ def _read_key(directory: Path, kid: str) -> ec.EllipticCurvePrivateKey | None:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise SigningKeyError(f"{path}: not an unencrypted private key in PEM") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise SigningKeyError(f"{path}: not a key of the curve P-256, which ES256 needs")
+        raise SigningKeyError(f"{path}: not a key on the curve P-256, which ES256 needs")
     return key
 
 
@@ -259,19 +259,8 @@ def _jwk(kid: str, key: ec.EllipticCurvePublicKey) -> dict[str, Any]:
 
 
 def _version(directory: Path) -> tuple[tuple[str, int, int], ...]:
-    """Return what differs after any change of the files; nothing for a directory that is away."""
+    """Return a value that differs after any change of the files, or `()` if the directory cannot be read."""
     with suppress(OSError), os.scandir(directory) as entries:
         found = [(entry.name, entry.stat()) for entry in entries if not entry.name.startswith(".")]
         return tuple(sorted((name, status.st_mtime_ns, status.st_ino) for name, status in found))
     return ()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file's lock. The kernel frees it when the process ends, however it ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

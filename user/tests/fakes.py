@@ -1,0 +1,388 @@
+"""Stores in memory, which pass the same contract as those on PostgreSQL, and collaborators without a server."""
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from redis.asyncio import Redis
+
+from servicekit.idempotency import IdempotentRequest, StoredResponse
+from servicekit.outbox import DomainEvent
+from servicekit.valkey.client import Valkey, ValkeyUnavailable
+from user_service.accounts.actions import AccountTaken, AccountTransaction, NewAccount
+from user_service.accounts.rules import Role, email_key, username_key
+from user_service.accounts.schemas import Account, ProfileChange
+from user_service.cache import Cache
+from user_service.logins.actions import Candidate, NewSession
+from user_service.passwords.actions import CurrentPassword
+from user_service.passwords.hashing import HashCost, PasswordHasher
+from user_service.sessions.actions import IssuedToken, SessionTransaction
+from user_service.sessions.rules import REVOCATION_KEPT, Revocations, TokenState
+
+CHEAP = HashCost(memory_kibibytes=8, iterations=1)
+"""For tests of anything but the cost: a real argon2id hash that takes no time."""
+
+
+class CountingHasher(PasswordHasher):
+    """A cheap hasher that counts what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(1, cost=CHEAP)
+        self.hashed = 0
+        self.verified = 0
+
+    async def hash(self, password: str) -> str:
+        self.hashed += 1
+        return await super().hash(password)
+
+    async def verify(self, encoded: str | None, password: str) -> bool:
+        self.verified += 1
+        return await super().verify(encoded, password)
+
+
+class UnavailableValkey(Valkey):
+    """A Valkey that never responds, so that its users work in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(Redis())
+
+    async def run(self, command: Callable[[Redis], Awaitable[Any]]) -> Any:
+        raise ValkeyUnavailable
+
+
+class RecordingCache(Cache):
+    """A cache that holds nothing and notes what is invalidated."""
+
+    def __init__(self) -> None:
+        super().__init__(UnavailableValkey(), service="test", name="views", ttl=1)
+        self.invalidated: list[str] = []
+
+    async def invalidate(self, *keys: str) -> None:
+        self.invalidated += keys
+
+
+@dataclass
+class _User:
+    id: UUID
+    username: str
+    email: str
+    display_name: str
+    password_hash: str
+    created_at: datetime
+    role: Role = Role.USER
+
+    @property
+    def account(self) -> Account:
+        return Account.model_validate(self)
+
+
+@dataclass
+class _Session:
+    id: UUID
+    user_id: UUID
+    expires_at: datetime
+    generation: int = 0
+
+
+@dataclass
+class _Token:
+    session_id: UUID
+    generation: int
+    used_at: datetime | None = None
+    successor: bytes | None = None
+
+
+@dataclass
+class MemoryRevocation:
+    """A row of the table of revoked sessions."""
+
+    expires_at: datetime
+    published: bool = False
+
+
+@dataclass
+class _Tables:
+    users: dict[UUID, _User] = field(default_factory=dict)
+    sessions: dict[UUID, _Session] = field(default_factory=dict)
+    tokens: dict[bytes, _Token] = field(default_factory=dict)
+    addresses: set[tuple[UUID, str]] = field(default_factory=set)
+    revocations: dict[UUID, MemoryRevocation] = field(default_factory=dict)
+    responses: dict[bytes, tuple[bytes, StoredResponse]] = field(default_factory=dict)
+    events: list[DomainEvent] = field(default_factory=list)
+
+
+class MemoryDatabase:
+    """The tables, and transactions on them: one at a time, undone by an exception."""
+
+    def __init__(self) -> None:
+        self.tables = _Tables()
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[_Tables]:
+        async with self._lock:
+            before = copy.deepcopy(self.tables)
+            try:
+                yield self.tables
+            except BaseException:
+                self.tables = before
+                raise
+
+
+def _revoke(tables: _Tables, which: Callable[[_Session], bool], now: datetime) -> Revocations:
+    revoked = [session.id for session in tables.sessions.values() if which(session)]
+    for session_id in revoked:
+        del tables.sessions[session_id]
+        tables.revocations[session_id] = MemoryRevocation(now + REVOCATION_KEPT)
+    tables.tokens = {digest: token for digest, token in tables.tokens.items() if token.session_id in tables.sessions}
+    return dict.fromkeys(revoked, (now + REVOCATION_KEPT).timestamp())
+
+
+class MemoryAccounts:
+    """Implements `accounts.actions.Accounts`."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AccountTransaction]:
+        async with self._database.begin() as tables:
+            yield MemoryAccountTransaction(tables)
+
+    async def find_stored(self, request: IdempotentRequest) -> StoredResponse | None:
+        if request.id is None or request.id not in self._database.tables.responses:
+            return None
+        fingerprint, response = self._database.tables.responses[request.id]
+        return request.replay(response, fingerprint)
+
+    async def run_once(
+        self, request: IdempotentRequest, effect: Callable[[AccountTransaction], Awaitable[StoredResponse]]
+    ) -> StoredResponse:
+        async with self._database.begin() as tables:
+            if stored := await self.find_stored(request):
+                return stored
+            response = await effect(MemoryAccountTransaction(tables))
+            if request.id is not None and response.is_success:
+                tables.responses[request.id] = (request.fingerprint, response)
+            return response
+
+
+class MemoryAccountTransaction:
+    """Implements `accounts.actions.AccountTransaction`."""
+
+    def __init__(self, tables: _Tables) -> None:
+        self._tables = tables
+
+    async def add(self, account: NewAccount) -> Account:
+        user = _User(
+            account.id,
+            account.username,
+            account.email,
+            account.display_name,
+            account.password_hash,
+            account.created_at,
+        )
+        self._check_unique(user)
+        self._tables.users[user.id] = user
+        return user.account
+
+    async def change(self, user_id: UUID, change: ProfileChange) -> Account | None:
+        user = self._tables.users.get(user_id)
+        if user is None:
+            return None
+        for name, value in change.model_dump(exclude_unset=True).items():
+            setattr(user, name, value)
+        self._check_unique(user)
+        return user.account
+
+    async def set_role(self, user_id: UUID, role: Role) -> tuple[Account, bool] | None:
+        user = self._tables.users.get(user_id)
+        if user is None:
+            return None
+        changed, user.role = user.role != role, role
+        return user.account, changed
+
+    async def find_id(self, username: str) -> UUID | None:
+        key = username_key(username)
+        return next((user.id for user in self._tables.users.values() if username_key(user.username) == key), None)
+
+    async def revoke_sessions(self, user_id: UUID, now: datetime) -> Revocations:
+        return _revoke(self._tables, lambda session: session.user_id == user_id, now)
+
+    async def remove(self, user_id: UUID) -> bool:
+        return self._tables.users.pop(user_id, None) is not None
+
+    async def record(self, event: DomainEvent) -> None:
+        self._tables.events.append(event)
+
+    def _check_unique(self, user: _User) -> None:
+        keys: tuple[tuple[Literal["username", "email"], Callable[[_User], str]], ...] = (
+            ("username", lambda user: username_key(user.username)),
+            ("email", lambda user: email_key(user.email)),
+        )
+        for name, key in keys:
+            if any(other.id != user.id and key(other) == key(user) for other in self._tables.users.values()):
+                raise AccountTaken(name)
+
+
+class MemoryLogins:
+    """Implements `logins.actions.LoginStore`."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def find(self, *, username_key: str | None, email_key: str | None, network: str) -> Candidate | None:
+        tables = self._database.tables
+        for user in tables.users.values():
+            if email_key == _email_key(user) or username_key == _username_key(user):
+                return Candidate(user.id, user.password_hash, (user.id, network) in tables.addresses)
+        return None
+
+    async def start(self, session: NewSession, *, password_hash: str, new_hash: str | None) -> str | None:
+        async with self._database.begin() as tables:
+            user = tables.users.get(session.user_id)
+            if user is None or user.password_hash != password_hash:
+                return None
+            user.password_hash = new_hash or password_hash
+            tables.sessions[session.id] = _Session(session.id, session.user_id, session.expires_at)
+            tables.tokens[session.token_digest] = _Token(session.id, generation=0)
+            tables.addresses.add((user.id, session.client.network))
+            return user.role
+
+
+def _username_key(user: _User) -> str:
+    return username_key(user.username)
+
+
+def _email_key(user: _User) -> str:
+    return email_key(user.email)
+
+
+class MemoryPasswords:
+    """Implements `passwords.actions.PasswordStore`."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def current(self, user_id: UUID, network: str) -> CurrentPassword | None:
+        tables = self._database.tables
+        user = tables.users.get(user_id)
+        return CurrentPassword(user.password_hash, (user_id, network) in tables.addresses) if user else None
+
+    async def replace(
+        self, user_id: UUID, *, old_hash: str, new_hash: str, keep_session: UUID, now: datetime
+    ) -> Revocations | None:
+        async with self._database.begin() as tables:
+            user = tables.users.get(user_id)
+            if user is None or user.password_hash != old_hash:
+                return None
+            user.password_hash = new_hash
+            return _revoke(tables, lambda session: session.user_id == user_id and session.id != keep_session, now)
+
+
+class MemorySessions:
+    """Opens transactions for `sessions.actions.SessionActions`."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[SessionTransaction]:
+        async with self._database.begin() as tables:
+            yield MemorySessionTransaction(tables)
+
+
+class MemorySessionTransaction:
+    """Implements `sessions.actions.SessionTransaction`."""
+
+    def __init__(self, tables: _Tables) -> None:
+        self._tables = tables
+
+    async def find(self, token_digest: bytes) -> IssuedToken | None:
+        token = self._tables.tokens.get(token_digest)
+        if token is None:
+            return None
+        session = self._tables.sessions[token.session_id]
+        return IssuedToken(
+            digest=token_digest,
+            session_id=session.id,
+            user_id=session.user_id,
+            role=self._tables.users[session.user_id].role,
+            state=TokenState(session.expires_at, behind=session.generation - token.generation, used_at=token.used_at),
+            sealed_successor=token.successor,
+        )
+
+    async def rotate(
+        self, token: IssuedToken, *, successor: bytes, sealed: bytes, now: datetime, expires_at: datetime
+    ) -> None:
+        used, session = self._tables.tokens[token.digest], self._tables.sessions[token.session_id]
+        used.used_at, used.successor = now, sealed
+        session.expires_at, session.generation = expires_at, used.generation + 1
+        self._tables.tokens[successor] = _Token(session.id, session.generation)
+
+    async def revoke(self, session_id: UUID, *, now: datetime, user_id: UUID | None = None) -> Revocations:
+        return _revoke(
+            self._tables, lambda session: session.id == session_id and user_id in (None, session.user_id), now
+        )
+
+    async def revoke_all(self, user_id: UUID, *, now: datetime) -> Revocations | None:
+        if user_id not in self._tables.users:
+            return None
+        return _revoke(self._tables, lambda session: session.user_id == user_id, now)
+
+
+class MemoryRevocationRecords:
+    """Implements `sessions.announcements.RevocationRecords`."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def unpublished(self) -> Revocations:
+        return self._which(lambda revocation: not revocation.published)
+
+    async def unexpired(self, now: datetime) -> Revocations:
+        return self._which(lambda revocation: revocation.expires_at > now)
+
+    async def mark_published(self, ids: Collection[UUID]) -> None:
+        for session_id in ids:
+            self._database.tables.revocations[session_id].published = True
+
+    def _which(self, which: Callable[[MemoryRevocation], bool]) -> Revocations:
+        revocations = self._database.tables.revocations.items()
+        return {key: revocation.expires_at.timestamp() for key, revocation in revocations if which(revocation)}
+
+
+class MemoryStream:
+    """Implements `sessions.announcements.RevocationStream`. `published` is None while Valkey has lost the stream."""
+
+    def __init__(self) -> None:
+        self.refused: set[UUID] = set()
+        self.published: set[UUID] | None = set()
+        self.fails = False
+
+    def add(self, session_id: UUID, expires_at: float) -> None:
+        self.refused.add(session_id)
+
+    async def publish(self, revoked: Mapping[UUID, float]) -> bool:
+        self._fail_if_set()
+        if self.published is None:
+            return False
+        self.published |= revoked.keys()
+        return True
+
+    async def refill(self, revoked: Mapping[UUID, float]) -> None:
+        self._fail_if_set()
+        self.published = set(revoked)
+
+    async def exists(self) -> bool:
+        self._fail_if_set()
+        return self.published is not None
+
+    def _fail_if_set(self) -> None:
+        if self.fails:
+            raise ConnectionError

@@ -1,0 +1,36 @@
+"""The wiring between the routes and what they call."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from user_service.accounts.actions import AccountActions, RoleActions
+from user_service.accounts.queries import AccountQueries
+from user_service.logins.actions import LoginActions
+from user_service.passwords.actions import PasswordActions
+from user_service.sessions.actions import SessionActions
+from user_service.sessions.queries import SessionQueries
+from user_service.tokens.signing_keys import SigningKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """What the routes of this service call; `create_app` builds it once."""
+
+    account_actions: AccountActions
+    account_queries: AccountQueries
+    role_actions: RoleActions
+    login_actions: LoginActions
+    password_actions: PasswordActions
+    session_actions: SessionActions
+    session_queries: SessionQueries
+    signing_keys: SigningKeys
+
+
+async def _components(request: Request) -> Components:
+    components: Components = request.app.state.components
+    return components
+
+
+AppComponents = Annotated[Components, Depends(_components)]
