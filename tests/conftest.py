@@ -1,4 +1,4 @@
-"""One platform for all tests that cross services: two replicas of each, behind the gateway, limits off."""
+"""One platform for all tests that cross services: two replicas of each service behind the gateway, without limits."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from local_platform.platform.launcher import Platform, running_platform
 from servicekit.ops.rotation.workers import scrape_metrics
 
 PASSWORD = "correct horse battery staple"
-# What limits do is tested in gateway/tests and in each service; here they would only slow the tests down.
+# The limits are tested in gateway/tests and in each service; here they would only slow tests down.
 UNLIMITED = {"GATEWAY_RATE_GENERAL": "0", "GATEWAY_RATE_AUTH": "0", "GATEWAY_RATE_UPLOAD": "0", "USER_RATE": "0"}
 
 
@@ -36,7 +36,7 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The platform, and the directory that tells about it."""
+    """A running platform and its data directory."""
 
     platform: Platform
     data_dir: Path
@@ -49,7 +49,7 @@ class Running:
         return self.platform.urls(service)
 
     def pid(self, name: str) -> int:
-        """Return a process's id as an operator finds it, in run.json."""
+        """Return the id of a process, which operators find in run.json."""
         processes = json.loads((self.data_dir / "run.json").read_text())["processes"]
         return next(process["pid"] for process in processes if process["name"] == name)
 
@@ -93,7 +93,7 @@ async def running(run: Run, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
 
 @pytest.fixture
 async def gateway(running: Running) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client that knows the gateway only, as a frontend does."""
+    """A client of the gateway, as a frontend is."""
     async with httpx2.AsyncClient(base_url=running.gateway_url, timeout=20) as client:
         yield client
 
@@ -103,7 +103,7 @@ SignUp = Callable[[httpx2.AsyncClient], Awaitable[SignedIn]]
 
 @pytest.fixture(scope="session")
 def sign_up() -> SignUp:
-    """Register and log in a new account behind the gateway that a client knows."""
+    """Register and log in a new account at the gateway of a client."""
 
     async def register_and_log_in(gateway: httpx2.AsyncClient) -> SignedIn:
         username = f"u{uuid4().hex[:20]}"

@@ -1,4 +1,4 @@
-"""Files through the gateway: sent by NGINX, in parts, by links; erased with their account."""
+"""Files through the gateway: sent by NGINX, in parts and by links; erased with their account."""
 
 import asyncio
 import hashlib
@@ -16,15 +16,15 @@ SignIn = Callable[[], Awaitable[Any]]
 
 
 async def _stored(gateway: httpx2.AsyncClient, user: Any, content: bytes = CONTENT, **headers: str) -> dict[str, Any]:
-    answer = await gateway.post(
+    response = await gateway.post(
         API, files={"file": ("Mai €.txt", content, "text/plain")}, headers={**user.headers, **headers}
     )
-    assert answer.status_code == 201, answer.text
-    asset: dict[str, Any] = answer.json()
+    assert response.status_code == 201, response.text
+    asset: dict[str, Any] = response.json()
     return asset
 
 
-async def test_a_file_goes_in_and_comes_out(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
+async def test_a_file_is_stored_listed_and_deleted(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
     user = await sign_in()
     form = await _stored(gateway, user)
     raw = await gateway.post(
@@ -41,8 +41,10 @@ async def test_a_file_goes_in_and_comes_out(gateway: httpx2.AsyncClient, sign_in
     assert (await gateway.get(f"{API}/{form['id']}/content", headers=user.headers)).status_code == 404
 
 
-async def test_nginx_sends_what_the_service_says(gateway: httpx2.AsyncClient, sign_in: SignIn, running: Any) -> None:
-    """The same answer as the service's own, byte for byte and header for header, with and without ranges."""
+async def test_nginx_sends_what_the_service_would_send(
+    gateway: httpx2.AsyncClient, sign_in: SignIn, running: Any
+) -> None:
+    """The responses have the same bytes and headers, with and without ranges."""
     user = await sign_in()
     asset = await _stored(gateway, user)
     path, tag = f"{API}/{asset['id']}/content", f'"{asset["sha256"]}"'
@@ -79,8 +81,8 @@ async def test_nginx_sends_what_the_service_says(gateway: httpx2.AsyncClient, si
             if own.is_success:
                 assert sent.content == own.content, headers
                 assert sent.headers["content-type"] == own.headers["content-type"], headers
-                said = {name: sent.headers.get_list(name) for name in compared}
-                assert said == {name: own.headers.get_list(name) for name in compared}, headers
+                sent_headers = {name: sent.headers.get_list(name) for name in compared}
+                assert sent_headers == {name: own.headers.get_list(name) for name in compared}, headers
             elif sent.status_code >= 400:
                 assert sent.headers["content-type"] == "application/problem+json"
         parts = await gateway.get(path, headers={**user.headers, "Range": "bytes=10-19,2000000-3500000,-5"})
@@ -101,7 +103,7 @@ async def test_the_bytes_do_not_pass_through_the_service(
 ) -> None:
     user = await sign_in()
     asset = await _stored(gateway, user)
-    # NGINX itself reads the file: once it is gone, the service still says where it is, and NGINX has nothing to send.
+    # The service still names the file once it is gone, and NGINX finds nothing to send.
     file = next((running.data_dir / "assets" / "objects").rglob(asset["id"]))
     file.unlink()
     gone = await gateway.get(f"{API}/{asset['id']}/content", headers=user.headers)
@@ -110,23 +112,23 @@ async def test_the_bytes_do_not_pass_through_the_service(
 
 
 @pytest.mark.parametrize("path", ["/-/files/00/x", "/-/content/api/v1/assets", "/%2d/files/00/x"])
-async def test_nobody_names_the_folder(gateway: httpx2.AsyncClient, path: str) -> None:
+async def test_the_folder_cannot_be_requested(gateway: httpx2.AsyncClient, path: str) -> None:
     assert (await gateway.get(path)).status_code == 404
 
 
-async def test_a_client_cannot_speak_for_the_gateway(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
-    """Where NGINX does not offer to send files, no header of a client does."""
+async def test_a_client_cannot_pose_as_the_gateway(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
+    """The gateway removes the headers by which it offers to send files."""
     user = await sign_in()
     asset = await _stored(gateway, user, b"content")
     headers = {**user.headers, "X-Sendfile-Type": "X-Accel-Redirect", "X-Accel-Redirect": "/-/files/"}
 
     for path in (f"{API}/{asset['id']}/content", f"{API}/{asset['id']}"):
-        answer = await gateway.get(path, headers=headers)
-        assert answer.status_code == 200
-        assert "x-accel-redirect" not in answer.headers
+        response = await gateway.get(path, headers=headers)
+        assert response.status_code == 200
+        assert "x-accel-redirect" not in response.headers
 
 
-async def test_a_link_needs_no_token_and_stands_in_no_log(
+async def test_a_link_needs_no_token_and_is_in_no_log(
     gateway: httpx2.AsyncClient, sign_in: SignIn, running: Any
 ) -> None:
     user = await sign_in()
@@ -134,9 +136,9 @@ async def test_a_link_needs_no_token_and_stands_in_no_log(
     link = await gateway.post(f"{API}/{asset['id']}/link", headers=user.headers)
     url = link.json()["url"]
 
-    answer = await gateway.get(url)
-    assert answer.status_code == 200
-    assert answer.content == CONTENT
+    response = await gateway.get(url)
+    assert response.status_code == 200
+    assert response.content == CONTENT
     assert (await gateway.get(url, headers={"Range": "bytes=0-1"})).content == CONTENT[:2]
     assert (await gateway.get(url[:-1])).status_code == 403
     assert (await gateway.get(f"{API}/{asset['id']}/content")).status_code == 401
@@ -149,14 +151,16 @@ async def test_a_link_needs_no_token_and_stands_in_no_log(
     assert not [path.name for path in logs if signature in path.read_text(errors="replace")]
 
 
-async def test_strangers_get_404_and_nobody_401(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
-    owner, stranger = await sign_in(), await sign_in()
+async def test_other_users_get_404_and_requests_without_a_token_401(
+    gateway: httpx2.AsyncClient, sign_in: SignIn
+) -> None:
+    owner, other_user = await sign_in(), await sign_in()
     asset = await _stored(gateway, owner)
 
     for path in (f"{API}/{asset['id']}", f"{API}/{asset['id']}/content"):
-        assert (await gateway.get(path, headers=stranger.headers)).status_code == 404
+        assert (await gateway.get(path, headers=other_user.headers)).status_code == 404
         assert (await gateway.get(path)).status_code == 401
-    assert (await gateway.delete(f"{API}/{asset['id']}", headers=stranger.headers)).status_code == 404
+    assert (await gateway.delete(f"{API}/{asset['id']}", headers=other_user.headers)).status_code == 404
 
 
 async def test_ten_uploads_with_one_key_make_one_file(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
@@ -167,15 +171,19 @@ async def test_ten_uploads_with_one_key_make_one_file(gateway: httpx2.AsyncClien
             API, files={"file": ("a.txt", CONTENT)}, headers={**user.headers, "Idempotency-Key": key}
         )
 
-    answers = await asyncio.gather(*(upload() for _ in range(10)))
+    responses = await asyncio.gather(*(upload() for _ in range(10)))
 
-    assert {answer.status_code for answer in answers} <= {201, 409}
+    assert {response.status_code for response in responses} <= {201, 409}
     listed = (await gateway.get(API, headers=user.headers)).json()["items"]
-    assert {answer.json()["id"] for answer in answers if answer.status_code == 201} == {item["id"] for item in listed}
+    assert {response.json()["id"] for response in responses if response.status_code == 201} == {
+        item["id"] for item in listed
+    }
     assert len(listed) == 1
 
 
-async def test_too_large_is_refused_at_the_door(gateway: httpx2.AsyncClient, sign_in: SignIn, running: Any) -> None:
+async def test_a_file_that_is_too_large_is_refused_by_the_gateway(
+    gateway: httpx2.AsyncClient, sign_in: SignIn, running: Any
+) -> None:
     user = await sign_in()
     port = int(running.gateway_url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -1,32 +1,33 @@
-"""What happens to a frontend's requests while parts of the platform die."""
+"""Requests of frontends while parts of the platform fail."""
 
 import asyncio
 import os
 import signal
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
 
+from tests.outcomes import Outcomes
+
 SignIn = Callable[[], Awaitable[Any]]
 CLIENTS = 8
 
 
 @asynccontextmanager
-async def _reading(url: str, headers: dict[str, str]) -> AsyncIterator[Counter[str]]:
-    """Read a profile with several kept-alive clients all the while; count the outcomes."""
-    outcomes: Counter[str] = Counter()
+async def _reading(url: str, headers: dict[str, str]) -> AsyncIterator[Outcomes]:
+    """Read a profile with several clients, which keep their connections, while the context is open."""
+    outcomes = Outcomes()
     stop = asyncio.Event()
 
     async def client() -> None:
         async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=20) as http:
             while not stop.is_set():
                 try:
-                    outcomes[str((await http.get("/api/v1/users/profile")).status_code)] += 1
+                    outcomes.note(str((await http.get("/api/v1/users/profile")).status_code))
                 except httpx2.HTTPError as error:
-                    outcomes[type(error).__name__] += 1
+                    outcomes.note(type(error).__name__)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(CLIENTS):
@@ -37,42 +38,33 @@ async def _reading(url: str, headers: dict[str, str]) -> AsyncIterator[Counter[s
             stop.set()
 
 
-async def _passed(outcomes: Counter[str], more: int) -> None:
-    """Wait until so many more requests were answered."""
-    goal = outcomes.total() + more
-    while outcomes.total() < goal:
-        await asyncio.sleep(0.01)
-
-
 async def test_a_reload_of_every_replica_loses_no_request(running: Any, sign_in: SignIn) -> None:
     user = await sign_in()
     async with _reading(running.gateway_url, user.headers) as outcomes:
-        await _passed(outcomes, 100)
+        await outcomes.more(100)
         for name in ("user-1", "user-2"):
             os.kill(running.pid(name), signal.SIGHUP)
-            await _passed(outcomes, 400)
+            await outcomes.more(400)
 
     assert set(outcomes) == {"200"}
 
 
-async def test_a_killed_replica_costs_a_reader_nothing_and_comes_back_on_its_port(
-    running: Any, sign_in: SignIn
-) -> None:
+async def test_a_killed_replica_costs_readers_nothing_and_comes_back_on_its_port(running: Any, sign_in: SignIn) -> None:
     user = await sign_in()
-    port, pid = running.urls("user")[0], running.pid("user-1")
+    url, pid = running.urls("user")[0], running.pid("user-1")
     async with _reading(running.gateway_url, user.headers) as outcomes:
-        await _passed(outcomes, 100)
+        await outcomes.more(100)
         running.platform.supervisor.kill("user-1")
-        await _passed(outcomes, 400)
+        await outcomes.more(400)
         await running.platform.supervisor.processes["user-1"].wait_ready()
 
     assert set(outcomes) == {"200"}
     assert running.pid("user-1") != pid
     async with httpx2.AsyncClient() as http:
-        assert (await http.get(port + "/health")).status_code == 200
+        assert (await http.get(url + "/health")).status_code == 200
 
 
-async def test_statistics_do_without_the_user_service(running: Any, sign_in: SignIn) -> None:
+async def test_statistics_work_without_the_user_service(running: Any, sign_in: SignIn) -> None:
     user = await sign_in()
     await running.platform.stop_process("user-1")
     await running.platform.stop_process("user-2")
@@ -113,9 +105,9 @@ async def test_everything_works_without_valkey_and_ended_sessions_stay_ended_whe
     os.kill(running.pid("analytics-2"), signal.SIGHUP)
     async with asyncio.timeout(60):
         while True:
-            answers = await asyncio.gather(
+            responses = await asyncio.gather(
                 *(gateway.get("/api/v1/analytics/stats", headers=ended.headers) for _ in range(8))
             )
-            if {answer.status_code for answer in answers} == {401}:
+            if {response.status_code for response in responses} == {401}:
                 break
             await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""`make run` again on the same DATA_DIR with another SERVICE_CIPHER: what was there before is there afterwards."""
+"""`make run` again on the same DATA_DIR with another SERVICE_CIPHER keeps everything that was there."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """What a user has: a session, a note and where everybody reads it, a file and a link to it."""
+    """What a user has: a session, a published note, and a file with a link to it."""
 
     user: Any
     note: dict[str, Any]
@@ -32,15 +32,15 @@ class Belongings:
 
 
 async def sent(gateway: httpx2.AsyncClient, method: str, path: str, user: Any, **options: Any) -> Any:
-    """Send a request that succeeds; return what the answer says."""
+    """Send a request that succeeds; return the content of the response."""
     headers = {**user.headers, **options.pop("headers", {})}
-    answer = await gateway.request(method, path, headers=headers, **options)
-    assert answer.is_success, answer.text
-    return answer.json() if answer.content else None
+    response = await gateway.request(method, path, headers=headers, **options)
+    assert response.is_success, response.text
+    return response.json() if response.content else None
 
 
-async def settle(gateway: httpx2.AsyncClient, sign_up: SignUp) -> Belongings:
-    """Sign up, and leave something everywhere."""
+async def create_belongings(gateway: httpx2.AsyncClient, sign_up: SignUp) -> Belongings:
+    """Sign up, and create something in every service."""
     user = await sign_up(gateway)
     named = {"Content-Type": "text/plain", "X-Filename": "kept.txt"}
     asset = await sent(gateway, "POST", ASSETS, user, headers=named, content=CONTENT)
@@ -50,25 +50,25 @@ async def settle(gateway: httpx2.AsyncClient, sign_up: SignUp) -> Belongings:
     return Belongings(user, note, page["url"], asset, link["url"])
 
 
-async def leave_facts_behind(
+async def leave_events_undelivered(
     running: Any, gateway: httpx2.AsyncClient, sign_up: SignUp
 ) -> tuple[Belongings, Belongings]:
-    """Let things happen that no other service hears of; return what one user has, and what another one had."""
+    """Record events that are not delivered yet; return what a user has, and what a deleted user had."""
     await running.platform.stop_process("analytics-1")
-    staying, leaving = await settle(gateway, sign_up), await settle(gateway, sign_up)
+    staying, leaving = await create_belongings(gateway, sign_up), await create_belongings(gateway, sign_up)
     await asyncio.gather(*(running.platform.stop_process(name) for name in ("notes-1", "assets-1")))
     await sent(gateway, "DELETE", "/api/v1/users/profile", leaving.user)
     return staying, leaving
 
 
-async def told(gateway: httpx2.AsyncClient, user: Any) -> list[str]:
-    """Return the types of the facts about a user that analytics has counted, one for each time."""
+async def counted_events(gateway: httpx2.AsyncClient, user: Any) -> list[str]:
+    """Return the types of the user's events that analytics has counted, each as often as it was counted."""
     events = await sent(gateway, "GET", "/api/v1/analytics/events", user, params={"limit": 100})
     return sorted(event["type"] for event in events["items"])
 
 
 async def assert_everything_is_there(gateway: httpx2.AsyncClient, had: Belongings) -> None:
-    """The session and what it may read, what everybody may read, and what only a sealed call finds out."""
+    """Check the session and what it may read, what is public, and what needs a sealed call."""
     assert await sent(gateway, "GET", "/api/v1/users/profile", had.user) == had.user.account
     refreshed = await gateway.post("/api/v1/users/refresh", json={"refresh_token": had.user.tokens["refresh_token"]})
     assert refreshed.status_code == 200, refreshed.text
@@ -80,15 +80,15 @@ async def assert_everything_is_there(gateway: httpx2.AsyncClient, had: Belonging
     assert (await sent(gateway, "GET", "/api/v1/analytics/stats", had.user))["user_count"] >= 1
 
 
-async def assert_every_fact_arrives(gateway: httpx2.AsyncClient, stayed: Belongings, left: Belongings) -> None:
+async def assert_every_event_is_delivered(gateway: httpx2.AsyncClient, stayed: Belongings, left: Belongings) -> None:
     expected = ["asset.uploaded", "note.created", "note.created", "user.registered"]
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while len(await told(gateway, stayed.user)) < len(expected):
+        while len(await counted_events(gateway, stayed.user)) < len(expected):
             await asyncio.sleep(0.1)
         for url in (left.page, left.link):
             while (await gateway.get(url)).status_code != 404:
                 await asyncio.sleep(0.1)
-    assert await told(gateway, stayed.user) == expected
+    assert await counted_events(gateway, stayed.user) == expected
 
 
 async def test_a_restart_of_the_whole_fleet_with_another_cipher_loses_nothing(
@@ -103,10 +103,10 @@ async def test_a_restart_of_the_whole_fleet_with_another_cipher_loses_nothing(
         ):
             if before is not None:
                 await assert_everything_is_there(gateway, before[0])
-                await assert_every_fact_arrives(gateway, *before)
+                await assert_every_event_is_delivered(gateway, *before)
                 for name in set(ciphers):
                     opened = await running.counted("service_sealed_requests_opened_total", cipher=name)
                     assert (opened > 0) == (name == cipher)
                 assert await running.counted("service_sealed_requests_refused_total") == 0
             if start + 1 < len(ciphers):
-                before = await leave_facts_behind(running, gateway, sign_up)
+                before = await leave_events_undelivered(running, gateway, sign_up)
