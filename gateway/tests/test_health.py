@@ -69,11 +69,12 @@ async def test_a_service_is_up_while_one_of_its_replicas_is(harness: GatewayHarn
 
 
 async def test_a_hanging_probe_means_down_and_ejects_no_server(harness: GatewayHarness, short_timeouts: Path) -> None:
-    slow, other = await harness.backend("slow"), await harness.backend("other")
-    gateway = await harness.gateway({"notes": [slow.address, other.address]}, static_files=short_timeouts)
+    user, slow, other = [await harness.backend(name) for name in ("user", "slow", "other")]
+    servers = {"user": [user.address], "notes": [slow.address, other.address]}
+    gateway = await harness.gateway(servers, static_files=short_timeouts)
     slow.health = other.health = hanging
     response = await gateway.get("/lb-health")
-    assert (response.status, response.json()) == (503, {"services": {"notes": "down"}})
+    assert (response.status, response.json()) == (503, {"services": {"user": "up", "notes": "down"}})
 
     for _ in range(6):
         assert (await gateway.get("/api/v1/notes")).status == 200

@@ -1,5 +1,6 @@
 """Rendering: what the files contain, what is refused, and that files are replaced atomically."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -144,19 +145,30 @@ def test_the_end_of_a_release_restores_the_earlier_files(tmp_path: Path) -> None
     assert [name for name in before if before[name] != during[name]] == ["rendered/http/upstreams.conf"]
 
 
-def test_files_are_replaced_and_never_written_in_place(tmp_path: Path) -> None:
-    """A reload may read while the renderer writes: a file that is open keeps its old content."""
-    render(GatewaySettings(port=1000), CATALOG, SERVERS, tmp_path)
-    opened = {path: path.open() for path in (tmp_path / "rendered").rglob("*.conf")}
-    texts = {path: path.read_text() for path in opened}
+async def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+    """A reload may read while the renderer writes."""
+    listen = tmp_path / "rendered" / "listen.conf"
+    texts = set()
+    for port in (1000, 2000):
+        render(GatewaySettings(port=port), CATALOG, SERVERS, tmp_path)
+        texts.add(listen.read_text())
+    done = asyncio.Event()
 
-    render(GatewaySettings(port=2000), CATALOG, SERVERS, tmp_path)
+    def write() -> None:
+        for number in range(40):
+            render(GatewaySettings(port=1000 + 1000 * (number % 2)), CATALOG, SERVERS, tmp_path)
 
-    assert len(opened) == len(rendered_files(GatewaySettings(), CATALOG, SERVERS))
-    for path, file in opened.items():
-        with file:
-            assert os.fstat(file.fileno()).st_ino != path.stat().st_ino
-            assert file.read() == texts[path]
+    async def read() -> set[str]:
+        seen = set()
+        while not done.is_set():
+            seen.add(listen.read_text())
+            await asyncio.sleep(0)
+        return seen
+
+    reader = asyncio.create_task(read())
+    await asyncio.to_thread(write)
+    done.set()
+    assert await reader <= texts
 
 
 def test_files_can_be_read_by_the_workers_of_another_user(tmp_path: Path) -> None:
