@@ -17,7 +17,7 @@ Settings come from the environment; gateway/README.md lists them. Then:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Render and return the exit status: 0, or 2 with one line on stderr when a setting or server cannot be used."""
+    """Render; return the exit status: 0, or 2 with one line on stderr if a setting or server cannot be used."""
     options = _parser().parse_args(arguments)
     try:
         servers = dict(_server_list(text) for text in options.server)
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="SERVICE=HOST:PORT[,HOST:PORT…]",
-        help="a service's servers; once per service of the list",
+        help="a service's servers; give it once for each service of the list",
     )
     parser.add_argument("--services", type=Path, default=DEFAULT_PATH, help="the service list (default: %(default)s)")
     parser.add_argument("--static", type=Path, default=STATIC_FILES, help="the static files (default: %(default)s)")

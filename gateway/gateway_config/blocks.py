@@ -1,20 +1,20 @@
 """The text of each rendered file: pure functions from settings and servers to NGINX configuration.
 
-What can be said once for every installation stands in the static files, with its reasons; here is only what differs.
+Only what differs between installations is rendered. Everything else is in the static files, with its reasons.
 """
 
-from gateway_config.pools import Candidates, Catalog, Servers, stable_pool
+from gateway_config.pools import Canaries, Catalog, Servers, stable_pool
 from gateway_config.settings import GatewaySettings
 from gateway_config.syntax import address_of, map_block, text_of
 
 JWKS_PATH = "/.well-known/jwks.json"
 
-# Boundaries, part headers and the closing line of a multipart upload come on top of the file itself.
-MULTIPART_ROOM = 64 * 1024
+# A multipart upload adds boundaries, part headers and a closing line to the file itself.
+MULTIPART_OVERHEAD = 64 * 1024
 
 
 def main(settings: GatewaySettings) -> str:
-    """Modules that this NGINX needs to load, and the workers' user when the master is root."""
+    """Return the modules that this NGINX needs to load, and the workers' user if the master is root."""
     lines = [f'load_module "{module}";' for module in settings.modules]
     if settings.worker_user:
         lines.append(f"user {settings.worker_user};")
@@ -22,7 +22,7 @@ def main(settings: GatewaySettings) -> str:
 
 
 def listen(settings: GatewaySettings) -> str:
-    """Address, port and, when a certificate is configured, TLS with HTTP/2."""
+    """Return address and port and, if a certificate is configured, TLS with HTTP/2."""
     address = address_of(settings.bind)
     if not settings.tls_certificate:
         return text_of([f"listen {address}:{settings.port};"])
@@ -37,7 +37,7 @@ def listen(settings: GatewaySettings) -> str:
 
 
 def direct_listeners(settings: GatewaySettings, catalog: Catalog) -> str:
-    """Plain listeners that hand everything to one service each, on the ports of the service list."""
+    """Return a plain listener for each service, on its port of the service list, that forwards everything to it."""
     lines = []
     for entry in catalog.values() if settings.direct_ports else ():
         lines += [
@@ -51,28 +51,28 @@ def direct_listeners(settings: GatewaySettings, catalog: Catalog) -> str:
 
 
 def access_log(settings: GatewaySettings) -> str:
-    """Where the access log goes; a file is written in blocks, at most a second late."""
-    # A device such as /dev/stdout is somebody's live view.
+    """Return where the access log goes; a file is written in blocks, a second late at most."""
+    # A device such as /dev/stdout is read live.
     buffer = "" if settings.access_log.startswith("/dev/") else " buffer=32k flush=1s"
     return text_of([f'access_log "{settings.access_log}" requests{buffer};'])
 
 
 def trusted_proxies(settings: GatewaySettings) -> str:
-    """Peers whose X-Forwarded-For is believed."""
+    """Return the peers whose X-Forwarded-For is trusted."""
     return text_of(f"set_real_ip_from {network};" for network in settings.trusted_proxies)
 
 
 def cors(settings: GatewaySettings) -> str:
-    """The allow-list of origins as a map from the Origin header to the origin that is allowed, or nothing."""
+    """Return the allow-list as a map from the Origin header to the allowed origin, or to nothing."""
     return map_block("$http_origin", "$cors_origin", "", {origin: origin for origin in settings.cors_allowed_origins})
 
 
-def tokens(settings: GatewaySettings, catalog: Catalog, servers: Servers, candidates: Candidates) -> str:
-    """What the edge script must know: whose tokens it accepts and where their public keys are."""
+def tokens(settings: GatewaySettings, catalog: Catalog, servers: Servers, canaries: Canaries) -> str:
+    """Return what the edge script needs: the issuer and audience that it accepts, and where the public keys are."""
     owners = [entry.name for entry in catalog.values() if JWKS_PATH in entry.well_known]
     sources = [server for owner in owners for server in servers[owner]]
-    # Stable servers are asked first; the candidate's may be the last ones that are left.
-    sources += [server for owner in owners if owner in candidates for server in candidates[owner].servers]
+    # Stable servers are asked first; the canary's serve the keys if no stable one can be reached.
+    sources += [server for owner in owners if owner in canaries for server in canaries[owner].servers]
     urls = [f"http://{server}{JWKS_PATH}" for server in sources]
     constants = {
         "$token_issuer": settings.token_issuer,
@@ -83,7 +83,7 @@ def tokens(settings: GatewaySettings, catalog: Catalog, servers: Servers, candid
 
 
 def tracing(settings: GatewaySettings) -> str:
-    """Which requests are recorded. An id of NGINX's own decides, because a client could choose one that always wins."""
+    """Return which requests are recorded. NGINX's own id decides: a client could choose one that is drawn."""
     percent = round(settings.traced_share * 100, 2)
     if percent in (0, 100):
         return map_block("", "$trace_flags", "01" if percent else "00")
@@ -91,18 +91,17 @@ def tracing(settings: GatewaySettings) -> str:
 
 
 def files(settings: GatewaySettings) -> str:
-    """The folder of the location that sends files for a service."""
-    # Without one there is nothing to send, and no service is told that it could be.
+    """Return the folder from which the gateway sends files; without one, their location answers 404."""
     return text_of([f'alias "{settings.files_dir.rstrip("/")}/";' if settings.files_dir else "return 404;"])
 
 
 def file_sending(settings: GatewaySettings) -> str:
-    """By which header which rule set tells its service that files can be sent for it."""
+    """Return the route that tells its service by X-Sendfile-Type that the gateway can send files."""
     return map_block("$route", "$sendfile_type", "", {"content": "X-Accel-Redirect"} if settings.files_dir else {})
 
 
 def limit_zones(settings: GatewaySettings) -> str:
-    """Shared memory of the limits. A limit that is off counts nobody: requests with an empty key are not limited."""
+    """Return the zones that count requests. A limit that is off has an empty key, which NGINX does not count."""
     rates = {"general": settings.rate_general, "auth": settings.rate_auth, "upload": settings.rate_upload}
     text = ""
     for zone, rate in rates.items():
@@ -112,10 +111,10 @@ def limit_zones(settings: GatewaySettings) -> str:
 
 
 def limit(zone: str, rate: int) -> str:
-    """One location's use of a zone: up to twice the rate at once, refused beyond that and never queued."""
+    """Return a location's use of a zone: a burst of twice the rate passes; more is refused and not queued."""
     return text_of([f"limit_req zone={zone} burst={max(1, 2 * rate)} nodelay;"])
 
 
 def upload_size(settings: GatewaySettings) -> str:
-    """The largest upload, with room for the multipart frame around the file; the service measures the file itself."""
-    return text_of([f"client_max_body_size {settings.max_upload_bytes + MULTIPART_ROOM};"])
+    """Return the largest upload, including the multipart overhead; the service measures the file itself."""
+    return text_of([f"client_max_body_size {settings.max_upload_bytes + MULTIPART_OVERHEAD};"])

@@ -1,9 +1,9 @@
-"""Writes the directory that NGINX runs in: links to the static files, and the rendered ones beside them.
+"""Writes the directory that NGINX runs in: links to the static files, and the rendered files.
 
 <target>/nginx.conf      link to the static entry point
 <target>/static          link to the static files
 <target>/swagger-ui      link to Swagger UI's files, which /docs loads
-<target>/rendered/       what depends on settings and servers
+<target>/rendered/       files that depend on settings and servers
 <target>/temp/           buffered bodies
 <target>/nginx.pid, access.log   written by NGINX
 """
@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gateway_config import blocks, pools
-from gateway_config.files import replace_file
-from gateway_config.pools import Candidates, Catalog, Servers
+from gateway_config.pools import Canaries, Catalog, Servers
 from gateway_config.settings import GatewaySettings
+from opskit.atomic_file import write_atomically
 from opskit.swagger_ui import swagger_ui_folder
 
 STATIC_FILES = Path(__file__).resolve().parents[1] / "nginx"
@@ -27,7 +27,7 @@ _SERVER = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-
 
 
 class RenderError(ValueError):
-    """The services or their servers cannot be written as an NGINX configuration; the message says which and why."""
+    """A service or server cannot be rendered; the message says which and why."""
 
 
 def render(
@@ -36,36 +36,37 @@ def render(
     servers: Servers,
     target: Path,
     *,
-    candidates: Candidates | None = None,
+    canaries: Canaries | None = None,
     static_files: Path = STATIC_FILES,
     swagger_ui: Path | None = None,
 ) -> None:
     """Write the configuration into `target`, which is created if it is missing.
 
-    `servers` maps each service of the catalog to its `host:port` list; a DNS name stands for all its addresses and
-    needs `settings.resolver`. `candidates` holds the services that are being released. `swagger_ui` is the folder of
-    Swagger UI's files, by default the installed package's. Each file is replaced whole, so a gateway that runs on
+    `servers` maps each service of the catalog to its `host:port` list. A DNS name stands for all its addresses and
+    needs `settings.resolver`. `canaries` holds the services that are being released. `swagger_ui` is the folder of
+    Swagger UI's files, by default the installed package's. Each file is replaced atomically, so a gateway that runs on
     `target` may reload afterwards.
 
-    Raises `RenderError` for a service without servers, servers of an unknown service, a name that is none, or a share
-    that is none.
+    Raises `RenderError` for a service without servers, servers of an unknown service, an invalid name or an invalid
+    weight.
     """
-    files = rendered_files(settings, catalog, servers, candidates)
+    files = rendered_files(settings, catalog, servers, canaries)
     for folder in ("rendered/http", "rendered/limits", "temp"):
         (target / folder).mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        replace_file(target / "rendered" / name, text)
+        # NGINX may run as another user than the renderer, and the files hold no secret.
+        write_atomically(target / "rendered" / name, text, mode=0o644)
     _link(target / "static", static_files)
     _link(target / "swagger-ui", swagger_ui or swagger_ui_folder())
     _link(target / "nginx.conf", Path("static") / "nginx.conf")
 
 
 def rendered_files(
-    settings: GatewaySettings, catalog: Catalog, servers: Servers, candidates: Candidates | None = None
+    settings: GatewaySettings, catalog: Catalog, servers: Servers, canaries: Canaries | None = None
 ) -> Mapping[str, str]:
-    """Return the rendered files' texts by their names below `rendered/`. Raises `RenderError` as `render` does."""
-    candidates = candidates or {}
-    _check(settings, catalog, servers, candidates)
+    """Return the text of each rendered file by its name below `rendered/`. Raises `RenderError` as `render` does."""
+    canaries = canaries or {}
+    _check(settings, catalog, servers, canaries)
     return {
         "main.conf": blocks.main(settings),
         "listen.conf": blocks.listen(settings),
@@ -76,9 +77,9 @@ def rendered_files(
         "files.conf": blocks.files(settings),
         "http/file_sending.conf": blocks.file_sending(settings),
         "http/limit_zones.conf": blocks.limit_zones(settings),
-        "http/tokens.conf": blocks.tokens(settings, catalog, servers, candidates),
+        "http/tokens.conf": blocks.tokens(settings, catalog, servers, canaries),
         "http/tracing.conf": blocks.tracing(settings),
-        "http/upstreams.conf": pools.upstreams(settings, catalog, servers, candidates),
+        "http/upstreams.conf": pools.upstreams(settings, catalog, servers, canaries),
         "limits/general.conf": blocks.limit("general", settings.rate_general),
         "limits/auth.conf": blocks.limit("auth", settings.rate_auth),
         "limits/upload.conf": blocks.limit("upload", settings.rate_upload),
@@ -86,8 +87,8 @@ def rendered_files(
     }
 
 
-def _check(settings: GatewaySettings, catalog: Catalog, servers: Servers, candidates: Candidates) -> None:
-    if unknown := sorted({*servers, *candidates} - set(catalog)):
+def _check(settings: GatewaySettings, catalog: Catalog, servers: Servers, canaries: Canaries) -> None:
+    if unknown := sorted({*servers, *canaries} - set(catalog)):
         raise RenderError(f"servers are given for {', '.join(unknown)}, which the service list does not name")
     for entry in catalog.values():
         if not _SERVICE.fullmatch(entry.name) or not _PREFIX.fullmatch(entry.prefix):
@@ -96,12 +97,12 @@ def _check(settings: GatewaySettings, catalog: Catalog, servers: Servers, candid
             )
         for path in entry.well_known:
             if not _WELL_KNOWN.fullmatch(path):
-                raise RenderError(f"service {entry.name}: {path!r} is no path below /.well-known/")
+                raise RenderError(f"service {entry.name}: {path!r} is not a path below /.well-known/")
         _check_servers(settings, f"service {entry.name}", servers.get(entry.name, ()))
-    for name, candidate in candidates.items():
-        _check_servers(settings, f"the candidate of {name}", candidate.servers)
-        if candidate.weight not in range(101):
-            raise RenderError(f"the candidate of {name} cannot get {candidate.weight} of a hundred requests")
+    for name, canary in canaries.items():
+        _check_servers(settings, f"the canary of {name}", canary.servers)
+        if canary.weight not in range(101):
+            raise RenderError(f"the canary of {name} cannot get {canary.weight} of a hundred requests")
 
 
 def _check_servers(settings: GatewaySettings, whose: str, servers: Sequence[str]) -> None:
@@ -109,7 +110,7 @@ def _check_servers(settings: GatewaySettings, whose: str, servers: Sequence[str]
         raise RenderError(f"{whose} has no server")
     for server in servers:
         if not _SERVER.fullmatch(server):
-            raise RenderError(f"{whose}: {server!r} is no host:port")
+            raise RenderError(f"{whose}: {server!r} is not host:port")
         if pools.needs_resolver(server) and not settings.resolver:
             raise RenderError(f"{whose}: {server} is a DNS name, which needs GATEWAY_RESOLVER")
 

@@ -1,7 +1,7 @@
 """The gateway's settings, read from environment variables.
 
-Every value ends up in an NGINX configuration file, so each is checked here against a pattern that leaves no room for a
-second directive. `SettingError` names the variable.
+Every value is written into an NGINX configuration file, so it is checked against a pattern that cannot contain a second
+directive. `SettingError` names the variable.
 """
 
 import ipaddress
@@ -21,7 +21,7 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]*")
 
 
 class SettingError(ValueError):
-    """A variable of the environment holds something that the gateway cannot use."""
+    """An environment variable has a value that the gateway cannot use."""
 
     def __init__(self, variable: str, value: str, wanted: str) -> None:
         super().__init__(f"{variable} must be {wanted}, not {value!r}")
@@ -30,12 +30,12 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """What may differ between two gateways, apart from the servers that they lead to.
+    """What differs between two gateways, apart from their servers.
 
-    Rates are requests per second and client address; 0 switches a limit off. Paths that are not absolute are relative
-    to the directory that NGINX runs in. `traced_share` of all requests are recorded by the services: none unless
-    OTEL_EXPORTER_OTLP_ENDPOINT is set, and all by default where it is, as with the services themselves. With
-    `direct_ports` each service also has a port of its own, where nothing is checked or changed: for development alone.
+    Rates are requests per second and client address; 0 switches a limit off. Relative paths are relative to the
+    directory that NGINX runs in. `traced_share` is the share of requests that services record. It is 0 unless
+    OTEL_EXPORTER_OTLP_ENDPOINT is set, and then 1 by default, as in the services. With `direct_ports` each service also
+    has its own port, where nothing is checked or changed; this is for development only.
     """
 
     bind: str = "127.0.0.1"
@@ -60,9 +60,9 @@ class GatewaySettings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "GatewaySettings":
-        """Read the variables that the README's table lists; a missing or empty one means its default.
+        """Read the variables of the README's table; a missing or empty one has its default.
 
-        Raises `SettingError`, a `ValueError`, for the first variable that holds something else than it may.
+        Raises `SettingError`, a `ValueError`, for the first variable with an invalid value.
         """
         defaults = cls()
 

@@ -1,12 +1,15 @@
-"""Cross-origin access: decided by the gateway alone, by an allow-list that is empty by default."""
+"""Cross-origin access: the gateway alone decides, by an allow-list that is empty by default."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from gateway_config import GatewaySettings
+from gateway_config.testing.client import Response
+from gateway_config.testing.harness import GatewayHarness, Platform
 from servicekit.testing.wire_server import answering, reply
+
+pytestmark = pytest.mark.servers
 
 ALLOWED = "https://app.example"
 PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization"}
@@ -20,15 +23,15 @@ CORS_HEADERS = [
 ]
 
 
-def cors_headers(answer: Any) -> dict[str, str]:
-    return {name: value for name in CORS_HEADERS if (value := answer.get(name)) is not None}
+def cors_headers(response: Response) -> dict[str, str]:
+    return {name: value for name in CORS_HEADERS if (value := response.get(name)) is not None}
 
 
-async def test_a_preflight_of_an_allowed_origin_learns_what_it_may_send(platform: Any) -> None:
-    answer = await platform.gateway.send("OPTIONS", "/api/v1/notes/1", headers={"Origin": ALLOWED, **PREFLIGHT})
+async def test_a_preflight_tells_an_allowed_origin_what_it_may_send(platform: Platform) -> None:
+    response = await platform.gateway.send("OPTIONS", "/api/v1/notes/1", headers={"Origin": ALLOWED, **PREFLIGHT})
 
-    assert (answer.status, answer.body) == (204, b"")
-    allowed = cors_headers(answer)
+    assert (response.status, response.body) == (204, b"")
+    allowed = cors_headers(response)
     assert allowed["Access-Control-Allow-Origin"] == ALLOWED
     assert {"PUT", "PATCH", "DELETE"} <= set(allowed["Access-Control-Allow-Methods"].split(", "))
     wanted = {"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Filename", "Range"}
@@ -38,24 +41,24 @@ async def test_a_preflight_of_an_allowed_origin_learns_what_it_may_send(platform
     assert platform.reached() == []
 
 
-async def test_an_answer_to_an_allowed_origin_shows_the_headers_that_clients_need(platform: Any) -> None:
-    answer = await platform.gateway.get("/api/v1/notes", headers={"Origin": ALLOWED})
+async def test_a_response_to_an_allowed_origin_exposes_headers(platform: Platform) -> None:
+    response = await platform.gateway.get("/api/v1/notes", headers={"Origin": ALLOWED})
 
-    assert cors_headers(answer) == {
+    assert cors_headers(response) == {
         "Access-Control-Allow-Origin": ALLOWED,
         "Access-Control-Expose-Headers": "ETag, Location, Retry-After, X-Request-Id, Idempotency-Replayed",
     }
-    assert "Origin" in answer.all("Vary")
+    assert "Origin" in response.all("Vary")
 
 
 @pytest.mark.parametrize(("path", "token"), [("/nowhere", None), ("/api/v1/notes", "a.b.c")])
-async def test_an_error_of_the_gateway_can_be_read_by_an_allowed_origin(
-    platform: Any, path: str, token: str | None
+async def test_an_allowed_origin_can_read_errors_of_the_gateway(
+    platform: Platform, path: str, token: str | None
 ) -> None:
-    answer = await platform.gateway.get(path, headers={"Origin": ALLOWED}, token=token)
+    response = await platform.gateway.get(path, headers={"Origin": ALLOWED}, token=token)
 
-    answer.problem()
-    assert cors_headers(answer)["Access-Control-Allow-Origin"] == ALLOWED
+    response.problem()
+    assert cors_headers(response)["Access-Control-Allow-Origin"] == ALLOWED
 
 
 @pytest.mark.parametrize(
@@ -72,47 +75,47 @@ async def test_an_error_of_the_gateway_can_be_read_by_an_allowed_origin(
         "*",
     ],
 )
-async def test_no_other_origin_is_allowed_anything(platform: Any, origin: str) -> None:
+async def test_another_origin_gets_no_cors_headers(platform: Platform, origin: str) -> None:
     preflight = await platform.gateway.send("OPTIONS", "/api/v1/notes", headers={"Origin": origin, **PREFLIGHT})
-    answer = await platform.gateway.get("/api/v1/notes", headers={"Origin": origin})
+    response = await platform.gateway.get("/api/v1/notes", headers={"Origin": origin})
 
-    assert (preflight.status, answer.status) == (204, 200)
-    assert cors_headers(preflight) == cors_headers(answer) == {}
+    assert (preflight.status, response.status) == (204, 200)
+    assert cors_headers(preflight) == cors_headers(response) == {}
     assert "Origin" in preflight.all("Vary")
-    assert "Origin" in answer.all("Vary")
+    assert "Origin" in response.all("Vary")
 
 
-async def test_by_default_no_origin_is_allowed(world: Any) -> None:
-    notes = await world.backend("notes")
-    gateway = await world.gateway({"notes": [notes.address]})
+async def test_no_origin_is_allowed_by_default(harness: GatewayHarness) -> None:
+    notes = await harness.backend("notes")
+    gateway = await harness.gateway({"notes": [notes.address]})
 
     assert cors_headers(await gateway.get("/api/v1/notes", headers={"Origin": ALLOWED})) == {}
 
 
-async def test_what_a_service_says_about_origins_is_dropped(platform: Any) -> None:
-    platform.notes.answer = answering(
+async def test_cors_headers_of_a_service_are_dropped(platform: Platform) -> None:
+    platform.notes.respond = answering(
         reply(access_control_allow_origin="*", access_control_allow_credentials="true", access_control_max_age="9")
     )
 
     assert cors_headers(await platform.gateway.get("/api/v1/notes")) == {}
-    answer = await platform.gateway.get("/api/v1/notes", headers={"Origin": ALLOWED})
-    assert cors_headers(answer)["Access-Control-Allow-Origin"] == ALLOWED
+    response = await platform.gateway.get("/api/v1/notes", headers={"Origin": ALLOWED})
+    assert cors_headers(response)["Access-Control-Allow-Origin"] == ALLOWED
 
 
-async def test_a_preflight_comes_before_limits_and_token_check(world: Any) -> None:
-    notes = await world.backend("notes")
+async def test_a_preflight_comes_before_limits_and_token_check(harness: GatewayHarness) -> None:
+    notes = await harness.backend("notes")
     settings = replace(GatewaySettings(rate_general=1), cors_allowed_origins=(ALLOWED,))
-    gateway = await world.gateway({"notes": [notes.address]}, settings)
+    gateway = await harness.gateway({"notes": [notes.address]}, settings)
 
     for _ in range(20):
-        answer = await gateway.send(
+        response = await gateway.send(
             "OPTIONS", "/api/v1/notes", headers={"Origin": ALLOWED, "Authorization": "garbage", **PREFLIGHT}
         )
-        assert answer.status == 204
+        assert response.status == 204
     assert (await gateway.get("/api/v1/notes")).status == 200
 
 
-async def test_another_options_request_is_answered_by_the_service(platform: Any) -> None:
+async def test_an_options_request_that_is_not_a_preflight_reaches_the_service(platform: Platform) -> None:
     await platform.gateway.send("OPTIONS", "/api/v1/notes", headers={"Origin": ALLOWED})
 
     assert platform.notes.only().method == "OPTIONS"

@@ -1,18 +1,18 @@
-"""Development ports: everything reaches the one service as it was sent, and every answer comes back as it is."""
+"""Development ports: requests reach the service unchanged, and responses come back unchanged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gateway_config import GatewaySettings, render
-from gateway_config.testing import Answer, RunningGateway, exchange
+from gateway_config.testing.client import Response, exchange
+from gateway_config.testing.harness import UNLIMITED, Backend, GatewayHarness
 from opskit.catalog import ServiceEntry
-from servicekit.testing.wire_server import answering, reply
+from servicekit.testing.wire_server import Received, answering, reply
 
-# What a sealed call and its body look like on the way, and what the gateway's own door would drop or refuse.
+pytestmark = pytest.mark.servers
+
+# A sealed call, and headers that the gateway's own port would drop or refuse.
 HEADERS = {
     "X-Service-Name": "user",
     "X-Service-Communication": "encrypted",
@@ -29,48 +29,52 @@ HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Direct:
-    """The direct port of one service, before two servers of it."""
+class DirectPort:
+    """The direct port of a service with two servers."""
 
     port: int
-    first: Any
-    second: Any
+    first: Backend
+    second: Backend
 
-    async def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+    async def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> Response:
         lines = {"Host": "a.test:8003", "Content-Length": str(len(body)), **headers, "Connection": "close"}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         return await exchange(self.port, f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + body)
 
-    def only(self) -> Any:
+    def only(self) -> Received:
         (request,) = [*self.first.requests, *self.second.requests]
         return request
 
 
-@pytest.fixture
-async def direct(world: Any, machine: GatewaySettings, nginx: str, tmp_path: Path) -> Direct:
-    first, second = await world.backend("first"), await world.backend("second")
-    port, own = world.port(), world.port()
+@pytest.fixture(scope="module")
+async def shared_direct(module_harness: GatewayHarness) -> DirectPort:
+    first, second = await module_harness.backend("first"), await module_harness.backend("second")
+    port = module_harness.port()
     catalog = {"notes": ServiceEntry("notes", "notes", port, "mongo")}
-    settings = replace(machine, port=own, direct_ports=True)
-    render(settings, catalog, {"notes": [first.address, second.address]}, tmp_path)
-    gateway = RunningGateway(tmp_path, own, lambda *_: None)
-    world.stack.push_async_callback(gateway.stop)
-    await gateway.start(nginx)
-    return Direct(port, first, second)
+    settings = replace(UNLIMITED, direct_ports=True)
+    await module_harness.gateway({"notes": [first.address, second.address]}, settings, catalog=catalog)
+    return DirectPort(port, first, second)
 
 
-async def test_a_sealed_call_arrives_as_it_was_sent(direct: Direct) -> None:
+@pytest.fixture
+def direct(shared_direct: DirectPort) -> DirectPort:
+    shared_direct.first.reset()
+    shared_direct.second.reset()
+    return shared_direct
+
+
+async def test_a_sealed_call_arrives_as_it_was_sent(direct: DirectPort) -> None:
     target = "/api//v1/../x/%2e%2E/%41?q=a%20b&c"
-    answer = await direct.send("PUT", target, HEADERS, b"sealed")
+    response = await direct.send("PUT", target, HEADERS, b"sealed")
 
-    assert answer.status == 200
+    assert response.status == 200
     request = direct.only()
     assert (request.method, request.target, request.body) == ("PUT", target, b"sealed")
     assert {name: request.headers[name.lower()] for name in HEADERS} == HEADERS
     assert request.headers["host"] == "a.test:8003"
 
 
-async def test_the_services_believe_no_address_that_a_caller_made_up(direct: Direct) -> None:
+async def test_a_caller_cannot_forge_its_address(direct: DirectPort) -> None:
     await direct.send("GET", "/", {"X-Real-IP": "192.0.2.1", "X-Forwarded-For": "192.0.2.1"})
 
     headers = direct.only().headers
@@ -78,13 +82,13 @@ async def test_the_services_believe_no_address_that_a_caller_made_up(direct: Dir
 
 
 @pytest.mark.parametrize("target", ["/metrics", "/docs", "/openapi.json", "/ready", "/health", "/internal/facts", "/"])
-async def test_every_path_of_the_service_is_there(direct: Direct, target: str) -> None:
+async def test_every_path_reaches_the_service(direct: DirectPort, target: str) -> None:
     assert (await direct.send("GET", target, {})).status == 200
     assert direct.only().target == target
 
 
-async def test_an_answer_comes_back_as_it_is(direct: Direct) -> None:
-    said = {
+async def test_a_response_comes_back_unchanged(direct: DirectPort) -> None:
+    sent = {
         "content-type": "application/json",
         "etag": '"strong"',
         "access-control-allow-origin": "*",
@@ -95,32 +99,25 @@ async def test_an_answer_comes_back_as_it_is(direct: Direct) -> None:
         "date": "Sat, 21 Nov 2026 00:00:00 GMT",
     }
     body = b"[" + b"1," * 2000 + b"1]"
-    direct.first.answer = direct.second.answer = answering(
-        reply(404, body, **{name.replace("-", "_"): value for name, value in said.items()})
+    direct.first.respond = direct.second.respond = answering(
+        reply(404, body, **{name.replace("-", "_"): value for name, value in sent.items()})
     )
 
-    answer = await direct.send("GET", "/", {"Accept-Encoding": "gzip"})
+    response = await direct.send("GET", "/", {"Accept-Encoding": "gzip"})
 
-    assert (answer.status, answer.body) == (404, body)
-    assert {name: answer.get(name) for name in said} == said
+    assert (response.status, response.body) == (404, body)
+    assert {name: response.get(name) for name in sent} == sent
 
 
-async def test_a_large_body_is_no_problem(direct: Direct) -> None:
+async def test_a_large_body_is_accepted(direct: DirectPort) -> None:
     body = b"x" * 3_000_000
 
     assert (await direct.send("POST", "/", {}, body)).status == 200
     assert direct.only().body == body
 
 
-async def test_requests_spread_over_the_servers(direct: Direct) -> None:
+async def test_requests_are_spread_over_the_servers(direct: DirectPort) -> None:
     for _ in range(10):
         assert (await direct.send("GET", "/", {})).status == 200
 
     assert min(len(direct.first.requests), len(direct.second.requests)) >= 2
-
-
-async def test_there_are_none_unless_they_are_asked_for(world: Any) -> None:
-    notes = await world.backend("notes")
-    gateway = await world.gateway({"notes": [notes.address]})
-
-    assert (gateway.target / "rendered" / "http" / "direct_listeners.conf").read_text() == ""

@@ -1,13 +1,17 @@
-"""The documentation page and the merged API document."""
+"""The documentation page, and the API document that merges those of all services."""
 
 import asyncio
 import json
-from typing import Any
 
+import pytest
+
+from gateway_config.testing.harness import Backend, Platform
 from servicekit.testing.wire_server import Received, answering, reply
 
+pytestmark = pytest.mark.servers
 
-def _document(title: str, *paths: str) -> bytes:
+
+def document(title: str, *paths: str) -> bytes:
     operation = {"tags": ["x"], "responses": {"200": {"$ref": "#/components/schemas/Page"}}}
     return json.dumps(
         {
@@ -22,60 +26,61 @@ def _document(title: str, *paths: str) -> bytes:
     ).encode()
 
 
-def _documented(backend: Any, body: bytes) -> None:
+def publish(backend: Backend, body: bytes) -> None:
     async def behave(request: Received, writer: asyncio.StreamWriter) -> None:
         content = body if request.target == "/openapi.json" else b"{}"
         await answering(reply(body=content, content_type="application/json"))(request, writer)
 
-    backend.answer = behave
+    backend.respond = behave
 
 
-async def _two_services(world: Any) -> tuple[Any, Any, Any]:
-    user, notes = await world.backend("user"), await world.backend("notes")
-    _documented(user, _document("User service", "/api/v1/users/profile", "/.well-known/jwks.json", "/metrics"))
-    _documented(notes, _document("Notes service", "/api/v1/notes", "/internal/facts", "/health"))
-    gateway = await world.gateway({"user": [user.address], "notes": [notes.address]})
-    return gateway, user, notes
+@pytest.fixture
+def documented(platform: Platform) -> Platform:
+    """The platform, whose services publish their API documents."""
+    publish(platform.user, document("User service", "/api/v1/users/profile", "/.well-known/jwks.json", "/metrics"))
+    publish(platform.analytics, document("Analytics service", "/api/v1/analytics/stats"))
+    publish(platform.notes, document("Notes service", "/api/v1/notes", "/internal/facts", "/health"))
+    publish(platform.assets, document("Assets service", "/api/v1/assets"))
+    return platform
 
 
-async def test_the_merged_document_lists_what_clients_can_reach_and_nothing_else(world: Any) -> None:
-    gateway, _, _ = await _two_services(world)
+async def test_the_merged_document_lists_only_what_clients_can_reach(documented: Platform) -> None:
+    response = await documented.gateway.get("/openapi.json")
+    merged = response.json()
 
-    answer = await gateway.get("/openapi.json")
-    document = answer.json()
+    assert (response.status, response.get("Content-Type")) == (200, "application/json")
+    assert set(merged["paths"]) == {
+        "/api/v1/users/profile",
+        "/.well-known/jwks.json",
+        "/api/v1/analytics/stats",
+        "/api/v1/notes",
+        "/api/v1/assets",
+    }
+    assert merged["paths"]["/api/v1/notes"]["get"]["tags"] == ["notes"]
+    assert "OAuth2PasswordBearer" in merged["components"]["securitySchemes"]
 
-    assert (answer.status, answer.get("Content-Type")) == (200, "application/json")
-    assert set(document["paths"]) == {"/api/v1/users/profile", "/.well-known/jwks.json", "/api/v1/notes"}
-    assert document["paths"]["/api/v1/notes"]["get"]["tags"] == ["notes"]
-    assert "OAuth2PasswordBearer" in document["components"]["securitySchemes"]
 
+async def test_schemas_with_the_same_name_in_two_services_stay_apart(documented: Platform) -> None:
+    merged = (await documented.gateway.get("/openapi.json")).json()
 
-async def test_schemas_of_one_name_in_two_services_stay_apart(world: Any) -> None:
-    gateway, _, _ = await _two_services(world)
-
-    document = (await gateway.get("/openapi.json")).json()
-
-    schemas = document["components"]["schemas"]
+    schemas = merged["components"]["schemas"]
     assert (schemas["user.Page"]["title"], schemas["notes.Page"]["title"]) == ("User service", "Notes service")
-    reference = document["paths"]["/api/v1/notes"]["get"]["responses"]["200"]["$ref"]
+    reference = merged["paths"]["/api/v1/notes"]["get"]["responses"]["200"]["$ref"]
     assert reference == "#/components/schemas/notes.Page"
 
 
-async def test_a_service_that_is_away_is_named_and_the_others_are_listed(world: Any) -> None:
-    gateway, _, notes = await _two_services(world)
-    notes.answer = answering(reply(503))
+async def test_an_unavailable_service_is_named_and_the_others_are_listed(documented: Platform) -> None:
+    documented.notes.respond = answering(reply(503))
 
-    answer = await gateway.get("/openapi.json")
+    response = await documented.gateway.get("/openapi.json")
 
-    assert answer.status == 200
-    assert "/api/v1/users/profile" in answer.json()["paths"]
-    assert "notes" in answer.json()["info"]["description"]
+    assert response.status == 200
+    assert "/api/v1/users/profile" in response.json()["paths"]
+    assert "notes" in response.json()["info"]["description"]
 
 
-async def test_the_page_and_all_that_it_loads_come_from_the_gateway(world: Any) -> None:
-    gateway, _, _ = await _two_services(world)
-
-    page = await gateway.get("/docs")
+async def test_the_page_loads_files_from_the_gateway_only(platform: Platform) -> None:
+    page = await platform.gateway.get("/docs")
 
     assert (page.status, page.get("Content-Type")) == (200, "text/html")
     text = page.body.decode()
@@ -88,29 +93,29 @@ async def test_the_page_and_all_that_it_loads_come_from_the_gateway(world: Any) 
     }
     for path, kind in kinds.items():
         assert path in text
-        file = await gateway.get(path)
+        file = await platform.gateway.get(path)
         assert (file.status, file.get("Content-Type")) == (200, kind)
 
 
-async def test_the_page_may_run_its_own_scripts_only(world: Any) -> None:
-    gateway, _, _ = await _two_services(world)
-
-    policy = (await gateway.get("/docs")).get("Content-Security-Policy")
+async def test_the_page_may_run_only_its_own_scripts(platform: Platform) -> None:
+    policy = (await platform.gateway.get("/docs")).get("Content-Security-Policy")
+    assert policy is not None
     assert "script-src 'self';" in policy
     assert "default-src 'none'" in policy
-    assert "script-src" not in (await gateway.get("/gateway-health")).get("Content-Security-Policy")
+    other = (await platform.gateway.get("/gateway-health")).get("Content-Security-Policy")
+    assert other is not None
+    assert "script-src" not in other
 
 
-async def test_no_path_leads_out_of_the_folders_of_the_page(world: Any) -> None:
-    gateway, _, _ = await _two_services(world)
+@pytest.mark.parametrize(
+    "path", ["/docs/static/../nginx.conf", "/docs/static..%2fnginx.conf", "/docs/swagger-ui/%2e%2e/nginx.pid"]
+)
+async def test_no_path_leads_out_of_the_folders_of_the_page(platform: Platform, path: str) -> None:
+    assert (await platform.gateway.get(path)).status in (400, 404)
 
-    for path in ("/docs/static/../nginx.conf", "/docs/static..%2fnginx.conf", "/docs/swagger-ui/%2e%2e/nginx.pid"):
-        assert (await gateway.get(path)).status in (400, 404)
 
+async def test_a_request_for_the_document_forwards_no_credentials(documented: Platform) -> None:
+    await documented.gateway.get("/openapi.json", token="garbage")
 
-async def test_a_request_for_the_document_passes_no_credentials_on(world: Any) -> None:
-    gateway, user, _ = await _two_services(world)
-
-    await gateway.get("/openapi.json", token="garbage")
-
-    assert all("authorization" not in request.headers for request in user.requests)
+    assert documented.user.requests
+    assert all("authorization" not in request.headers for request in documented.user.requests)

@@ -1,67 +1,65 @@
-"""Files that NGINX sends: only where the assets service says so, and only from the published folder."""
+"""Files that NGINX sends for the assets service: only on its request, and only from the published folder."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gateway_config import GatewaySettings
+from gateway_config.testing.harness import UNLIMITED, Backend, GatewayHarness
+from gateway_config.testing.running import RunningGateway
 from servicekit.testing.wire_server import answering, reply
+
+pytestmark = pytest.mark.servers
 
 CONTENT = b"0123456789" * 100_000
 PATH = "/api/v1/assets/0190/content"
-UNLIMITED = GatewaySettings(rate_general=0, rate_auth=0, rate_upload=0)
 TAG = '"the-service-says-so"'
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Files:
-    """A gateway that has a folder, one that has none, and the service behind both."""
+    """A gateway that has a folder, a gateway without one, and the service behind both."""
 
-    sending: Any
-    passing: Any
-    assets: Any
+    sending: RunningGateway
+    passing: RunningGateway
+    assets: Backend
 
-    def tell(self, location: str, **headers: str) -> None:
-        """Let the service answer with the name of a file."""
-        self.assets.answer = answering(reply(x_accel_redirect=location, etag=TAG, **headers))
+    def redirect(self, location: str, **headers: str) -> None:
+        """Let the service respond with the name of a file."""
+        self.assets.respond = answering(reply(x_accel_redirect=location, etag=TAG, **headers))
 
 
 @pytest.fixture(scope="module")
-async def shared_files(new_world: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Files]:
+async def shared_files(module_harness: GatewayHarness, tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder: Path = tmp_path_factory.mktemp("files")
     (folder / "published" / "ab").mkdir(parents=True)
     (folder / "published" / "ab" / "file").write_bytes(CONTENT)
     (folder / "secret").write_text("secret")
-    async with new_world(tmp_path_factory.mktemp("gateways")) as world:
-        user, assets = await world.backend("user"), await world.backend("assets")
-        servers = {"user": [user.address], "assets": [assets.address]}
-        sending = await world.gateway(servers, replace(UNLIMITED, files_dir=str(folder / "published")))
-        passing = await world.gateway(servers, UNLIMITED)
-        yield Files(sending, passing, assets)
+    assets = await module_harness.backend("assets")
+    servers = {"assets": [assets.address]}
+    sending = await module_harness.gateway(servers, replace(UNLIMITED, files_dir=str(folder / "published")))
+    return Files(sending, await module_harness.gateway(servers), assets)
 
 
 @pytest.fixture
 def files(shared_files: Files) -> Files:
-    shared_files.assets.requests.clear()
+    shared_files.assets.reset()
     return shared_files
 
 
-async def test_the_service_is_told_that_files_can_be_sent_and_by_nobody_else(files: Files) -> None:
-    files.assets.answer = answering(reply(body=b"own"))
+async def test_only_the_gateway_tells_the_service_that_files_can_be_sent(files: Files) -> None:
+    files.assets.respond = answering(reply(body=b"own"))
     forged = {"X-Sendfile-Type": "forged"}
 
-    for path, said in ((PATH, "X-Accel-Redirect"), ("/api/v1/assets/0190", None), ("/api/v1/assets", None)):
+    for path, header in ((PATH, "X-Accel-Redirect"), ("/api/v1/assets/0190", None), ("/api/v1/assets", None)):
         await files.sending.get(path, headers=forged)
-        assert files.assets.only().headers.get("x-sendfile-type") == said
+        assert files.assets.only().headers.get("x-sendfile-type") == header
         await files.passing.get(path, headers=forged)
         assert "x-sendfile-type" not in files.assets.only().headers
 
 
-async def test_a_file_is_sent_with_what_the_service_says_of_it(files: Files) -> None:
-    files.tell(
+async def test_a_file_is_sent_with_the_headers_of_the_service(files: Files) -> None:
+    files.redirect(
         "/-/files/ab/file",
         content_type="image/png",
         content_disposition='attachment; filename="a.png"',
@@ -69,9 +67,9 @@ async def test_a_file_is_sent_with_what_the_service_says_of_it(files: Files) -> 
         content_security_policy="sandbox",
     )
 
-    answer = await files.sending.get(PATH)
+    response = await files.sending.get(PATH)
 
-    assert (answer.status, answer.body) == (200, CONTENT)
+    assert (response.status, response.body) == (200, CONTENT)
     expected = {
         "Content-Type": "image/png",
         "Content-Disposition": 'attachment; filename="a.png"',
@@ -83,7 +81,7 @@ async def test_a_file_is_sent_with_what_the_service_says_of_it(files: Files) -> 
         "Last-Modified": None,
         "X-Accel-Redirect": None,
     }
-    assert {name: answer.get(name) for name in expected} == expected
+    assert {name: response.get(name) for name in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -98,41 +96,41 @@ async def test_a_file_is_sent_with_what_the_service_says_of_it(files: Files) -> 
         ({"Accept-Encoding": "gzip"}, 200, CONTENT),
     ],
 )
-async def test_nginx_cuts_out_ranges_by_the_services_tag(
+async def test_nginx_sends_ranges_by_the_tag_of_the_service(
     files: Files, headers: dict[str, str], status: int, body: bytes
 ) -> None:
-    files.tell("/-/files/ab/file", content_type="text/plain")
+    files.redirect("/-/files/ab/file", content_type="text/plain")
 
-    answer = await files.sending.get(PATH, headers=headers)
+    response = await files.sending.get(PATH, headers=headers)
 
-    assert (answer.status, answer.body) == (status, body)
-    assert answer.get("ETag") == TAG
+    assert (response.status, response.body) == (status, body)
+    assert response.get("ETag") == TAG
 
 
 @pytest.mark.parametrize("location", ["/-/files/../secret", "/-/files/ab/../../secret", "/-/files/no", "/-/files/"])
-async def test_nothing_but_published_files_is_sent(files: Files, location: str) -> None:
-    files.tell(location)
+async def test_only_published_files_are_sent(files: Files, location: str) -> None:
+    files.redirect(location)
 
-    answer = await files.sending.get(PATH)
+    response = await files.sending.get(PATH)
 
-    assert answer.status in (403, 404)
-    assert b"secret" not in answer.body
+    assert response.status in (403, 404)
+    assert b"secret" not in response.body
 
 
 async def test_without_a_folder_nothing_is_sent(files: Files) -> None:
-    files.tell("/-/files/ab/file")
+    files.redirect("/-/files/ab/file")
     assert (await files.passing.get(PATH)).status == 404
 
 
 @pytest.mark.parametrize("path", ["/api/v1/assets/0190", "/api/v1/assets", "/api/v1/assets/0190/content/more"])
 async def test_no_other_route_can_make_nginx_send_a_file(files: Files, path: str) -> None:
-    files.tell("/-/files/ab/file")
+    files.redirect("/-/files/ab/file")
 
-    answer = await files.sending.get(path)
+    response = await files.sending.get(path)
 
-    assert (answer.status, answer.body) == (200, b"")
+    assert (response.status, response.body) == (200, b"")
 
 
-async def test_no_client_names_the_folder(files: Files) -> None:
+async def test_no_client_can_request_the_folder(files: Files) -> None:
     for path in ("/-/files/ab/file", "/-/content/-/files/ab/file", "/%2D/files/ab/file"):
         assert (await files.sending.get(path)).status == 404

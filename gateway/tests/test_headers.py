@@ -1,11 +1,13 @@
-"""What the gateway passes on, strips, and adds: no outside header can act as one of ours."""
+"""The headers that the gateway passes on, strips, and adds: no client header can act as an internal one."""
 
 import re
-from typing import Any
 
 import pytest
 
+from gateway_config.testing.harness import Platform
 from servicekit.testing.wire_server import answering, reply
+
+pytestmark = pytest.mark.servers
 
 INTERNAL = [
     "X-Service-Communication",
@@ -37,24 +39,24 @@ INTERNAL = [
 
 @pytest.mark.parametrize("name", INTERNAL)
 @pytest.mark.parametrize("path", ["/api/v1/users/profile", "/api/v1/users/stats/count", "/.well-known/jwks.json"])
-async def test_an_internal_header_never_comes_from_outside(platform: Any, name: str, path: str) -> None:
-    answer = await platform.gateway.get(path, headers={name: "forged-value"})
+async def test_an_internal_header_of_a_client_is_stripped(platform: Platform, name: str, path: str) -> None:
+    response = await platform.gateway.get(path, headers={name: "forged-value"})
 
-    assert answer.status == 200
+    assert response.status == 200
     (request,) = platform.user.requests
     assert not [value for value in request.headers.values() if "forged-value" in value]
 
 
 @pytest.mark.parametrize("name", ["X-Service-Name", "X-Real-IP", "X-Encrypt-Response"])
-async def test_an_internal_header_sent_twice_is_not_passed_once(platform: Any, name: str) -> None:
-    answer = await platform.gateway.get("/api/v1/users/profile", headers=[(name, "forged-value")] * 2)
+async def test_an_internal_header_sent_twice_is_stripped(platform: Platform, name: str) -> None:
+    response = await platform.gateway.get("/api/v1/users/profile", headers=[(name, "forged-value")] * 2)
 
-    assert answer.status == 200
+    assert response.status == 200
     assert "forged-value" not in "".join(platform.user.only().headers.values())
 
 
-async def test_connection_options_strip_no_header_of_ours(platform: Any) -> None:
-    """A hop-by-hop list is the client's text; a proxy that obeyed it for its own headers would drop them."""
+async def test_connection_options_of_a_client_strip_no_internal_header(platform: Platform) -> None:
+    """A proxy that applied the client's list of hop-by-hop headers to its own headers would drop them."""
     await platform.gateway.get(
         "/api/v1/users/profile", headers={"Connection": "close, X-Real-IP, X-Request-Id, Authorization"}
     )
@@ -64,7 +66,7 @@ async def test_connection_options_strip_no_header_of_ours(platform: Any) -> None
     assert "connection" not in request.headers
 
 
-async def test_headers_that_services_use_pass(platform: Any) -> None:
+async def test_headers_that_services_use_are_passed_on(platform: Platform) -> None:
     sent = {
         "Accept": "application/json",
         "Accept-Language": "de",
@@ -88,7 +90,7 @@ async def test_headers_that_services_use_pass(platform: Any) -> None:
     assert request.body == b"{}"
 
 
-async def test_services_learn_the_address_from_the_gateway_alone(platform: Any) -> None:
+async def test_services_get_the_client_address_from_the_gateway_alone(platform: Platform) -> None:
     forged = {"X-Real-IP": "203.0.113.9", "X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
 
     await platform.gateway.get("/api/v1/users/profile", headers=forged)
@@ -99,10 +101,10 @@ async def test_services_learn_the_address_from_the_gateway_alone(platform: Any) 
 
 
 @pytest.mark.parametrize("request_id", ["a", "A.b_c-9", "x" * 64])
-async def test_a_harmless_request_id_is_kept(platform: Any, request_id: str) -> None:
-    answer = await platform.gateway.get("/api/v1/users/profile", headers={"X-Request-Id": request_id})
+async def test_a_well_formed_request_id_is_kept(platform: Platform, request_id: str) -> None:
+    response = await platform.gateway.get("/api/v1/users/profile", headers={"X-Request-Id": request_id})
 
-    assert answer.get("X-Request-Id") == request_id
+    assert response.get("X-Request-Id") == request_id
     assert platform.user.only().headers["x-request-id"] == request_id
 
 
@@ -120,61 +122,61 @@ async def test_a_harmless_request_id_is_kept(platform: Any, request_id: str) -> 
         [("X_Request_Id", "one")],
     ],
 )
-async def test_any_other_request_id_is_replaced(platform: Any, sent: list[tuple[str, str]]) -> None:
-    answer = await platform.gateway.get("/api/v1/users/profile", headers=sent)
+async def test_any_other_request_id_is_replaced(platform: Platform, sent: list[tuple[str, str]]) -> None:
+    response = await platform.gateway.get("/api/v1/users/profile", headers=sent)
 
-    request_id = answer.get("X-Request-Id")
+    request_id = response.get("X-Request-Id")
     assert request_id is not None
     assert re.fullmatch(r"[0-9a-f]{32}", request_id)
     assert platform.user.only().headers["x-request-id"] == request_id
 
 
-async def test_the_request_id_of_the_service_is_not_a_second_one(platform: Any) -> None:
-    platform.user.answer = answering(reply(x_request_id="other"))
+async def test_the_request_id_of_a_service_is_dropped(platform: Platform) -> None:
+    platform.user.respond = answering(reply(x_request_id="other"))
 
-    answer = await platform.gateway.get("/api/v1/users/profile", headers={"X-Request-Id": "mine"})
+    response = await platform.gateway.get("/api/v1/users/profile", headers={"X-Request-Id": "mine"})
 
-    assert answer.all("X-Request-Id") == ["mine"]
+    assert response.all("X-Request-Id") == ["mine"]
 
 
 @pytest.mark.parametrize("path", ["/api/v1/users/profile", "/nowhere", "/gateway-health", "/lb-health"])
-async def test_every_answer_carries_the_security_headers(platform: Any, path: str) -> None:
-    answer = await platform.gateway.get(path)
+async def test_every_response_has_the_security_headers(platform: Platform, path: str) -> None:
+    response = await platform.gateway.get(path)
 
-    assert answer.get("X-Content-Type-Options") == "nosniff"
-    assert answer.get("X-Frame-Options") == "DENY"
-    assert answer.get("Referrer-Policy") == "no-referrer"
-    assert answer.get("Content-Security-Policy") == "default-src 'none'; frame-ancestors 'none'"
-    assert answer.get("Server") == "nginx"
-    assert answer.get("Strict-Transport-Security") is None
-
-
-async def test_a_content_policy_of_the_service_stands_alone(platform: Any) -> None:
-    platform.user.answer = answering(reply(content_security_policy="sandbox", x_content_type_options="nosniff"))
-
-    answer = await platform.gateway.get("/api/v1/users/profile")
-
-    assert answer.get("Content-Security-Policy") == "sandbox"
-    assert answer.get("X-Content-Type-Options") == "nosniff"
+    assert response.get("X-Content-Type-Options") == "nosniff"
+    assert response.get("X-Frame-Options") == "DENY"
+    assert response.get("Referrer-Policy") == "no-referrer"
+    assert response.get("Content-Security-Policy") == "default-src 'none'; frame-ancestors 'none'"
+    assert response.get("Server") == "nginx"
+    assert response.get("Strict-Transport-Security") is None
 
 
-async def test_a_service_cannot_steer_the_gateway_by_its_answer(platform: Any) -> None:
-    platform.user.answer = answering(reply(body=b"own", x_accel_redirect="/-/public/x", x_accel_limit_rate="1"))
+async def test_a_content_policy_of_a_service_replaces_the_default(platform: Platform) -> None:
+    platform.user.respond = answering(reply(content_security_policy="sandbox", x_content_type_options="nosniff"))
 
-    answer = await platform.gateway.get("/api/v1/users/profile")
+    response = await platform.gateway.get("/api/v1/users/profile")
 
-    assert answer.body == b"own"
-    assert not [name for name, _ in answer.headers if name.lower().startswith("x-accel")]
+    assert response.get("Content-Security-Policy") == "sandbox"
+    assert response.get("X-Content-Type-Options") == "nosniff"
 
 
-async def test_a_request_without_host_still_names_one_to_the_service(platform: Any) -> None:
-    answer = await platform.gateway.raw(b"GET /api/v1/users/profile HTTP/1.0\r\n\r\n")
+async def test_a_service_cannot_control_the_gateway_by_response_headers(platform: Platform) -> None:
+    platform.user.respond = answering(reply(body=b"own", x_accel_redirect="/-/public/x", x_accel_limit_rate="1"))
 
-    assert answer.status == 200
+    response = await platform.gateway.get("/api/v1/users/profile")
+
+    assert response.body == b"own"
+    assert not [name for name, _ in response.headers if name.lower().startswith("x-accel")]
+
+
+async def test_a_service_gets_a_host_when_the_client_sent_none(platform: Platform) -> None:
+    response = await platform.gateway.raw(b"GET /api/v1/users/profile HTTP/1.0\r\n\r\n")
+
+    assert response.status == 200
     assert platform.user.only().headers["host"]
 
 
-async def test_the_host_keeps_its_port(platform: Any) -> None:
+async def test_the_host_keeps_its_port(platform: Platform) -> None:
     await platform.gateway.get("/api/v1/users/profile", headers={"Host": "api.example:8443"})
 
     assert platform.user.only().headers["host"] == "api.example:8443"
@@ -199,13 +201,13 @@ SMUGGLED = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
         b"Host: b\r\n",
     ],
 )
-async def test_a_request_of_two_lengths_or_hosts_is_refused(platform: Any, framing: bytes) -> None:
+async def test_a_request_with_ambiguous_length_or_host_is_refused(platform: Platform, framing: bytes) -> None:
     data = b"POST /api/v1/users/login HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n0\r\n\r\n" + SMUGGLED
 
-    answer = await platform.gateway.raw(data)
+    response = await platform.gateway.raw(data)
 
-    assert answer.status in (400, 501)
-    answer.problem()
+    assert response.status in (400, 501)
+    response.problem()
     assert platform.reached() == []
 
 
@@ -219,17 +221,17 @@ async def test_a_request_of_two_lengths_or_hosts_is_refused(platform: Any, frami
         b"X: a\x00b",
     ],
 )
-async def test_an_ambiguous_header_line_frames_no_second_request(platform: Any, line: bytes) -> None:
-    """Whatever NGINX makes of the line, the service gets at most the one request, framed by NGINX anew."""
+async def test_an_ambiguous_header_line_smuggles_no_second_request(platform: Platform, line: bytes) -> None:
+    """However NGINX reads the line, the service gets one request at most, framed by NGINX."""
     data = b"POST /api/v1/users/login HTTP/1.1\r\nHost: a\r\n" + line + b"\r\nConnection: close\r\n\r\n" + SMUGGLED
 
-    answer = await platform.gateway.raw(data)
+    response = await platform.gateway.raw(data)
 
-    assert answer.status in (200, 400)
+    assert response.status in (200, 400)
     assert [(request.target, request.body) for request in platform.reached()] in ([], [("/api/v1/users/login", b"")])
 
 
-async def test_a_chunked_body_arrives_whole_with_its_length(platform: Any) -> None:
+async def test_a_chunked_body_arrives_complete_with_its_length(platform: Platform) -> None:
     data = (
         b"POST /api/v1/analytics/events HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
         b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"

@@ -1,53 +1,57 @@
-"""What operators rely on: compression, the access log, TLS, reloads."""
+"""Compression, the access log, TLS, reloads and stops."""
 
 import asyncio
 import gzip
 import json
 import ssl
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from gateway_config import GatewaySettings
+from gateway_config.testing.harness import UNLIMITED, Backend, GatewayHarness, HeldResponse, Platform
+from gateway_config.testing.running import RunningGateway
 from servicekit.testing.kept_alive import KeptAliveClients
-from servicekit.testing.wire_server import Received, answering, reply
+from servicekit.testing.wire_server import answering, reply
+
+pytestmark = pytest.mark.servers
 
 LARGE = json.dumps({"items": ["a note that compresses well"] * 100}).encode()
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "application/problem+json", "text/plain"])
-async def test_a_large_answer_is_compressed_for_whoever_accepts_it(platform: Any, media_type: str) -> None:
-    platform.notes.answer = answering(reply(body=LARGE, content_type=media_type, etag='"1"'))
+async def test_a_large_response_is_compressed_for_clients_that_accept_it(platform: Platform, media_type: str) -> None:
+    platform.notes.respond = answering(reply(body=LARGE, content_type=media_type, etag='"1"'))
 
-    packed = await platform.gateway.get("/api/v1/notes", headers={"Accept-Encoding": "gzip", "Via": "1.1 proxy"})
+    compressed = await platform.gateway.get("/api/v1/notes", headers={"Accept-Encoding": "gzip", "Via": "1.1 proxy"})
     plain = await platform.gateway.get("/api/v1/notes")
 
-    assert packed.get("Content-Encoding") == "gzip"
-    assert gzip.decompress(packed.body) == plain.body == LARGE
-    assert packed.get("ETag") == 'W/"1"'
-    assert "Accept-Encoding" in packed.all("Vary")
+    assert compressed.get("Content-Encoding") == "gzip"
+    assert gzip.decompress(compressed.body) == plain.body == LARGE
+    assert compressed.get("ETag") == 'W/"1"'
+    assert "Accept-Encoding" in compressed.all("Vary")
     assert "accept-encoding" not in platform.notes.seen()[0].headers
 
 
-async def test_media_and_small_answers_stay_as_they_are(platform: Any) -> None:
+async def test_media_and_small_responses_are_not_compressed(platform: Platform) -> None:
     for body, media_type in ((LARGE, "image/png"), (b"{}", "application/json")):
-        platform.notes.answer = answering(reply(body=body, content_type=media_type))
-        answer = await platform.gateway.get("/api/v1/notes", headers={"Accept-Encoding": "gzip"})
-        assert (answer.get("Content-Encoding"), answer.body) == (None, body)
+        platform.notes.respond = answering(reply(body=body, content_type=media_type))
+        response = await platform.gateway.get("/api/v1/notes", headers={"Accept-Encoding": "gzip"})
+        assert (response.get("Content-Encoding"), response.body) == (None, body)
 
 
 @pytest.mark.parametrize("path", ["register", "login", "token", "refresh", "password"])
-async def test_answers_with_tokens_are_not_compressed(platform: Any, path: str) -> None:
-    platform.user.answer = answering(reply(body=LARGE, content_type="application/json"))
+async def test_responses_with_tokens_are_not_compressed(platform: Platform, path: str) -> None:
+    platform.user.respond = answering(reply(body=LARGE, content_type="application/json"))
 
     for key in ({}, {"Idempotency-Key": "once"}):
-        answer = await platform.gateway.post(f"/api/v1/users/{path}", headers={"Accept-Encoding": "gzip", **key})
-        assert answer.get("Content-Encoding") is None
+        response = await platform.gateway.post(f"/api/v1/users/{path}", headers={"Accept-Encoding": "gzip", **key})
+        assert response.get("Content-Encoding") is None
 
 
-async def test_the_access_line_tells_what_happened(platform: Any) -> None:
+async def test_the_access_line_describes_the_request(platform: Platform) -> None:
     await platform.gateway.post(
         "/api/users/login", headers={"X-Request-Id": "logged-login", "User-Agent": "a-client"}, body=b"{}"
     )
@@ -71,8 +75,8 @@ async def test_the_access_line_tells_what_happened(platform: Any) -> None:
     assert float(line["upstream_seconds"]) >= 0
 
 
-async def test_the_access_line_holds_no_secret(platform: Any) -> None:
-    token = platform.issuer.token()
+async def test_the_access_line_contains_no_secret(platform: Platform) -> None:
+    token = platform.issuer.token(uuid4())
     await platform.gateway.get(
         '/api/v1/assets/1/content?signature=top-secret&a="b',
         headers={
@@ -91,7 +95,7 @@ async def test_the_access_line_holds_no_secret(platform: Any) -> None:
     assert token not in text
 
 
-async def test_the_access_line_is_json_whatever_the_client_sends(platform: Any) -> None:
+async def test_the_access_line_is_json_even_if_the_client_sends_quotes_or_invalid_utf_8(platform: Platform) -> None:
     agents = {'","status":200,"x":"\\': '","status":200,"x":"\\', "\x01\x1b[31m": "", "\xff\xfe": "", "\xe4": ""}
     for number, agent in enumerate(agents):
         headers = {"X-Request-Id": f"hostile-{number}", "User-Agent": agent}
@@ -102,7 +106,7 @@ async def test_the_access_line_is_json_whatever_the_client_sends(platform: Any) 
         assert (line["path"], line["user_agent"]) == ('/a"b\\', logged)
 
 
-async def test_a_refused_request_is_logged_as_it_came(platform: Any) -> None:
+async def test_a_refused_request_is_logged_with_its_method_and_path(platform: Platform) -> None:
     malformed = await platform.gateway.raw(b"NONSENSE\r\n\r\n")
     too_large = await platform.gateway.post("/api/v1/users/login", body=b"x" * 20_000)
 
@@ -112,7 +116,7 @@ async def test_a_refused_request_is_logged_as_it_came(platform: Any) -> None:
     assert (line["status"], line["method"], line["path"]) == (413, "POST", "/api/v1/users/login")
 
 
-async def test_health_checks_are_not_logged(platform: Any) -> None:
+async def test_health_checks_are_not_logged(platform: Platform) -> None:
     await platform.gateway.get("/gateway-health", headers={"X-Request-Id": "probe"})
     await platform.gateway.get("/nowhere", headers={"X-Request-Id": "after-probe"})
     await platform.gateway.log_line("after-probe")
@@ -120,16 +124,16 @@ async def test_health_checks_are_not_logged(platform: Any) -> None:
     assert '"probe"' not in (platform.gateway.target / "access.log").read_text()
 
 
-async def answered_by_new(gateway: Any) -> None:
-    """Return when the new server answers; until the old workers heard of the reload they may accept connections."""
+async def served_by_new(gateway: RunningGateway) -> None:
+    """Wait until the new server responds; until the old workers hear of the reload they may accept connections."""
     async with asyncio.timeout(60):
         while (await gateway.get("/api/v1/notes")).body != b"new":
             await asyncio.sleep(0.01)
 
 
-async def test_a_reload_loses_no_request_and_takes_new_servers(world: Any) -> None:
-    old, new = await world.backend("old"), await world.backend("new")
-    gateway = await world.gateway({"notes": [old.address]}, keys_known=False)
+async def test_a_reload_loses_no_request_and_takes_new_servers(harness: GatewayHarness) -> None:
+    old, new = await harness.backend("old"), await harness.backend("new")
+    gateway = await harness.gateway({"notes": [old.address]})
 
     async with KeptAliveClients(gateway.port, path="/api/v1/notes") as clients:
         await clients.more(50)
@@ -139,95 +143,90 @@ async def test_a_reload_loses_no_request_and_takes_new_servers(world: Any) -> No
 
     assert clients.lost == {}
     assert set(clients.statuses) == {200}
-    await answered_by_new(gateway)
+    await served_by_new(gateway)
 
 
-async def test_a_reload_lets_a_request_in_flight_finish(world: Any) -> None:
-    old, new = await world.backend("old"), await world.backend("new")
-    gateway = await world.gateway({"notes": [old.address]}, keys_known=False)
-    arrived, may_answer = asyncio.Event(), asyncio.Event()
-
-    async def slowly(_request: Received, writer: asyncio.StreamWriter) -> None:
-        arrived.set()
-        await may_answer.wait()
-        writer.write(reply(body=b"late"))
-
-    old.answer = slowly
+async def test_a_reload_lets_a_request_in_flight_finish(harness: GatewayHarness) -> None:
+    old, new = await harness.backend("old"), await harness.backend("new")
+    gateway = await harness.gateway({"notes": [old.address]})
+    old.respond = held = HeldResponse()
     pending = asyncio.create_task(gateway.get("/api/v1/notes"))
-    await arrived.wait()
-    old.answer = answering(reply(body=b"old"))
+    await held.arrived.wait()
+
+    old.respond = answering(reply(body=b"old"))
     await gateway.reload({"notes": [new.address]})
-    await answered_by_new(gateway)
-    may_answer.set()
+    await served_by_new(gateway)
+    held.release()
 
     assert (await pending).body == b"late"
 
 
-async def test_a_reload_keeps_keys_and_counted_requests(world: Any) -> None:
-    user = await world.backend("user")
-    settings = GatewaySettings(rate_general=0, rate_auth=1)
-    gateway = await world.gateway({"user": [user.address]}, settings)
+async def test_a_reload_keeps_keys_and_counted_requests(harness: GatewayHarness) -> None:
+    user = await harness.backend("user")
+    gateway = await harness.gateway({"user": [user.address]}, replace(UNLIMITED, rate_auth=1))
     began = time.monotonic()
     used_up = [(await gateway.post("/api/v1/users/login")).status for _ in range(10)]
-    await user.__aexit__(None, None, None)
+    await user.stop()
 
     await gateway.reload()
 
-    # The server is gone, so whatever passes the limit now is a 502.
+    # The server is gone, so a request that passes the limit now gets 502.
     after = [(await gateway.post("/api/v1/users/login")).status for _ in range(10)]
-    # One and a burst of two, one more for each second that has passed, and no new burst.
+    # One and a burst of two pass, one more for each second that has passed, and no new burst.
     assert used_up.count(200) >= 3
     assert used_up.count(200) + after.count(502) <= 3 + int(time.monotonic() - began)
     assert set(used_up) | set(after) <= {200, 429, 502}
     assert (await gateway.get("/api/v1/users/profile", token="a.b.c")).status == 401
 
 
-async def test_a_stop_answers_what_is_in_flight(world: Any) -> None:
-    notes = await world.backend("notes")
-    gateway = await world.gateway({"notes": [notes.address]}, keys_known=False)
-    arrived, may_answer = asyncio.Event(), asyncio.Event()
-
-    async def slowly(_request: Received, writer: asyncio.StreamWriter) -> None:
-        arrived.set()
-        await may_answer.wait()
-        writer.write(reply(body=b"late"))
-
-    notes.answer = slowly
+async def test_a_graceful_stop_answers_requests_in_flight(harness: GatewayHarness) -> None:
+    notes = await harness.backend("notes")
+    gateway = await harness.gateway({"notes": [notes.address]})
+    notes.respond = held = HeldResponse()
     pending = asyncio.create_task(gateway.get("/api/v1/notes"))
-    await arrived.wait()
+    await held.arrived.wait()
+
     stopping = asyncio.create_task(gateway.finish())
     async with asyncio.timeout(60):
         while await gateway.listens():
             await asyncio.sleep(0.01)
-    may_answer.set()
+    held.release()
 
     assert (await pending).body == b"late"
     await stopping
 
 
-async def test_with_a_certificate_the_gateway_speaks_tls(world: Any, certificate: tuple[Path, Path]) -> None:
-    notes = await world.backend("notes")
+@dataclass(frozen=True, slots=True)
+class TlsGateway:
+    """A gateway with TLS, the service behind it, and a context that trusts its certificate."""
+
+    gateway: RunningGateway
+    notes: Backend
+    context: ssl.SSLContext
+
+
+@pytest.fixture(scope="module")
+async def tls(module_harness: GatewayHarness, certificate: tuple[Path, Path]) -> TlsGateway:
+    notes = await module_harness.backend("notes")
     pem, key = certificate
-    settings = GatewaySettings(tls_certificate=str(pem), tls_certificate_key=str(key))
-    gateway = await world.gateway({"notes": [notes.address]}, settings)
+    settings = replace(UNLIMITED, tls_certificate=str(pem), tls_certificate_key=str(key))
+    gateway = await module_harness.gateway({"notes": [notes.address]}, settings)
     context = ssl.create_default_context(cafile=str(pem))
     context.check_hostname = False
-
-    answer = await gateway.get("/api/v1/notes", tls=context)
-
-    assert answer.status == 200
-    assert answer.get("Strict-Transport-Security") == "max-age=31536000"
-    assert notes.only().headers["x-forwarded-proto"] == "https"
+    return TlsGateway(gateway, notes, context)
 
 
-async def test_plain_http_to_the_tls_port_is_a_problem(world: Any, certificate: tuple[Path, Path]) -> None:
-    notes = await world.backend("notes")
-    pem, key = certificate
-    settings = GatewaySettings(tls_certificate=str(pem), tls_certificate_key=str(key))
-    gateway = await world.gateway({"notes": [notes.address]}, settings)
+async def test_with_a_certificate_the_gateway_speaks_tls(tls: TlsGateway) -> None:
+    response = await tls.gateway.get("/api/v1/notes", tls=tls.context)
 
-    answer = await gateway.get("/api/v1/notes")
+    assert response.status == 200
+    assert response.get("Strict-Transport-Security") == "max-age=31536000"
+    assert tls.notes.only().headers["x-forwarded-proto"] == "https"
 
-    assert answer.status == 400
-    answer.problem()
-    assert notes.seen() == []
+
+async def test_plain_http_to_the_tls_port_is_refused(tls: TlsGateway) -> None:
+    response = await tls.gateway.get("/api/v1/notes")
+
+    assert response.status == 400
+    response.problem()
+    assert tls.notes.seen() == []

@@ -1,145 +1,168 @@
-"""Which failures of a candidate clients never see, and which they do."""
+"""Fallback: which failures of a canary the stable pool answers for, and which reach the client."""
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gateway_config import Candidate, GatewaySettings
-from gateway_config.testing.requests import BROKEN, BY_HAND, KEY, REPEATABLE, SENT_ONCE, send
+from gateway_config import Canary
+from gateway_config.testing.harness import GatewayHarness, Release
+from gateway_config.testing.requests import (
+    ASK_FOR_CANARY,
+    FAILURES,
+    KEY,
+    NOT_RETRYABLE,
+    RETRYABLE,
+    Request,
+    send,
+)
 from servicekit.testing.wire_server import Behaviour, answering, closing, hanging, reply
 
-UNLIMITED = GatewaySettings(rate_general=0, rate_auth=0, rate_upload=0)
-SERVICES = ("user", "analytics", "notes", "assets")
+pytestmark = pytest.mark.servers
+
+EACH_FAILURE = pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+EACH_RETRYABLE = pytest.mark.parametrize("sent", RETRYABLE)
 
 
-@pytest.mark.parametrize("failure", BROKEN.values(), ids=BROKEN)
-@pytest.mark.parametrize("asked", REPEATABLE)
-async def test_a_failing_candidate_fails_nothing_that_may_be_repeated(
-    release: Any, asked: Any, failure: Behaviour
+@EACH_FAILURE
+@EACH_RETRYABLE
+async def test_the_stable_pool_answers_a_retryable_request_that_the_canary_fails(
+    release: Release, sent: Request, failure: Behaviour
 ) -> None:
-    release.candidate.answer = failure
+    release.canary.respond = failure
 
-    answer = await send(release, asked)
+    response = await send(release.gateway, sent)
 
-    assert (answer.status, answer.body) == (200, b"" if asked[0] == "HEAD" else b"stable")
-    assert answer.get("Retry-After") is None
-    # NGINX tries a kept-alive connection that breaks once more on a new one.
-    tried, answered = release.candidate.seen()[-1], release.stable.only()
-    assert (tried.method, tried.target, tried.body) == (answered.method, answered.target, answered.body)
-    assert dict(tried.headers) == dict(answered.headers)
-
-
-@pytest.mark.parametrize("asked", REPEATABLE)
-async def test_a_candidate_that_is_gone_fails_nothing_that_may_be_repeated(world: Any, asked: Any) -> None:
-    release = await world.release()
-    await release.candidate.__aexit__(None, None, None)
-
-    assert (await send(release, asked)).status == 200
-    assert release.arrivals() == (1, 0)
+    assert (response.status, response.body) == (200, b"" if sent[0] == "HEAD" else b"stable")
+    assert response.get("Retry-After") is None
+    # NGINX repeats a request on a new connection when a kept-alive one breaks.
+    tried, repeated = release.canary.seen()[-1], release.stable.only()
+    assert (tried.method, tried.target, tried.body) == (repeated.method, repeated.target, repeated.body)
+    assert dict(tried.headers) == dict(repeated.headers)
 
 
-async def test_a_silent_candidate_fails_nothing_that_may_be_repeated(world: Any, impatient: Path) -> None:
-    release = await world.release(static_files=impatient)
-    release.candidate.answer = hanging
+@pytest.fixture(scope="module")
+async def release_without_canary(module_harness: GatewayHarness) -> Release:
+    """A release whose canary no longer listens."""
+    release = await module_harness.release()
+    await release.canary.stop()
+    return release
 
-    answers = await asyncio.gather(*(send(release, request) for request in REPEATABLE[:3]))
 
-    assert [answer.status for answer in answers] == [200] * 3
+@EACH_RETRYABLE
+async def test_the_stable_pool_answers_when_the_canary_cannot_be_reached(
+    release_without_canary: Release, sent: Request
+) -> None:
+    release_without_canary.reset()
+
+    assert (await send(release_without_canary.gateway, sent)).status == 200
+    assert release_without_canary.arrivals() == (1, 0)
+
+
+async def test_the_stable_pool_answers_when_the_canary_times_out(harness: GatewayHarness, short_timeouts: Path) -> None:
+    release = await harness.release(static_files=short_timeouts)
+    release.canary.respond = hanging
+
+    responses = await asyncio.gather(*(send(release.gateway, sent) for sent in RETRYABLE[:3]))
+
+    assert [response.status for response in responses] == [200] * 3
     assert release.arrivals() == (3, 3)
 
 
-async def test_another_server_of_the_candidate_comes_before_the_stable_pool(world: Any) -> None:
-    stable, first, second = [await world.backend(name) for name in ("stable", "first", "second")]
-    gateway = await world.gateway(
-        {"notes": [stable.address]}, candidates={"notes": Candidate([first.address, second.address], 100)}
+async def test_another_server_of_the_canary_is_tried_before_the_stable_pool(harness: GatewayHarness) -> None:
+    stable, first, second = [await harness.backend(name) for name in ("stable", "first", "second")]
+    gateway = await harness.gateway(
+        {"notes": [stable.address]}, canaries={"notes": Canary([first.address, second.address], 100)}
     )
-    await first.__aexit__(None, None, None)
+    await first.stop()
 
     assert [(await gateway.get("/api/v1/notes")).body for _ in range(6)] == [b"second"] * 6
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["counted", "chunked"])
 @pytest.mark.parametrize("path", ["/api/v1/notes", "/api/v1/assets"])
-async def test_a_large_body_arrives_whole_at_the_stable_pool(release: Any, path: str, chunked: bool) -> None:
-    """Larger than what NGINX keeps in memory."""
-    release.candidate.answer = BROKEN["500"]
+async def test_the_stable_pool_gets_the_whole_of_a_large_body(release: Release, path: str, chunked: bool) -> None:
+    """The body is larger than what NGINX keeps in memory."""
+    release.canary.respond = FAILURES["500"]
     body = bytes(range(256)) * 4096 * 3
 
     if chunked:
         sent, framing = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body), {"Transfer-Encoding": "chunked"}
     else:
         sent, framing = body, {"Content-Length": str(len(body))}
-    answer = await release.gateway.post(path, headers={**KEY, **framing}, body=sent)
+    response = await release.gateway.post(path, headers={**KEY, **framing}, body=sent)
 
-    assert (answer.status, answer.body) == (200, b"stable")
-    assert release.candidate.only().body == release.stable.only().body == body
+    assert (response.status, response.body) == (200, b"stable")
+    assert release.canary.only().body == release.stable.only().body == body
 
 
-@pytest.mark.parametrize("failure", BROKEN.values(), ids=BROKEN)
-@pytest.mark.parametrize("asked", SENT_ONCE)
-async def test_what_may_have_had_an_effect_gets_the_candidates_own_answer(
-    release: Any, asked: Any, failure: Behaviour
+@EACH_FAILURE
+@pytest.mark.parametrize("sent", NOT_RETRYABLE)
+async def test_a_request_that_is_not_retryable_gets_the_failure_of_the_canary(
+    release: Release, sent: Request, failure: Behaviour
 ) -> None:
-    release.candidate.answer = failure
+    release.canary.respond = failure
 
-    answer = await send(release, asked)
+    response = await send(release.gateway, sent)
 
-    assert answer.status >= 500
-    assert failure is closing or answer.body == b"broken"
+    assert response.status >= 500
+    assert failure is closing or response.body == b"broken"
     assert release.arrivals() == (0, 1)
 
 
-@pytest.mark.parametrize("failure", BROKEN.values(), ids=BROKEN)
-@pytest.mark.parametrize("asked", REPEATABLE)
-async def test_who_asks_for_the_candidate_sees_its_failures(release: Any, asked: Any, failure: Behaviour) -> None:
-    release.candidate.answer = failure
+@EACH_FAILURE
+@EACH_RETRYABLE
+async def test_a_request_that_asks_for_the_canary_gets_its_failure(
+    release: Release, sent: Request, failure: Behaviour
+) -> None:
+    release.canary.respond = failure
 
-    answer = await send(release, asked, **BY_HAND)
+    response = await send(release.gateway, sent, ASK_FOR_CANARY)
 
-    assert answer.status >= 500
-    assert failure is closing or asked[0] == "HEAD" or answer.body == b"broken"
-    assert release.candidate.seen()
+    assert response.status >= 500
+    assert failure is closing or sent[0] == "HEAD" or response.body == b"broken"
+    assert release.canary.seen()
     assert release.stable.seen() == []
 
 
 @pytest.mark.parametrize("status", [201, 301, 304, 400, 401, 403, 404, 405, 409, 413, 422, 429, 501])
-@pytest.mark.parametrize("asked", REPEATABLE)
-async def test_what_the_candidate_says_of_a_request_is_its_answer(release: Any, asked: Any, status: int) -> None:
-    said = b"" if status == 304 else b'{"detail":"said"}'
-    release.candidate.answer = answering(reply(status, said, content_type="application/problem+json", x_mark="m"))
+@EACH_RETRYABLE
+async def test_any_other_response_of_the_canary_reaches_the_client(
+    release: Release, sent: Request, status: int
+) -> None:
+    body = b"" if status == 304 else b'{"detail":"said"}'
+    release.canary.respond = answering(reply(status, body, content_type="application/problem+json", x_mark="m"))
 
-    answer = await send(release, asked)
+    response = await send(release.gateway, sent)
 
-    assert (answer.status, answer.get("X-Mark")) == (status, "m")
-    assert answer.body == (b"" if asked[0] == "HEAD" else said)
+    assert (response.status, response.get("X-Mark")) == (status, "m")
+    assert response.body == (b"" if sent[0] == "HEAD" else body)
     assert release.arrivals() == (0, 1)
 
 
 @pytest.mark.parametrize("weight", [0, 100])
-async def test_an_error_of_the_stable_pool_is_never_repeated(world: Any, weight: int) -> None:
-    stable, other, candidate = [await world.backend(name) for name in ("stable", "other", "candidate")]
-    gateway = await world.gateway(
-        {"notes": [stable.address, other.address]}, candidates={"notes": Candidate([candidate.address], weight)}
+async def test_an_error_of_the_stable_pool_is_not_retried(harness: GatewayHarness, weight: int) -> None:
+    stable, other, canary = [await harness.backend(name) for name in ("stable", "other", "canary")]
+    gateway = await harness.gateway(
+        {"notes": [stable.address, other.address]}, canaries={"notes": Canary([canary.address], weight)}
     )
-    stable.answer = other.answer = answering(reply(500, b"its own"))
-    candidate.answer = BROKEN["503"]
+    stable.respond = other.respond = answering(reply(500, b"its own"))
+    canary.respond = FAILURES["503"]
 
     for method, headers in (("GET", {}), ("POST", KEY)):
-        answer = await gateway.send(method, "/api/v1/notes", headers=headers)
-        assert (answer.status, answer.body) == (500, b"its own")
+        response = await gateway.send(method, "/api/v1/notes", headers=headers)
+        assert (response.status, response.body) == (500, b"its own")
 
     assert len(stable.seen()) + len(other.seen()) == 2
-    assert len(candidate.seen()) == (2 if weight else 0)
+    assert len(canary.seen()) == (2 if weight else 0)
 
 
-async def test_when_both_pools_are_away_the_error_is_a_problem_document(world: Any) -> None:
-    release = await world.release(keys_known=False)
-    await release.candidate.__aexit__(None, None, None)
-    await release.stable.__aexit__(None, None, None)
+async def test_a_problem_document_reports_that_both_pools_are_unavailable(harness: GatewayHarness) -> None:
+    release = await harness.release(wait_for_keys=False)
+    await release.canary.stop()
+    await release.stable.stop()
 
-    for request in (REPEATABLE[0], REPEATABLE[6]):
-        answer = await send(release, request)
-        assert answer.status == 502
-        answer.problem()
+    for sent in (RETRYABLE[0], RETRYABLE[7]):
+        response = await send(release.gateway, sent)
+        assert response.status == 502
+        response.problem()

@@ -1,8 +1,10 @@
-"""Which request reaches which service, by which path, and which reach none."""
-
-from typing import Any
+"""Routing: which request reaches which service, by which path."""
 
 import pytest
+
+from gateway_config.testing.harness import GatewayHarness, Platform
+
+pytestmark = pytest.mark.servers
 
 ROUTED = [
     ("GET", "/api/v1/users/profile", "user", "/api/v1/users/profile"),
@@ -41,25 +43,27 @@ ROUTED = [
 
 
 @pytest.mark.parametrize(("method", "path", "service", "target"), ROUTED)
-async def test_a_path_leads_to_its_service(platform: Any, method: str, path: str, service: str, target: str) -> None:
-    answer = await platform.gateway.send(method, path)
+async def test_a_path_leads_to_its_service(
+    platform: Platform, method: str, path: str, service: str, target: str
+) -> None:
+    response = await platform.gateway.send(method, path)
 
-    assert (answer.status, answer.body.decode()) == (200, service)
+    assert (response.status, response.body.decode()) == (200, service)
     request = getattr(platform, service).only()
     assert (request.method, request.target) == (method, target)
     assert platform.reached() == []
 
 
-async def test_the_key_set_comes_from_the_user_service(platform: Any) -> None:
-    answer = await platform.gateway.get("/.well-known/jwks.json")
+async def test_the_key_set_comes_from_the_user_service(platform: Platform) -> None:
+    response = await platform.gateway.get("/.well-known/jwks.json")
 
-    assert answer.json() == {"keys": [platform.issuer.jwk()]}
+    assert response.json() == platform.issuer.jwks()
 
 
-async def test_head_is_answered_without_a_body(platform: Any) -> None:
-    answer = await platform.gateway.send("HEAD", "/api/v1/users/profile")
+async def test_head_is_answered_without_a_body(platform: Platform) -> None:
+    response = await platform.gateway.send("HEAD", "/api/v1/users/profile")
 
-    assert answer.status == 200
+    assert response.status == 200
     assert platform.user.only().method == "HEAD"
 
 
@@ -107,11 +111,11 @@ UNREACHABLE = [
 
 
 @pytest.mark.parametrize("path", UNREACHABLE)
-async def test_no_other_path_reaches_a_service(platform: Any, path: str) -> None:
+async def test_no_other_path_reaches_a_service(platform: Platform, path: str) -> None:
     for method in ("GET", "POST"):
-        answer = await platform.gateway.send(method, path)
-        assert answer.status == 404
-        answer.problem()
+        response = await platform.gateway.send(method, path)
+        assert response.status == 404
+        response.problem()
     assert platform.reached() == []
 
 
@@ -127,26 +131,26 @@ async def test_no_other_path_reaches_a_service(platform: Any, path: str) -> None
         "/api/v1/users/%zz",
     ],
 )
-async def test_a_path_that_no_client_of_ours_sends_is_refused(platform: Any, path: str) -> None:
-    answer = await platform.gateway.get(path)
+async def test_a_malformed_path_is_refused(platform: Platform, path: str) -> None:
+    response = await platform.gateway.get(path)
 
-    assert answer.status == 400
-    answer.problem()
+    assert response.status == 400
+    response.problem()
     assert platform.reached() == []
 
 
-async def test_a_backslash_is_no_separator(platform: Any) -> None:
-    answer = await platform.gateway.get("/api/v1/users/..%5c..%5cmetrics")
+async def test_a_backslash_does_not_separate_segments(platform: Platform) -> None:
+    response = await platform.gateway.get("/api/v1/users/..%5c..%5cmetrics")
 
-    assert answer.status == 200
+    assert response.status == 200
     assert platform.user.only().target == "/api/v1/users/..%5C..%5Cmetrics"
 
 
-async def test_a_service_that_is_not_listed_has_no_routes(world: Any) -> None:
-    user = await world.backend("user")
-    gateway = await world.gateway({"user": [user.address]})
+async def test_an_unlisted_service_has_no_routes(harness: GatewayHarness) -> None:
+    user = await harness.backend("user")
+    gateway = await harness.gateway({"user": [user.address]})
 
     for method, path in (("POST", "/api/v1/notes"), ("GET", "/api/v1/analytics/stats"), ("POST", "/api/v1/assets")):
-        answer = await gateway.send(method, path, headers={"Idempotency-Key": "1"})
-        assert answer.status == 404
-        answer.problem()
+        response = await gateway.send(method, path, headers={"Idempotency-Key": "1"})
+        assert response.status == 404
+        response.problem()

@@ -1,4 +1,4 @@
-"""Settings come from the environment, and a bad value is named."""
+"""Settings are read from the environment, and an invalid value is named."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import pytest
 from gateway_config import GatewaySettings, SettingError
 
 
-def test_without_variables_nothing_is_trusted_and_everything_is_limited() -> None:
+def test_by_default_nothing_is_trusted_and_everything_is_limited() -> None:
     settings = GatewaySettings.from_environ({})
 
     assert settings == GatewaySettings()
@@ -112,17 +112,39 @@ def test_every_variable_is_read() -> None:
         ("GATEWAY_ACCESS_LOG", "a\nb"),
     ],
 )
-def test_a_value_that_cannot_be_used_names_its_variable(variable: str, value: str) -> None:
+def test_an_invalid_value_is_refused_with_the_name_of_its_variable(variable: str, value: str) -> None:
     with pytest.raises(SettingError, match=f"^{variable} must be "):
         GatewaySettings.from_environ({variable: value})
 
 
 @pytest.mark.parametrize("one", ["GATEWAY_TLS_CERTIFICATE", "GATEWAY_TLS_CERTIFICATE_KEY"])
-def test_a_certificate_and_its_key_come_together(one: str) -> None:
+def test_a_certificate_requires_its_key_and_the_key_its_certificate(one: str) -> None:
     with pytest.raises(ValueError, match="GATEWAY_TLS_CERTIFICATE"):
         GatewaySettings.from_environ({one: "/run/tls.pem"})
 
 
-def test_settings_cannot_be_changed() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         GatewaySettings().port = 1  # type: ignore[misc]
+
+
+COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+
+
+def test_nothing_is_traced_without_a_collector() -> None:
+    assert GatewaySettings.from_environ({"OTEL_TRACES_SAMPLER_ARG": "0.5"}).traced_share == 0
+
+
+def test_everything_is_traced_with_a_collector_by_default() -> None:
+    assert GatewaySettings.from_environ(COLLECTOR).traced_share == 1
+
+
+@pytest.mark.parametrize(("text", "share"), [("0.25", 0.25), ("1", 1.0), ("0", 0.0), (".5", 0.5), ("0.0", 0.0)])
+def test_the_traced_share_is_read(text: str, share: float) -> None:
+    assert GatewaySettings.from_environ({**COLLECTOR, "OTEL_TRACES_SAMPLER_ARG": text}).traced_share == share
+
+
+@pytest.mark.parametrize("text", ["2", "-1", "1%", "nan", "1e-2", "0.00001", "half", "1.", "0.5; include x"])
+def test_an_invalid_traced_share_is_refused(text: str) -> None:
+    with pytest.raises(SettingError, match="OTEL_TRACES_SAMPLER_ARG"):
+        GatewaySettings.from_environ({**COLLECTOR, "OTEL_TRACES_SAMPLER_ARG": text})

@@ -1,5 +1,5 @@
-"""The gateway in its container: how it starts, how it is probed, and how releases move traffic.
+"""The gateway's container, which has the standard library and `opskit` only.
 
-`python3 -m gateway_config.container` renders from the environment and becomes NGINX; `healthcheck` and `traffic` are
-the commands beside it. Only the standard library is there.
+`nginx` starts and probes NGINX, `traffic` is the command that moves a release's traffic, and `installation` holds the
+paths, names and settings of both.
 """

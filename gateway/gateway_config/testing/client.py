@@ -1,4 +1,4 @@
-"""An HTTP client that sends exactly the bytes it is given: no path is tidied, no header checked, nothing sent twice."""
+"""An HTTP client that sends exactly the bytes it is given: it normalises no path, checks no header, retries nothing."""
 
 import asyncio
 import json
@@ -6,33 +6,33 @@ import ssl
 from dataclasses import dataclass, replace
 from typing import Any
 
-ANSWER_SECONDS = 30.0
+RESPONSE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One HTTP answer, its headers as they came."""
+class Response:
+    """An HTTP response, with its headers as they came."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
 
     def all(self, name: str) -> list[str]:
-        """Every value of a header, in the order of the wire."""
+        """Return every value of a header, in the order of the wire."""
         return [value for header, value in self.headers if header.lower() == name.lower()]
 
     def get(self, name: str) -> str | None:
-        """A header's value; fails when it came more than once."""
+        """Return a header's value; fail if it came more than once."""
         values = self.all(name)
         assert len(values) <= 1, f"{name} came {len(values)} times"
         return values[0] if values else None
 
     def json(self) -> Any:
-        """The body as JSON."""
+        """Return the body's JSON."""
         return json.loads(self.body)
 
     def problem(self) -> dict[str, Any]:
-        """The body, after checking that it is a whole problem document about this answer."""
+        """Check that the body is a complete problem document about this response, and return it."""
         assert self.get("Content-Type") == "application/problem+json", self
         document: dict[str, Any] = self.json()
         assert list(document) == ["type", "title", "status", "detail", "instance", "request_id"]
@@ -42,10 +42,12 @@ class Answer:
         return document
 
 
-async def exchange(port: int, data: bytes, tls: ssl.SSLContext | None = None) -> Answer:
-    """Send these bytes over a connection of their own and return the final answer."""
-    async with asyncio.timeout(ANSWER_SECONDS):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+async def exchange(
+    port: int, data: bytes, *, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1"
+) -> Response:
+    """Send these bytes over a new connection from this client address, and return the final response."""
+    async with asyncio.timeout(RESPONSE_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, local_addr=(address, 0))
         try:
             writer.write(data)
             head = await reader.readuntil(b"\r\n\r\n")
@@ -53,18 +55,18 @@ async def exchange(port: int, data: bytes, tls: ssl.SSLContext | None = None) ->
                 head = await reader.readuntil(b"\r\n\r\n")
             status_line, *lines = head.decode("latin-1")[:-4].split("\r\n")
             headers = tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in lines))
-            answer = Answer(int(status_line.split(" ")[1]), headers, b"")
-            return replace(answer, body=await _body(reader, answer, head_only=data.startswith(b"HEAD ")))
+            response = Response(int(status_line.split(" ")[1]), headers, b"")
+            return replace(response, body=await _body(reader, response, head_only=data.startswith(b"HEAD ")))
         finally:
             writer.close()
 
 
-async def _body(reader: asyncio.StreamReader, answer: Answer, *, head_only: bool) -> bytes:
-    if head_only or answer.status in (204, 304):
+async def _body(reader: asyncio.StreamReader, response: Response, *, head_only: bool) -> bytes:
+    if head_only or response.status in (204, 304):
         return b""
-    if (length := answer.get("Content-Length")) is not None:
+    if (length := response.get("Content-Length")) is not None:
         return await reader.readexactly(int(length))
-    if answer.get("Transfer-Encoding") != "chunked":
+    if response.get("Transfer-Encoding") != "chunked":
         return await reader.read()
     body = b""
     while size := int(await reader.readline(), 16):

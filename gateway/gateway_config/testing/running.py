@@ -1,4 +1,4 @@
-"""NGINX on a rendered directory, as a process of the test's own."""
+"""NGINX as a process of the test, on a rendered directory."""
 
 import asyncio
 import json
@@ -12,18 +12,18 @@ from typing import Any, Protocol
 import psutil
 
 from gateway_config.commands import start_command
-from gateway_config.pools import Candidates, Servers
-from gateway_config.testing.client import Answer, exchange
+from gateway_config.pools import Canaries, Servers
+from gateway_config.testing.client import Response, exchange
 
-# Patience, not a claim: a busy machine takes its time.
+# Patience for a busy machine, not a claim.
 READY_SECONDS = 60.0
 
 
 class Render(Protocol):
-    """Writes a gateway's configuration for other servers, and for the candidates of releases."""
+    """Writes a gateway's configuration into its directory."""
 
-    def __call__(self, servers: Servers, candidates: Candidates | None = None) -> None:
-        """Write it into the directory that the gateway runs in."""
+    def __call__(self, servers: Servers, canaries: Canaries | None = None) -> None:
+        """Write it for these servers and canaries."""
 
 
 class RunningGateway:
@@ -47,8 +47,9 @@ class RunningGateway:
         body: bytes = b"",
         token: str | None = None,
         tls: ssl.SSLContext | None = None,
-    ) -> Answer:
-        """Send one request over a connection of its own; `path` goes out as it is."""
+        address: str = "127.0.0.1",
+    ) -> Response:
+        """Send one request over a new connection from this client address; `path` is sent unchanged."""
         pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
         names = {name.lower() for name, _ in pairs}
         if "host" not in names:
@@ -58,41 +59,42 @@ class RunningGateway:
         if token is not None:
             pairs.append(("Authorization", f"Bearer {token}"))
         head = "".join(f"{name}: {value}\r\n" for name, value in [*pairs, ("Connection", "close")])
-        return await exchange(self.port, f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body, tls)
+        data = f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
+        return await exchange(self.port, data, tls=tls, address=address)
 
-    async def raw(self, data: bytes) -> Answer:
-        """Send these bytes as they are."""
+    async def raw(self, data: bytes) -> Response:
+        """Send these bytes."""
         return await exchange(self.port, data)
 
-    async def get(self, path: str, **options: Any) -> Answer:
+    async def get(self, path: str, **options: Any) -> Response:
         """Send a GET with the options of `send`."""
         return await self.send("GET", path, **options)
 
-    async def post(self, path: str, **options: Any) -> Answer:
+    async def post(self, path: str, **options: Any) -> Response:
         """Send a POST with the options of `send`."""
         return await self.send("POST", path, **options)
 
     async def log_line(self, request_id: str) -> dict[str, Any]:
-        """The access line of a request. The log is written in blocks, up to a second late."""
+        """Return the access line of a request, which NGINX writes after the response."""
         async with asyncio.timeout(READY_SECONDS):
             while True:
-                written, _, _begun = (self.target / "access.log").read_text().rpartition("\n")
+                written, _, _incomplete = (self.target / "access.log").read_text().rpartition("\n")
                 for line in written.splitlines():
                     entry: dict[str, Any] = json.loads(line)
                     if entry["request_id"] == request_id:
                         return entry
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.01)
 
-    async def until_keys_are_known(self) -> None:
-        """Return when a token that is none is refused, which the gateway can do as soon as it has keys."""
+    async def wait_for_keys(self) -> None:
+        """Wait until an invalid token is refused, which takes public keys."""
         async with asyncio.timeout(READY_SECONDS):
             while (await self.get("/api/v1/users/profile", token="a.b.c")).status != 401:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.01)
 
-    async def reload(self, servers: Servers | None = None, candidates: Candidates | None = None) -> None:
+    async def reload(self, servers: Servers | None = None, canaries: Canaries | None = None) -> None:
         """Reload, with other servers if they are given; return when workers of the new configuration run."""
         if servers is not None:
-            self.rerender(servers, candidates)
+            self.rerender(servers, canaries)
         assert self._process is not None
         before = self._workers()
         self._process.send_signal(signal.SIGHUP)
@@ -106,7 +108,7 @@ class RunningGateway:
 
     async def start(self, nginx: str) -> None:
         """Start this NGINX binary; return when it listens."""
-        # A process group of its own: a master that is killed leaves its workers behind.
+        # It gets a process group of its own, because a killed master leaves its workers behind.
         with (self.target / "error.log").open("ab") as errors:
             self._process = await asyncio.create_subprocess_exec(
                 *start_command(nginx, self.target), stderr=errors, start_new_session=True
@@ -117,14 +119,14 @@ class RunningGateway:
                 await asyncio.sleep(0.01)
 
     async def finish(self) -> None:
-        """Stop as an operator does: no new connections, requests in flight are answered first."""
+        """Stop gracefully: refuse new connections and answer the requests in flight."""
         assert self._process is not None
         self._process.send_signal(signal.SIGQUIT)
         async with asyncio.timeout(READY_SECONDS):
             await self._process.wait()
 
     async def stop(self) -> None:
-        """Stop at once, workers and all."""
+        """Stop at once, with all workers."""
         if self._process is None or self._process.returncode is not None:
             return
         try:
@@ -135,7 +137,7 @@ class RunningGateway:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def errors(self) -> str:
-        """What NGINX wrote to stderr."""
+        """Return what NGINX wrote to stderr."""
         return (self.target / "error.log").read_text()
 
     async def listens(self) -> bool:

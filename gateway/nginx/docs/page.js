@@ -1,4 +1,4 @@
-// Authorize fetches a token from /api/v1/users/token, so "Try it out" works for every service.
+// Authorize gets a token from /api/v1/users/token, so "Try it out" works for every service.
 SwaggerUIBundle({
     url: '/openapi.json',
     dom_id: '#swagger-ui',

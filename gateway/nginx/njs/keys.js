@@ -1,7 +1,7 @@
 /*
- * The public keys of access tokens: the user service's JWKS (RFC 7517), kept in a shared dictionary for all workers.
+ * The public keys of access tokens: the user service's JWKS (RFC 7517), in a dictionary that all workers share.
  *
- * The syntax is what both engines of njs understand (the built-in one knows no `for … of`, destructuring or spread).
+ * Only syntax that both engines of njs support is used; the built-in one has no `for … of`, destructuring or spread.
  */
 
 const PUBLIC_KEYS = 'jwks';
@@ -12,7 +12,7 @@ const RUNNING = 'running';
 const DONE = 'done';
 const POLL_MILLISECONDS = 25;
 
-/* Called by js_periodic in one worker: often while there are no keys, seldom afterwards. A failure leaves the last keys. */
+/* Called periodically in one worker (server/tokens.conf). Fetch the keys if they are missing or old; after a failure the last ones stay. */
 async function refresh(session) {
     const fetchedAt = ngx.shared.public_keys.get(FETCHED_AT);
     if (fetchedAt === undefined || Date.now() - Number(fetchedAt) >= FRESH_MILLISECONDS) {
@@ -20,15 +20,15 @@ async function refresh(session) {
     }
 }
 
-/* Whether keys were ever fetched. Before that nobody can tell a good token from a forged one. */
+/* Whether keys were ever fetched. Until then a valid token cannot be told from a forged one. */
 function known() {
     return ngx.shared.public_keys.has(PUBLIC_KEYS);
 }
 
 /*
- * The JWK with this key id, or null. An unknown id may be a key that is newer than our copy, so it causes a fetch, unless one was
- * made within the time-out of `forced_fetches`: ids are the client's to invent. Requests that arrive while that fetch runs wait
- * for its outcome, so that the first tokens of a new key are not refused.
+ * The JWK with this key id, or null. The key of an unknown id may be newer than our copy, so it is fetched. Clients can invent ids, so
+ * this happens only once within the time-out of `forced_fetches`. Requests that arrive meanwhile wait for the result, so that the first
+ * tokens of a new key are not refused.
  */
 async function find(r, kid) {
     const key = stored(kid);
@@ -64,11 +64,11 @@ function addresses(r) {
 async function fetchFromAny(urls) {
     for (let i = 0; i < urls.length; i++) {
         try {
-            const answer = await ngx.fetch(urls[i], { headers: { 'User-Agent': 'gateway' } });
-            if (answer.status !== 200) {
-                throw new Error('status ' + answer.status);
+            const response = await ngx.fetch(urls[i], { headers: { 'User-Agent': 'gateway' } });
+            if (response.status !== 200) {
+                throw new Error('status ' + response.status);
             }
-            store(usable(await answer.json()));
+            store(usable(await response.json()));
             return;
         } catch (error) {
             ngx.log(ngx.WARN, 'public keys not fetched from ' + urls[i] + ': ' + error.message);
@@ -76,7 +76,7 @@ async function fetchFromAny(urls) {
     }
 }
 
-/* The keys that may have signed an access token, as a text that is equal for equal keys. */
+/* The keys that may have signed an access token, as JSON that is equal for equal keys. */
 function usable(document) {
     const keys = document.keys.filter(key => typeof key.kid === 'string' && key.kty === 'EC' && key.crv === 'P-256'
         && (key.use === undefined || key.use === 'sig') && (key.alg === undefined || key.alg === 'ES256'));
@@ -92,7 +92,7 @@ function store(text) {
         return;
     }
     ngx.shared.public_keys.set(PUBLIC_KEYS, text);
-    // Tokens of a key that was withdrawn must be verified anew, and so be refused.
+    // Tokens of a withdrawn key must be verified again, and so be refused.
     ngx.shared.verified_tokens.clear();
 }
 

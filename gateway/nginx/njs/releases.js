@@ -1,12 +1,12 @@
 /*
- * The hop of a request from its rule set to the candidate of a release.
+ * The step from a route to the canary of a release.
  *
- * What the gateway itself may refuse is decided before it: limits, token, and the body, which NGINX reads before it runs this. What
- * fails after it is the candidate's doing, so there an error can mean that the stable pool shall answer.
+ * Before it, NGINX has applied limits, checked the token and read the body, so the gateway has refused what it refuses. Errors after it
+ * come from the canary, and may lead to the stable pool.
  */
 
-function tryCandidate(r) {
-    r.internalRedirect('@candidate_' + r.variables.route);
+function toCanary(r) {
+    r.internalRedirect('@canary_' + r.variables.route);
 }
 
-export default { tryCandidate };
+export default { toCanary };

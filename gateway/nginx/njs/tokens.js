@@ -1,18 +1,18 @@
 /*
- * The bearer check: an access token is a JWT (RFC 9068) signed with ES256 by a key of the user service. Services verify again; what
- * is refused here never costs them anything. Whether its session has ended is known to them alone.
+ * The token check: an access token is a JWT (RFC 9068) signed with ES256 by a key of the user service. Services verify tokens again;
+ * refusing invalid ones here saves them the load. Only services know revoked sessions.
  */
 
 import keys from 'keys.js';
 
-// RFC 6750, with at least one space; the token's alphabet is that of base64url.
+// RFC 6750, with at least one space. The parts of a token are base64url.
 const BEARER = /^bearer +([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)$/i;
-// Verified tokens are remembered for at most this long, however late they expire.
+// Verified tokens are remembered for this long at most, even if they expire later.
 const LONGEST_MEMORY_SECONDS = 3600;
 
-/* Answer the auth_request: 204 lets the request pass to its service, 401 refuses it. */
+/* Respond to the auth_request: 204 passes the request to its service, 401 refuses it. */
 async function check(r) {
-    // The variable holds what is passed on, all of it when the header was sent more than once.
+    // The variable holds the value that is passed on: all values, if the header was sent more than once.
     const header = r.variables.http_authorization;
     let passes = false;
     try {
@@ -20,7 +20,7 @@ async function check(r) {
     } catch (error) {
         r.warn('token check: ' + error.message);
     }
-    // A text makes this the whole answer; without it NGINX would fetch the error page for the subrequest, too.
+    // With a body this is the whole response; otherwise NGINX would also make the error page for the subrequest.
     if (passes) {
         r.return(204);
     } else {
@@ -53,7 +53,7 @@ async function isValid(r, header) {
     return true;
 }
 
-/* Everything but the signature, so that most forgeries cost no elliptic curve. */
+/* Everything except the signature, so that most forgeries are refused without costly cryptography. */
 function areAcceptable(r, jose, claims, now) {
     return jose !== null && claims !== null
         && jose.alg === 'ES256'
@@ -61,13 +61,13 @@ function areAcceptable(r, jose, claims, now) {
         && jose.crit === undefined
         && typeof jose.kid === 'string'
         && claims.iss === r.variables.token_issuer
-        && isMeantFor(claims.aud, r.variables.token_audience)
+        && includesAudience(claims.aud, r.variables.token_audience)
         && typeof claims.exp === 'number' && claims.exp > now
         && (claims.nbf === undefined || (typeof claims.nbf === 'number' && claims.nbf <= now));
 }
 
-function isMeantFor(audience, us) {
-    return audience === us || (Array.isArray(audience) && audience.indexOf(us) >= 0);
+function includesAudience(audience, expected) {
+    return audience === expected || (Array.isArray(audience) && audience.indexOf(expected) >= 0);
 }
 
 async function isSigned(jwk, token) {
@@ -86,7 +86,7 @@ function decode(part) {
     }
 }
 
-/* Tokens are remembered by digest: short, and of no use to somebody who reads the memory. */
+/* Tokens are remembered by digest, which is short and useless to an attacker who reads the memory. */
 async function digestOf(text) {
     return Buffer.from(await crypto.subtle.digest('SHA-256', Buffer.from(text))).toString('base64url');
 }
