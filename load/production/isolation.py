@@ -93,5 +93,5 @@ def _hardened(outcome: Outcome, containers: Sequence[Mapping[str, Any]]) -> None
         sockets = [mount["Source"] for mount in one["Mounts"] if "docker.sock" in mount["Source"]]
         outcome.require(not sockets, f"{name}: it has the docker socket")
     outcome.note(
-        f"{len(containers)} containers asked for: read-only, no capabilities, no new privileges, no root, limits"
+        f"{len(containers)} containers are configured: read-only, no capabilities, no new privileges, no root, limits"
     )
