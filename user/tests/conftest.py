@@ -12,12 +12,12 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from user.tests.fakes import CHEAP, CountingHasher
 
 from local_platform.stores import StoreSet
 from servicekit.storage.postgres_migrations import migrate
 from servicekit.testing import harness
 from servicekit.testing.harness import Deployment, PeerServices
+from user.tests.fakes import CHEAP, CountingHasher
 from user_service.accounts.rules import Role
 from user_service.app import create_app
 from user_service.migrate import FOLDER

@@ -12,14 +12,6 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
-from user.tests.fakes import (
-    MemoryAccounts,
-    MemoryDatabase,
-    MemoryLogins,
-    MemoryPasswords,
-    MemoryRevocationRecords,
-    MemorySessions,
-)
 from uuid_utils.compat import uuid7
 
 from local_platform.stores import StoreSet
@@ -30,6 +22,14 @@ from servicekit.outbox.postgres import PostgresOutboxStore
 from servicekit.storage.postgres import create_engine
 from servicekit.storage.postgres_migrations import migrate
 from servicekit.storage.postgres_models import sessions_of
+from user.tests.fakes import (
+    MemoryAccounts,
+    MemoryDatabase,
+    MemoryLogins,
+    MemoryPasswords,
+    MemoryRevocationRecords,
+    MemorySessions,
+)
 from user_service.accounts.actions import Accounts, AccountTaken, AccountTransaction, NewAccount
 from user_service.accounts.rules import Role
 from user_service.accounts.schemas import Account, ProfileChange

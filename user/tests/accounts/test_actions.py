@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 
 import pytest
 from prometheus_client import REGISTRY
-from user.tests.fakes import CountingHasher, MemoryAccounts, MemoryDatabase, MemoryLogins, RecordingCache
 
 from servicekit.idempotency import IdempotentRequest, StoredResponse
+from user.tests.fakes import CountingHasher, MemoryAccounts, MemoryDatabase, MemoryLogins, RecordingCache
 from user_service.accounts.actions import AccountActions, AccountNotFound, AccountTaken, RoleActions
 from user_service.accounts.rules import Role
 from user_service.accounts.schemas import Account, ProfileChange, Registration

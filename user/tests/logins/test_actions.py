@@ -7,9 +7,9 @@ from uuid import UUID, uuid4
 import argon2
 import jwt
 import pytest
-from user.tests.fakes import CountingHasher, MemoryAccounts, MemoryDatabase, MemoryLogins, UnavailableValkey
 
 from servicekit.core.errors import TooManyRequests
+from user.tests.fakes import CountingHasher, MemoryAccounts, MemoryDatabase, MemoryLogins, UnavailableValkey
 from user_service.accounts.actions import NewAccount
 from user_service.client import Client
 from user_service.logins.actions import Credentials, InvalidCredentials, LoginActions, NewSession

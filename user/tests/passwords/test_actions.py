@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
+
+from servicekit.core.errors import TooManyRequests
 from user.tests.fakes import (
     CountingHasher,
     MemoryAccounts,
@@ -12,8 +14,6 @@ from user.tests.fakes import (
     MemoryPasswords,
     UnavailableValkey,
 )
-
-from servicekit.core.errors import TooManyRequests
 from user_service.accounts.actions import NewAccount
 from user_service.client import Client
 from user_service.logins.actions import NewSession

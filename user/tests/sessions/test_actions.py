@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 import jwt
 import pytest
 from prometheus_client import REGISTRY
-from user.tests.fakes import MemoryAccounts, MemoryDatabase, MemoryLogins, MemorySessions
 
 from servicekit.testing.clock import MovableClock
+from user.tests.fakes import MemoryAccounts, MemoryDatabase, MemoryLogins, MemorySessions
 from user_service.accounts.actions import NewAccount
 from user_service.accounts.rules import Role
 from user_service.client import Client

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
-from user.tests.fakes import MemoryDatabase, MemoryRevocation, MemoryRevocationRecords, MemoryStream
 
+from user.tests.fakes import MemoryDatabase, MemoryRevocation, MemoryRevocationRecords, MemoryStream
 from user_service.sessions.announcements import Announcements
 
 EXPIRY = datetime(2096, 1, 1, tzinfo=UTC)

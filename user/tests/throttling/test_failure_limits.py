@@ -7,10 +7,10 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from redis.asyncio import Redis
-from user.tests.fakes import UnavailableValkey
 
 from servicekit.core.errors import TooManyRequests
 from servicekit.valkey.client import Valkey, create_client
+from user.tests.fakes import UnavailableValkey
 from user_service.throttling.failure_limits import FailureCounter, FailureLimit, FailureLimits, FailureMemory
 
 PAIR = FailureLimit("pair", 3, 900)
