@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from loguru import logger
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -106,3 +107,45 @@ async def test_a_server_that_went_and_came_back_is_used_again(client: Redis, sto
                 return
             except ValkeyUnavailable:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_cancelled_probe_lets_the_next_call_probe() -> None:
+    clock = Clock()
+    async with create_client(SecretStr("redis://127.0.0.1:1"), application="test") as client:
+        valkey = Valkey(client, clock=clock)
+        await fail(valkey)
+        clock.now = PAUSE_SECONDS
+
+        async def wait_for_ever(client: Redis) -> None:
+            await asyncio.Event().wait()
+
+        async def succeed(client: Redis) -> str:
+            return "available"
+
+        probe = asyncio.create_task(valkey.run(wait_for_ever))
+        await asyncio.sleep(0)
+        with pytest.raises(ValkeyUnavailable):
+            await valkey.run(succeed)
+        probe.cancel()
+        await asyncio.gather(probe, return_exceptions=True)
+
+        assert await valkey.run(succeed) == "available"
+
+
+async def test_an_outage_is_logged_once_however_many_probes_fail() -> None:
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(str(line)), format="{message}")
+    clock = Clock()
+    try:
+        async with create_client(SecretStr("redis://127.0.0.1:1"), application="test") as client:
+            valkey = Valkey(client, clock=clock)
+            await fail(valkey)
+            for _ in range(3):
+                clock.now += PAUSE_SECONDS
+                await fail(valkey, 1)
+    finally:
+        logger.remove(sink)
+
+    assert [line for line in lines if "Valkey" in line] == [
+        "Valkey is unavailable, continuing without it: ConnectionError: \n"
+    ]
