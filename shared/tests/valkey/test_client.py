@@ -132,7 +132,7 @@ async def test_a_cancelled_probe_lets_the_next_call_probe() -> None:
         assert await valkey.run(succeed) == "available"
 
 
-async def test_an_outage_is_logged_once_however_many_probes_fail() -> None:
+async def test_an_outage_and_its_end_are_logged_once_however_many_probes_fail() -> None:
     lines: list[str] = []
     sink = logger.add(lambda line: lines.append(str(line)), format="{message}")
     clock = Clock()
@@ -143,9 +143,12 @@ async def test_an_outage_is_logged_once_however_many_probes_fail() -> None:
             for _ in range(3):
                 clock.now += PAUSE_SECONDS
                 await fail(valkey, 1)
+            clock.now += PAUSE_SECONDS
+            await valkey.run(lambda _client: asyncio.sleep(0))
     finally:
         logger.remove(sink)
 
     assert [line for line in lines if "Valkey" in line] == [
-        "Valkey is unavailable, continuing without it: ConnectionError: \n"
+        "Valkey is unavailable, continuing without it: ConnectionError: \n",
+        "Valkey is available again\n",
     ]
