@@ -17,6 +17,8 @@ from uvicorn.config import Config
 from servicekit.server.worker import GracefulServer
 from servicekit.testing.kept_alive import KeptAliveClients
 
+pytestmark = pytest.mark.servers
+
 GUNICORN_CONF = Path(__file__).parents[3] / "deploy" / "gunicorn.conf.py"
 PATIENCE_SECONDS = 60.0
 

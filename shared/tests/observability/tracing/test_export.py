@@ -257,6 +257,7 @@ def create_app():
 """
 
 
+@pytest.mark.servers
 async def test_each_worker_exports_for_itself_and_the_master_has_no_thread(
     collector: TraceCollector, tmp_path: Path, new_port: Callable[[], int]
 ) -> None:
