@@ -1,4 +1,4 @@
-"""What happened in one service reaches the others exactly once in effect, whatever dies meanwhile."""
+"""An event of one service has its effect in another exactly once, whatever process dies meanwhile."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ import pytest
 
 SignIn = Callable[[], Awaitable[Any]]
 PASSWORD = "correct horse battery staple"
-# So many of each kind of process are killed, each while facts are on their way to it or from it.
+# How many processes of each kind are killed, each while events are on their way to it or from it.
 WORKERS_KILLED = 10
 MASTERS_KILLED = 2
 PATIENCE_SECONDS = 60.0
@@ -29,16 +29,16 @@ async def _administrator(gateway: httpx2.AsyncClient, running: Any, username: st
     return {"Authorization": f"Bearer {login.json()['access_token']}"}
 
 
-async def _facts(gateway: httpx2.AsyncClient, admin: dict[str, str], type_: str, subject: str) -> int:
-    answer = await gateway.get(
+async def _count_events(gateway: httpx2.AsyncClient, admin: dict[str, str], type_: str, subject: str) -> int:
+    response = await gateway.get(
         "/api/v1/analytics/events", headers=admin, params={"type": type_, "user_id": subject, "limit": 100}
     )
-    assert answer.status_code == 200, answer.text
-    return len(answer.json()["items"])
+    assert response.status_code == 200, response.text
+    return len(response.json()["items"])
 
 
-async def _serves(url: str) -> None:
-    """Return when a replica answers; while it starts anew its port may be closed."""
+async def _until_healthy(url: str) -> None:
+    """Return when a replica responds. While it restarts, its port may be closed."""
     async with httpx2.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS) as http, asyncio.timeout(PATIENCE_SECONDS):
         while True:
             try:
@@ -48,16 +48,16 @@ async def _serves(url: str) -> None:
                 await asyncio.sleep(0.02)
 
 
-async def _killed_again_and_again(running: Any, service: str, traffic: Callable[[], Awaitable[Any]]) -> None:
-    """Kill one replica after the other, each when it serves and `traffic` has just begun; wait until both serve."""
+async def _kill_again_and_again(running: Any, service: str, traffic: Callable[[], Awaitable[Any]]) -> None:
+    """Kill the replicas in turn, each when it is healthy and `traffic` has just begun; wait until all are healthy."""
     urls = running.urls(service)
     kinds = ["worker"] * WORKERS_KILLED + ["master"] * MASTERS_KILLED
     for number, kind in enumerate(random.sample(kinds, len(kinds))):
         replica = number % len(urls)
         name = f"{service}-{replica + 1}"
-        await _serves(urls[replica])
+        await _until_healthy(urls[replica])
         passing = asyncio.create_task(traffic())
-        # A registration takes about as long; the facts of the one before it leave meanwhile.
+        # A registration takes about as long. Meanwhile, the events of the previous one are delivered.
         await asyncio.sleep(random.uniform(0, 0.1))
         if kind == "master":
             running.platform.supervisor.kill(name)
@@ -65,35 +65,37 @@ async def _killed_again_and_again(running: Any, service: str, traffic: Callable[
             for worker in psutil.Process(running.pid(name)).children():
                 worker.kill()
         await passing
-    await asyncio.gather(*map(_serves, urls))
+    await asyncio.gather(*map(_until_healthy, urls))
 
 
 async def _register(gateway: httpx2.AsyncClient) -> str:
-    """Register an account, sending the same request again until it is answered; return its id."""
+    """Register an account, repeating the request until it succeeds; return the account's id."""
     name = f"u{uuid4().hex[:20]}"
     body = {"username": name, "email": f"{name}@mail.dev", "password": PASSWORD}
     key = {"Idempotency-Key": str(uuid4())}
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
-            answer = await gateway.post("/api/v1/users/register", json=body, headers=key)
-            if answer.status_code == 201:
-                return str(answer.json()["id"])
-            # In flight elsewhere, or its process has just died: both are over soon.
-            assert answer.status_code in (409, 502, 503, 504), answer.text
+            response = await gateway.post("/api/v1/users/register", json=body, headers=key)
+            if response.status_code == 201:
+                return str(response.json()["id"])
+            # The first request is in progress, or its process has just died. Neither lasts.
+            assert response.status_code in (409, 502, 503, 504), response.text
             await asyncio.sleep(0.1)
 
 
-async def _counted_once(gateway: httpx2.AsyncClient, admin: dict[str, str], type_: str, subjects: list[str]) -> None:
+async def _assert_counted_once(
+    gateway: httpx2.AsyncClient, admin: dict[str, str], type_: str, subjects: list[str]
+) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         for subject in subjects:
-            while await _facts(gateway, admin, type_, subject) == 0:
+            while await _count_events(gateway, admin, type_, subject) == 0:
                 await asyncio.sleep(0.1)
-    counts = Counter([await _facts(gateway, admin, type_, subject) for subject in subjects])
+    counts = Counter([await _count_events(gateway, admin, type_, subject) for subject in subjects])
     assert counts == {1: len(subjects)}
 
 
 @pytest.mark.parametrize("service", ["analytics", "user"])
-async def test_every_registration_is_counted_once_while_one_side_of_it_is_killed_again_and_again(
+async def test_every_registration_is_counted_once_while_the_sender_or_the_receiver_is_killed_again_and_again(
     gateway: httpx2.AsyncClient, running: Any, sign_in: SignIn, service: str
 ) -> None:
     admin = await _administrator(gateway, running, (await sign_in()).username)
@@ -102,14 +104,14 @@ async def test_every_registration_is_counted_once_while_one_side_of_it_is_killed
     async def register() -> None:
         subjects.extend(await asyncio.gather(_register(gateway), _register(gateway)))
 
-    await _killed_again_and_again(running, service, register)
+    await _kill_again_and_again(running, service, register)
 
-    await _counted_once(gateway, admin, "user.registered", subjects)
+    await _assert_counted_once(gateway, admin, "user.registered", subjects)
 
 
-async def test_a_deleted_account_is_told_once(gateway: httpx2.AsyncClient, running: Any, sign_in: SignIn) -> None:
+async def test_a_deletion_is_counted_once(gateway: httpx2.AsyncClient, running: Any, sign_in: SignIn) -> None:
     admin = await _administrator(gateway, running, (await sign_in()).username)
     user = await sign_in()
     assert (await gateway.delete("/api/v1/users/profile", headers=user.headers)).status_code == 204
 
-    await _counted_once(gateway, admin, "user.deleted", [user.account["id"]])
+    await _assert_counted_once(gateway, admin, "user.deleted", [user.account["id"]])

@@ -40,7 +40,7 @@ class Version:
     environment: Mapping[str, str]
 
     async def run(self, *arguments: str) -> str:
-        """Run Python with this version's code; return what it wrote."""
+        """Run Python with the code of this version; return its output."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *arguments,
@@ -55,17 +55,17 @@ class Version:
 
     @asynccontextmanager
     async def replica(self, log: Path) -> AsyncIterator[httpx2.AsyncClient]:
-        """Run a replica of the user service as in production; give a client of it."""
+        """Run a replica of the user service as in production; yield a client of it."""
         async with gunicorn("user_service.app:create_app()", self._variables(), log, folder=self.folder) as (http, _):
             yield http
 
     def _variables(self) -> dict[str, str]:
-        # This version's packages come before the installed ones.
+        # The packages of this version take precedence over the installed ones.
         return {**self.environment, "PYTHONPATH": str(self.folder)}
 
 
 def _copy(service: str, to: Path) -> Path:
-    """Copy a service's code as somebody changes it for the next version."""
+    """Copy the code of a service, to be changed for the next version."""
     source = REPOSITORY / service
     shutil.copytree(source, to, ignore=shutil.ignore_patterns("__pycache__", "tests", "README.md"))
     return to
@@ -79,24 +79,24 @@ def _edit(path: Path, before: str, after: str) -> None:
 
 def _add_pronouns(folder: Path) -> None:
     """Make the smallest change of its kind: a field of the account that may be missing."""
-    accounts = folder / "user_service" / "accounts"
+    package = folder / "user_service"
     _edit(
-        accounts / "tables.py",
+        package / "models.py",
         "    password_hash: Mapped[str]\n",
         "    password_hash: Mapped[str]\n    pronouns: Mapped[str | None]\n",
     )
     _edit(
-        accounts / "tables.py",
+        package / "models.py",
         '    Column("role", Text, nullable=False),\n',
         '    Column("role", Text, nullable=False),\n    Column("pronouns", Text),\n',
     )
     _edit(
-        accounts / "schemas.py",
+        package / "accounts" / "schemas.py",
         "    role: Role\n    created_at: datetime\n",
         "    role: Role\n    pronouns: str | None = None\n    created_at: datetime\n",
     )
     _edit(
-        accounts / "schemas.py",
+        package / "accounts" / "schemas.py",
         "    # The defaults are never used",
         "    pronouns: str | None = None\n    # The defaults are never used",
     )
@@ -104,7 +104,7 @@ def _add_pronouns(folder: Path) -> None:
 
 @pytest.fixture
 def versions(postgres_url: str, valkey_url: str, tmp_path: Path) -> tuple[Version, Version]:
-    """The user service as it is, and its next version, on one database."""
+    """The current user service and its next version, on one database."""
     (tmp_path / "keys").mkdir()
     environment = {
         "SERVICE_NAME": "user",
@@ -122,8 +122,8 @@ def versions(postgres_url: str, valkey_url: str, tmp_path: Path) -> tuple[Versio
     return Version(REPOSITORY / "user", environment), Version(new, environment)
 
 
-class Visitor:
-    """Somebody with an account, who meets another version with every request."""
+class User:
+    """A user whose requests reach different versions of the service."""
 
     def __init__(self, name: str, account: dict[str, Any], tokens: dict[str, Any]) -> None:
         self.name = name
@@ -131,13 +131,13 @@ class Visitor:
         self.headers = {"Authorization": f"Bearer {tokens['access_token']}"}
 
     @classmethod
-    async def registered(cls, by: httpx2.AsyncClient, logged_in_by: httpx2.AsyncClient) -> "Visitor":
+    async def register(cls, by: httpx2.AsyncClient, logged_in_by: httpx2.AsyncClient) -> "User":
         name = f"u{uuid4().hex[:20]}"
         body = {"username": name, "email": f"{name}@mail.dev", "password": PASSWORD}
         key = {"Idempotency-Key": uuid4().hex}
         first = await by.post(f"{API}/register", json=body, headers=key)
         assert first.status_code == 201, first.text
-        # The gateway gives a request that one version did not answer to the other.
+        # The gateway repeats a request without a response at the other version.
         again = await logged_in_by.post(f"{API}/register", json=body, headers=key)
         assert (again.status_code, again.json()) == (201, first.json())
         assert again.headers["idempotency-replayed"] == "true"
@@ -146,20 +146,20 @@ class Visitor:
         return cls(name, first.json(), login.json())
 
     async def profile(self, at: httpx2.AsyncClient) -> dict[str, Any]:
-        answer = await at.get(f"{API}/profile", headers=self.headers)
-        assert answer.status_code == 200, answer.text
-        profile: dict[str, Any] = answer.json()
+        response = await at.get(f"{API}/profile", headers=self.headers)
+        assert response.status_code == 200, response.text
+        profile: dict[str, Any] = response.json()
         return profile
 
     async def patch(self, at: httpx2.AsyncClient, **fields: Any) -> dict[str, Any]:
-        answer = await at.patch(f"{API}/profile", headers=self.headers, json=fields)
-        assert answer.status_code == 200, answer.text
-        profile: dict[str, Any] = answer.json()
+        response = await at.patch(f"{API}/profile", headers=self.headers, json=fields)
+        assert response.status_code == 200, response.text
+        profile: dict[str, Any] = response.json()
         return profile
 
     async def delete(self, at: httpx2.AsyncClient) -> None:
-        answer = await at.delete(f"{API}/profile", headers=self.headers)
-        assert answer.status_code == 204, answer.text
+        response = await at.delete(f"{API}/profile", headers=self.headers)
+        assert response.status_code == 204, response.text
 
 
 async def _rows(url: str, query: str) -> list[tuple[Any, ...]]:
@@ -176,31 +176,31 @@ async def test_old_and_new_code_work_side_by_side_on_the_expanded_schema(
     old_version, new_version = versions
     await old_version.run("-m", "user_service.migrate")
     async with AsyncExitStack() as stack:
-        # It runs while the schema changes under it.
+        # This replica runs while the schema changes.
         old = await stack.enter_async_context(old_version.replica(tmp_path / "old.log"))
-        before = await Visitor.registered(old, old)
+        before = await User.register(old, old)
         assert "add_pronouns" in await new_version.run("-c", WRITE_MIGRATION)
         assert "was migrated" in await new_version.run("-m", "user_service.migrate")
         new = await stack.enter_async_context(new_version.replica(tmp_path / "new.log"))
-        # A replica of the old version that starts only now: scaled up, or restarted.
+        # A replica of the old version that starts after the change: scaled up, or restarted.
         late = await stack.enter_async_context(old_version.replica(tmp_path / "late.log"))
 
-        by_old = await Visitor.registered(old, new)
-        by_new = await Visitor.registered(new, late)
-        for visitor in (before, by_old, by_new):
-            assert (await visitor.profile(new))["pronouns"] is None
+        by_old = await User.register(old, new)
+        by_new = await User.register(new, late)
+        for user in (before, by_old, by_new):
+            assert (await user.profile(new))["pronouns"] is None
             for replica in (old, late):
-                assert "pronouns" not in await visitor.profile(replica)
+                assert "pronouns" not in await user.profile(replica)
 
-            assert (await visitor.patch(new, pronouns="they/them"))["pronouns"] == "they/them"
-            assert (await visitor.patch(old, display_name="Ada"))["display_name"] == "Ada"
-            assert (await visitor.patch(late, email=f"new-{visitor.name}@mail.dev"))["display_name"] == "Ada"
-            # What old code does not know of, it does not overwrite.
-            seen = await visitor.profile(new)
+            assert (await user.patch(new, pronouns="they/them"))["pronouns"] == "they/them"
+            assert (await user.patch(old, display_name="Ada"))["display_name"] == "Ada"
+            assert (await user.patch(late, email=f"new-{user.name}@mail.dev"))["display_name"] == "Ada"
+            # Old code does not overwrite the columns that it does not know.
+            seen = await user.profile(new)
             assert (seen["pronouns"], seen["display_name"], seen["email"]) == (
                 "they/them",
                 "Ada",
-                f"new-{visitor.name}@mail.dev",
+                f"new-{user.name}@mail.dev",
             )
 
         for replica in (old, late, new):
@@ -220,7 +220,7 @@ async def test_old_and_new_code_work_side_by_side_on_the_expanded_schema(
 async def test_the_migration_job_of_the_old_version_leaves_the_expanded_schema_alone(
     versions: tuple[Version, Version], postgres_url: str
 ) -> None:
-    """Whatever starts the current version runs its job first, also during a release and after a rollback."""
+    """Every start of a version runs its job first, even during a release and after a rollback."""
     old_version, new_version = versions
     await old_version.run("-m", "user_service.migrate")
     await new_version.run("-c", WRITE_MIGRATION)

@@ -49,9 +49,8 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
         lifespan=lifespan,
         routers=[event_routes, statistics_routes],
         checks={"mongo": Check(lambda: mongo.ping(database))},
-        unavailable=mongo.UNAVAILABLE,
+        is_unavailable=mongo.is_unavailable,
     )
-    mongo.add_startup_error_handler(app)
     state = app.state
     state.clock = clock
     state.record_events = RecordEvents(ledger, Labels(database, RESERVED_EVENT_TYPES), clock)

@@ -75,7 +75,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
             events_router({USER_DELETED: asset_actions.erase_user}, callers=(USER,)),
         ],
         checks={"postgres": Check(lambda: postgres.ping(engine)), "store": Check(store.check)},
-        unavailable=postgres.UNAVAILABLE,
+        is_unavailable=postgres.is_unavailable,
     )
     app.state.components = Components(
         upload_actions=UploadActions(

@@ -60,9 +60,8 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
             events_router({"user.deleted": erasure.on_user_deleted}, callers=(USER,)),
         ],
         checks={"mongo": Check(lambda: mongo.ping(database))},
-        unavailable=mongo.UNAVAILABLE,
+        is_unavailable=mongo.is_unavailable,
     )
-    mongo.add_startup_error_handler(app)
     state = app.state
     state.note_actions = NoteActions(
         Ledger(MongoIdempotency(database), notes, outbox, owners), notes, AssetsService(kit.dispatcher), clock

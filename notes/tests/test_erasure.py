@@ -15,8 +15,8 @@ from notes_service.notes.schemas import NoteIn
 from notes_service.notes.store import NoteStore
 from servicekit.auth.access_tokens import InvalidToken
 from servicekit.core.clock import utc_now
-from servicekit.idempotency.mongo import in_transaction
 from servicekit.outbox import EVENTS_PATH, DomainEvent, as_domain_event
+from servicekit.storage.mongo_transactions import in_transaction
 
 
 async def deleted(notes: Any, user_id: UUID | str, *, caller: str = "user", type_: str = "user.deleted") -> int:

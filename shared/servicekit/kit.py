@@ -11,7 +11,7 @@ and within the lifespan, after the service's own stores:
 The kit is a composition, not a base class: a service takes what it needs from the attributes.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -81,11 +81,11 @@ class ServiceKit:
         lifespan: Lifespan,
         routers: Sequence[APIRouter],
         checks: Mapping[str, Check],
-        unavailable: Sequence[type[Exception]],
+        is_unavailable: Callable[[Exception], bool],
     ) -> FastAPI:
         """Return the service's application.
 
-        `unavailable` are the exceptions that its store's driver raises while the store is unavailable.
+        `is_unavailable` recognises the errors of its store while that is unavailable; they become 503.
         """
         app = build_app(
             self.settings,
@@ -93,7 +93,7 @@ class ServiceKit:
             lifespan=lifespan,
             routers=routers,
             checks={**checks, "valkey": Check(self.valkey_client.ping, required=False)},
-            unavailable=unavailable,
+            is_unavailable=is_unavailable,
             receiver=Middleware(
                 SealedReceiver,
                 service=self.settings.service_name,

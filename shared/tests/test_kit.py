@@ -30,7 +30,9 @@ async def test_keys_are_fetched_although_the_circuit_of_the_user_service_is_open
     port = new_port()
     peers = {"user": [f"http://127.0.0.1:{port}"]}
     kit = ServiceKit(unconnected_settings("parcels", service_keys_dir=tmp_path, peer_urls=peers, user_rate=0))
-    app = kit.build(title="Parcels", lifespan=nothing_to_do, routers=[router], checks={}, unavailable=[])
+    app = kit.build(
+        title="Parcels", lifespan=nothing_to_do, routers=[router], checks={}, is_unavailable=lambda _: False
+    )
     issuer = TestIssuer()
     async with (
         kit.dispatcher,

@@ -90,7 +90,7 @@ def create_app(
         # `/users/{user_id}` matches every word, so its router comes last.
         routers=[token_routes, login_routes, password_routes, session_routes, account_routes],
         checks={"postgres": Check(lambda: postgres.ping(engine))},
-        unavailable=postgres.UNAVAILABLE,
+        is_unavailable=postgres.is_unavailable,
     )
 
     app.state.components = Components(

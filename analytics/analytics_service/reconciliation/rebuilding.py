@@ -17,8 +17,8 @@ from analytics_service.reconciliation.fence import Guard
 from analytics_service.rollups.event_types import Labels
 from analytics_service.rollups.rules import Cell, count_users
 from analytics_service.rollups.store import CORRECTIONS_SHARD, RollupStore
-from servicekit.idempotency.mongo import in_transaction
 from servicekit.storage.mongo import Document
+from servicekit.storage.mongo_transactions import in_transaction
 
 # Told after each day: how many days of how many are done, and how many counts were corrected so far.
 Progress = Callable[[int, int, int], None]

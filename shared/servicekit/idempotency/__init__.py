@@ -1,13 +1,13 @@
-"""Idempotency-Key: N equal requests have one effect, whichever replicas they reach and whatever dies in between.
+"""Idempotency-Key: equal requests have one effect, whichever replicas they reach and whatever dies in between.
 
     async def create(body: NewNote, user: CurrentUser, key: IdempotencyKey, ...) -> Response:
-        attempt = await key.scoped_to(user.id)
-        answer = await keys.run(attempt, lambda tx: actions.create(tx, user.id, body))
-        return answer.to_response()
+        request = await key.scoped_to(user.id)
+        response = await idempotency.run(request, lambda tx: store.create(tx, user.id, body))
+        return response.to_response()
 
-`keys` is a `PostgresIdempotency` or a `MongoIdempotency`: it commits the claim of the key, the effect and the stored
-answer in one transaction. Work that is expensive or remote belongs before it; `keys.find_stored(attempt)`
-returns the response stored earlier, if any, so that a repetition does not pay for that work again.
+`idempotency` is a `PostgresIdempotency` or a `MongoIdempotency`. It commits the claim of the key, the effect and the
+stored response in one transaction. Expensive or remote work belongs before that transaction. To spare a repetition
+that work, ask `idempotency.find_stored(request)` first: it returns the stored response, if any.
 """
 
 from servicekit.idempotency.key_header import Fingerprints, IdempotencyKey, IdempotencyKeyHeader

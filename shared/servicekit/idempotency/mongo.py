@@ -1,177 +1,115 @@
-"""Idempotency over MongoDB: the claim is a document inserted by the transaction that runs the effect.
+"""Idempotency in MongoDB: a transaction claims a key by inserting a document with the key's id.
 
-A second transaction that inserts the same id meets a write conflict at once, or a duplicate once the first has
-committed. A process that dies leaves its transaction to the server, which ends it after
-`transactionLifetimeLimitSeconds` (3 on our servers); until then the key is in use. A repetition waits as long as that,
-because it may be the gateway's, of a request whose replica has just died: nobody else could tell its client.
+A second transaction that inserts the same id fails: with a write conflict while the first is in progress, and with a
+duplicate key once it has committed. The transaction of a process that dies is left to the server, which ends it after
+`transactionLifetimeLimitSeconds` (3 on our servers). Until then the key is in use.
+
+`run` waits for the end of such an orphaned claim. Its request may be a repetition by the gateway, after the replica
+that had the claim died. The client learns the outcome from this response alone.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from pymongo import AsyncMongoClient, IndexModel, WriteConcern
+from pymongo import IndexModel
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
-from pymongo.read_concern import ReadConcern
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from servicekit.idempotency.request import KEPT, IdempotentRequest
 from servicekit.idempotency.response import StoredResponse
+from servicekit.storage.mongo_transactions import WRITE_CONFLICT, in_transaction
 
 COLLECTION_NAME: Final = "idempotency_keys"
 INDEXES: Final = [IndexModel("created_at", name="expiry", expireAfterSeconds=int(KEPT.total_seconds()))]
 """What a service's migration creates on its collection `COLLECTION_NAME`."""
 
-ATTEMPTS: Final = 5
-RETRY_SECONDS: Final = 5.0
-LONGEST_PAUSE_SECONDS: Final = 0.25
-# The server looks for transactions that are too old at half of that interval, so the last of them is gone after 4.5 s.
+# The server looks for expired transactions at half their lifetime, so an orphaned claim ends after 4.5 s at the latest.
 ORPHANED_SECONDS = 5.0
 ORPHANED_POLL_SECONDS: Final = 0.2
-_WRITE_CONFLICT: Final = 112
-_LIFETIME_EXCEEDED: Final = 290
 
-T = TypeVar("T")
 Document = dict[str, Any]
 
 
-async def in_transaction(client: AsyncMongoClient[Document], work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
-    """Run `work` in a transaction (snapshot reads, majority commit) and return what it returned.
-
-    Transient errors run it again, write conflicts and the end of a transaction's lifetime on a busy server among them:
-    `ATTEMPTS` times at most and for `RETRY_SECONDS` at most, with full jitter. The driver's own `with_transaction`
-    would go on for two minutes.
-    """
-    deadline = time.monotonic() + RETRY_SECONDS
-    async with client.start_session() as session:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return await _once(session, work, deadline)
-            except PyMongoError as error:
-                transient = error.has_error_label("TransientTransactionError")
-                if not transient or attempt == ATTEMPTS or time.monotonic() >= deadline:
-                    raise
-            await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE_SECONDS, 0.01 * 2**attempt)))
-    raise AssertionError("unreachable")
-
-
-async def _once(session: AsyncClientSession, work: Callable[[AsyncClientSession], Awaitable[T]], deadline: float) -> T:
-    await session.start_transaction(read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority"))
-    try:
-        result = await work(session)
-    except BaseException as error:
-        if session.in_transaction:
-            await session.abort_transaction()
-        if _outlived(error):
-            raise _transient() from error
-        raise
-    told = False
-    while True:
-        try:
-            await session.commit_transaction()
-        except PyMongoError as error:
-            # A commit may be sent again: the server knows the transaction by its number. One that was interrupted says
-            # nothing of what it did, and the next is told at once, so that one is sent whatever the time.
-            if _outlived(error) and not told:
-                told = True
-            elif not error.has_error_label("UnknownTransactionCommitResult") or time.monotonic() >= deadline:
-                raise
-        else:
-            return result
-
-
-def _outlived(error: BaseException) -> bool:
-    """Whether the server ended the transaction because it was older than `transactionLifetimeLimitSeconds`."""
-    return isinstance(error, OperationFailure) and error.code == _LIFETIME_EXCEEDED
-
-
-def _transient() -> OperationFailure:
-    """Nothing of such a transaction has happened, so it may run again; the server omits the label that says so."""
-    text = "the transaction took longer than its lifetime"
-    return OperationFailure(text, _LIFETIME_EXCEEDED, {"errorLabels": ["TransientTransactionError"]})
-
-
-class _Taken(Exception):
-    """Another attempt holds the key, or has stored its answer."""
-
-
 class MongoIdempotency:
-    """Runs an effect once per key, over the collection `idempotency_keys` of a database."""
+    """Runs the effect of a request once for each key, over the collection `idempotency_keys` of a database."""
 
     def __init__(self, database: AsyncDatabase[Document]) -> None:
         self._client = database.client
         self._keys = database[COLLECTION_NAME]
 
-    async def find_stored(self, attempt: IdempotentRequest) -> StoredResponse | None:
-        """Return the stored answer, if there is one. Raises `KeyReused` when it belongs to another request."""
-        if attempt.id is None:
+    async def find_stored(self, request: IdempotentRequest) -> StoredResponse | None:
+        """Return the stored response, if any. Raises `KeyReused` if it belongs to another request."""
+        if request.id is None:
             return None
-        found = await self._keys.find_one({"_id": attempt.id, "created_at": {"$gt": datetime.now(UTC) - KEPT}})
+        found = await self._keys.find_one({"_id": request.id, "created_at": {"$gt": datetime.now(UTC) - KEPT}})
         if found is None:
             return None
         headers = tuple((name, value) for name, value in found["headers"])
-        return attempt.replay(StoredResponse(found["status"], found["body"], headers), found["fingerprint"])
+        return request.replay(StoredResponse(found["status"], found["body"], headers), found["fingerprint"])
 
     async def run(
-        self, attempt: IdempotentRequest, effect: Callable[[AsyncClientSession], Awaitable[StoredResponse]]
+        self, request: IdempotentRequest, effect: Callable[[AsyncClientSession], Awaitable[StoredResponse]]
     ) -> StoredResponse:
-        """Return the stored answer, or run `effect` in a transaction and store its answer if it is a success.
+        """Return the stored response; if there is none, run `effect` in a transaction and store a successful response.
 
-        `effect` may run more than once, each time after everything before was undone, so it does nothing but use its
-        session. What it raises frees the key. Raises `KeyInUse` when another attempt is in flight and remains so for
-        `ORPHANED_SECONDS`, `KeyReused` when the key belongs to another request.
+        `effect` may run again after its transaction was undone, so it does nothing but use its session. An error of
+        `effect` releases the key. Raises `KeyInUse` if another request with the key is still in progress after
+        `ORPHANED_SECONDS`, and `KeyReused` if the key belongs to another request.
         """
-        key_id = attempt.id
+        key_id = request.id
         if key_id is None:
             return await in_transaction(self._client, effect)
 
         async def claim_and_run(session: AsyncClientSession) -> StoredResponse:
             await self._claim(session, key_id)
-            answer = await effect(session)
-            await self._store(session, key_id, attempt.fingerprint, answer)
-            return answer
+            response = await effect(session)
+            await self._store(session, key_id, request.fingerprint, response)
+            return response
 
         deadline = time.monotonic() + ORPHANED_SECONDS
         while True:
             try:
                 return await in_transaction(self._client, claim_and_run)
-            except _Taken:
-                stored = await self.find_stored(attempt)
+            except _Claimed:
+                stored = await self.find_stored(request)
             if stored is not None:
                 return stored
             if time.monotonic() >= deadline:
-                raise attempt.in_use()
+                raise request.in_use()
             await asyncio.sleep(ORPHANED_POLL_SECONDS)
 
     async def _claim(self, session: AsyncClientSession, key_id: bytes) -> None:
         now = datetime.now(UTC)
+        # A document that has expired and was not deleted yet is replaced. If there is another one, the filter does not
+        # match it, and the upsert fails on its id.
+        expired = {"_id": key_id, "created_at": {"$lte": now - KEPT}}
         try:
-            # A document that has expired but is not deleted yet is taken over; one that has not makes the upsert
-            # insert a second one, which its id forbids.
-            await self._keys.replace_one(
-                {"_id": key_id, "created_at": {"$lte": now - KEPT}}, {"created_at": now}, upsert=True, session=session
-            )
+            await self._keys.replace_one(expired, {"created_at": now}, upsert=True, session=session)
         except DuplicateKeyError:
-            raise _Taken from None
+            raise _Claimed from None
         except OperationFailure as error:
-            if error.code == _WRITE_CONFLICT:
-                raise _Taken from None
+            if error.code == WRITE_CONFLICT:
+                raise _Claimed from None
             raise
 
     async def _store(
-        self, session: AsyncClientSession, key_id: bytes, fingerprint: bytes, answer: StoredResponse
+        self, session: AsyncClientSession, key_id: bytes, fingerprint: bytes, response: StoredResponse
     ) -> None:
-        if not answer.is_success:
+        if not response.is_success:
             await self._keys.delete_one({"_id": key_id}, session=session)
             return
         stored = {
             "fingerprint": fingerprint,
-            "status": answer.status,
-            "headers": [list(pair) for pair in answer.headers],
-            "body": answer.body,
+            "status": response.status,
+            "headers": [list(pair) for pair in response.headers],
+            "body": response.body,
         }
         await self._keys.update_one({"_id": key_id}, {"$set": stored}, session=session)
+
+
+class _Claimed(Exception):
+    """Another request has claimed the key, or has stored its response."""

@@ -1,7 +1,7 @@
-"""Idempotency over PostgreSQL: the claim is a transaction-level advisory lock.
+"""Idempotency in PostgreSQL: a transaction claims a key by an advisory lock.
 
-The lock goes when the transaction ends, after its commit is visible, or when the connection dies. So whoever gets it
-either finds the stored answer or is the first.
+The lock is released when the transaction ends, or when its connection dies. After a commit, the stored response is
+visible before the lock is free. So the next holder of the lock either finds the response or is the first.
 """
 
 import time
@@ -34,7 +34,7 @@ CLEAN_ROWS: Final = 1_000
 
 
 def idempotency_table(metadata: MetaData) -> Table:
-    """Add the table of stored answers to a service's metadata, from which its migrations are written."""
+    """Add the table of stored responses to the metadata of a service, from which its migrations are written."""
     return Table(
         TABLE_NAME,
         metadata,
@@ -49,52 +49,53 @@ def idempotency_table(metadata: MetaData) -> Table:
 
 
 class PostgresIdempotency:
-    """Runs an effect once per key. `sessions` must be READ COMMITTED, PostgreSQL's default.
+    """Runs the effect of a request once for each key.
 
-    Under a stricter isolation the look-up would still see the state from before the lock was granted.
+    `sessions` must be READ COMMITTED, PostgreSQL's default. Under a stricter isolation, the look-up would still see
+    the state from before the lock was granted.
     """
 
     def __init__(self, sessions: async_sessionmaker[AsyncSession], table: Table) -> None:
         self._sessions = sessions
         self._table = table
-        self._clean_at = time.monotonic()
+        self._next_cleaning_at = time.monotonic()
 
-    async def find_stored(self, attempt: IdempotentRequest) -> StoredResponse | None:
-        """Return the stored answer, if there is one. Raises `KeyReused` when it belongs to another request."""
-        if attempt.id is None:
+    async def find_stored(self, request: IdempotentRequest) -> StoredResponse | None:
+        """Return the stored response, if any. Raises `KeyReused` if it belongs to another request."""
+        if request.id is None:
             return None
         async with self._sessions() as session:
-            return await self._find(session, attempt, attempt.id)
+            return await self._find(session, request, request.id)
 
     async def run(
-        self, attempt: IdempotentRequest, effect: Callable[[AsyncSession], Awaitable[StoredResponse]]
+        self, request: IdempotentRequest, effect: Callable[[AsyncSession], Awaitable[StoredResponse]]
     ) -> StoredResponse:
-        """Return the stored answer, or run `effect` in a transaction and store its answer if it is a success.
+        """Return the stored response; if there is none, run `effect` in a transaction and store a successful response.
 
-        What `effect` raises undoes everything and frees the key. Raises `KeyInUse` while another attempt is in
-        flight, `KeyReused` when the key belongs to another request.
+        An error of `effect` undoes everything and releases the key. Raises `KeyInUse` while another request with the
+        key is in progress, and `KeyReused` if the key belongs to another request.
         """
-        if attempt.id is None:
+        if request.id is None:
             async with self._sessions.begin() as session:
                 return await effect(session)
         async with self._sessions.begin() as session:
-            await self._lock(session, attempt, attempt.id)
-            stored = await self._find(session, attempt, attempt.id)
+            await self._lock(session, request, request.id)
+            stored = await self._find(session, request, request.id)
             if stored is not None:
                 return stored
-            answer = await effect(session)
-            if answer.is_success:
-                await self._store(session, attempt.id, attempt.fingerprint, answer)
+            response = await effect(session)
+            if response.is_success:
+                await self._store(session, request.id, request.fingerprint, response)
         await self._clean()
-        return answer
+        return response
 
-    async def _lock(self, session: AsyncSession, attempt: IdempotentRequest, key_id: bytes) -> None:
-        # The lock's number is half of what identifies the key: two keys that share it meet in a 409, not in an error.
+    async def _lock(self, session: AsyncSession, request: IdempotentRequest, key_id: bytes) -> None:
+        # A lock's number has 8 bytes. Two keys with the same number can only cause a needless 409.
         number = int.from_bytes(key_id[:8], signed=True)
         if not await session.scalar(select(func.pg_try_advisory_xact_lock(number))):
-            raise attempt.in_use()
+            raise request.in_use()
 
-    async def _find(self, session: AsyncSession, attempt: IdempotentRequest, key_id: bytes) -> StoredResponse | None:
+    async def _find(self, session: AsyncSession, request: IdempotentRequest, key_id: bytes) -> StoredResponse | None:
         columns = self._table.c
         found = await session.execute(
             select(columns.status, columns.headers, columns.body, columns.fingerprint).where(
@@ -105,25 +106,25 @@ class PostgresIdempotency:
         if row is None:
             return None
         headers = tuple((name, value) for name, value in row.headers)
-        return attempt.replay(StoredResponse(row.status, row.body, headers), row.fingerprint)
+        return request.replay(StoredResponse(row.status, row.body, headers), row.fingerprint)
 
-    async def _store(self, session: AsyncSession, key_id: bytes, fingerprint: bytes, answer: StoredResponse) -> None:
+    async def _store(self, session: AsyncSession, key_id: bytes, fingerprint: bytes, response: StoredResponse) -> None:
         values = {
             "fingerprint": fingerprint,
-            "status": answer.status,
-            "headers": [list(pair) for pair in answer.headers],
-            "body": answer.body,
+            "status": response.status,
+            "headers": [list(pair) for pair in response.headers],
+            "body": response.body,
             "created_at": func.now(),
         }
         statement = insert(self._table).values(id=key_id, **values)
-        # A row that is there has expired and was not deleted yet.
+        # An existing row has expired and was not deleted yet.
         await session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
 
     async def _clean(self) -> None:
-        """Delete expired rows, at most once a minute in each process: after a request that has stored one."""
-        if time.monotonic() < self._clean_at:
+        """Delete expired rows, at most once a minute in each process."""
+        if time.monotonic() < self._next_cleaning_at:
             return
-        self._clean_at = time.monotonic() + CLEAN_SECONDS
+        self._next_cleaning_at = time.monotonic() + CLEAN_SECONDS
         columns = self._table.c
         expired = select(columns.id).where(columns.created_at <= func.now() - KEPT).limit(CLEAN_ROWS)
         try:
@@ -132,5 +133,5 @@ class PostgresIdempotency:
                     delete(self._table).where(columns.id.in_(expired.with_for_update(skip_locked=True)))
                 )
         except (SQLAlchemyError, OSError) as error:
-            # The request has its answer; the next one after the pause cleans again.
+            # The response is already decided. A later request cleans again.
             logger.warning("expired idempotency keys were not deleted: {}", type(error).__name__)

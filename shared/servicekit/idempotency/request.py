@@ -1,7 +1,7 @@
-"""One attempt at a request that may be repeated, and the two ways in which its key can be refused.
+"""A request that may be repeated, and the two reasons for which its key is refused.
 
-Conflict 409              KeyInUse    the first attempt is still in flight
-UnprocessableContent 422  KeyReused   the key came with another request before
+Conflict 409              KeyInUse    the first request is still in progress
+UnprocessableContent 422  KeyReused   the key was used for another request
 """
 
 import hashlib
@@ -16,19 +16,20 @@ from prometheus_client import Counter
 from servicekit.core.errors import Conflict, UnprocessableContent
 from servicekit.idempotency.response import StoredResponse
 
+# How long a response is stored.
 KEPT = timedelta(hours=24)
 ANONYMOUS = "anonymous"
 
-REPLAYS = Counter("service_idempotency_replays_total", "Requests answered with a stored answer.", ["route"])
+REPLAYS = Counter("service_idempotency_replays_total", "Requests that got a stored response.", ["route"])
 CONFLICTS = Counter(
     "service_idempotency_conflicts_total",
-    "Requests refused because of their Idempotency-Key: its first request is in flight, or it had another body.",
+    "Requests whose Idempotency-Key was refused: its first request is in progress, or was another one.",
     ["route", "reason"],
 )
 
 
 class KeyInUse(Conflict):
-    """The first request with this key is in flight; its answer can be fetched with the same key soon."""
+    """The first request with this key is in progress. Its response is available under the same key soon."""
 
     type = "urn:baseplate:problem:idempotency-key-in-use"
     detail = "A request with this Idempotency-Key is being processed. Try again."
@@ -46,8 +47,8 @@ class KeyReused(UnprocessableContent):
 class IdempotentRequest:
     """What the stores need to know of a request.
 
-    `id` stands for the key within its scope; without a key it is None and the effect simply runs. `route` is the
-    template of the path, for the metrics.
+    `id` stands for the key in its scope. Without a key it is None, and the effect simply runs. `route` is the template
+    of the path, for the metrics.
     """
 
     route: str
@@ -56,23 +57,23 @@ class IdempotentRequest:
 
     @classmethod
     def of(cls, *, method: str, route: str, caller: UUID | str | None, key: str | None, fingerprint: bytes) -> Self:
-        """Scope `key` by the caller (None is anonymous), the method and the route."""
+        """Scope `key` by the caller (None for an anonymous one), the method and the route."""
         if key is None:
             return cls(route, None)
-        # None of the first three can contain a line break, so no two scopes read the same.
+        # None of the first three contains a line break, so different scopes give different texts.
         scope = f"{method}\n{route}\n{ANONYMOUS if caller is None else caller}\n{key}"
         return cls(route, hashlib.sha256(scope.encode()).digest(), fingerprint)
 
-    def replay(self, answer: StoredResponse, fingerprint: bytes) -> StoredResponse:
-        """Return the stored answer. Raises `KeyReused` when its request had another fingerprint."""
+    def replay(self, response: StoredResponse, fingerprint: bytes) -> StoredResponse:
+        """Return the stored response as a replay. Raises `KeyReused` if its request had another fingerprint."""
         if not hmac.compare_digest(fingerprint, self.fingerprint):
             self._count_conflict("other_request")
             raise KeyReused
         REPLAYS.labels(self.route).inc()
-        return answer.as_replay()
+        return response.as_replay()
 
     def in_use(self) -> KeyInUse:
-        """Return the error to raise while another attempt holds the key."""
+        """Count the conflict, and return the error to raise while another request holds the key."""
         self._count_conflict("in_flight")
         return KeyInUse()
 

@@ -1,4 +1,4 @@
-"""An answer that can be stored and given again."""
+"""A response that can be stored, and sent again to a repeated request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """Status, headers and body as an effect decided them. Secrets do not belong here: it is stored in plain."""
+    """Status, headers and body of a response. They are stored in plain text, so they contain no secrets."""
 
     status: int
     body: bytes = b""
@@ -25,7 +25,7 @@ class StoredResponse:
     def json(
         cls, content: BaseModel | Mapping[str, Any], *, status: int = 201, headers: Mapping[str, str] | None = None
     ) -> Self:
-        """Return an answer with a JSON body, from a model or from what orjson can write."""
+        """Return a response with a JSON body, from a model or from what orjson can write."""
         if isinstance(content, BaseModel):
             body = content.model_dump_json().encode()
         else:
@@ -34,14 +34,14 @@ class StoredResponse:
 
     @property
     def is_success(self) -> bool:
-        """Whether the status is 2xx; only such answers are stored."""
+        """Whether the status is 2xx. Only such responses are stored."""
         return 200 <= self.status < 300
 
     def as_replay(self) -> Self:
         return replace(self, replayed=True)
 
     def to_response(self) -> Response:
-        """Return the HTTP response; a stored answer says that it is one."""
+        """Return the HTTP response, with a header that marks a replay."""
         response = Response(self.body, self.status, dict(self.headers))
         if self.replayed:
             response.headers[REPLAYED_HEADER] = "true"

@@ -1,4 +1,4 @@
-"""MongoDB by PyMongo's asynchronous client: one client per process (docs/adr/0001)."""
+"""MongoDB by PyMongo's asynchronous client: one client for each process (docs/adr/0001)."""
 
 import asyncio
 from datetime import UTC
@@ -18,27 +18,18 @@ from pymongo.errors import (
     WTimeoutError,
 )
 from pymongo.read_concern import ReadConcern
-from starlette.applications import Starlette
-from starlette.requests import Request
 
-from servicekit.core.errors import ProblemResponse, ServiceUnavailable
 from servicekit.storage.mongo_tracing import CommandSpans
 
 Document = dict[str, Any]
 
-# What the driver raises when no primary answers in time.
-UNAVAILABLE: tuple[type[Exception], ...] = (
-    ConnectionFailure,
-    ExecutionTimeout,
-    WaitQueueTimeoutError,
-    WTimeoutError,
-)
-
-# A server that has just started, and does not have the keys yet that sign the cluster's time.
+# What the driver raises when no primary responds in time.
+_UNAVAILABLE = (ConnectionFailure, ExecutionTimeout, WaitQueueTimeoutError, WTimeoutError)
+# A server that has just started does not have the keys yet that sign the cluster's time.
 _KEY_NOT_FOUND = 211
 
 POOL_SIZE = 50
-# Longer than a fail-over with tuned elections (1–2 s), shorter than the gateway's patience.
+# Longer than a failover with tuned elections (1–2 s), shorter than the gateway's time-outs.
 SELECTION_MILLISECONDS = 5_000
 CONNECT_MILLISECONDS = 2_000
 CLOSE_SECONDS = 2.0
@@ -47,7 +38,7 @@ CLOSE_SECONDS = 2.0
 def create_client(url: SecretStr, *, application: str, traced: bool = False) -> AsyncMongoClient[Document]:
     """Return a client that acknowledges writes by majority and retries reads and writes once.
 
-    With `traced`, commands of sampled requests have spans.
+    With `traced`, the commands of sampled requests have spans.
     """
     return AsyncMongoClient(
         url.get_secret_value(),
@@ -56,7 +47,7 @@ def create_client(url: SecretStr, *, application: str, traced: bool = False) -> 
         serverSelectionTimeoutMS=SELECTION_MILLISECONDS,
         connectTimeoutMS=CONNECT_MILLISECONDS,
         waitQueueTimeoutMS=SELECTION_MILLISECONDS,
-        # A new primary is noticed within this time also when nothing failed yet.
+        # A new primary is noticed within this time, even before an operation fails.
         heartbeatFrequencyMS=1_000,
         event_listeners=[CommandSpans()] if traced else [],
         retryReads=True,
@@ -79,28 +70,21 @@ def database(client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
     )
 
 
-def add_startup_error_handler(app: Starlette) -> None:
-    """Let the application answer 503 while a server that has just started cannot serve; other failures stay failures.
-
-    The driver takes them all for one kind of error, and says of this one that no repetition helps.
-    """
-    app.add_exception_handler(OperationFailure, _unavailable_if_starting)
-
-
-async def _unavailable_if_starting(request: Request, error: Exception) -> Any:
-    if not isinstance(error, OperationFailure) or error.code != _KEY_NOT_FOUND:
-        raise error
-    logger.error("a store is away: MongoDB has just started")
-    return ProblemResponse(ServiceUnavailable(), instance=request.url.path)
+def is_unavailable(error: Exception) -> bool:
+    """Whether an error means that MongoDB is unavailable. Any other error is a failure of the service."""
+    if isinstance(error, _UNAVAILABLE):
+        return True
+    # The driver has no class for this one.
+    return isinstance(error, OperationFailure) and error.code == _KEY_NOT_FOUND
 
 
 async def ping(db: AsyncDatabase[Document]) -> None:
-    """Raise unless a primary answers."""
+    """Raise unless a primary responds."""
     await db.command("ping")
 
 
 async def close(client: AsyncMongoClient[Document]) -> None:
-    """Close the client; a server that is gone already is not waited for (the driver would, for 30 s)."""
+    """Close the client without the driver's wait of 30 s for a server that has stopped."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
             await client.close()

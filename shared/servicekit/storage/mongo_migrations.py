@@ -1,4 +1,4 @@
-"""The migration job of a service that owns a MongoDB database: the collections and indexes that its code expects.
+"""The migration job of a service that owns a MongoDB database: it creates the collections and indexes that are missing.
 
 COLLECTIONS = {"notes": [IndexModel("owner_id")], "outbox": outbox.INDEXES}
 
@@ -23,7 +23,7 @@ _NAMESPACE_EXISTS: Final = 48
 
 
 class DatabaseSettings(EnvironmentSettings):
-    """What a job needs that only talks to the database: `MONGO_URL`, or the file that `MONGO_URL_FILE` names."""
+    """The settings of a job that only uses the database: `MONGO_URL`, or the file named by `MONGO_URL_FILE`."""
 
     mongo_url: SecretStr
 
@@ -31,9 +31,9 @@ class DatabaseSettings(EnvironmentSettings):
 async def create_collections(
     database: AsyncDatabase[Document], collections: Mapping[str, Sequence[IndexModel]]
 ) -> None:
-    """Create what is missing. Any number of jobs may do so at once.
+    """Create what is missing. Any number of jobs may run at once.
 
-    The collections are there before the first transaction: one that created them would hold up all others.
+    A transaction that created a collection would delay all others, so the collections exist before the first one.
     """
     for name, indexes in collections.items():
         await _create(database, name)
@@ -53,7 +53,7 @@ async def _create(database: AsyncDatabase[Document], name: str) -> None:
 
 @asynccontextmanager
 async def connected(url: SecretStr, *, application: str) -> AsyncIterator[AsyncDatabase[Document]]:
-    """Lend the database to a job."""
+    """Open the database for a job."""
     client = mongo.create_client(url, application=application)
     try:
         yield mongo.database(client)

@@ -7,12 +7,12 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from servicekit.core import context
 from servicekit.observability.tracing.spans import Span, span_of
 
-# What a new connection costs shows in the span of the command that waited for it.
+# The time of a new connection is part of the span of the command that waited for it.
 _CONNECTING: Final = frozenset({"hello", "saslStart", "saslContinue"})
 
 
 class CommandSpans(CommandListener):
-    """Listens to a client. Where a request is not sampled, that costs about 15 µs for each command."""
+    """Listens to a client. For requests that are not sampled, this takes about 15 µs for each command."""
 
     def started(self, event: CommandStartedEvent) -> None:
         """Begin the span. It is kept with the request, because a cancelled command has no second event."""
@@ -33,12 +33,12 @@ class CommandSpans(CommandListener):
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         """End the span."""
-        if (span := _taken(event.request_id)) is not None:
+        if (span := _pop_span(event.request_id)) is not None:
             span.end()
 
     def failed(self, event: CommandFailedEvent) -> None:
         """End the span with the server's code. The error's text may quote a document."""
-        if (span := _taken(event.request_id)) is not None:
+        if (span := _pop_span(event.request_id)) is not None:
             span.fail(str(event.failure.get("codeName") or event.failure.get("errtype") or "error"))
             span.end()
 
@@ -47,7 +47,7 @@ def _request_span() -> Span | None:
     return span_of(context.current())
 
 
-def _taken(request_id: int) -> Span | None:
+def _pop_span(request_id: int) -> Span | None:
     parent = _request_span()
     return parent.open_children.pop(request_id, None) if parent else None
 

@@ -1,4 +1,4 @@
-"""PostgreSQL by SQLAlchemy and asyncpg: one engine per process, sized on purpose."""
+"""PostgreSQL by SQLAlchemy and asyncpg: one engine for each process, with a fixed number of connections."""
 
 from typing import Any
 
@@ -14,11 +14,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from servicekit.core.settings import POOL_SIZE
 from servicekit.storage.postgres_tracing import trace_statements
 
-# What a driver raises when the server is away, restarts or has no connection left.
-UNAVAILABLE: tuple[type[Exception], ...] = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
-
-# SQLSTATE: lost connections (08…), a server without connections left (53300), or that shuts down or starts (57P…).
-_AWAY = ("08", "53300", "57P")
+# What is raised when the server cannot be reached, restarts, or has no connection left.
+_UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
+# SQLSTATE of lost connections (08…), of too many connections (53300), and of a server that stops or starts (57P…).
+_UNAVAILABLE_STATES = ("08", "53300", "57P")
 
 POOL_WAIT_SECONDS = 5.0
 CONNECT_SECONDS = 3.0
@@ -28,14 +27,14 @@ STATEMENT_MILLISECONDS = 10_000
 def create_engine(url: SecretStr, *, application: str, pool_size: int = POOL_SIZE, traced: bool = False) -> AsyncEngine:
     """Return an engine with `pool_size` connections and no overflow (`PostgresSettings.pool_size`).
 
-    With `traced`, statements of sampled requests have spans.
+    With `traced`, the statements of sampled requests have spans.
     """
     engine = create_async_engine(
         url.get_secret_value(),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_WAIT_SECONDS,
-        # The values of a failed statement may be somebody's data: they stay out of exceptions and logs.
+        # The values of a failed statement may be private: they stay out of exceptions and logs.
         hide_parameters=True,
         connect_args={
             "async_creator_fn": _connect,
@@ -49,51 +48,56 @@ def create_engine(url: SecretStr, *, application: str, pool_size: int = POOL_SIZ
         },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
-    event.listen(engine.sync_engine, "handle_error", _name_unavailable, retval=True)
+    event.listen(engine.sync_engine, "handle_error", _as_operational_error, retval=True)
     if traced:
         trace_statements(engine.sync_engine)
     return engine
 
 
-async def _connect(*given: Any, **named: Any) -> Any:
-    """Connect, and make one kind of error of all ways in which a server cannot be reached.
+async def _connect(*args: Any, **options: Any) -> Any:
+    """Connect. Raises ConnectionError for every reason for which the server cannot be reached.
 
-    asyncpg lets each through as it is, and SQLAlchemy after it: a refusal, a time-out, a host without a route, and a
-    name that does not resolve because nothing of that name runs.
+    asyncpg and SQLAlchemy pass on several errors: for a refusal, a time-out, a host without a route, or a name that
+    does not resolve because no host of that name runs.
     """
     try:
-        return await asyncpg.connect(*given, **named)
+        return await asyncpg.connect(*args, **options)
     except OSError as error:
         raise ConnectionError(f"PostgreSQL cannot be reached: {type(error).__name__}: {error}") from error
 
 
 def _refuse_closed(connection: Any, _entry: ConnectionPoolEntry, _proxy: Any) -> None:
-    """Make the pool connect anew when the server has closed a connection meanwhile.
+    """Let the pool replace a connection that the server has closed.
 
-    asyncpg learns of it when the socket closes, so this needs no round trip, unlike `pool_pre_ping`.
+    asyncpg notices when the socket closes, so this needs no round trip, unlike `pool_pre_ping`.
     """
     if connection.driver_connection.is_closed():
         raise DisconnectionError
 
 
-def _name_unavailable(context: ExceptionContext) -> BaseException | None:
-    """Make an OperationalError of a server that ends, starts, or ends this connection.
+def _as_operational_error(context: ExceptionContext) -> BaseException | None:
+    """Raise OperationalError instead, if the server stops, starts, or closes this connection.
 
-    SQLAlchemy tells asyncpg's errors apart only roughly, and these are a plain DBAPIError or InternalError to it.
+    SQLAlchemy knows few of asyncpg's errors. It raises these as DBAPIError or InternalError.
     """
     original = context.original_exception
     if not isinstance(original, Exception):
-        # A cancelled statement costs its connection, too, but must stay a cancellation.
+        # A cancelled statement loses its connection as well, but remains a cancellation.
         return None
     state = getattr(original, "sqlstate", None) or ""
-    if context.is_disconnect or state.startswith(_AWAY):
+    if context.is_disconnect or state.startswith(_UNAVAILABLE_STATES):
         return OperationalError(
             context.statement, None, original, hide_parameters=True, connection_invalidated=context.is_disconnect
         )
     return None
 
 
+def is_unavailable(error: Exception) -> bool:
+    """Whether an error means that PostgreSQL is unavailable. Any other error is a failure of the service."""
+    return isinstance(error, _UNAVAILABLE)
+
+
 async def ping(engine: AsyncEngine) -> None:
-    """Raise unless the server answers a query."""
+    """Raise unless the server responds to a query."""
     async with engine.connect() as connection:
         await connection.execute(text("SELECT 1"))

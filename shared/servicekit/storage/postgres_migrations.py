@@ -1,10 +1,10 @@
 """The migration job of a service that owns a PostgreSQL database: Alembic behind an advisory lock.
 
-A service's folder holds `alembic.ini` and `migrations/`, whose `env.py` is one call of `run_environment`. Any number
-of jobs may run at once: one migrates, the others wait for it and find nothing left to do. A database that is at the
-head costs one query, without importing Alembic.
+A service's folder contains `alembic.ini` and `migrations/`, whose `env.py` is one call of `run_environment`. Any number
+of jobs may run at once: one migrates, the others wait and then have nothing to do. For a database that is up to date,
+the job sends one query and does not import Alembic.
 
-A table stays out of `autogenerate` and of `alembic check` when its model says so:
+A model may exclude its table from `autogenerate` and `alembic check`:
 
     Table("audit_log", metadata, ..., info=SKIP_AUTOGENERATE)
 """
@@ -30,35 +30,35 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 SKIP_AUTOGENERATE: Final[Mapping[str, Any]] = {"skip_autogenerate": True}
-# A statement that waits for a lock makes everybody after it wait as well: it gives up, and the job may run again.
+# A statement that waits for a lock makes all later ones wait as well. It gives up, and the job may run again.
 LOCK_TIMEOUT: Final = "10s"
 CONNECT_SECONDS: Final = 5.0
-# The lock's number; each database has locks of its own, so one number serves all services.
+# The number of the lock. Each database has its own locks, so all services use the same number.
 _LOCK: Final = int.from_bytes(b"migrate")
 _VERSIONS: Final = Path("migrations", "versions")
 
 
 class MigrationError(Exception):
-    """The migrations of a service cannot be run; the message says what to do."""
+    """The migrations of a service cannot run; the message says what to do."""
 
 
 class DatabaseSettings(EnvironmentSettings):
-    """What a job needs that only talks to the database: `DATABASE_URL`, or the file that `DATABASE_URL_FILE` names."""
+    """The settings of a job that only uses the database: `DATABASE_URL`, or the file named by `DATABASE_URL_FILE`."""
 
     database_url: SecretStr
 
 
 async def migrate(folder: Path, url: SecretStr) -> bool:
-    """Bring the database to the head of the migrations in `folder`; return whether there was anything to do.
+    """Upgrade the database to the head of the migrations in `folder`; return whether there was anything to do.
 
-    A database that newer code has migrated already is left alone, so that a release can be taken back. Raises
+    A database that newer code has migrated stays as it is, so that a release can be rolled back. Raises
     `MigrationError` for migrations with several heads, and what the driver raises.
     """
     revisions = _revisions(folder)
     if not revisions or _is_done(await _current(url), revisions):
         return False
     async with _locked(url):
-        # Whoever held the lock before may have done everything.
+        # The previous holder of the lock may have migrated the database.
         if _is_done(await _current(url), revisions):
             return False
         async with _connection(url) as connection:
@@ -67,9 +67,9 @@ async def migrate(folder: Path, url: SecretStr) -> bool:
 
 
 async def autogenerate(folder: Path, url: SecretStr, message: str) -> Path | None:
-    """Write the migration from the database to the models, and return its file; None when they agree.
+    """Write the migration from the database to the models and return its file, or None if they agree.
 
-    The database is migrated to the head first.
+    The database is first upgraded to the head.
     """
     await migrate(folder, url)
     number = len(_revisions(folder)) + 1
@@ -78,10 +78,9 @@ async def autogenerate(folder: Path, url: SecretStr, message: str) -> Path | Non
 
 
 def run_environment(metadata: "MetaData") -> None:
-    """Do what Alembic asks of `migrations/env.py`, for these models.
+    """Run the migrations as Alembic expects of `migrations/env.py`, for these models.
 
-    The job hands its connection over; Alembic's own command line (`alembic -c user/alembic.ini history`) has none, and
-    connects to `DATABASE_URL`.
+    The job passes its connection on. Without one, as under Alembic's own command line, this connects to `DATABASE_URL`.
     """
     from alembic import context
 
@@ -145,7 +144,7 @@ def _config(folder: Path, connection: "Connection") -> "Config":
 
 
 def _revisions(folder: Path) -> dict[str, str | None]:
-    """Return each revision's predecessor, read without running the files, oldest first by file name."""
+    """Return the predecessor of each revision, sorted by file name. The files are parsed and not executed."""
     revisions = {}
     for path in sorted((folder / _VERSIONS).glob("*.py")):
         names = _constants(path)
@@ -182,7 +181,7 @@ def _is_done(current: str | None, revisions: Mapping[str, str | None]) -> bool:
 
 
 async def _current(url: SecretStr) -> str | None:
-    """Return the revision that the database is at, or None before the first migration."""
+    """Return the revision of the database, or None before the first migration."""
     connection = await _connect(url)
     try:
         revision = await connection.fetchval("SELECT version_num FROM alembic_version")
@@ -195,7 +194,7 @@ async def _current(url: SecretStr) -> str | None:
 
 @asynccontextmanager
 async def _locked(url: SecretStr) -> AsyncIterator[None]:
-    """Hold the lock of migrations. It belongs to a connection of its own, and goes when this process dies."""
+    """Hold the lock of migrations. It belongs to a connection of its own, and is released if this process dies."""
     connection = await _connect(url)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
@@ -205,7 +204,7 @@ async def _locked(url: SecretStr) -> AsyncIterator[None]:
 
 
 async def _connect(url: SecretStr) -> Any:
-    # asyncpg knows nothing of the driver's name inside SQLAlchemy's URLs.
+    # SQLAlchemy's URLs name the driver, which asyncpg does not understand.
     dsn = re.sub(r"^postgresql\+asyncpg:", "postgresql:", url.get_secret_value())
     return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS)
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 Sessions = async_sessionmaker[AsyncSession]
 
-# Every constraint has a name, so that a migration can drop it and an error can be told by it.
+# Every constraint has a name, by which a migration drops it and an error is recognised.
 CONSTRAINT_NAMES: Final = {
     "ix": "ix_%(table_name)s_%(column_0_name)s",
     "uq": "uq_%(table_name)s_%(column_0_name)s",

@@ -11,12 +11,12 @@ from servicekit.observability.tracing.spans import CANCELLED, Span, start_child
 
 _WORD: Final = re.compile(r"\s*(\w+)")
 _TABLE: Final = re.compile(r'\b(?:FROM|INTO|UPDATE)\s+"?(\w+(?:\.\w+)*)')
-# The key under which a connection holds the span of its statement; it runs one at a time.
+# The key under which a connection keeps the span of its current statement.
 _SPAN: Final = "servicekit.span"
 
 
 def trace_statements(engine: Engine) -> None:
-    """Let every statement on `engine` have a span, where its request is sampled; elsewhere it costs about 5 µs."""
+    """Give every statement of a sampled request a span. For other requests this takes about 5 µs."""
     database = engine.url.database or ""
 
     def begin(connection: Connection, _cursor: Any, statement: str, _values: Any, _context: Any, _many: bool) -> None:
@@ -31,11 +31,11 @@ def trace_statements(engine: Engine) -> None:
         connection.info[_SPAN] = span
 
     def end(connection: Connection, *_execution: Any) -> None:
-        if (span := _taken(connection)) is not None:
+        if (span := _pop_span(connection)) is not None:
             span.end()
 
     def fail(failure: ExceptionContext) -> None:
-        if failure.connection is not None and (span := _taken(failure.connection)) is not None:
+        if failure.connection is not None and (span := _pop_span(failure.connection)) is not None:
             span.fail(_kind_of(failure.original_exception))
             span.end()
 
@@ -44,20 +44,20 @@ def trace_statements(engine: Engine) -> None:
     event.listen(engine, "handle_error", fail)
 
 
-def _taken(connection: Connection) -> Span | None:
+def _pop_span(connection: Connection) -> Span | None:
     span: Span | None = connection.info.pop(_SPAN, None)
     return span
 
 
 @functools.lru_cache(maxsize=1024)
 def _described(statement: str) -> tuple[str, str]:
-    """Return the operation and, where it is plain to see, the first table. The text itself may hold values."""
+    """Return the operation, and the first table if it is easy to find. The whole text may contain values."""
     word, table = _WORD.match(statement), _TABLE.search(statement)
     return word[1].upper() if word else "", table[1] if table else ""
 
 
 def _kind_of(error: BaseException) -> str:
-    """Return the SQLSTATE where the server gave one. The error's text may quote a row."""
+    """Return the SQLSTATE if the server sent one. The text of the error may quote a row."""
     if not isinstance(error, Exception):
         return CANCELLED
     return str(getattr(error, "sqlstate", None) or type(error).__name__)

@@ -1,10 +1,10 @@
-"""The time of day as tests want it."""
+"""A clock that tests set."""
 
 from datetime import UTC, datetime, timedelta
 
 
 class MovableClock:
-    """Fulfils `servicekit.core.clock.Clock`: tests move it, or stop it."""
+    """A `servicekit.core.clock.Clock` that tests advance or stop."""
 
     def __init__(self) -> None:
         self.stopped_at: datetime | None = None
@@ -14,7 +14,7 @@ class MovableClock:
         return (self.stopped_at or datetime.now(UTC)) + self._ahead
 
     def advance(self, **duration: float) -> None:
-        """Let a time pass at once: `advance(hours=2)`."""
+        """Move the clock forward: `advance(hours=2)`."""
         self._ahead += timedelta(**duration)
 
     def reset(self) -> None:

@@ -1,4 +1,4 @@
-"""A collector for tests: takes OTLP over HTTP on a real socket and keeps the spans, for any number of services."""
+"""A trace collector for tests: it receives OTLP over HTTP on a real socket and keeps the spans of all services."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -16,10 +16,10 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class TakenSpan:
-    """One span as it arrived. Ids are hexadecimal; `parent_id` is empty for the first span of a trace."""
+    """A span as it arrived. Ids are hexadecimal; `parent_id` is empty for the first span of a trace."""
 
     service: str
-    # Tells the processes of a service apart.
+    # Distinguishes the processes of a service.
     instance: str
     name: str
     kind: str
@@ -34,26 +34,26 @@ class TakenSpan:
 
 
 class TraceCollector(WireServer):
-    """Listens while it is entered; its `url` is what OTEL_EXPORTER_OTLP_ENDPOINT wants."""
+    """Listens while the context is open. Its `url` is the value of OTEL_EXPORTER_OTLP_ENDPOINT."""
 
     def __init__(self) -> None:
         super().__init__(answering(reply(content_type="application/x-protobuf")))
 
     @property
     def spans(self) -> list[TakenSpan]:
-        """All spans so far, in the order of their ends."""
+        """All spans so far, in the order in which they ended."""
         taken = [span for request in self.requests for span in _decoded(request.body)]
         return sorted(taken, key=lambda span: span.ended_at)
 
     async def until(self, complete: Callable[[list[TakenSpan]], bool]) -> list[TakenSpan]:
-        """Return the spans as soon as `complete` says so of them. Raises TimeoutError."""
+        """Return the spans as soon as `complete` is true for them. Raises TimeoutError."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not complete(spans := self.spans):
                 await asyncio.sleep(0.02)
         return spans
 
     async def trace(self, trace_id: str, *names: str) -> list[TakenSpan]:
-        """Return the spans of one trace as soon as spans of these names are among them. Raises TimeoutError."""
+        """Return the spans of one trace as soon as they include spans of these names. Raises TimeoutError."""
 
         def complete(spans: list[TakenSpan]) -> bool:
             return {*names} <= {span.name for span in spans if span.trace_id == trace_id}

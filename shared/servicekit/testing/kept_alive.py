@@ -1,7 +1,7 @@
-"""HTTP clients that keep their connections busy and count every request that gets no answer.
+"""HTTP clients that keep their connections busy and count every request without a response.
 
-They are deliberately less forgiving than a library's client: nothing is sent twice, and a connection that breaks under
-a request counts as a lost request. Only an answer's `Connection: close` makes them connect anew.
+They are stricter than a library's client. They send nothing twice, and a connection that breaks during a request counts
+as a lost request. They reconnect only after a response with `Connection: close`.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ _BROKEN = (ConnectionError, asyncio.IncompleteReadError, TimeoutError)
 class KeptAliveClients:
     """`count` clients that send `POST path` over kept-alive connections for as long as the context is open.
 
-    `pause` is the longest time in seconds that a client waits between two requests. `sent` counts requests, `lost`
-    those without an answer by their error, `statuses` the answers by their status.
+    `pause` is the longest time in seconds between two requests of a client. `sent` counts the requests, `lost` those
+    without a response by their error, and `statuses` the responses by their status.
     """
 
     def __init__(self, port: int, *, path: str = "/", count: int = 16, pause: float = 0.01) -> None:
@@ -44,7 +44,7 @@ class KeptAliveClients:
         await asyncio.gather(*self._clients)
 
     async def more(self, requests: int) -> None:
-        """Wait until so many further requests were sent."""
+        """Wait until the clients have sent so many further requests."""
         goal = self.sent + requests
         async with self._progress:
             await self._progress.wait_for(lambda: self.sent >= goal)
@@ -68,7 +68,7 @@ class KeptAliveClients:
             writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Send one request, read its answer, return whether the connection stays."""
+        """Send one request, read the response, and return whether the connection stays open."""
         async with asyncio.timeout(READ_SECONDS):
             writer.write(self._request)
             await writer.drain()

@@ -16,7 +16,7 @@ from servicekit.sealing.middleware import SealedReceiver
 from servicekit.sealing.replay import ReplayGuard
 from servicekit.testing.sealed import MemoryNonces
 
-# What a test left hanging, such as an upload that never ends, is given up at the end.
+# At the end, a request that a test left hanging is cancelled after this time.
 GRACE_SECONDS = 5
 
 
@@ -28,7 +28,7 @@ async def nothing_to_do(_app: FastAPI) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def in_process(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
-    """Enter the application's lifespan and give a client of it. Bodies are buffered: streaming needs `listening`."""
+    """Enter the application's lifespan and yield a client of it. Bodies are buffered: streaming needs `listening`."""
     async with (
         app.router.lifespan_context(app),
         httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://service") as http,
@@ -38,7 +38,7 @@ async def in_process(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
 
 @asynccontextmanager
 async def listening(app: FastAPI, *, http: Literal["auto", "h11", "httptools"] = "auto") -> AsyncIterator[str]:
-    """Enter the application's lifespan and serve it on a free port; give its URL."""
+    """Enter the application's lifespan and serve it on a free port; yield its URL."""
     async with app.router.lifespan_context(app):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             # Otherwise a body sent after its head waits 40 ms for a delayed acknowledgement. Connections inherit the
@@ -57,7 +57,7 @@ async def listening(app: FastAPI, *, http: Literal["auto", "h11", "httptools"] =
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the test run, which Ctrl-C is meant for."""
+    """Leaves signals, such as that of Ctrl-C, to the test run."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -65,9 +65,9 @@ class _Server(uvicorn.Server):
 
 
 def sealed_app(name: str, keyring: Keyring) -> FastAPI:
-    """Return an application without routes that stands for a service and takes its sealed calls.
+    """Return an application without routes that accepts sealed requests as this service.
 
-    `install_policies` follows when it has routes.
+    Add the routes, then call `install_policies`.
     """
     replays = ReplayGuard(MemoryNonces())
     receiver = Middleware(SealedReceiver, service=name, keyring=keyring, cipher="fernet", replays=replays)

@@ -10,7 +10,7 @@ from servicekit.core.settings import ServiceSettings
 
 
 def common_settings(name: str, valkey_url: str, keys: Path) -> dict[str, Any]:
-    """Return the settings that all services need; `keys` holds a folder of keys for each service."""
+    """Return the settings that all services need. `keys` contains a folder for each service."""
     return {
         "service_name": name,
         "environment": "development",
@@ -23,7 +23,7 @@ def common_settings(name: str, valkey_url: str, keys: Path) -> dict[str, Any]:
 
 
 def unconnected_settings(name: str, **more: Any) -> ServiceSettings:
-    """Return the settings of a service in production that reaches no store and holds no keys."""
+    """Return the settings of a service in production, without a store and without keys."""
     needed = {
         "service_name": name,
         "valkey_url": SecretStr("redis://127.0.0.1:1/0"),

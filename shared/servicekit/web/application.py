@@ -38,12 +38,12 @@ def build_app(
     lifespan: Lifespan,
     routers: Sequence[APIRouter],
     checks: Mapping[str, Check],
-    unavailable: Sequence[type[Exception]] = (),
+    is_unavailable: Callable[[Exception], bool] = lambda _error: False,
     receiver: Middleware | None = None,
 ) -> FastAPI:
     """Return a service's application.
 
-    `unavailable` are the exceptions by which a store's driver reports that the store is unavailable: they become 503.
+    `is_unavailable` recognises the errors of an unavailable store, which become 503.
     `receiver` is the middleware that opens sealed requests.
     """
     logs.configure(
@@ -68,7 +68,7 @@ def build_app(
         middleware=[
             Middleware(RequestMiddleware, service=settings.service_name, tracing=tracing, gateway=gateway),
             *([receiver] if receiver else []),
-            Middleware(ErrorBoundary),
+            Middleware(ErrorBoundary, is_unavailable=is_unavailable),
             Middleware(HeadAsGet),
         ],
     )
@@ -77,7 +77,7 @@ def build_app(
     app.include_router(docs_router(title))
     for router in routers:
         app.include_router(router)
-    add_error_handlers(app, unavailable)
+    add_error_handlers(app)
     # The documented way to extend the schema (https://fastapi.tiangolo.com/how-to/extending-openapi/).
     app.openapi = declaring_errors(app.openapi)  # type: ignore[method-assign]
     return app

@@ -1,25 +1,21 @@
 """How errors that FastAPI catches become problem documents (RFC 9457)."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
-from loguru import logger
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from servicekit.core import errors
 
 
-def add_error_handlers(app: FastAPI, unavailable: Sequence[type[Exception]]) -> None:
-    """Render the errors of services, of validation and of the framework; answer 503 to those in `unavailable`."""
+def add_error_handlers(app: FastAPI) -> None:
+    """Render the errors of services, of validation and of the framework."""
     app.add_exception_handler(errors.ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    for exception in unavailable:
-        app.add_exception_handler(exception, _store_unavailable)
 
 
 async def _service_error(request: Request, error: Any) -> Any:
@@ -52,8 +48,3 @@ def _allowed_methods(request: Request) -> str:
     if "GET" in methods:
         methods.add("HEAD")
     return ", ".join(sorted(methods))
-
-
-async def _store_unavailable(request: Request, error: Exception) -> Any:
-    logger.error("a store is unavailable: {}", type(error).__name__)
-    return errors.ProblemResponse(errors.ServiceUnavailable(), instance=request.url.path)

@@ -6,6 +6,7 @@ Pure ASGI: nothing here starts a task or reads a body.
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from loguru import logger
@@ -100,10 +101,14 @@ class _Response:
 
 
 class ErrorBoundary:
-    """Turns an uncaught error into a problem document, and stops the work when the caller's deadline passes."""
+    """Turns an uncaught error into a problem document, and stops the work when the caller's deadline passes.
 
-    def __init__(self, app: ASGIApp) -> None:
+    An error that `is_unavailable` recognises is that of an unavailable store, and becomes a 503.
+    """
+
+    def __init__(self, app: ASGIApp, *, is_unavailable: Callable[[Exception], bool]) -> None:
         self._app = app
+        self._is_unavailable = is_unavailable
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -129,6 +134,9 @@ class ErrorBoundary:
             if isinstance(error, TimeoutError) and limit.expired():
                 failure: errors.ServiceError = errors.DeadlineExceeded()
                 logger.warning("the caller's deadline passed")
+            elif self._is_unavailable(error):
+                failure = errors.ServiceUnavailable()
+                logger.error("a store is unavailable: {}", type(error).__name__)
             else:
                 failure = errors.ServiceError("The service failed. The request id identifies the incident.")
                 logger.exception("unexpected error")

@@ -13,7 +13,7 @@ from servicekit.storage.mongo_migrations import DatabaseSettings, connected, cre
 COLLECTIONS = {"things": [IndexModel("owner_id", name="by_owner")], "bare": []}
 
 
-async def test_any_number_of_jobs_at_once_make_every_collection_and_index(mongo_url: str) -> None:
+async def test_concurrent_jobs_create_every_collection_and_index(mongo_url: str) -> None:
     async with connected(SecretStr(mongo_url), application="test") as database:
         for _ in range(2):
             await asyncio.gather(*(create_collections(database, COLLECTIONS) for _ in range(6)))
@@ -22,7 +22,7 @@ async def test_any_number_of_jobs_at_once_make_every_collection_and_index(mongo_
         assert set(await database["things"].index_information()) == {"_id_", "by_owner"}
 
 
-async def test_an_index_that_cannot_be_made_is_no_silent_success(mongo_url: str) -> None:
+async def test_an_index_that_cannot_be_created_is_an_error(mongo_url: str) -> None:
     async with connected(SecretStr(mongo_url), application="test") as database:
         await create_collections(database, COLLECTIONS)
 
@@ -30,7 +30,7 @@ async def test_an_index_that_cannot_be_made_is_no_silent_success(mongo_url: str)
             await create_collections(database, {"things": [IndexModel("other", name="by_owner")]})
 
 
-def test_the_url_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_url_may_come_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "url").write_text("mongodb://db/notes\n")
     monkeypatch.setenv("MONGO_URL_FILE", str(tmp_path / "url"))
 

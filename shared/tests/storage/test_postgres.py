@@ -1,4 +1,4 @@
-"""A service stays within its share of the server's connections, whatever number of processes it has."""
+"""A service stays within its share of the server's connections, and recognises an unavailable server."""
 
 import asyncio
 import errno
@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from servicekit.core.settings import PostgresSettings
 from servicekit.storage import postgres
@@ -40,14 +40,14 @@ def test_all_processes_and_jobs_together_stay_within_the_budget(
     assert settings.pool_size * replicas * workers + 4 <= connections
 
 
-def test_without_a_budget_each_process_has_five() -> None:
+def test_without_a_budget_each_process_has_five_connections() -> None:
     assert _settings(database_replicas=9, web_concurrency=9).pool_size == 5
 
 
 @pytest.mark.parametrize(
     ("connections", "replicas", "workers", "least"), [(4, 1, 1, 6), (15, 3, 2, 16), (40, 20, 2, 84)]
 )
-def test_a_budget_that_leaves_a_process_without_is_refused_and_the_least_one_named(
+def test_a_budget_that_is_too_small_is_refused_with_the_smallest_possible_one(
     connections: int, replicas: int, workers: int, least: int
 ) -> None:
     with pytest.raises(ValidationError, match=rf"DATABASE_CONNECTIONS={connections} is too small .* are {least}"):
@@ -63,11 +63,11 @@ def test_the_budget_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     assert _settings().pool_size == 3
 
 
-async def test_an_engine_holds_as_many_connections_and_no_more(postgres_url: str) -> None:
+async def test_an_engine_never_opens_more_connections_than_its_pool_size(postgres_url: str) -> None:
     engine = postgres.create_engine(SecretStr(postgres_url), application="budget", pool_size=3)
     counting = postgres.create_engine(SecretStr(postgres_url), application="counting", pool_size=1)
     asleep = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'budget' AND wait_event = 'advisory'")
-    everybody = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'budget'")
+    all_of_them = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'budget'")
 
     async def wait_for_lock() -> None:
         async with engine.begin() as connection:
@@ -81,15 +81,15 @@ async def test_an_engine_holds_as_many_connections_and_no_more(postgres_url: str
         async with asyncio.timeout(60):
             while await holder.scalar(asleep) < 3:
                 await asyncio.sleep(0.01)
-        assert await holder.scalar(everybody) == 3
+        assert await holder.scalar(all_of_them) == 3
         await holder.execute(text("SELECT pg_advisory_unlock(1)"))
         await asyncio.gather(*waiting)
-        assert await holder.scalar(everybody) == 3
+        assert await holder.scalar(all_of_them) == 3
     await engine.dispose()
     await counting.dispose()
 
 
-async def test_a_connection_that_the_server_ends_is_the_servers_absence_and_no_fault_of_ours(postgres_url: str) -> None:
+async def test_an_error_of_a_connection_that_the_server_closes_means_unavailable(postgres_url: str) -> None:
     engine = postgres.create_engine(SecretStr(postgres_url), application="parcels", pool_size=2)
     async with engine.connect() as connection:
         pid = await connection.scalar(text("SELECT pg_backend_pid()"))
@@ -100,8 +100,9 @@ async def test_a_connection_that_the_server_ends_is_the_servers_absence_and_no_f
             ):
                 await asyncio.sleep(0.02)
             await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
-        with pytest.raises(postgres.UNAVAILABLE):
+        with pytest.raises(OperationalError) as failure:
             await waiting
+        assert postgres.is_unavailable(failure.value)
     async with engine.connect() as connection:
         assert await connection.scalar(text("SELECT 1")) == 1
     await engine.dispose()
@@ -118,22 +119,25 @@ async def test_a_connection_that_the_server_ends_is_the_servers_absence_and_no_f
     ],
     ids=lambda refusal: type(refusal).__name__,
 )
-async def test_a_server_that_cannot_be_reached_is_away(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+async def test_a_server_that_cannot_be_reached_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch, refusal: Exception
 ) -> None:
     async def refuse(*_given: Any, **_named: Any) -> None:
         raise refusal
 
     monkeypatch.setattr("asyncpg.connect", refuse)
-    engine = postgres.create_engine(SecretStr(postgres_url), application="parcels")
-    with pytest.raises(postgres.UNAVAILABLE):
+    url = SecretStr("postgresql+asyncpg://parcels@127.0.0.1:1/parcels")
+    engine = postgres.create_engine(url, application="parcels")
+    with pytest.raises((OperationalError, ConnectionError)) as failure:
         await postgres.ping(engine)
+    assert postgres.is_unavailable(failure.value)
     await engine.dispose()
 
 
-async def test_a_mistake_of_ours_is_no_absence(postgres_url: str) -> None:
+async def test_the_error_of_a_wrong_statement_does_not_mean_unavailable(postgres_url: str) -> None:
     engine = postgres.create_engine(SecretStr(postgres_url), application="parcels")
     async with engine.connect() as connection:
-        with pytest.raises(ProgrammingError):
+        with pytest.raises(ProgrammingError) as failure:
             await connection.execute(text("SELECT nothing FROM nowhere"))
+    assert not postgres.is_unavailable(failure.value)
     await engine.dispose()

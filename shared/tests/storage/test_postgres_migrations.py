@@ -1,4 +1,4 @@
-"""The migration job, with migrations made up for the purpose."""
+"""The migration job of a service on PostgreSQL, with migrations of the test's own."""
 
 import asyncio
 import subprocess
@@ -95,7 +95,7 @@ async def test_migrations_run_in_order_and_once(folder: Folder, url: SecretStr) 
     assert await _query(url, "SELECT name FROM steps") == ["one", "two", "three"]
 
 
-async def test_many_jobs_at_once_give_one_migration_and_all_wait_for_its_end(folder: Folder, url: SecretStr) -> None:
+async def test_of_concurrent_jobs_one_migrates_and_all_wait_for_its_end(folder: Folder, url: SecretStr) -> None:
     folder.add(
         "0001", None, "CREATE TABLE steps (name text)", "SELECT pg_sleep(0.3)", "INSERT INTO steps VALUES ('one')"
     )
@@ -110,7 +110,7 @@ async def test_many_jobs_at_once_give_one_migration_and_all_wait_for_its_end(fol
     assert sorted(outcomes) == [False] * 5 + [True]
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind_and_may_be_repeated(folder: Folder, url: SecretStr) -> None:
+async def test_a_migration_that_fails_has_no_effect_and_may_be_repeated(folder: Folder, url: SecretStr) -> None:
     folder.add("0001", None, "CREATE TABLE steps (name text)")
     folder.add("0002", "0001", "SELECT 1/0")
     with pytest.raises(Exception, match="division by zero"):
@@ -121,7 +121,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind_and_may_be_repeated(
     assert await migrate(folder.path, url) is True
 
 
-async def test_a_database_that_is_up_to_date_costs_no_import_of_alembic(folder: Folder, url: SecretStr) -> None:
+async def test_a_database_that_is_up_to_date_needs_no_import_of_alembic(folder: Folder, url: SecretStr) -> None:
     folder.add("0001", None)
     await migrate(folder.path, url)
     code = dedent("""
@@ -139,7 +139,7 @@ async def test_a_database_that_is_up_to_date_costs_no_import_of_alembic(folder: 
     assert process.returncode == 0, errors.decode()
 
 
-async def test_a_database_that_newer_code_has_migrated_is_left_alone(folder: Folder, url: SecretStr) -> None:
+async def test_a_database_that_newer_code_has_migrated_stays_as_it_is(folder: Folder, url: SecretStr) -> None:
     folder.add("0001", None)
     folder.add("0002", "0001")
     await migrate(folder.path, url)
@@ -153,7 +153,7 @@ async def test_a_service_without_migrations_has_nothing_to_do(folder: Folder, ur
     assert await migrate(folder.path, url) is False
 
 
-async def test_two_last_migrations_are_refused_by_name(folder: Folder, url: SecretStr) -> None:
+async def test_migrations_with_two_heads_are_refused_by_name(folder: Folder, url: SecretStr) -> None:
     folder.add("0001", None)
     folder.add("0002_mine", "0001")
     folder.add("0002_yours", "0001")
@@ -162,7 +162,7 @@ async def test_two_last_migrations_are_refused_by_name(folder: Folder, url: Secr
         await migrate(folder.path, url)
 
 
-async def test_a_file_that_is_no_migration_is_named(folder: Folder, url: SecretStr) -> None:
+async def test_a_file_without_a_revision_is_refused_by_name(folder: Folder, url: SecretStr) -> None:
     (folder.versions / "notes.py").write_text("revision = '0001'\n")
 
     with pytest.raises(MigrationError, match=r"notes\.py"):
@@ -188,9 +188,7 @@ async def test_a_statement_that_waits_too_long_for_a_lock_gives_up(
     assert await migrate(folder.path, url) is True
 
 
-async def test_a_migration_is_written_from_the_models_without_those_that_are_marked(
-    folder: Folder, url: SecretStr
-) -> None:
+async def test_a_migration_is_written_from_the_models_without_skipped_tables(folder: Folder, url: SecretStr) -> None:
     written = await autogenerate(folder.path, url, "Add things")
     assert written == folder.versions / "0001_add_things.py"
     assert "things" in written.read_text()
@@ -200,7 +198,7 @@ async def test_a_migration_is_written_from_the_models_without_those_that_are_mar
     assert await _query(url, "SELECT tablename FROM pg_tables WHERE tablename IN ('things', 'audit')") == ["things"]
 
 
-async def test_a_marked_table_that_is_in_the_database_is_not_dropped(folder: Folder, url: SecretStr) -> None:
+async def test_a_skipped_table_that_is_in_the_database_is_not_dropped(folder: Folder, url: SecretStr) -> None:
     folder.add("0001", None, "CREATE TABLE audit (id integer)", "CREATE TABLE leftover (id integer)")
 
     written = await autogenerate(folder.path, url, "Tidy up")

@@ -91,7 +91,7 @@ def _client(**checks: Check) -> httpx2.AsyncClient:
         lifespan=nothing_to_do,
         routers=[_routes()],
         checks=checks,
-        unavailable=[StoreGone],
+        is_unavailable=lambda error: isinstance(error, StoreGone),
     )
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://parcels")
 

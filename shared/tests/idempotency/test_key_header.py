@@ -1,6 +1,7 @@
 """The Idempotency-Key header: what it accepts, and what makes two requests the same."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import httpx2
@@ -18,24 +19,24 @@ class Thing(BaseModel):
 
 
 @pytest.fixture
-def attempts() -> list[IdempotentRequest]:
-    """The attempts that the route made of its requests."""
+def requests() -> list[IdempotentRequest]:
+    """The requests as the routes hand them to a store."""
     return []
 
 
 @pytest.fixture
-async def client(attempts: list[IdempotentRequest]) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(requests: list[IdempotentRequest]) -> AsyncIterator[httpx2.AsyncClient]:
     app = FastAPI()
     app.state.fingerprints = Fingerprints(SecretStr("s" * 32))
 
     @app.post("/things/{shelf}", response_model=Thing, status_code=201)
     async def create(shelf: str, thing: Thing, key: IdempotencyKey) -> object:
-        attempts.append(await key.scoped_to(ANN))
+        requests.append(await key.scoped_to(ANN))
         return StoredResponse.json(thing, headers={"Location": "/things/1"}).to_response()
 
     @app.post("/streams")
     async def stream(key: IdempotencyKey) -> None:
-        attempts.append(await key.scoped_to(None, content=b"hash"))
+        requests.append(await key.scoped_to(None, content=b"hash"))
 
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -53,46 +54,46 @@ async def test_printable_ascii_up_to_255_characters_is_a_key(client: httpx2.Asyn
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\there", "ümlaut".encode().decode("latin-1")])
-async def test_anything_else_is_refused(client: httpx2.AsyncClient, key: str) -> None:
+async def test_any_other_text_is_refused_as_a_key(client: httpx2.AsyncClient, key: str) -> None:
     headers = [(b"Idempotency-Key", key.encode("latin-1"))]
     response = await client.post("/things/a", json={"name": "x"}, headers=headers)
     assert response.status_code == 422
 
 
-async def test_equal_requests_are_equal_attempts(client: httpx2.AsyncClient, attempts: list[IdempotentRequest]) -> None:
+async def test_equal_requests_stay_equal(client: httpx2.AsyncClient, requests: list[IdempotentRequest]) -> None:
     await post(client, "k")
     await post(client, "k")
-    assert attempts[0] == attempts[1]
-    assert attempts[0].route == "/things/{shelf}"
-    assert attempts[0].id is not None
+    assert requests[0] == requests[1]
+    assert requests[0].route == "/things/{shelf}"
+    assert requests[0].id is not None
 
 
-async def test_another_body_or_path_has_another_fingerprint_under_the_same_key(
-    client: httpx2.AsyncClient, attempts: list[IdempotentRequest]
+async def test_with_the_same_key_another_body_or_path_has_another_fingerprint(
+    client: httpx2.AsyncClient, requests: list[IdempotentRequest]
 ) -> None:
     await post(client, "k")
     await post(client, "k", name="y")
     await post(client, "k", path="/things/b")
-    assert len({attempt.id for attempt in attempts}) == 1
-    assert len({attempt.fingerprint for attempt in attempts}) == 3
+    assert len({request.id for request in requests}) == 1
+    assert len({request.fingerprint for request in requests}) == 3
 
 
 async def test_without_the_header_there_is_no_key(
-    client: httpx2.AsyncClient, attempts: list[IdempotentRequest]
+    client: httpx2.AsyncClient, requests: list[IdempotentRequest]
 ) -> None:
     assert await post(client, None) == 201
-    assert attempts == [IdempotentRequest("/things/{shelf}", None)]
+    assert requests == [IdempotentRequest("/things/{shelf}", None)]
 
 
-async def test_a_route_that_streams_says_itself_what_its_content_is(
-    client: httpx2.AsyncClient, attempts: list[IdempotentRequest]
+async def test_a_route_that_streams_chooses_what_makes_requests_equal(
+    client: httpx2.AsyncClient, requests: list[IdempotentRequest]
 ) -> None:
     for body in (b"one", b"two"):
         await client.post("/streams", content=body, headers={"Idempotency-Key": "k"})
-    assert attempts[0].fingerprint == attempts[1].fingerprint
+    assert requests[0].fingerprint == requests[1].fingerprint
 
 
-async def test_an_answer_keeps_its_json_headers_and_status(client: httpx2.AsyncClient) -> None:
+async def test_a_stored_response_keeps_its_json_headers_and_status(client: httpx2.AsyncClient) -> None:
     response = await client.post("/things/a", json={"name": "x"})
     assert response.status_code == 201
     assert response.json() == {"name": "x"}
@@ -100,7 +101,31 @@ async def test_an_answer_keeps_its_json_headers_and_status(client: httpx2.AsyncC
     assert response.headers["location"] == "/things/1"
 
 
-def test_a_fingerprint_depends_on_the_secret_and_on_where_its_parts_end() -> None:
+def test_a_fingerprint_depends_on_the_secret_and_on_the_boundaries_of_its_parts() -> None:
     fingerprints = Fingerprints(SecretStr("s" * 32))
     assert fingerprints.of(b"ab", b"c") != fingerprints.of(b"a", b"bc")
     assert fingerprints.of(b"ab") != Fingerprints(SecretStr("t" * 32)).of(b"ab")
+
+
+def request_of(**changes: Any) -> IdempotentRequest:
+    parts = {"method": "POST", "route": "/things", "caller": "ann", "key": "k-1", "fingerprint": b"f" * 32}
+    return IdempotentRequest.of(**(parts | changes))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"key": "k-2"}, {"caller": "bob"}, {"caller": None}, {"method": "PUT"}, {"route": "/others"}],
+    ids=["key", "caller", "anonymous", "method", "route"],
+)
+def test_a_key_stands_for_one_caller_method_and_route(change: dict[str, Any]) -> None:
+    assert request_of().id == request_of().id
+    assert request_of(**change).id != request_of().id
+
+
+def test_only_a_replay_is_marked_as_one() -> None:
+    response = StoredResponse.json({"number": 1}, headers={"Location": "/things/1"})
+    assert "Idempotency-Replayed" not in response.to_response().headers
+
+    replay = request_of().replay(response, b"f" * 32).to_response()
+    assert replay.headers["Idempotency-Replayed"] == "true"
+    assert replay.headers["Location"] == "/things/1"
