@@ -28,7 +28,7 @@ from local_platform.stores import running_stores
 from notes_service.database import migrate
 from notes_service.notes import store
 from notes_service.notes.queries import NoteFilter, NoteQueries
-from notes_service.notes.search_terms import words_of
+from notes_service.notes.search_terms import search_terms
 from notes_service.notes.store import NoteStore
 from servicekit.core.clock import utc_now
 from servicekit.storage import mongo
@@ -69,7 +69,7 @@ async def fill(database: AsyncDatabase[Document], owner: UUID, number: int) -> N
                     "updated_at": now,
                     "version": 1,
                     "publication": 0,
-                    "words": words_of(f"note {index}", body),
+                    "words": search_terms(f"note {index}", body),
                     "size": len(body),
                 }
             )
@@ -78,7 +78,7 @@ async def fill(database: AsyncDatabase[Document], owner: UUID, number: int) -> N
 
 async def middle_note(notes: NoteStore, owner: UUID, number: int) -> UUID:
     """Return the id of the note in the middle of the owner's list."""
-    found = await notes.newest(owner, NoteFilter(), None, number // 2)
+    found = await notes.find_newest(owner, NoteFilter(), None, number // 2)
     return found[-1][0]
 
 
@@ -90,7 +90,7 @@ def pages(notes: NoteStore, owner: UUID, after: UUID) -> dict[str, Query]:
         return lambda: queries.page(owner, NoteFilter.of(tag, text), None, 20)
 
     async def deep() -> object:
-        return await notes.several(owner, [key for key, _ in await notes.newest(owner, NoteFilter(), after, 20)])
+        return await notes.find_many(owner, [key for key, _ in await notes.find_newest(owner, NoteFilter(), after, 20)])
 
     return {
         "first page": page(),
@@ -140,7 +140,7 @@ async def largest_note(database: AsyncDatabase[Document], words: Sequence[str]) 
     """Insert a note of 1 MiB of different words; return the times, or why it was refused."""
     document = {"_id": uuid7(), "owner_id": uuid7(), "title": "", "body": " ".join(words)[: 1024 * 1024], "size": 0}
     started = time.perf_counter()
-    document["words"] = words_of(document["body"])
+    document["words"] = search_terms(document["body"])
     extracted = time.perf_counter()
     try:
         await database[store.COLLECTION_NAME].insert_one(document)

@@ -15,15 +15,15 @@ SHOWN_WITHIN = 5.0
 
 
 async def create(gateway: httpx2.AsyncClient, user: Any, **fields: Any) -> httpx2.Response:
-    answer = await gateway.post(NOTES, headers=user.headers, json={"title": "a title", **fields})
-    assert answer.status_code == 201, answer.text
-    return answer
+    response = await gateway.post(NOTES, headers=user.headers, json={"title": "a title", **fields})
+    assert response.status_code == 201, response.text
+    return response
 
 
 async def publish(gateway: httpx2.AsyncClient, user: Any, note: httpx2.Response) -> str:
-    answer = await gateway.post(f"{note.headers['Location']}/publish", headers=user.headers)
-    assert answer.status_code == 200, answer.text
-    url: str = answer.json()["url"]
+    response = await gateway.post(f"{note.headers['Location']}/publish", headers=user.headers)
+    assert response.status_code == 200, response.text
+    url: str = response.json()["url"]
     return url
 
 
@@ -66,11 +66,11 @@ async def test_of_eight_edits_at_once_one_wins(gateway: httpx2.AsyncClient, sign
     note = await create(gateway, user)
     headers = {**user.headers, "If-Match": note.headers["ETag"]}
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(gateway.put(note.headers["Location"], headers=headers, json={"title": str(number)}) for number in range(8))
     )
 
-    assert Counter(answer.status_code for answer in answers) == {200: 1, 412: 7}
+    assert Counter(response.status_code for response in responses) == {200: 1, 412: 7}
 
 
 async def test_ten_posts_with_one_key_make_one_note(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
@@ -79,12 +79,12 @@ async def test_ten_posts_with_one_key_make_one_note(gateway: httpx2.AsyncClient,
     async def post() -> httpx2.Response:
         return await gateway.post(NOTES, headers={**user.headers, "Idempotency-Key": key}, json={"title": "one"})
 
-    answers = await asyncio.gather(*(post() for _ in range(10)))
+    responses = await asyncio.gather(*(post() for _ in range(10)))
 
-    assert {answer.status_code for answer in answers} <= {201, 409}
-    created = [answer for answer in answers if answer.status_code == 201]
-    assert len({answer.json()["id"] for answer in created}) == 1
-    assert sum("Idempotency-Replayed" not in answer.headers for answer in created) == 1
+    assert {response.status_code for response in responses} <= {201, 409}
+    created = [response for response in responses if response.status_code == 201]
+    assert len({response.json()["id"] for response in created}) == 1
+    assert sum("Idempotency-Replayed" not in response.headers for response in created) == 1
     assert len((await gateway.get(NOTES, headers=user.headers)).json()["items"]) == 1
 
 
@@ -153,9 +153,9 @@ async def test_a_public_page_with_a_token_is_no_copy_and_leaves_none(
     user = await sign_in()
     url = await publish(gateway, user, await create(gateway, user))
 
-    answers = [await gateway.get(url, headers=user.headers), await gateway.get(url)]
+    responses = [await gateway.get(url, headers=user.headers), await gateway.get(url)]
 
-    assert [answer.headers["X-Cache"] for answer in answers] == ["BYPASS", "MISS"]
+    assert [response.headers["X-Cache"] for response in responses] == ["BYPASS", "MISS"]
 
 
 async def test_lists_search_and_tags_work_through_the_gateway(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
@@ -166,9 +166,9 @@ async def test_lists_search_and_tags_work_through_the_gateway(gateway: httpx2.As
         )
 
     async def titles(**params: Any) -> list[str]:
-        answer = await gateway.get(NOTES, headers=user.headers, params=params)
-        assert answer.status_code == 200, answer.text
-        return [item["title"] for item in answer.json()["items"]]
+        response = await gateway.get(NOTES, headers=user.headers, params=params)
+        assert response.status_code == 200, response.text
+        return [item["title"] for item in response.json()["items"]]
 
     assert await titles(q="GRUN gras") == [f"Nr. {number}" for number in (4, 3, 2, 1, 0)]
     assert await titles(tag="odd") == ["Nr. 3", "Nr. 1"]
@@ -181,8 +181,8 @@ async def test_a_new_note_is_counted_by_analytics(gateway: httpx2.AsyncClient, s
     note = await create(gateway, user)
 
     async def events() -> list[dict[str, Any]]:
-        answer = await gateway.get("/api/v1/analytics/events", headers=user.headers, params={"type": "note.created"})
-        items: list[dict[str, Any]] = answer.json()["items"]
+        response = await gateway.get("/api/v1/analytics/events", headers=user.headers, params={"type": "note.created"})
+        items: list[dict[str, Any]] = response.json()["items"]
         return items
 
     async with asyncio.timeout(60):
@@ -209,7 +209,7 @@ async def test_own_files_are_attached_and_others_are_refused(
             NOTES, headers=owner.headers, json={"title": "x", "attachments": [files[0], wrong]}
         )
         assert refused.status_code == 422
-        assert [error["message"] for error in refused.json()["errors"]] == [f"no asset of yours: {wrong}"]
+        assert [error["message"] for error in refused.json()["errors"]] == [f"not one of your assets: {wrong}"]
     assert len((await gateway.get(NOTES, headers=owner.headers)).json()["items"]) == 1
 
 

@@ -1,18 +1,20 @@
-"""The composition root of the notes service: the only module that knows everything."""
+"""The composition root of the notes service: the only module that imports all parts."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
+from notes_service.components import Components
+from notes_service.domain_events import SUBSCRIPTIONS, USER_DELETED
 from notes_service.erasure.actions import ErasureActions
 from notes_service.erasure.store import ErasedOwners
 from notes_service.notes.actions import NoteActions
 from notes_service.notes.queries import NoteQueries
 from notes_service.notes.routes import router as note_routes
 from notes_service.notes.store import NoteStore
-from notes_service.notes.writer import Ledger
-from notes_service.peers import SUBSCRIPTIONS, AssetsService
+from notes_service.notes.writer import NoteWriter
+from notes_service.peers import AssetsService
 from notes_service.publishing.actions import PublicationActions
 from notes_service.publishing.queries import PublicationQueries
 from notes_service.publishing.routes import router as publishing_routes
@@ -29,7 +31,7 @@ from servicekit.web.health import Check
 
 
 def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> FastAPI:
-    """Return the service's application. Nothing is connected before its lifespan begins."""
+    """Return the application of the service. It connects to nothing before its lifespan begins."""
     settings = settings or Settings()
     kit = ServiceKit(settings)
     client = mongo.create_client(settings.mongo_url, application=settings.service_name, traced=settings.traced)
@@ -43,12 +45,12 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        # What is entered last leaves first: the background work stops while calls can be made and the store is open.
+        # The last one entered ends first: background work stops while peers can be called and the store is open.
         async with AsyncExitStack() as stack:
             stack.push_async_callback(mongo.close, client)
             await stack.enter_async_context(kit.running())
             await stack.enter_async_context(outbox.relaying())
-            await stack.enter_async_context(background_task(erasure.follow()))
+            await stack.enter_async_context(background_task(erasure.settle_forever()))
             yield
 
     app = kit.build(
@@ -57,16 +59,17 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
         routers=[
             publishing_routes,
             note_routes,
-            events_router({"user.deleted": erasure.on_user_deleted}, callers=(USER,)),
+            events_router({USER_DELETED: erasure.on_user_deleted}, callers=(USER,)),
         ],
         checks={"mongo": Check(lambda: mongo.ping(database))},
         is_unavailable=mongo.is_unavailable,
     )
-    state = app.state
-    state.note_actions = NoteActions(
-        Ledger(MongoIdempotency(database), notes, outbox, owners), notes, AssetsService(kit.dispatcher), clock
+    app.state.components = Components(
+        note_actions=NoteActions(
+            NoteWriter(MongoIdempotency(database), notes, outbox, owners), notes, AssetsService(kit.dispatcher), clock
+        ),
+        note_queries=NoteQueries(notes),
+        publication_actions=PublicationActions(publications, clock),
+        publication_queries=PublicationQueries(publications),
     )
-    state.note_queries = NoteQueries(notes)
-    state.publication_actions = PublicationActions(publications, clock)
-    state.publication_queries = PublicationQueries(publications)
     return app

@@ -1,4 +1,4 @@
-"""The collections of this service, and what the migration makes of them."""
+"""The collections and indexes of this service, and their migration."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -23,5 +23,5 @@ COLLECTIONS: Final[Mapping[str, Sequence[IndexModel]]] = {
 
 
 async def migrate(database: AsyncDatabase[Document]) -> None:
-    """Create collections and indexes where they are missing. Any number may do so at once."""
+    """Create the collections and indexes that are missing. Concurrent migrations do no harm."""
     await create_collections(database, COLLECTIONS)

@@ -1,4 +1,4 @@
-"""The operator's command for facts that were given up: `python -m notes_service.outbox list` or `retry`."""
+"""The operator's command for dead letters: `python -m notes_service.outbox list` or `retry`."""
 
 from servicekit.outbox.command import outbox_command
 from servicekit.outbox.mongo import open_outbox_store

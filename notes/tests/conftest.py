@@ -1,10 +1,10 @@
-"""Replicas of the notes service on real stores, the services that it calls as far as it does, and its clients."""
+"""Replicas of the notes service on real stores, the services that it calls, and its clients."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import httpx2
@@ -14,65 +14,60 @@ from pydantic import BaseModel, SecretStr
 from pymongo.asynchronous.database import AsyncDatabase
 from uuid_utils.compat import uuid7
 
+from local_platform.stores import StoreSet
 from notes_service.app import create_app
-from notes_service.database import migrate
+from notes_service.database import COLLECTIONS, migrate
 from notes_service.settings import Settings
 from servicekit.core.errors import ServiceUnavailable
-from servicekit.sealing.keyring import Keyring
-from servicekit.sealing.route_policy import install_policies, sealed
+from servicekit.sealing.route_policy import sealed
 from servicekit.storage.mongo_migrations import connected
-from servicekit.testing.clock import MovableClock
-from servicekit.testing.sealed import SealedPeer
-from servicekit.testing.serving import in_process, listening, sealed_app
-from servicekit.testing.settings import as_environment, common_settings
-from servicekit.testing.tokens import TestIssuer
+from servicekit.testing import harness
+from servicekit.testing.harness import PATIENCE_SECONDS, Deployment
 
 API = "/api/v1/notes"
+DATABASE = "notes_tests"
 
 Document = dict[str, Any]
 
 
-class Asked(BaseModel):
+class OwnedQuery(BaseModel):
     user_id: UUID
     asset_ids: list[UUID]
 
 
-class Others:
-    """What notes calls of the other services, on one real socket: keys, owned assets, events."""
+class PeerServices(harness.PeerServices):
+    """The user service; the assets service, which tells owners; the analytics service, which receives events."""
 
     def __init__(self, keys: Path) -> None:
-        self.issuer = TestIssuer()
-        self.url = ""
+        super().__init__(keys)
+        self.reset()
+
+    def reset(self) -> None:
         self.assets: dict[UUID, set[UUID]] = {}
-        self.asked: list[Asked] = []
+        self.assets_available = True
+        self.queries: list[OwnedQuery] = []
         self.events: list[dict[str, Any]] = []
-        self.mood: Literal["fine", "away"] = "fine"
-        self._keys = keys
 
     def apps(self) -> dict[str, FastAPI]:
-        user = FastAPI()
-        user.get("/.well-known/jwks.json")(self.issuer.jwks)
-        assets, analytics = (sealed_app(name, Keyring(name, self._keys / name)) for name in ("assets", "analytics"))
-        assets.post("/internal/owned", dependencies=[sealed("notes")])(self._owned)
-        analytics.post("/api/v1/analytics/events", status_code=202, dependencies=[sealed("notes")])(self._event)
-        install_policies(assets)
-        install_policies(analytics)
-        return {"user": user, "assets": assets, "analytics": analytics}
+        assets, analytics = self.sealed_app("assets"), self.sealed_app("analytics")
+        assets.post("/internal/owned", dependencies=[sealed("notes")])(self._find_owned)
+        analytics.post("/api/v1/analytics/events", status_code=202, dependencies=[sealed("notes")])(self._record_event)
+        return {**super().apps(), "assets": assets, "analytics": analytics}
 
-    async def _owned(self, asked: Asked) -> dict[str, Any]:
-        self.asked.append(asked)
-        if self.mood == "away":
+    async def _find_owned(self, query: OwnedQuery) -> dict[str, Any]:
+        self.queries.append(query)
+        if not self.assets_available:
             raise ServiceUnavailable
-        return {"owned": [item for item in asked.asset_ids if item in self.assets.get(asked.user_id, set())]}
+        return {"owned": [item for item in query.asset_ids if item in self.assets.get(query.user_id, set())]}
 
-    async def _event(self, event: dict[str, Any]) -> dict[str, int]:
+    async def _record_event(self, event: dict[str, Any]) -> dict[str, int]:
         self.events.append(event)
         return {"accepted": 1, "duplicates": 0}
 
 
 @dataclass
 class Client:
-    """One user and one replica."""
+    """A signed-in user at one replica."""
 
     id: UUID
     http: httpx2.AsyncClient
@@ -80,22 +75,21 @@ class Client:
 
     async def send(self, method: str, path: str = "", **options: Any) -> httpx2.Response:
         headers = {**self.headers, **options.pop("headers", {})}
-        return await self.http.request(
-            method, path if path.startswith("/api") else API + path, headers=headers, **options
-        )
+        return await self.http.request(method, API + path, headers=headers, **options)
 
     async def get(self, path: str = "", **options: Any) -> httpx2.Response:
         return await self.send("GET", path, **options)
 
     async def create(self, *, key: str | None = None, **fields: Any) -> httpx2.Response:
-        """Create a note, titled if nothing else is said."""
+        """Create a note, with a title unless the fields have another."""
         headers = {"Idempotency-Key": key} if key else {}
         return await self.send("POST", json={"title": "a title", **fields}, headers=headers)
 
     async def created(self, **fields: Any) -> dict[str, Any]:
-        answer = await self.create(**fields)
-        assert answer.status_code == 201, answer.text
-        note: dict[str, Any] = answer.json()
+        """Create a note and return it."""
+        response = await self.create(**fields)
+        assert response.status_code == 201, response.text
+        note: dict[str, Any] = response.json()
         return note
 
     async def edit(self, note_id: str, match: str | None, method: str = "PUT", **fields: Any) -> httpx2.Response:
@@ -107,131 +101,98 @@ class Client:
         return await self.send("DELETE", f"/{note_id}", headers={} if match is None else {"If-Match": match})
 
     async def publish(self, note_id: str) -> dict[str, str]:
-        answer = await self.send("POST", f"/{note_id}/publish")
-        assert answer.status_code == 200, answer.text
-        published: dict[str, str] = answer.json()
+        response = await self.send("POST", f"/{note_id}/publish")
+        assert response.status_code == 200, response.text
+        published: dict[str, str] = response.json()
         return published
 
     async def titles(self, **params: Any) -> list[str]:
-        answer = await self.get(params=params)
-        assert answer.status_code == 200, answer.text
-        return [item["title"] for item in answer.json()["items"]]
+        response = await self.get(params=params)
+        assert response.status_code == 200, response.text
+        return [item["title"] for item in response.json()["items"]]
 
     def on(self, replica: "Replica") -> "Client":
         """Return the same user at another replica."""
         return Client(self.id, replica.http, self.headers)
 
 
-@dataclass
-class Replica:
-    """One process of the service."""
-
-    app: FastAPI
-    http: httpx2.AsyncClient
-    others: Others
-    keys: Path
-
+class Replica(harness.Replica):
     def user(self, user_id: UUID | None = None) -> Client:
-        """Sign in somebody, who is new unless it is said who."""
+        """Sign a user in, by default a new one."""
         user_id = user_id or uuid7()
-        return Client(user_id, self.http, self.others.issuer.headers(user_id))
-
-    def service(self, name: str) -> SealedPeer:
-        """Call as another service."""
-        return SealedPeer(self.http, name, "notes", Keyring(name, self.keys / name))
+        return Client(user_id, self.http, self.headers(user_id))
 
 
-@dataclass
-class Deployment:
-    """A database, keys, and the settings that all replicas share."""
-
-    settings: Settings
-    keys: Path
-    others: Others
-    clock: MovableClock = field(default_factory=MovableClock)
-
-    @asynccontextmanager
-    async def replica(self, **changes: Any) -> AsyncIterator[Replica]:
-        """Run one more process of the service while the context is open."""
-        app = create_app(self.settings.model_copy(update=changes), clock=self.clock)
-        async with in_process(app) as http:
-            yield Replica(app, http, self.others, self.keys)
-
-    def environment(self) -> dict[str, str]:
-        """Return the environment of a process of the service that reaches the user service alone."""
-        peers = {"user": self.settings.peer_urls["user"]}
-        return as_environment(self.settings.model_copy(update={"peer_urls": peers}))
+Service = Deployment[Settings, Replica]
 
 
-@pytest.fixture
-async def database(mongo_url: str) -> AsyncIterator[AsyncDatabase[Document]]:
-    """A way around the service, into its migrated database."""
-    async with connected(SecretStr(mongo_url), application="test") as database:
+@pytest.fixture(scope="session")
+async def peers(service_keys: Path) -> AsyncIterator[PeerServices]:
+    async with PeerServices(service_keys).running() as peers:
+        yield peers
+
+
+@pytest.fixture(scope="session")
+async def migrated_database(stores: StoreSet) -> AsyncIterator[AsyncDatabase[Document]]:
+    """The database that all tests share. To create its indexes takes longer than most tests."""
+    async with connected(SecretStr(stores.mongo_url(DATABASE)), application="test") as database:
         await migrate(database)
         yield database
 
 
+@pytest.fixture
+async def database(migrated_database: AsyncDatabase[Document]) -> AsyncDatabase[Document]:
+    """The database of the service, migrated and empty."""
+    await asyncio.gather(*(migrated_database[name].delete_many({}) for name in COLLECTIONS))
+    return migrated_database
+
+
 @pytest.fixture(scope="session")
-async def running_others(service_keys: Path) -> AsyncIterator[tuple[Others, dict[str, list[str]]]]:
-    others = Others(service_keys)
-    async with AsyncExitStack() as stack:
-        urls = {name: [await stack.enter_async_context(listening(app))] for name, app in others.apps().items()}
-        yield others, urls
+def service(stores: StoreSet, migrated_database: AsyncDatabase[Document], peers: PeerServices) -> Service:
+    """The deployment that all tests share; `deployment` empties its stores."""
+    settings = Settings(**peers.settings("notes", stores.valkey_url()), mongo_url=SecretStr(stores.mongo_url(DATABASE)))
+    return Service(create_app, settings, peers, Replica)
 
 
 @pytest.fixture
-def others(running_others: tuple[Others, dict[str, list[str]]]) -> Others:
-    """The other services, in a good mood and with nothing to remember."""
-    others, _ = running_others
-    others.mood, others.assets, others.asked, others.events = "fine", {}, [], []
-    return others
+def deployment(
+    service: Service, database: AsyncDatabase[Document], valkey_url: str, peers: PeerServices
+) -> Iterator[Service]:
+    """An empty database, an empty Valkey, and peers that remember nothing."""
+    peers.reset()
+    yield service
+    service.clock.reset()
+
+
+@pytest.fixture(scope="session")
+async def shared_replica(service: Service) -> AsyncIterator[Replica]:
+    with pytest.MonkeyPatch.context() as patched:
+        # A busy machine must not look like an outage.
+        patched.setattr("servicekit.valkey.client.CALL_SECONDS", PATIENCE_SECONDS)
+        patched.setattr("servicekit.valkey.client.CONNECT_SECONDS", PATIENCE_SECONDS)
+        async with service.replica() as replica:
+            yield replica
 
 
 @pytest.fixture
-async def deployment(
-    database: AsyncDatabase[Document],
-    mongo_url: str,
-    valkey_url: str,
-    others: Others,
-    running_others: tuple[Others, dict[str, list[str]]],
-    service_keys: Path,
-) -> Deployment:
-    """A migrated database with keys, and no replica yet."""
-    settings = Settings(
-        **common_settings("notes", valkey_url, service_keys),
-        mongo_url=SecretStr(mongo_url),
-        peer_urls=running_others[1],
-    )
-    return Deployment(settings, service_keys, others)
+def replica(deployment: Service, shared_replica: Replica) -> Replica:
+    """One replica, which all tests share. Tests that need other settings run another one."""
+    return shared_replica
 
 
 @pytest.fixture
-def clock(deployment: Deployment) -> MovableClock:
-    """The clock of all replicas."""
-    return deployment.clock
+async def replicas(deployment: Service, replica: Replica) -> AsyncIterator[tuple[Replica, Replica]]:
+    """Two replicas on one database."""
+    async with deployment.replica() as second:
+        yield replica, second
 
 
 @pytest.fixture
-async def notes(deployment: Deployment) -> AsyncIterator[Replica]:
-    """One process of the service."""
-    async with deployment.replica() as replica:
-        yield replica
+def user(replica: Replica) -> Client:
+    return replica.user()
 
 
 @pytest.fixture
-async def replicas(deployment: Deployment) -> AsyncIterator[tuple[Replica, Replica]]:
-    """Two processes of the service on one database."""
-    async with deployment.replica() as first, deployment.replica() as second:
-        yield first, second
-
-
-@pytest.fixture
-def user(notes: Replica) -> Client:
-    """Somebody."""
-    return notes.user()
-
-
-@pytest.fixture
-def stranger(notes: Replica) -> Client:
-    """Somebody else."""
-    return notes.user()
+def stranger(replica: Replica) -> Client:
+    """Another user."""
+    return replica.user()

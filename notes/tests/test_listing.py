@@ -1,4 +1,4 @@
-"""Lists: pages by keyset, tags, search, and whatever else a client may put into a query."""
+"""Lists: pages, tags, search, and hostile queries. Where a page ends is decided in `NoteQueries`."""
 
 from typing import Any
 
@@ -7,13 +7,10 @@ from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandListener
 from uuid_utils.compat import uuid7
 
-from notes_service.database import migrate
 from notes_service.notes.queries import NoteFilter
-from notes_service.notes.store import NoteStore, query_of
+from notes_service.notes.store import NoteStore, list_query
 from servicekit.storage import mongo
 from servicekit.web.pagination import encode_cursor
-
-MEBIBYTE = 1024 * 1024
 
 
 class Commands(CommandListener):
@@ -33,25 +30,16 @@ class Commands(CommandListener):
 
 async def pages_of(user: Any, **params: Any) -> list[list[str]]:
     """Follow the cursors to the end; return the titles of each page."""
-    pages, cursor = [], {}
+    pages: list[list[str]] = []
+    cursor: dict[str, str] = {}
     while True:
-        answer = await user.get(params={**params, **cursor})
-        assert answer.status_code == 200, answer.text
-        assert list(answer.json()) == ["items", "next_cursor"]
-        pages.append([item["title"] for item in answer.json()["items"]])
-        if answer.json()["next_cursor"] is None:
+        response = await user.get(params={**params, **cursor})
+        assert response.status_code == 200, response.text
+        assert list(response.json()) == ["items", "next_cursor"]
+        pages.append([item["title"] for item in response.json()["items"]])
+        if response.json()["next_cursor"] is None:
             return pages
-        cursor = {"cursor": answer.json()["next_cursor"]}
-
-
-async def test_pages_show_each_note_once_the_newest_first(user: Any, stranger: Any) -> None:
-    for number in range(7):
-        await user.created(title=str(number))
-        await stranger.created(title="not yours")
-
-    assert await pages_of(user, limit=3) == [["6", "5", "4"], ["3", "2", "1"], ["0"]]
-    assert await pages_of(user, limit=7) == [["6", "5", "4", "3", "2", "1", "0"]]
-    assert await pages_of(user) == [["6", "5", "4", "3", "2", "1", "0"]]
+        cursor = {"cursor": response.json()["next_cursor"]}
 
 
 async def test_items_are_whole_notes(user: Any) -> None:
@@ -60,12 +48,12 @@ async def test_items_are_whole_notes(user: Any) -> None:
     assert (await user.get()).json() == {"items": [note], "next_cursor": None}
 
 
-async def test_what_changes_between_two_pages_neither_repeats_nor_hides_the_rest(user: Any) -> None:
+async def test_changes_between_two_pages_neither_repeat_nor_hide_other_notes(user: Any) -> None:
     notes = [await user.created(title=str(number)) for number in range(6)]
     first = (await user.get(params={"limit": 2})).json()
     await user.created(title="new")
     await user.edit(notes[3]["id"], "*", title="edited")
-    # The very note that the cursor names.
+    # The cursor names this note.
     await user.delete(notes[4]["id"])
 
     second = (await user.get(params={"limit": 9, "cursor": first["next_cursor"]})).json()
@@ -73,7 +61,7 @@ async def test_what_changes_between_two_pages_neither_repeats_nor_hides_the_rest
     assert [item["title"] for item in second["items"]] == ["edited", "2", "1", "0"]
 
 
-async def test_a_tag_selects_the_notes_that_have_exactly_it(user: Any, stranger: Any) -> None:
+async def test_a_tag_selects_the_notes_that_have_exactly_this_tag(user: Any, stranger: Any) -> None:
     for title, tags in {"1": ["a"], "2": ["a", "b"], "3": ["ab"], "4": ["A"], "5": []}.items():
         await user.created(title=title, tags=tags)
     await stranger.created(title="not yours", tags=["a"])
@@ -98,7 +86,7 @@ async def test_a_search_finds_notes_with_all_words(user: Any, stranger: Any) -> 
     assert await pages_of(user, q="moon", limit=1) == [["moon"], ["Blue moon"]]
 
 
-async def test_a_search_follows_edits_at_once(user: Any) -> None:
+async def test_a_search_sees_edits_at_once(user: Any) -> None:
     note = await user.created(title="t", body="before")
     await user.edit(note["id"], "*", "PATCH", body="after")
     assert (await user.titles(q="before"), await user.titles(q="after t")) == ([], ["t"])
@@ -110,7 +98,7 @@ async def test_a_search_follows_edits_at_once(user: Any) -> None:
     assert await user.titles(q="after") == []
 
 
-async def test_tag_and_search_select_together(user: Any) -> None:
+async def test_a_tag_and_a_search_are_combined(user: Any) -> None:
     await user.created(title="1", body="word", tags=["a"])
     await user.created(title="2", body="word", tags=["b"])
 
@@ -133,28 +121,14 @@ async def test_tag_and_search_select_together(user: Any) -> None:
         "word" + " " * 150,
     ],
 )
-async def test_a_search_knows_words_and_nothing_else(user: Any, text: str) -> None:
-    """No sign means anything: what is left are words, all of which have to be there."""
+async def test_no_character_of_a_search_is_an_operator(user: Any, text: str) -> None:
+    """Only words count, and a note must have all of them."""
     await user.created(title="1", body="word")
     await user.created(title="2", body="word where ne")
 
     found = await user.titles(q=text)
 
     assert found == (["2"] if "$" in text else ["2", "1"])
-
-
-@pytest.mark.parametrize("text", ["!", '"', "-", "\x00", "$", "_", ". * ?"])
-async def test_a_search_for_no_word_finds_nothing(user: Any, text: str) -> None:
-    await user.created(body='! " - $ _ . * ?')
-
-    assert (await user.get(params={"q": text})).json() == {"items": [], "next_cursor": None}
-
-
-@pytest.mark.parametrize("text", ["", " ", "\t"])
-async def test_a_blank_search_is_none(user: Any, text: str) -> None:
-    await user.created(title="1")
-
-    assert await user.titles(q=text) == ["1"]
 
 
 @pytest.mark.parametrize(
@@ -171,18 +145,18 @@ async def test_a_blank_search_is_none(user: Any, text: str) -> None:
         "q=%ed%a0%80",
     ],
 )
-async def test_operators_in_a_query_are_inert(user: Any, stranger: Any, query: str) -> None:
+async def test_operators_in_a_query_have_no_effect(user: Any, stranger: Any, query: str) -> None:
     await stranger.created(title="not yours", tags=["x"])
     await user.created(title="yours")
 
-    answer = await user.get(f"?{query}")
+    response = await user.get(f"?{query}")
 
-    assert answer.status_code == 200
-    assert {item["title"] for item in answer.json()["items"]} <= {"yours"}
+    assert response.status_code == 200
+    assert {item["title"] for item in response.json()["items"]} <= {"yours"}
 
 
 @pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 101}, {"limit": "x"}, {"tag": "x" * 51}, {"q": "x" * 201}])
-async def test_a_query_beyond_its_bounds_is_refused(user: Any, params: dict[str, Any]) -> None:
+async def test_a_query_beyond_its_limits_is_refused(user: Any, params: dict[str, Any]) -> None:
     assert (await user.get(params=params)).status_code == 422
 
 
@@ -206,7 +180,7 @@ async def test_a_forged_cursor_is_refused(user: Any, cursor: str) -> None:
     assert (await user.get(f"?cursor={cursor}")).status_code == 422
 
 
-async def test_anothers_cursor_shows_nothing_of_theirs(user: Any, stranger: Any) -> None:
+async def test_a_cursor_of_another_user_shows_none_of_that_users_notes(user: Any, stranger: Any) -> None:
     for number in range(3):
         await stranger.created(title=f"not yours {number}")
         await user.created(title=str(number))
@@ -215,33 +189,26 @@ async def test_anothers_cursor_shows_nothing_of_theirs(user: Any, stranger: Any)
     assert await user.titles(cursor=theirs) == ["1", "0"]
 
 
-async def test_a_page_of_long_notes_ends_early_and_leads_on(user: Any) -> None:
-    for number in range(6):
-        await user.created(title=str(number), body="x" * MEBIBYTE)
-
-    assert await pages_of(user, limit=100) == [["5", "4", "3", "2"], ["1", "0"]]
-
-
 @pytest.mark.parametrize(
     ("wanted", "index"),
     [
         (NoteFilter(), "by_owner"),
         (NoteFilter(tag="a"), "by_tag"),
-        (NoteFilter(words=["b", "a"]), "by_word"),
-        (NoteFilter(tag="a", words=["b"]), "by_word"),
+        (NoteFilter(terms=["b", "a"]), "by_word"),
+        (NoteFilter(tag="a", terms=["b"]), "by_word"),
     ],
 )
-async def test_every_list_reads_one_index_in_order(mongo_url: str, wanted: NoteFilter, index: str) -> None:
-    """No sorting, and no reading over what the page does not show: the server explains the very command it got."""
+async def test_every_list_reads_one_index_in_order(deployment: Any, wanted: NoteFilter, index: str) -> None:
+    """The server explains the command that it received: it neither sorts nor skips other notes."""
     listener = Commands()
-    async with AsyncMongoClient(mongo_url, event_listeners=[listener]) as client:
+    url = deployment.settings.mongo_url.get_secret_value()
+    async with AsyncMongoClient(url, event_listeners=[listener]) as client:
         database = mongo.database(client)
-        await migrate(database)
         owner = uuid7()
         await database["notes"].insert_many(
             [{"_id": uuid7(), "owner_id": owner, "tags": ["a"], "words": ["a", "b"], "size": 1} for _ in range(500)]
         )
-        assert len(await NoteStore(database).newest(owner, wanted, uuid7(), 21)) == 21
+        assert len(await NoteStore(database).find_newest(owner, wanted, uuid7(), 21)) == 21
 
         names = ("find", "filter", "hint", "projection", "sort", "limit")
         command = {name: listener.finds[-1][name] for name in names if name in listener.finds[-1]}
@@ -256,6 +223,6 @@ async def test_every_list_reads_one_index_in_order(mongo_url: str, wanted: NoteF
 
 
 async def test_a_long_word_is_looked_up_before_a_short_one(database: Any) -> None:
-    query, _ = query_of(uuid7(), NoteFilter.of(None, "of the platform"), None)
+    query, _ = list_query(uuid7(), NoteFilter.of(None, "of the platform"), None)
 
     assert query["words"] == {"$all": ["platform", "the", "of"]}

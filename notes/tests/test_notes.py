@@ -1,4 +1,4 @@
-"""Notes are created, read, replaced, changed and deleted by their owners, and by nobody else."""
+"""Notes are created, read, replaced, changed and deleted by their owners only."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,13 +11,13 @@ MEBIBYTE = 1024 * 1024
 API = "/api/v1/notes"
 
 
-async def test_a_note_is_answered_as_it_was_created(user: Any) -> None:
-    answer = await user.create(title="Plan", body="First ü.", tags=["b", "a", "b"])
+async def test_a_created_note_is_returned_and_read_alike(user: Any) -> None:
+    response = await user.create(title="Plan", body="First ü.", tags=["b", "a", "b"])
 
-    note = answer.json()
-    assert answer.status_code == 201
-    assert answer.headers["Location"] == f"{API}/{note['id']}"
-    assert answer.headers["ETag"]
+    note = response.json()
+    assert response.status_code == 201
+    assert response.headers["Location"] == f"{API}/{note['id']}"
+    assert response.headers["ETag"]
     assert list(note) == ["id", "title", "body", "tags", "attachments", "slug", "created_at", "updated_at"]
     assert (note["title"], note["body"], note["tags"]) == ("Plan", "First ü.", ["b", "a"])
     assert (note["attachments"], note["slug"]) == ([], None)
@@ -25,30 +25,30 @@ async def test_a_note_is_answered_as_it_was_created(user: Any) -> None:
     assert note["created_at"] == note["updated_at"]
     assert datetime.fromisoformat(note["created_at"]).utcoffset() == timedelta()
     again = await user.get(f"/{note['id']}")
-    assert (again.status_code, again.json(), again.headers["ETag"]) == (200, note, answer.headers["ETag"])
+    assert (again.status_code, again.json(), again.headers["ETag"]) == (200, note, response.headers["ETag"])
 
 
-async def test_answers_with_notes_are_kept_by_no_cache(user: Any) -> None:
+async def test_responses_with_notes_are_not_cached(user: Any) -> None:
     created = await user.create()
     path = f"/{created.json()['id']}"
     edited = await user.edit(created.json()["id"], created.headers["ETag"], title="new")
     unchanged = await user.get(path, headers={"If-None-Match": edited.headers["ETag"]})
 
-    answers = [created, edited, unchanged, await user.get(path), await user.get(), await user.get("/unknown")]
-    answers.append(await user.send("POST", f"{path}/publish"))
-    assert all("no-store" in answer.headers["Cache-Control"] for answer in answers)
+    responses = [created, edited, unchanged, await user.get(path), await user.get(), await user.get("/unknown")]
+    responses.append(await user.send("POST", f"{path}/publish"))
+    assert all("no-store" in response.headers["Cache-Control"] for response in responses)
 
 
-async def test_put_replaces_everything_that_can_be_written(user: Any, clock: Any) -> None:
+async def test_put_replaces_the_whole_content(user: Any, clock: Any) -> None:
     note = await user.created(title="old", body="old", tags=["old"])
     await user.publish(note["id"])
     clock.advance(seconds=5)
 
-    answer = await user.edit(note["id"], "*", title="new")
+    response = await user.edit(note["id"], "*", title="new")
 
-    assert answer.status_code == 200
-    assert answer.json() == (await user.get(f"/{note['id']}")).json()
-    new = answer.json()
+    assert response.status_code == 200
+    assert response.json() == (await user.get(f"/{note['id']}")).json()
+    new = response.json()
     assert (new["title"], new["body"], new["tags"]) == ("new", "", [])
     assert (new["id"], new["created_at"]) == (note["id"], note["created_at"])
     assert new["slug"] is not None
@@ -58,29 +58,29 @@ async def test_put_replaces_everything_that_can_be_written(user: Any, clock: Any
 @pytest.mark.parametrize(
     "change", [{"title": "new"}, {"body": "new"}, {"tags": ["x", "y"]}, {"body": ""}, {"tags": []}, {}]
 )
-async def test_patch_changes_the_fields_that_it_names(user: Any, change: dict[str, Any]) -> None:
+async def test_patch_changes_the_named_fields_only(user: Any, change: dict[str, Any]) -> None:
     note = await user.created(title="old", body="old", tags=["old"])
 
-    answer = await user.edit(note["id"], "*", "PATCH", **change)
+    response = await user.edit(note["id"], "*", "PATCH", **change)
 
-    assert answer.status_code == 200
-    assert answer.json() == {**note, **change, "updated_at": answer.json()["updated_at"]}
+    assert response.status_code == 200
+    assert response.json() == {**note, **change, "updated_at": response.json()["updated_at"]}
 
 
 async def test_a_deleted_note_is_gone(user: Any) -> None:
     note = await user.created()
 
-    answer = await user.delete(note["id"])
+    response = await user.delete(note["id"])
 
-    assert (answer.status_code, answer.content) == (204, b"")
+    assert (response.status_code, response.content) == (204, b"")
     assert (await user.get(f"/{note['id']}")).status_code == 404
     assert (await user.delete(note["id"])).status_code == 404
     assert await user.titles() == []
 
 
 @pytest.mark.parametrize("condition", [{}, {"If-Match": '"99-0"'}, {"If-Match": "*"}])
-async def test_strangers_get_404_whatever_they_try(user: Any, stranger: Any, condition: dict[str, str]) -> None:
-    """Before any 412 or 428, and with the same text as for a note that is not there."""
+async def test_other_users_get_404_for_every_method(user: Any, stranger: Any, condition: dict[str, str]) -> None:
+    """The 404 comes before any 412 or 428, and has the same text as for a missing note."""
     note = await user.created()
     path, content = f"/{note['id']}", {"title": "mine"}
     attempts: list[tuple[str, str, dict[str, Any]]] = [
@@ -101,11 +101,11 @@ async def test_strangers_get_404_whatever_they_try(user: Any, stranger: Any, con
     assert (await user.get(path)).json() == note
 
 
-async def test_an_administrator_is_a_stranger_too(notes: Any, user: Any) -> None:
+async def test_administrators_get_404_too(replica: Any, user: Any) -> None:
     note = await user.created()
-    headers = notes.others.issuer.headers(uuid7(), roles=("admin",))
+    headers = replica.headers(uuid7(), roles=("admin",))
 
-    assert (await notes.http.get(f"{API}/{note['id']}", headers=headers)).status_code == 404
+    assert (await replica.http.get(f"{API}/{note['id']}", headers=headers)).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -121,15 +121,15 @@ async def test_an_administrator_is_a_stranger_too(notes: Any, user: Any) -> None
         ("DELETE", "/{id}/publish"),
     ],
 )
-async def test_nobody_gets_401(notes: Any, user: Any, method: str, path: str) -> None:
+async def test_requests_without_a_valid_token_get_401(replica: Any, user: Any, method: str, path: str) -> None:
     note = await user.created()
     url = API + path.format(id=note["id"])
     body = {"json": {"title": "x"}} if method in ("POST", "PUT", "PATCH") else {}
 
     for headers in ({}, {"Authorization": "Bearer a.b.c"}):
-        answer = await notes.http.request(method, url, headers=headers, **body)
-        assert answer.status_code == 401
-        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        response = await replica.http.request(method, url, headers=headers, **body)
+        assert response.status_code == 401
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
     assert (await user.get(f"/{note['id']}")).json() == note
 
 
@@ -162,16 +162,16 @@ INVALID: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("content", INVALID)
-async def test_content_that_is_none_is_refused_everywhere(user: Any, content: dict[str, Any]) -> None:
+async def test_invalid_content_is_refused_by_post_put_and_patch(user: Any, content: dict[str, Any]) -> None:
     note = await user.created()
-    answers = [
+    responses = [
         await user.send("POST", json=content),
         await user.edit(note["id"], "*", **content),
         await user.edit(note["id"], "*", "PATCH", **content),
     ]
 
-    assert [answer.status_code for answer in answers] == [422, 422, 422]
-    assert all(answer.json()["errors"] for answer in answers)
+    assert [response.status_code for response in responses] == [422, 422, 422]
+    assert all(response.json()["errors"] for response in responses)
     assert (await user.get(f"/{note['id']}")).json() == note
     assert await user.titles() == ["a title"]
 
@@ -197,26 +197,28 @@ async def test_a_note_needs_a_title(user: Any) -> None:
     ],
     ids=["longest", "longest in bytes", "control characters", "operators", "marks"],
 )
-async def test_any_text_comes_back_as_it_went_in(user: Any, content: dict[str, Any]) -> None:
+async def test_any_text_is_returned_unchanged(user: Any, content: dict[str, Any]) -> None:
     note = await user.created(**content)
     read = (await user.get(f"/{note['id']}")).json()
     replaced = (await user.edit(note["id"], "*", **content)).json()
 
-    for answer in (note, read, replaced):
-        assert {name: answer[name] for name in content} == content
+    for response in (note, read, replaced):
+        assert {name: response[name] for name in content} == content
 
 
-async def test_a_note_with_every_character_escaped_is_taken(user: Any) -> None:
+async def test_a_note_with_every_character_escaped_is_accepted(user: Any) -> None:
     body = b'{"title": "x", "body": "' + b"\\u0001" * MEBIBYTE + b'"}'
 
-    answer = await user.send("POST", content=body, headers={"Content-Type": "application/json", "Idempotency-Key": "k"})
+    response = await user.send(
+        "POST", content=body, headers={"Content-Type": "application/json", "Idempotency-Key": "k"}
+    )
 
-    assert answer.status_code == 201
-    assert answer.json()["body"] == "\x01" * MEBIBYTE
+    assert response.status_code == 201
+    assert response.json()["body"] == "\x01" * MEBIBYTE
 
 
-async def test_a_note_of_nothing_but_different_words_is_taken(user: Any) -> None:
-    """A text index would need more than the server's cache for it."""
+async def test_a_note_of_different_words_only_is_accepted(user: Any) -> None:
+    """A text index of it would not fit into the cache of the server."""
     body = " ".join(f"{number:x}" for number in range(MEBIBYTE // 6))
 
     note = await user.created(body=body[:MEBIBYTE])
@@ -226,14 +228,14 @@ async def test_a_note_of_nothing_but_different_words_is_taken(user: Any) -> None
 
 
 @pytest.mark.parametrize("text", [b'{"title": "\\ud800"}', b'{"title": "x", "tags": ["\\udfff"]}', b'{"\\ud800": 1}'])
-async def test_half_a_character_is_refused(user: Any, text: bytes) -> None:
-    answer = await user.send("POST", content=text, headers={"Content-Type": "application/json"})
+async def test_a_lone_surrogate_is_refused(user: Any, text: bytes) -> None:
+    response = await user.send("POST", content=text, headers={"Content-Type": "application/json"})
 
-    assert answer.status_code in (400, 422)
+    assert response.status_code in (400, 422)
     assert await user.titles() == []
 
 
-async def test_a_body_beyond_all_bounds_is_refused_before_it_is_read(user: Any) -> None:
+async def test_a_body_that_is_too_large_is_refused(user: Any) -> None:
     read = 0
 
     async def endless() -> Any:
@@ -242,20 +244,20 @@ async def test_a_body_beyond_all_bounds_is_refused_before_it_is_read(user: Any) 
             read += MEBIBYTE
             yield b" " * MEBIBYTE
 
-    answer = await user.send("POST", content=endless(), headers={"Content-Type": "application/json"})
+    response = await user.send("POST", content=endless(), headers={"Content-Type": "application/json"})
     announced = await user.send("POST", content=b"{}", headers={"Content-Length": str(8 * MEBIBYTE)})
 
-    assert (answer.status_code, announced.status_code) == (413, 413)
-    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert (response.status_code, announced.status_code) == (413, 413)
+    assert response.headers["Content-Type"] == "application/problem+json"
     assert await user.titles() == []
 
 
 @pytest.mark.parametrize("note_id", ["x", "1", "$ne", "%00", "..", "00000000-0000-0000-0000-00000000000g"])
-async def test_an_id_that_is_none_finds_nothing(user: Any, note_id: str) -> None:
+async def test_a_malformed_id_finds_nothing(user: Any, note_id: str) -> None:
     assert 400 <= (await user.get(f"/{note_id}")).status_code < 500
 
 
-async def test_a_sealed_call_does_not_reach_the_notes(notes: Any) -> None:
-    answer = await notes.service("user").call("GET", API)
+async def test_a_sealed_call_is_refused(replica: Any) -> None:
+    response = await replica.service("user").call("GET", API)
 
-    assert answer.status == 403
+    assert response.status == 403

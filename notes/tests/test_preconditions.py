@@ -1,4 +1,4 @@
-"""Entity tags: which condition fits which version, and in which order refusals come."""
+"""Conditional requests: which condition matches which version, and which concurrent edit wins."""
 
 import asyncio
 from collections import Counter
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from notes_service.preconditions import IfMatch, Tag, is_current, parse_if_match
+from notes_service.preconditions import EntityTag, IfMatch, is_current, parse_if_match
 from servicekit.core.errors import PreconditionFailed
 
 
@@ -37,12 +37,12 @@ def test_if_match_names_versions(values: list[str], versions: set[int]) -> None:
     assert parse_if_match(values) == IfMatch(frozenset(versions))
 
 
-def test_a_star_is_any_version_and_no_header_is_no_condition() -> None:
+def test_a_star_matches_any_version_and_a_missing_header_is_no_condition() -> None:
     assert parse_if_match([" * "]) == IfMatch(None)
     assert parse_if_match([]) is None
 
 
-def test_a_condition_admits_its_versions_alone() -> None:
+def test_a_condition_matches_its_versions_only() -> None:
     IfMatch(None).check(7)
     IfMatch(frozenset({6, 7})).check(7)
     with pytest.raises(PreconditionFailed):
@@ -65,23 +65,24 @@ def test_a_condition_admits_its_versions_alone() -> None:
     ],
 )
 def test_if_none_match_names_representations(values: list[str], current: bool) -> None:
-    assert is_current(Tag(3, 1), values) is current
+    assert is_current(EntityTag(3, 1), values) is current
 
 
-def test_a_long_header_is_read_in_one_pass() -> None:
-    """Nothing in it makes the reader go back."""
+def test_a_long_header_is_parsed_without_backtracking() -> None:
     assert parse_if_match(['"1",' * 20_000 + '"']) == IfMatch(frozenset())
     assert parse_if_match([", " * 40_000 + "x"]) == IfMatch(frozenset())
 
 
-async def test_a_read_with_the_current_tag_is_answered_without_the_note(user: Any) -> None:
+async def test_a_read_with_the_current_tag_gets_304_without_a_body(user: Any) -> None:
     created = await user.create()
     path, tag = f"/{created.json()['id']}", created.headers["ETag"]
 
-    answers = [await user.get(path, headers={"If-None-Match": sent}) for sent in (tag, f"W/{tag}", f'"x", {tag}', "*")]
+    responses = [
+        await user.get(path, headers={"If-None-Match": sent}) for sent in (tag, f"W/{tag}", f'"x", {tag}', "*")
+    ]
 
-    assert [(answer.status_code, answer.content) for answer in answers] == [(304, b"")] * 4
-    assert {answer.headers["ETag"] for answer in answers} == {tag}
+    assert [(response.status_code, response.content) for response in responses] == [(304, b"")] * 4
+    assert {response.headers["ETag"] for response in responses} == {tag}
     assert (await user.get(path, headers={"If-None-Match": '"0-0"'})).status_code == 200
 
 
@@ -89,15 +90,15 @@ async def test_every_edit_makes_a_new_tag(user: Any) -> None:
     created = await user.create()
     note_id, tags = created.json()["id"], [created.headers["ETag"]]
     for method in ("PUT", "PATCH", "PUT"):
-        answer = await user.edit(note_id, tags[-1], method, title="same")
-        assert answer.status_code == 200
-        tags.append(answer.headers["ETag"])
+        response = await user.edit(note_id, tags[-1], method, title="same")
+        assert response.status_code == 200
+        tags.append(response.headers["ETag"])
 
     assert len(set(tags)) == 4
     assert (await user.get(f"/{note_id}", headers={"If-None-Match": tags[0]})).status_code == 200
 
 
-async def test_publishing_changes_what_is_read_and_spoils_no_edit(user: Any) -> None:
+async def test_a_publication_changes_the_tag_and_prevents_no_edit(user: Any) -> None:
     created = await user.create()
     note_id, tag = created.json()["id"], created.headers["ETag"]
     await user.publish(note_id)
@@ -127,54 +128,54 @@ async def test_a_change_needs_the_current_version(user: Any, method: str) -> Non
     assert await attempt(f'"0", W/{current}') == (204 if method == "DELETE" else 200)
 
 
-async def test_of_eight_edits_of_one_version_at_once_one_wins(replicas: Any) -> None:
+async def test_of_eight_concurrent_edits_of_one_version_one_wins(replicas: Any) -> None:
     user = replicas[0].user()
     created = await user.create()
     note_id, tag = created.json()["id"], created.headers["ETag"]
     editors = [user.on(replicas[number % 2]) for number in range(8)]
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(
             editor.edit(note_id, tag, ("PUT", "PATCH")[number % 2], title=str(number))
             for number, editor in enumerate(editors)
         )
     )
 
-    assert Counter(answer.status_code for answer in answers) == {200: 1, 412: 7}
-    winner = next(answer for answer in answers if answer.status_code == 200)
+    assert Counter(response.status_code for response in responses) == {200: 1, 412: 7}
+    winner = next(response for response in responses if response.status_code == 200)
     assert (await user.get(f"/{note_id}")).json() == winner.json()
 
 
-async def test_edits_and_deletions_of_one_version_at_once_have_one_winner(replicas: Any) -> None:
+async def test_of_concurrent_edits_and_deletions_of_one_version_one_wins(replicas: Any) -> None:
     user = replicas[0].user()
     for _ in range(5):
         created = await user.create()
         note_id, tag = created.json()["id"], created.headers["ETag"]
         other = user.on(replicas[1])
 
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             user.edit(note_id, tag, title="1"),
             other.delete(note_id, tag),
             other.edit(note_id, tag, title="2"),
             user.delete(note_id, tag),
         )
 
-        statuses = [answer.status_code for answer in answers]
+        statuses = [response.status_code for response in responses]
         assert sum(status < 300 for status in statuses) == 1
         assert {status for status in statuses if status >= 300} <= {404, 412}
 
 
-async def test_edits_of_any_version_at_once_are_all_made(replicas: Any) -> None:
+async def test_concurrent_edits_of_any_version_are_all_made(replicas: Any) -> None:
     user = replicas[0].user()
     note = await user.created()
     editors = [user.on(replicas[number % 2]) for number in range(4)]
     changes: list[dict[str, Any]] = [{"title": "t"}, {"body": "b"}, {"tags": ["g"]}, {"title": "t"}]
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(editor.edit(note["id"], "*", "PATCH", **change) for editor, change in zip(editors, changes, strict=True))
     )
 
-    assert [answer.status_code for answer in answers] == [200] * 4
+    assert [response.status_code for response in responses] == [200] * 4
     merged = (await user.get(f"/{note['id']}")).json()
     assert (merged["title"], merged["body"], merged["tags"]) == ("t", "b", ["g"])
     assert await user.titles(q="b t") == ["t"]

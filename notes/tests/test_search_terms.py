@@ -1,8 +1,8 @@
-"""What counts as a word."""
+"""The words of a text, which are its search terms."""
 
 import pytest
 
-from notes_service.notes.search_terms import MAX_WORD_LENGTH, MAX_WORDS, words_of
+from notes_service.notes.search_terms import MAX_TERM_LENGTH, MAX_TERMS, search_terms
 
 
 @pytest.mark.parametrize(
@@ -23,28 +23,28 @@ from notes_service.notes.search_terms import MAX_WORD_LENGTH, MAX_WORDS, words_o
         ("😀 a😀b", ["a", "b"]),
     ],
 )
-def test_words_are_without_case_accents_and_signs(text: str, words: list[str]) -> None:
-    assert words_of(text) == words_of(*words) or words_of(text) == words
+def test_words_have_neither_case_nor_accents_nor_punctuation(text: str, words: list[str]) -> None:
+    assert search_terms(text) == search_terms(*words) or search_terms(text) == words
     if text.isascii() or "한" not in text:
-        assert words_of(text) == words
+        assert search_terms(text) == words
 
 
-def test_all_texts_count() -> None:
-    assert words_of("a b", "b c") == ["a", "b", "c"]
+def test_the_words_of_all_texts_count() -> None:
+    assert search_terms("a b", "b c") == ["a", "b", "c"]
 
 
-def test_a_note_has_so_many_words_and_no_more() -> None:
-    assert len(words_of(" ".join(f"w{number}" for number in range(MAX_WORDS + 500)))) == MAX_WORDS
-    assert words_of("x" * 1000, "x" * MAX_WORD_LENGTH) == ["x" * MAX_WORD_LENGTH]
+def test_the_number_and_the_length_of_words_are_limited() -> None:
+    assert len(search_terms(" ".join(f"w{number}" for number in range(MAX_TERMS + 500)))) == MAX_TERMS
+    assert search_terms("x" * 1000, "x" * MAX_TERM_LENGTH) == ["x" * MAX_TERM_LENGTH]
 
 
 @pytest.mark.parametrize("space", [" ", "\n", "\u3000"])
 @pytest.mark.parametrize("word", ["abcdefg", "é\u0301tude", "x" * 63])
 def test_a_long_text_loses_no_word_between_its_pieces(word: str, space: str) -> None:
-    """Pieces end at spaces, so a repeated word is never cut in two."""
-    assert words_of((word + space) * (70_000 // len(word))) == words_of(word)
+    # A piece ends at a space, so no word is cut in two.
+    assert search_terms((word + space) * (70_000 // len(word))) == search_terms(word)
 
 
-def test_a_text_without_spaces_is_read_to_its_end() -> None:
-    assert words_of("x" * 100_000 + " end")[-1] == "end"
-    assert words_of("漢" * 100_000 + "字") == ["漢", "字"]
+def test_a_text_without_spaces_is_read_to_the_end() -> None:
+    assert search_terms("x" * 100_000 + " end")[-1] == "end"
+    assert search_terms("漢" * 100_000 + "字") == ["漢", "字"]

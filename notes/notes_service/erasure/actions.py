@@ -1,4 +1,4 @@
-"""Erases what belongs to a deleted account."""
+"""Erases the notes of deleted accounts."""
 
 import asyncio
 from typing import Final, Protocol
@@ -9,61 +9,63 @@ from loguru import logger
 from servicekit.core.errors import UnprocessableContent
 from servicekit.outbox import DomainEvent
 
-# A transaction that began before the deletion was known may still add a note. The server ends every transaction after
-# 3 s (transactionLifetimeLimitSeconds), so after these seconds none of them is left.
+# A transaction that began before the deletion was recorded may still add a note. The server ends every transaction
+# after 3 s (transactionLifetimeLimitSeconds), so none of them is left after this time.
 SETTLED_AFTER_SECONDS: Final = 6.0
 CHECK_SECONDS: Final = 3.0
 
 
-class NoAccount(UnprocessableContent):
-    detail = "The subject of this fact is no account's id."
+class InvalidSubject(UnprocessableContent):
+    detail = "The subject of this event is not the id of an account."
 
 
-class RemembersOwners(Protocol):
-    async def remember(self, owner_id: UUID) -> None:
-        """From now on no transaction that begins admits this owner."""
+class DeletedOwners(Protocol):
+    """Owners whose account is deleted. An erasure is settled when no later note of the owner can appear."""
 
-    async def unsettled(self, *, after_seconds: float) -> list[UUID]:
-        """Return those who were remembered longer ago than this and are not settled."""
+    async def add(self, owner_id: UUID) -> None:
+        """Refuse the notes of this owner in every transaction that begins from now on."""
+
+    async def find_unsettled(self, *, after_seconds: float) -> list[UUID]:
+        """Return the unsettled owners that were added longer ago than this."""
 
     async def settle(self, owner_id: UUID) -> None:
-        """Note that nothing of this owner can come into being any longer."""
+        """Mark the erasure of this owner as settled."""
 
 
-class RemovesNotes(Protocol):
+class OwnedNotes(Protocol):
     async def remove_all(self, owner_id: UUID) -> int:
-        """Delete all notes of an owner; return how many there were."""
+        """Delete all notes of an owner; return their number."""
 
 
 class ErasureActions:
     """Deletes the notes of deleted accounts, and with them their public pages."""
 
-    def __init__(self, owners: RemembersOwners, notes: RemovesNotes) -> None:
+    def __init__(self, owners: DeletedOwners, notes: OwnedNotes) -> None:
         self._owners = owners
         self._notes = notes
 
-    async def on_user_deleted(self, fact: DomainEvent) -> None:
-        """Erase at once. The same fact may come again. Raises `NoAccount`."""
+    async def on_user_deleted(self, event: DomainEvent) -> None:
+        """Erase at once. The same event may arrive again. Raises `InvalidSubject`."""
         try:
-            owner_id = UUID(fact.subject)
+            owner_id = UUID(event.subject)
         except ValueError:
-            raise NoAccount from None
-        await self._owners.remember(owner_id)
+            raise InvalidSubject from None
+        await self._owners.add(owner_id)
         removed = await self._notes.remove_all(owner_id)
-        logger.info("notes of a deleted account are erased: {}", removed)
+        logger.info("erased {} notes of a deleted account", removed)
 
     async def settle(self) -> None:
-        """Erase what transactions added that were under way when their owner's account was deleted."""
-        for owner_id in await self._owners.unsettled(after_seconds=SETTLED_AFTER_SECONDS):
+        """Erase the notes that were added by transactions under way when the account was deleted."""
+        for owner_id in await self._owners.find_unsettled(after_seconds=SETTLED_AFTER_SECONDS):
             if removed := await self._notes.remove_all(owner_id):
-                logger.info("notes that came after their account's deletion are erased: {}", removed)
+                logger.info("erased {} notes that were added after the deletion of their account", removed)
             await self._owners.settle(owner_id)
 
-    async def follow(self) -> None:
-        """Settle again and again, for ever. Run it as a task of the lifespan."""
+    async def settle_forever(self) -> None:
+        """Settle erasures periodically. Run this as a task of the lifespan."""
         while True:
             try:
                 await self.settle()
-            except Exception as error:  # The database may be away; what is unsettled stays so.
+            except Exception as error:  # The database may be unavailable; the next round tries again.
                 logger.warning("erasures could not be settled: {}", type(error).__name__)
             await asyncio.sleep(CHECK_SECONDS)

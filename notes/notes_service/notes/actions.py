@@ -1,34 +1,34 @@
-"""What changes notes."""
+"""The actions that change notes."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-from notes_service.notes.rules import Note, changed, new_note
+from notes_service.notes.rules import Note, new_note, next_version
 from notes_service.notes.schemas import NoteIn, NoteOut
-from notes_service.notes.search_terms import words_of
-from notes_service.preconditions import IfMatch, required
+from notes_service.notes.search_terms import search_terms
+from notes_service.preconditions import IfMatch, require
 from servicekit.core.clock import Clock
 from servicekit.core.errors import NotFound, ServiceUnavailable, UnprocessableContent
 from servicekit.idempotency import IdempotentRequest, StoredResponse
 
-# Only `If-Match: *` gets beyond the first: it stands for whichever version the others leave behind.
+# Only `If-Match: *` leads to a second try: it matches every version that a concurrent change may leave behind.
 MAX_TRIES: Final = 10
-# Characters from which on a text is not taken apart between other requests, but beside them.
+# From this number of characters on, a text is split in a thread, so that other requests go on meanwhile.
 LONG_TEXT: Final = 32 * 1024
 
 
 class NoteNotFound(NotFound):
-    """There is none, or it is somebody else's: nobody learns which."""
+    """The note does not exist or belongs to another user; the response does not tell which."""
 
     detail = "There is no such note."
 
 
 class AttachmentsRefused(UnprocessableContent):
-    """Assets do not exist or belong to somebody else; `errors` says which."""
+    """Some assets do not exist or belong to another user; `errors` lists which."""
 
-    detail = "Some attachments are no assets of yours; `errors` lists which."
+    detail = "Some attachments are not your assets; `errors` lists which."
 
 
 class AttachmentsNotChecked(ServiceUnavailable):
@@ -39,82 +39,90 @@ class NoteContended(ServiceUnavailable):
     detail = "Others keep changing this note. Try again."
 
 
-class CreatesNotes(Protocol):
-    async def stored(self, attempt: IdempotentRequest) -> StoredResponse | None:
-        """Return the answer that this attempt got before. Raises `KeyReused`."""
+class NoteCreator(Protocol):
+    async def find_stored(self, request: IdempotentRequest) -> StoredResponse | None:
+        """Return the response to an earlier request with the same key, if any. Raises `KeyReused`."""
 
     async def create(
-        self, attempt: IdempotentRequest, note: Note, words: Sequence[str], answer: StoredResponse
+        self, request: IdempotentRequest, note: Note, terms: Sequence[str], response: StoredResponse
     ) -> StoredResponse:
-        """Add the note and tell others of it, once per attempt; return the answer, or the stored one."""
+        """Add the note and record its domain event, once per key; return `response`, or the stored one.
+
+        Raises `KeyInUse` or `KeyReused`, and `InvalidToken` when the owner's account is deleted.
+        """
 
 
-class ChangesNotes(Protocol):
+class EditableNotes(Protocol):
+    """The notes, each seen by its owner only."""
+
     async def find(self, owner_id: UUID, note_id: UUID) -> Note | None:
-        """Return the note if it is this owner's."""
+        """Return the note, or None."""
 
     async def find_version(self, owner_id: UUID, note_id: UUID) -> int | None:
-        """Return the note's version if it is this owner's."""
+        """Return the version of the note, or None."""
 
-    async def save(self, note: Note, words: Sequence[str]) -> Note | None:
-        """Store the note in place of the version before; return it as stored, or None when that is not there."""
+    async def save(self, note: Note, terms: Sequence[str]) -> Note | None:
+        """Replace the previous version; return the note as stored, or None when it has another version."""
 
     async def remove(self, owner_id: UUID, note_id: UUID, version: int) -> bool:
         """Delete the note if it has this version; return whether it did."""
 
 
-class KnowsAssets(Protocol):
-    async def owned(self, user_id: UUID, asset_ids: Collection[UUID]) -> set[UUID]:
-        """Return those of the assets that the user has. Raises `AttachmentsNotChecked`."""
+class Assets(Protocol):
+    async def find_owned(self, user_id: UUID, asset_ids: Collection[UUID]) -> set[UUID]:
+        """Return the assets that belong to the user. Raises `AttachmentsNotChecked`."""
 
 
 class NoteActions:
     """Creates, changes and deletes notes for their owners."""
 
-    def __init__(self, ledger: CreatesNotes, notes: ChangesNotes, assets: KnowsAssets, clock: Clock) -> None:
-        self._ledger = ledger
+    def __init__(self, creator: NoteCreator, notes: EditableNotes, assets: Assets, clock: Clock) -> None:
+        self._creator = creator
         self._notes = notes
         self._assets = assets
         self._clock = clock
 
-    async def create(self, owner_id: UUID, content: NoteIn, attempt: IdempotentRequest) -> StoredResponse:
-        """Create a note once per attempt. Raises `AttachmentsRefused` or `AttachmentsNotChecked`."""
-        if stored := await self._ledger.stored(attempt):
+    async def create(self, owner_id: UUID, content: NoteIn, request: IdempotentRequest) -> StoredResponse:
+        """Create a note, once per key. Raises `AttachmentsRefused` or `AttachmentsNotChecked`."""
+        if stored := await self._creator.find_stored(request):
             return stored
         await self._check_attachments(owner_id, content.attachments)
         note = new_note(owner_id, content, self._clock())
-        # Before the transaction, like everything that takes its time.
-        words = await words_by_which(note)
-        return await self._ledger.create(attempt, note, words, created(note))
+        # Slow work is done before the transaction.
+        terms = await _search_terms_of(note)
+        return await self._creator.create(request, note, terms, _created(note))
 
     async def change(self, owner_id: UUID, note_id: UUID, condition: IfMatch | None, fields: Mapping[str, Any]) -> Note:
         """Give fields new values and return the note.
 
-        Raises `NoteNotFound`, then `PreconditionRequired` or `PreconditionFailed`, then as `create` does.
+        Raises `NoteNotFound`, then `PreconditionRequired` or `PreconditionFailed`, then the errors of `create`.
         """
-        known: set[UUID] = set()
+        checked: set[UUID] = set()
         for _ in range(MAX_TRIES):
             note = await self._notes.find(owner_id, note_id)
             if note is None:
                 raise NoteNotFound
-            required(condition).check(note.version)
-            new = changed(note, fields, self._clock())
-            # What was attached before was checked before.
-            known.update(note.attachments)
-            await self._check_attachments(owner_id, [item for item in new.attachments if item not in known])
-            known.update(new.attachments)
-            if saved := await self._notes.save(new, await words_by_which(new)):
+            require(condition).check(note.version)
+            changed = next_version(note, fields, self._clock())
+            # Attachments were checked when they were added.
+            checked.update(note.attachments)
+            await self._check_attachments(owner_id, [item for item in changed.attachments if item not in checked])
+            checked.update(changed.attachments)
+            if saved := await self._notes.save(changed, await _search_terms_of(changed)):
                 return saved
-            # Somebody was faster: look again, which ends in 404 or 412, or for `*` in another try.
+            # Another change came first. Looking again leads to 404 or 412, or with `*` to another try.
         raise NoteContended
 
     async def delete(self, owner_id: UUID, note_id: UUID, condition: IfMatch | None) -> None:
-        """Delete the note, its public page included. Raises as `change` does."""
+        """Delete the note, its public page included.
+
+        Raises `NoteNotFound`, then `PreconditionRequired` or `PreconditionFailed`.
+        """
         for _ in range(MAX_TRIES):
             version = await self._notes.find_version(owner_id, note_id)
             if version is None:
                 raise NoteNotFound
-            required(condition).check(version)
+            require(condition).check(version)
             if await self._notes.remove(owner_id, note_id, version):
                 return
         raise NoteContended
@@ -122,24 +130,22 @@ class NoteActions:
     async def _check_attachments(self, owner_id: UUID, asset_ids: Sequence[UUID]) -> None:
         if not asset_ids:
             return
-        owned = await self._assets.owned(owner_id, asset_ids)
+        owned = await self._assets.find_owned(owner_id, asset_ids)
         if missing := [asset_id for asset_id in asset_ids if asset_id not in owned]:
             raise AttachmentsRefused(
                 errors=[
-                    {"field": "body.attachments", "message": f"no asset of yours: {asset_id}"} for asset_id in missing
+                    {"field": "body.attachments", "message": f"not one of your assets: {asset_id}"}
+                    for asset_id in missing
                 ]
             )
 
 
-async def words_by_which(note: Note) -> list[str]:
-    """Return the words by which a note is found."""
+async def _search_terms_of(note: Note) -> list[str]:
     if len(note.body) < LONG_TEXT:
-        return words_of(note.title, note.body)
-    # Up to 50 ms: other requests go on meanwhile.
-    return await asyncio.to_thread(words_of, note.title, note.body)
+        return search_terms(note.title, note.body)
+    return await asyncio.to_thread(search_terms, note.title, note.body)
 
 
-def created(note: Note) -> StoredResponse:
-    """Return the answer to the request that created the note."""
-    headers = {"Location": f"/api/v1/notes/{note.id}", "ETag": str(note.tag), "Cache-Control": "private, no-store"}
+def _created(note: Note) -> StoredResponse:
+    headers = {"Location": f"/api/v1/notes/{note.id}", "ETag": str(note.etag), "Cache-Control": "private, no-store"}
     return StoredResponse.json(NoteOut.model_validate(note, from_attributes=True), status=201, headers=headers)

@@ -1,4 +1,4 @@
-"""What a note is, and how one becomes the next version of itself."""
+"""The note and its versions, as pure functions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,8 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from notes_service.notes.schemas import NoteIn
-from notes_service.preconditions import Tag
+from notes_service.preconditions import EntityTag
+from servicekit.core.clock import to_milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +25,20 @@ class Note:
     attachments: Sequence[UUID]
     created_at: datetime
     updated_at: datetime
-    # Counts the edits.
+    # Grows with every edit.
     version: int = 1
-    # Counts how often it was published or withdrawn.
+    # Grows whenever the note is published or withdrawn.
     publication: int = 0
     slug: str | None = None
 
     @property
-    def tag(self) -> Tag:
-        """What its ETag says."""
-        return Tag(self.version, self.publication)
+    def etag(self) -> EntityTag:
+        return EntityTag(self.version, self.publication)
 
 
 def new_note(owner_id: UUID, content: NoteIn, now: datetime) -> Note:
     """Return the first version of a note."""
-    moment = milliseconds(now)
+    created_at = to_milliseconds(now)
     return Note(
         id=uuid7(),
         owner_id=owner_id,
@@ -46,26 +46,21 @@ def new_note(owner_id: UUID, content: NoteIn, now: datetime) -> Note:
         body=content.body,
         tags=content.tags,
         attachments=content.attachments,
-        created_at=moment,
-        updated_at=moment,
+        created_at=created_at,
+        updated_at=created_at,
     )
 
 
-def changed(note: Note, fields: Mapping[str, Any], now: datetime) -> Note:
-    """Return the next version, with these fields."""
-    return replace(note, **fields, version=note.version + 1, updated_at=milliseconds(now))
+def next_version(note: Note, fields: Mapping[str, Any], now: datetime) -> Note:
+    """Return the next version of the note, with new values of these fields."""
+    return replace(note, **fields, version=note.version + 1, updated_at=to_milliseconds(now))
 
 
-def fitting(sizes: Sequence[int], limit: int) -> int:
-    """Return how many of these sizes, from the first on, stay within a limit in all; the first one always does."""
+def count_fitting(sizes: Sequence[int], limit: int) -> int:
+    """Return how many of the first sizes have a sum within the limit, at least one."""
     total = 0
     for number, size in enumerate(sizes):
         total += size
         if number and total > limit:
             return number
     return len(sizes)
-
-
-def milliseconds(moment: datetime) -> datetime:
-    """Return the moment as MongoDB keeps it."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

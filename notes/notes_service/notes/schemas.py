@@ -1,4 +1,4 @@
-"""Notes as they come and as they are answered."""
+"""Notes in requests and responses."""
 
 from datetime import datetime
 from typing import Annotated, Final, TypeVar
@@ -13,36 +13,36 @@ MAX_ATTACHMENTS: Final = 100
 Item = TypeVar("Item", str, UUID)
 
 
-def _bounded(body: str) -> str:
-    # Characters of up to four bytes: what the database and the network carry is bytes.
+def _check_size(body: str) -> str:
+    # A character has up to four bytes, and the database bounds bytes.
     if len(body.encode()) > MAX_BODY_BYTES:
         raise ValueError(f"must have at most {MAX_BODY_BYTES} bytes in UTF-8")
     return body
 
 
-def _each_once(items: list[Item]) -> list[Item]:
+def _without_repetitions(items: list[Item]) -> list[Item]:
     return list(dict.fromkeys(items))
 
 
 Title = Annotated[str, Field(min_length=1, max_length=200, examples=["Shopping list"])]
 Body = Annotated[
     str,
-    AfterValidator(_bounded),
+    AfterValidator(_check_size),
     Field(max_length=MAX_BODY_BYTES, description="At most 1 MiB in UTF-8.", examples=["Apples and bread"]),
 ]
 Tag = Annotated[str, Field(min_length=1, max_length=50, examples=["home"])]
 Tags = Annotated[
-    list[Tag], AfterValidator(_each_once), Field(max_length=MAX_TAGS, description="Repeated ones count once.")
+    list[Tag], AfterValidator(_without_repetitions), Field(max_length=MAX_TAGS, description="Repeated ones count once.")
 ]
 Attachments = Annotated[
     list[UUID],
-    AfterValidator(_each_once),
+    AfterValidator(_without_repetitions),
     Field(max_length=MAX_ATTACHMENTS, description="Ids of your own assets; repeated ones count once."),
 ]
 
 
 class NoteIn(BaseModel):
-    """A whole note, as it is created or replaced."""
+    """The whole content of a note that is created or replaced."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,11 +53,11 @@ class NoteIn(BaseModel):
 
 
 class NoteChange(BaseModel):
-    """Some fields of a note. Those that are left out stay; null is no value of any."""
+    """Some fields of a note. Omitted fields stay as they are; null is not allowed."""
 
     model_config = ConfigDict(extra="forbid")
 
-    # The defaults are never used: `model_fields_set` tells which fields came.
+    # The defaults are never used: only the fields in `model_fields_set` are changed.
     title: Title = Field(default_factory=str)
     body: Body = Field(default_factory=str)
     tags: Tags = Field(default_factory=list)
@@ -65,7 +65,7 @@ class NoteChange(BaseModel):
 
 
 class NoteOut(BaseModel):
-    """A note as its owner sees it. `slug` is null while it is not published."""
+    """A note as its owner sees it. `slug` is null while the note is private."""
 
     id: UUID
     title: str

@@ -1,4 +1,4 @@
-"""Published notes as they are answered."""
+"""Published notes in responses."""
 
 from datetime import datetime
 
@@ -6,14 +6,14 @@ from pydantic import BaseModel
 
 
 class Published(BaseModel):
-    """Where a published note can be read. `url` is a path below the address of the platform."""
+    """The address of a published note. `url` is a path on the host of the platform."""
 
     slug: str
     url: str
 
 
 class PublicNote(BaseModel):
-    """A published note as everybody sees it."""
+    """A published note as anyone sees it."""
 
     title: str
     body: str

@@ -1,4 +1,4 @@
-"""What of a note in MongoDB says that it is published: a slug, which is absent from private ones."""
+"""The publications in MongoDB: a published note has a slug, a private one has no such field."""
 
 from datetime import datetime
 from typing import Final
@@ -8,7 +8,7 @@ from pymongo import IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 
 from notes_service.notes.store import COLLECTION_NAME
-from notes_service.preconditions import Tag
+from notes_service.preconditions import EntityTag
 from notes_service.publishing.schemas import PublicNote
 from servicekit.storage.mongo import Document
 
@@ -17,13 +17,12 @@ INDEXES: Final = [IndexModel("slug", name="by_slug", unique=True, partialFilterE
 
 
 class PublicationStore:
-    """Publishes, withdraws and finds published notes."""
+    """Fulfils `actions.Publications` and `queries.PublicPages`."""
 
     def __init__(self, database: AsyncDatabase[Document]) -> None:
         self._notes = database[COLLECTION_NAME]
 
     async def publish(self, owner_id: UUID, note_id: UUID, slug: str, now: datetime) -> bool:
-        """Give the note a slug unless it has one; return whether it did."""
         result = await self._notes.update_one(
             {"_id": note_id, "owner_id": owner_id, "slug": {"$exists": False}},
             {"$set": {"slug": slug, "published_at": now}, "$inc": {"publication": 1}},
@@ -31,23 +30,20 @@ class PublicationStore:
         return result.modified_count == 1
 
     async def withdraw(self, owner_id: UUID, note_id: UUID) -> bool:
-        """Take the note's slug away; return whether it had one."""
         result = await self._notes.update_one(
             {"_id": note_id, "owner_id": owner_id, **_PUBLISHED},
             {"$unset": {"slug": "", "published_at": ""}, "$inc": {"publication": 1}},
         )
         return result.modified_count == 1
 
-    async def slug(self, owner_id: UUID, note_id: UUID) -> tuple[bool, str | None]:
-        """Return whether the owner has this note, and its slug."""
+    async def find_slug(self, owner_id: UUID, note_id: UUID) -> tuple[bool, str | None]:
         found = await self._notes.find_one({"_id": note_id, "owner_id": owner_id}, {"slug": True})
         return found is not None, found.get("slug") if found else None
 
-    async def page(self, slug: str) -> tuple[PublicNote, Tag] | None:
-        """Return the note that is published under this slug, and what its ETag says."""
+    async def find_page(self, slug: str) -> tuple[PublicNote, EntityTag] | None:
         names = ("title", "body", "published_at", "version", "publication")
         found = await self._notes.find_one({"slug": slug}, dict.fromkeys(names, True))
         if found is None:
             return None
         note = PublicNote(title=found["title"], body=found["body"], published_at=found["published_at"])
-        return note, Tag(found["version"], found["publication"])
+        return note, EntityTag(found["version"], found["publication"])

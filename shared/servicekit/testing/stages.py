@@ -10,7 +10,7 @@ where CODE calls `stop_after(*STAGES[sys.argv[1]])` before it begins.
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,13 +18,18 @@ STAGE_REACHED = "stage reached"
 PATIENCE_SECONDS = 120.0
 
 
-def stop_after(owner: type, name: str) -> None:
-    """Let an asynchronous method of a class do its work, write STAGE_REACHED, and never return."""
+def stop_after(owner: type, name: str, *, when: Callable[[], bool] = lambda: True) -> None:
+    """Let an asynchronous method of a class do its work, write STAGE_REACHED, and never return.
+
+    Calls for which `when` is false return as usual.
+    """
     method = getattr(owner, name)
 
-    async def stopping(*arguments: Any) -> None:
-        await method(*arguments)
-        await stop_here()
+    async def stopping(*arguments: Any) -> Any:
+        result = await method(*arguments)
+        if when():
+            await stop_here()
+        return result
 
     setattr(owner, name, stopping)
 
