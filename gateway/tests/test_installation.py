@@ -1,9 +1,11 @@
 """The installation of a container: what it renders, which settings it refuses, and that it needs no package."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,13 @@ def test_the_image_needs_only_the_standard_library_and_opskit(tmp_path: Path) ->
     assert {"gateway_config.render", "gateway_config.container.nginx", "gateway_config.container.traffic"} <= set(
         imported
     )
+
+
+def test_the_dockerfile_names_modules_that_exist() -> None:
+    names = set(re.findall(r"gateway_config[.\w]+", (REPOSITORY / "gateway" / "Dockerfile").read_text()))
+
+    assert {"gateway_config.container.nginx", "gateway_config.container.traffic"} <= names
+    assert [name for name in sorted(names) if find_spec(name) is None] == []
 
 
 @pytest.fixture
