@@ -43,7 +43,7 @@ from servicekit.storage import mongo
 from servicekit.storage.mongo import Document
 from servicekit.testing.sealed import make_keyrings
 from servicekit.testing.tokens import TestIssuer
-from servicekit.testing.wire_server import WireServer, answering, reply
+from servicekit.testing.wire_server import WireServer, reply, responding
 
 GUNICORN: Final = Path(__file__).resolve().parents[1] / "deploy" / "gunicorn.conf.py"
 API: Final = "/api/v1/analytics"
@@ -277,7 +277,7 @@ async def running_bench(folder: Path) -> AsyncIterator[Bench]:
     make_keyrings(folder / "keys", {"analytics": ["user"], "user": ["analytics"]})
     issuer = TestIssuer()
     # It answers unsealed, so statistics come without the number of users, at the same cost each time.
-    user_service = WireServer(answering(reply(200, json.dumps(issuer.jwks()).encode())))
+    user_service = WireServer(responding(reply(200, json.dumps(issuer.jwks()).encode())))
     headers = {**issuer.headers(USERS[0], seconds=3_600), "Content-Type": "application/json"}
     async with (
         running_stores(folder / "stores", engines=("mongo", "valkey")) as stores,

@@ -8,7 +8,7 @@ import pytest
 
 from gateway_config.testing.client import Response
 from gateway_config.testing.harness import Platform
-from servicekit.testing.wire_server import Received, answering, closing, reply
+from servicekit.testing.wire_server import Received, closing, reply, responding
 
 pytestmark = pytest.mark.servers
 
@@ -142,7 +142,7 @@ async def test_while_one_request_renews_a_copy_others_get_the_stale_one(platform
 
 
 async def test_no_expired_copy_replaces_an_unavailable_service(platform: Platform, page: str) -> None:
-    platform.notes.respond = answering(reply(body=b"expired", cache_control="public, max-age=1"))
+    platform.notes.respond = responding(reply(body=b"expired", cache_control="public, max-age=1"))
     assert (await platform.gateway.get(page)).status == 200
     platform.notes.respond = closing
 
@@ -169,7 +169,7 @@ async def test_simultaneous_requests_fetch_one_response(platform: Platform, page
 
 
 async def test_simultaneous_requests_for_an_uncacheable_page_all_get_a_response(platform: Platform, page: str) -> None:
-    platform.notes.respond = answering(reply(404, cache_control="no-store"))
+    platform.notes.respond = responding(reply(404, cache_control="no-store"))
 
     responses = await asyncio.gather(*(platform.gateway.get(page) for _ in range(12)))
 
@@ -228,7 +228,7 @@ async def test_two_urls_never_share_a_copy(platform: Platform, page: str, one: s
 
 async def test_a_copy_keeps_its_date_for_downstream_caches(platform: Platform, page: str) -> None:
     moment = "Sat, 21 Nov 2026 00:00:00 GMT"
-    platform.notes.respond = answering(reply(cache_control=LONG, date=moment))
+    platform.notes.respond = responding(reply(cache_control=LONG, date=moment))
 
     responses = [await platform.gateway.get(page) for _ in range(2)]
 

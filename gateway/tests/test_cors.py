@@ -7,7 +7,7 @@ import pytest
 from gateway_config import GatewaySettings
 from gateway_config.testing.client import Response
 from gateway_config.testing.harness import GatewayHarness, Platform
-from servicekit.testing.wire_server import answering, reply
+from servicekit.testing.wire_server import reply, responding
 
 pytestmark = pytest.mark.servers
 
@@ -93,7 +93,7 @@ async def test_no_origin_is_allowed_by_default(harness: GatewayHarness) -> None:
 
 
 async def test_cors_headers_of_a_service_are_dropped(platform: Platform) -> None:
-    platform.notes.respond = answering(
+    platform.notes.respond = responding(
         reply(access_control_allow_origin="*", access_control_allow_credentials="true", access_control_max_age="9")
     )
 

@@ -8,7 +8,7 @@ import pytest
 from gateway_config.testing.client import Response, exchange
 from gateway_config.testing.harness import UNLIMITED, Backend, GatewayHarness
 from opskit.catalog import ServiceEntry
-from servicekit.testing.wire_server import Received, answering, reply
+from servicekit.testing.wire_server import Received, reply, responding
 
 pytestmark = pytest.mark.servers
 
@@ -99,7 +99,7 @@ async def test_a_response_comes_back_unchanged(direct: DirectPort) -> None:
         "date": "Sat, 21 Nov 2026 00:00:00 GMT",
     }
     body = b"[" + b"1," * 2000 + b"1]"
-    direct.first.respond = direct.second.respond = answering(
+    direct.first.respond = direct.second.respond = responding(
         reply(404, body, **{name.replace("-", "_"): value for name, value in sent.items()})
     )
 

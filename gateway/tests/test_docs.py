@@ -6,7 +6,7 @@ import json
 import pytest
 
 from gateway_config.testing.harness import Backend, Platform
-from servicekit.testing.wire_server import Received, answering, reply
+from servicekit.testing.wire_server import Received, reply, responding
 
 pytestmark = pytest.mark.servers
 
@@ -29,7 +29,7 @@ def document(title: str, *paths: str) -> bytes:
 def publish(backend: Backend, body: bytes) -> None:
     async def behave(request: Received, writer: asyncio.StreamWriter) -> None:
         content = body if request.target == "/openapi.json" else b"{}"
-        await answering(reply(body=content, content_type="application/json"))(request, writer)
+        await responding(reply(body=content, content_type="application/json"))(request, writer)
 
     backend.respond = behave
 
@@ -70,7 +70,7 @@ async def test_schemas_with_the_same_name_in_two_services_stay_apart(documented:
 
 
 async def test_an_unavailable_service_is_named_and_the_others_are_listed(documented: Platform) -> None:
-    documented.notes.respond = answering(reply(503))
+    documented.notes.respond = responding(reply(503))
 
     response = await documented.gateway.get("/openapi.json")
 

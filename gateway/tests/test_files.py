@@ -7,7 +7,7 @@ import pytest
 
 from gateway_config.testing.harness import UNLIMITED, Backend, GatewayHarness
 from gateway_config.testing.running import RunningGateway
-from servicekit.testing.wire_server import answering, reply
+from servicekit.testing.wire_server import reply, responding
 
 pytestmark = pytest.mark.servers
 
@@ -26,7 +26,7 @@ class Files:
 
     def redirect(self, location: str, **headers: str) -> None:
         """Let the service respond with the name of a file."""
-        self.assets.respond = answering(reply(x_accel_redirect=location, etag=TAG, **headers))
+        self.assets.respond = responding(reply(x_accel_redirect=location, etag=TAG, **headers))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def files(shared_files: Files) -> Files:
 
 
 async def test_only_the_gateway_tells_the_service_that_files_can_be_sent(files: Files) -> None:
-    files.assets.respond = answering(reply(body=b"own"))
+    files.assets.respond = responding(reply(body=b"own"))
     forged = {"X-Sendfile-Type": "forged"}
 
     for path, header in ((PATH, "X-Accel-Redirect"), ("/api/v1/assets/0190", None), ("/api/v1/assets", None)):

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from gateway_config.testing.harness import Platform
-from servicekit.testing.wire_server import answering, reply
+from servicekit.testing.wire_server import reply, responding
 
 pytestmark = pytest.mark.servers
 
@@ -132,7 +132,7 @@ async def test_any_other_request_id_is_replaced(platform: Platform, sent: list[t
 
 
 async def test_the_request_id_of_a_service_is_dropped(platform: Platform) -> None:
-    platform.user.respond = answering(reply(x_request_id="other"))
+    platform.user.respond = responding(reply(x_request_id="other"))
 
     response = await platform.gateway.get("/api/v1/users/profile", headers={"X-Request-Id": "mine"})
 
@@ -152,7 +152,7 @@ async def test_every_response_has_the_security_headers(platform: Platform, path:
 
 
 async def test_a_content_policy_of_a_service_replaces_the_default(platform: Platform) -> None:
-    platform.user.respond = answering(reply(content_security_policy="sandbox", x_content_type_options="nosniff"))
+    platform.user.respond = responding(reply(content_security_policy="sandbox", x_content_type_options="nosniff"))
 
     response = await platform.gateway.get("/api/v1/users/profile")
 
@@ -161,7 +161,7 @@ async def test_a_content_policy_of_a_service_replaces_the_default(platform: Plat
 
 
 async def test_a_service_cannot_control_the_gateway_by_response_headers(platform: Platform) -> None:
-    platform.user.respond = answering(reply(body=b"own", x_accel_redirect="/-/public/x", x_accel_limit_rate="1"))
+    platform.user.respond = responding(reply(body=b"own", x_accel_redirect="/-/public/x", x_accel_limit_rate="1"))
 
     response = await platform.gateway.get("/api/v1/users/profile")
 

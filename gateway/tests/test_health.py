@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway_config.testing.harness import GatewayHarness, Platform
-from servicekit.testing.wire_server import Behaviour, answering, closing, hanging, reply
+from servicekit.testing.wire_server import Behaviour, closing, hanging, reply, responding
 
 pytestmark = pytest.mark.servers
 
@@ -30,7 +30,7 @@ async def test_lb_health_is_200_when_every_service_answers_its_health(platform: 
 
 @pytest.mark.parametrize(
     "behaviour",
-    [answering(reply(503)), answering(reply(404)), answering(reply(302, location="/x")), closing],
+    [responding(reply(503)), responding(reply(404)), responding(reply(302, location="/x")), closing],
     ids=["503", "404", "302", "closing"],
 )
 async def test_lb_health_is_503_and_names_the_service_that_is_down(platform: Platform, behaviour: Behaviour) -> None:

@@ -14,7 +14,7 @@ import pytest
 from gateway_config.testing.harness import UNLIMITED, Backend, GatewayHarness, HeldResponse, Platform
 from gateway_config.testing.running import RunningGateway
 from servicekit.testing.kept_alive import KeptAliveClients
-from servicekit.testing.wire_server import answering, reply
+from servicekit.testing.wire_server import reply, responding
 
 pytestmark = pytest.mark.servers
 
@@ -23,7 +23,7 @@ LARGE = json.dumps({"items": ["a note that compresses well"] * 100}).encode()
 
 @pytest.mark.parametrize("media_type", ["application/json", "application/problem+json", "text/plain"])
 async def test_a_large_response_is_compressed_for_clients_that_accept_it(platform: Platform, media_type: str) -> None:
-    platform.notes.respond = answering(reply(body=LARGE, content_type=media_type, etag='"1"'))
+    platform.notes.respond = responding(reply(body=LARGE, content_type=media_type, etag='"1"'))
 
     compressed = await platform.gateway.get("/api/v1/notes", headers={"Accept-Encoding": "gzip", "Via": "1.1 proxy"})
     plain = await platform.gateway.get("/api/v1/notes")
@@ -37,14 +37,14 @@ async def test_a_large_response_is_compressed_for_clients_that_accept_it(platfor
 
 async def test_media_and_small_responses_are_not_compressed(platform: Platform) -> None:
     for body, media_type in ((LARGE, "image/png"), (b"{}", "application/json")):
-        platform.notes.respond = answering(reply(body=body, content_type=media_type))
+        platform.notes.respond = responding(reply(body=body, content_type=media_type))
         response = await platform.gateway.get("/api/v1/notes", headers={"Accept-Encoding": "gzip"})
         assert (response.get("Content-Encoding"), response.body) == (None, body)
 
 
 @pytest.mark.parametrize("path", ["register", "login", "token", "refresh", "password"])
 async def test_responses_with_tokens_are_not_compressed(platform: Platform, path: str) -> None:
-    platform.user.respond = answering(reply(body=LARGE, content_type="application/json"))
+    platform.user.respond = responding(reply(body=LARGE, content_type="application/json"))
 
     for key in ({}, {"Idempotency-Key": "once"}):
         response = await platform.gateway.post(f"/api/v1/users/{path}", headers={"Accept-Encoding": "gzip", **key})
@@ -153,7 +153,7 @@ async def test_a_reload_lets_a_request_in_flight_finish(harness: GatewayHarness)
     pending = asyncio.create_task(gateway.get("/api/v1/notes"))
     await held.arrived.wait()
 
-    old.respond = answering(reply(body=b"old"))
+    old.respond = responding(reply(body=b"old"))
     await gateway.reload({"notes": [new.address]})
     await served_by_new(gateway)
     held.release()

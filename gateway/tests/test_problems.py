@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway_config.testing.harness import GatewayHarness, Platform
-from servicekit.testing.wire_server import answering, closing, hanging, reply
+from servicekit.testing.wire_server import closing, hanging, reply, responding
 
 pytestmark = pytest.mark.servers
 
@@ -75,7 +75,7 @@ async def test_a_head_request_gets_the_error_without_a_body(platform: Platform) 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 413, 415, 422, 428, 429, 500, 502, 503, 504])
 async def test_an_error_of_a_service_passes_unchanged(platform: Platform, status: int) -> None:
     body = json.dumps({"status": status, "title": "mine"}).encode()
-    platform.user.respond = answering(
+    platform.user.respond = responding(
         reply(status, body, content_type="application/problem+json", www_authenticate="Bearer", retry_after="7")
     )
 

@@ -21,7 +21,7 @@ from gateway_config.testing.requests import (
     send,
 )
 from servicekit.testing.kept_alive import KeptAliveClients
-from servicekit.testing.wire_server import Behaviour, answering, reply
+from servicekit.testing.wire_server import Behaviour, reply, responding
 
 pytestmark = pytest.mark.servers
 
@@ -148,7 +148,7 @@ async def test_each_pool_has_its_own_copies(release: Release) -> None:
     path = "/api/v1/notes/public/copies"
     for backend in (release.stable, release.canary):
         content = reply(body=backend.name.encode(), cache_control="public, max-age=60", content_type="text/plain")
-        backend.respond = answering(content)
+        backend.respond = responding(content)
 
     first, second = await release.gateway.get(path), await release.gateway.get(path)
     assert [(response.body, response.get("X-Cache")) for response in (first, second)] == [
@@ -173,8 +173,8 @@ async def test_files_are_sent_for_both_pools(harness: GatewayHarness, tmp_path: 
     (folder / "one").write_bytes(b"one")
     (folder / "two").write_bytes(b"two")
     release = await harness.release(settings=replace(UNLIMITED, files_dir=str(folder)), wait_for_keys=False)
-    release.canary.respond = answering(reply(x_accel_redirect="/-/files/one"))
-    release.stable.respond = answering(reply(x_accel_redirect="/-/files/two"))
+    release.canary.respond = responding(reply(x_accel_redirect="/-/files/one"))
+    release.stable.respond = responding(reply(x_accel_redirect="/-/files/two"))
 
     assert (await release.gateway.get("/api/v1/assets/1/content")).body == b"one"
     release.canary.respond = FAILURES["500"]
@@ -184,7 +184,7 @@ async def test_files_are_sent_for_both_pools(harness: GatewayHarness, tmp_path: 
 
 async def test_public_keys_come_from_the_canary_when_the_stable_pool_has_none(harness: GatewayHarness) -> None:
     stable, canary = await harness.backend("stable"), await harness.backend("canary")
-    stable.keys = answering(reply(503))
+    stable.keys = responding(reply(503))
 
     # This waits until an invalid token is refused, which takes keys.
     await harness.gateway({"user": [stable.address]}, canaries={"user": Canary([canary.address], 0)})
@@ -199,7 +199,7 @@ async def test_a_service_is_up_while_one_of_its_pools_is(
     release: Release, stable_up: bool, canary_up: bool, state: str
 ) -> None:
     for backend, up in ((release.stable, stable_up), (release.canary, canary_up)):
-        backend.health = answering(reply(200 if up else 503))
+        backend.health = responding(reply(200 if up else 503))
 
     response = await release.gateway.get("/lb-health")
 
@@ -210,12 +210,12 @@ async def test_a_service_is_up_while_one_of_its_pools_is(
 async def test_the_merged_document_lists_a_released_service_once(release: Release) -> None:
     def document(title: str) -> Behaviour:
         paths = {f"/api/v1/{title}": {"get": {}}}
-        return answering(reply(body=json.dumps({"info": {"title": title}, "paths": paths}).encode()))
+        return responding(reply(body=json.dumps({"info": {"title": title}, "paths": paths}).encode()))
 
     release.stable.respond, release.canary.respond = document("old"), document("new")
     assert list((await release.gateway.get("/openapi.json")).json()["paths"]) == ["/api/v1/old"]
 
-    release.stable.respond = answering(reply(503))
+    release.stable.respond = responding(reply(503))
     merged = (await release.gateway.get("/openapi.json")).json()
     assert (list(merged["paths"]), len(merged["tags"])) == (["/api/v1/new"], len(SERVICES))
 

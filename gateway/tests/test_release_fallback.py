@@ -16,7 +16,7 @@ from gateway_config.testing.requests import (
     Request,
     send,
 )
-from servicekit.testing.wire_server import Behaviour, answering, closing, hanging, reply
+from servicekit.testing.wire_server import Behaviour, closing, hanging, reply, responding
 
 pytestmark = pytest.mark.servers
 
@@ -131,7 +131,7 @@ async def test_any_other_response_of_the_canary_reaches_the_client(
     release: Release, sent: Request, status: int
 ) -> None:
     body = b"" if status == 304 else b'{"detail":"said"}'
-    release.canary.respond = answering(reply(status, body, content_type="application/problem+json", x_mark="m"))
+    release.canary.respond = responding(reply(status, body, content_type="application/problem+json", x_mark="m"))
 
     response = await send(release.gateway, sent)
 
@@ -146,7 +146,7 @@ async def test_an_error_of_the_stable_pool_is_not_retried(harness: GatewayHarnes
     gateway = await harness.gateway(
         {"notes": [stable.address, other.address]}, canaries={"notes": Canary([canary.address], weight)}
     )
-    stable.respond = other.respond = answering(reply(500, b"its own"))
+    stable.respond = other.respond = responding(reply(500, b"its own"))
     canary.respond = FAILURES["503"]
 
     for method, headers in (("GET", {}), ("POST", KEY)):

@@ -11,11 +11,11 @@ import pytest
 from gateway_config.testing.client import Response
 from gateway_config.testing.harness import GatewayHarness, Replicas
 from gateway_config.testing.requests import KEY, NOT_RETRYABLE, RETRYABLE, Request, send
-from servicekit.testing.wire_server import Behaviour, Received, answering, closing, hanging, reply
+from servicekit.testing.wire_server import Behaviour, Received, closing, hanging, reply, responding
 
 pytestmark = pytest.mark.servers
 
-BAD_GATEWAY = answering(reply(502))
+BAD_GATEWAY = responding(reply(502))
 EACH_FAILURE = pytest.mark.parametrize("failure", [closing, BAD_GATEWAY], ids=["closing", "502"])
 EACH_RETRYABLE = pytest.mark.parametrize("sent", RETRYABLE)
 
@@ -122,7 +122,7 @@ async def test_a_failing_server_leaves_the_pool(pair: Replicas, failure: Behavio
 @pytest.mark.parametrize("status", [500, 503, 504, 429])
 async def test_another_error_status_does_not_eject_its_server(pair: Replicas, status: int) -> None:
     first, second = pair.backends
-    first.respond = answering(reply(status))
+    first.respond = responding(reply(status))
 
     statuses = [(await pair.gateway.get("/api/v1/notes/1")).status for _ in range(20)]
 

@@ -11,7 +11,7 @@ import pytest
 from gateway_config.testing.harness import GatewayHarness, Platform, publishing
 from gateway_config.testing.tokens import make_token
 from servicekit.testing.tokens import TestIssuer
-from servicekit.testing.wire_server import Received, answering, reply
+from servicekit.testing.wire_server import Received, reply, responding
 
 pytestmark = pytest.mark.servers
 
@@ -134,7 +134,7 @@ async def test_an_altered_copy_of_a_verified_token_is_refused(platform: Platform
 
 async def test_tokens_pass_to_the_service_until_keys_were_fetched(harness: GatewayHarness) -> None:
     user = await harness.backend("user")
-    user.keys = answering(reply(503))
+    user.keys = responding(reply(503))
     gateway = await harness.gateway({"user": [user.address]}, wait_for_keys=False)
 
     assert (await gateway.get(PROFILE, token="a.b.c")).status == 200
@@ -156,7 +156,7 @@ async def test_tokens_pass_to_the_service_until_keys_were_fetched(harness: Gatew
 async def test_an_unusable_key_set_does_not_replace_the_last_keys(harness: GatewayHarness, response: bytes) -> None:
     user = await harness.backend("user")
     gateway = await harness.gateway({"user": [user.address]})
-    user.keys = answering(response)
+    user.keys = responding(response)
 
     # An unknown key id makes the gateway fetch the unusable set.
     unknown = make_token(harness.issuer, header={"kid": "new"})
@@ -181,7 +181,7 @@ async def test_keys_are_fetched_soon_after_the_user_service_starts(
 ) -> None:
     """Services may start after the gateway. No token of this test causes a fetch."""
     user = await harness.backend("user")
-    user.keys = answering(reply(503))
+    user.keys = responding(reply(503))
     gateway = await harness.gateway({"user": [user.address]}, wait_for_keys=False, static_files=short_timeouts)
     assert (await gateway.get(PROFILE, token="a.b.c")).status == 200
 

@@ -12,7 +12,7 @@ import pytest
 from gateway_config.container.installation import Installation
 from gateway_config.container.traffic import main
 from gateway_config.testing.harness import CATALOG
-from servicekit.testing.wire_server import Received, WireServer, answering, reply
+from servicekit.testing.wire_server import Received, WireServer, reply, responding
 
 Traffic = Callable[..., Awaitable[tuple[int, str, str]]]
 
@@ -93,7 +93,7 @@ class Canary(WireServer):
     async def _behave(self, request: Received, writer: asyncio.StreamWriter) -> None:
         body = self.document if request.target == "/openapi.json" else b"reasons"
         status = self.statuses.get(request.target, 200)
-        await answering(reply(status, body, content_type="application/json"))(request, writer)
+        await responding(reply(status, body, content_type="application/json"))(request, writer)
 
     @property
     def address(self) -> str:

@@ -63,7 +63,7 @@ async def test_without_an_address_of_the_assets_service_new_attachments_get_503(
 
 async def test_the_call_is_sealed_and_may_be_retried() -> None:
     dispatcher, user_id, asset_id = FakeDispatcher(), uuid7(), uuid7()
-    dispatcher.will_answer("assets", OWNED_PATH, method="POST", json={"owned": [str(asset_id)]})
+    dispatcher.will_return("assets", OWNED_PATH, method="POST", json={"owned": [str(asset_id)]})
 
     assert await AssetsService(dispatcher).find_owned(user_id, [asset_id]) == {UUID(int=asset_id.int)}
 
@@ -96,7 +96,7 @@ async def test_a_failed_call_is_not_a_refusal(error: DispatchError) -> None:
 )
 async def test_an_unusable_response_is_not_a_refusal(status: int, body: Any) -> None:
     dispatcher = FakeDispatcher()
-    dispatcher.will_answer("assets", OWNED_PATH, method="POST", status=status, json=body)
+    dispatcher.will_return("assets", OWNED_PATH, method="POST", status=status, json=body)
 
     with pytest.raises(AttachmentsNotChecked):
         await AssetsService(dispatcher).find_owned(uuid7(), [uuid7()])
@@ -104,6 +104,6 @@ async def test_an_unusable_response_is_not_a_refusal(status: int, body: Any) -> 
 
 async def test_a_response_that_names_other_assets_confirms_none_of_ours() -> None:
     dispatcher, asset_id = FakeDispatcher(), uuid7()
-    dispatcher.will_answer("assets", OWNED_PATH, method="POST", json={"owned": [str(uuid7())]})
+    dispatcher.will_return("assets", OWNED_PATH, method="POST", json={"owned": [str(uuid7())]})
 
     assert asset_id not in await AssetsService(dispatcher).find_owned(uuid7(), [asset_id])

@@ -17,7 +17,7 @@ from gateway_config.testing.running import RunningGateway
 from opskit.catalog import ServiceEntry, read_catalog
 from servicekit.testing.ports import held_port
 from servicekit.testing.tokens import TestIssuer
-from servicekit.testing.wire_server import Behaviour, Received, WireServer, answering, reply
+from servicekit.testing.wire_server import Behaviour, Received, WireServer, reply, responding
 
 CATALOG: Mapping[str, ServiceEntry] = {
     **read_catalog(),
@@ -40,9 +40,9 @@ class Backend(WireServer):
 
     def reset(self) -> None:
         """Forget all requests, and respond as at the start: 200, with the name as the body."""
-        self.respond: Behaviour = answering(reply(body=self.name.encode(), content_type="text/plain"))
+        self.respond: Behaviour = responding(reply(body=self.name.encode(), content_type="text/plain"))
         self.keys: Behaviour = publishing(self.issuer)
-        self.health: Behaviour = answering(reply(body=b'{"status":"ok"}', content_type="application/json"))
+        self.health: Behaviour = responding(reply(body=b'{"status":"ok"}', content_type="application/json"))
         self.requests.clear()
 
     async def _behave(self, request: Received, writer: asyncio.StreamWriter) -> None:
@@ -77,7 +77,7 @@ class Backend(WireServer):
 def publishing(*issuers: TestIssuer) -> Behaviour:
     """Respond with the public keys of these issuers."""
     document = orjson.dumps({"keys": [issuer.jwk() for issuer in issuers]})
-    return answering(reply(body=document, content_type="application/json"))
+    return responding(reply(body=document, content_type="application/json"))
 
 
 class HeldResponse:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from gateway_config.testing.client import Response
 from gateway_config.testing.running import RunningGateway
-from servicekit.testing.wire_server import Behaviour, answering, closing, reply
+from servicekit.testing.wire_server import Behaviour, closing, reply, responding
 
 Request = tuple[str, str, dict[str, str]]
 
@@ -46,7 +46,7 @@ NOT_RETRYABLE: list[Request] = [
 ]
 
 FAILURES: dict[str, Behaviour] = {
-    **{str(status): answering(reply(status, b"broken", retry_after="9")) for status in (500, 502, 503, 504)},
+    **{str(status): responding(reply(status, b"broken", retry_after="9")) for status in (500, 502, 503, 504)},
     "closing": closing,
 }
 

@@ -9,7 +9,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from servicekit.testing.wire_server import WireServer, answering, reply
+from servicekit.testing.wire_server import WireServer, reply, responding
 
 PATIENCE_SECONDS = 60.0
 
@@ -37,7 +37,7 @@ class TraceCollector(WireServer):
     """Listens while the context is open. Its `url` is the value of OTEL_EXPORTER_OTLP_ENDPOINT."""
 
     def __init__(self) -> None:
-        super().__init__(answering(reply(content_type="application/x-protobuf")))
+        super().__init__(responding(reply(content_type="application/x-protobuf")))
 
     @property
     def spans(self) -> list[TakenSpan]:

@@ -41,7 +41,7 @@ class FakeDispatcher:
     """Implements `servicekit.dispatcher.PeerClient`.
 
         dispatcher = FakeDispatcher()
-        dispatcher.will_answer("user", "/api/v1/users/stats/count", json={"count": 3})
+        dispatcher.will_return("user", "/api/v1/users/stats/count", json={"count": 3})
         dispatcher.will_fail("analytics", "/api/v1/analytics/events", PeerTimeout("analytics", "late"), method="POST")
 
     Several outcomes of one route follow each other; the last one repeats.
@@ -51,7 +51,7 @@ class FakeDispatcher:
         self.calls: list[RecordedCall] = []
         self._outcomes: dict[tuple[str, str, str], list[PeerResponse | DispatchError]] = {}
 
-    def will_answer(
+    def will_return(
         self,
         peer: str,
         path: str,

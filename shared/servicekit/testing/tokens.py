@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from servicekit.auth.access_tokens import ALGORITHM, TYPE
-from servicekit.testing.wire_server import WireServer, answering, reply
+from servicekit.testing.wire_server import WireServer, reply, responding
 
 
 class TestIssuer:
@@ -40,7 +40,7 @@ class TestIssuer:
     async def publishing(self, *, port: int = 0) -> AsyncIterator[str]:
         """Answer every request with the published key, on a free port unless told otherwise; give the URL."""
         answer = reply(body=orjson.dumps(self.jwks()), content_type="application/json")
-        async with WireServer(answering(answer), port=port) as server:
+        async with WireServer(responding(answer), port=port) as server:
             yield server.url
 
     def jose_header(self) -> dict[str, Any]:

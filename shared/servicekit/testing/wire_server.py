@@ -29,7 +29,7 @@ def reply(status: int = 200, body: bytes = b"", **headers: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def answering(data: bytes) -> Behaviour:
+def responding(data: bytes) -> Behaviour:
     """Respond to every request with these bytes."""
 
     async def behave(_request: Received, writer: asyncio.StreamWriter) -> None:

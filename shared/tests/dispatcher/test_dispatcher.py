@@ -176,7 +176,7 @@ def real(status: int = 200, headers: dict[str, str] | None = None, content: byte
 def fake(status: int = 200, headers: dict[str, str] | None = None, content: bytes = b"{}") -> PeerClient:
     dispatcher = FakeDispatcher()
     for method in "GET", "POST":
-        dispatcher.will_answer("analytics", PATH, method=method, status=status, headers=headers, content=content)
+        dispatcher.will_return("analytics", PATH, method=method, status=status, headers=headers, content=content)
     return dispatcher
 
 
@@ -224,7 +224,7 @@ async def test_real_and_fake_refuse_an_invalid_call(responding: Responding, wron
 
 async def test_fake_records_its_calls() -> None:
     dispatcher = FakeDispatcher()
-    dispatcher.will_answer("analytics", PATH, method="POST", status=202)
+    dispatcher.will_return("analytics", PATH, method="POST", status=202)
     await dispatcher.call("analytics", PATH, method="POST", json={"a": 1}, encrypted=True, idempotency_key=True)
 
     (call,) = dispatcher.calls
@@ -235,8 +235,8 @@ async def test_fake_records_its_calls() -> None:
 async def test_fake_repeats_its_last_outcome() -> None:
     dispatcher = FakeDispatcher()
     dispatcher.will_fail("analytics", PATH, PeerTimeout("analytics", "late"))
-    dispatcher.will_answer("analytics", PATH, json={"count": 1})
-    dispatcher.will_answer("analytics", PATH, json={"count": 2})
+    dispatcher.will_return("analytics", PATH, json={"count": 1})
+    dispatcher.will_return("analytics", PATH, json={"count": 2})
     with pytest.raises(PeerTimeout):
         await dispatcher.call("analytics", PATH)
 

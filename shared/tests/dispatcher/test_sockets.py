@@ -24,7 +24,7 @@ from servicekit.dispatcher import (
 )
 from servicekit.dispatcher.addresses import KNOWN_SECONDS, Addresses
 from servicekit.dispatcher.transport import ConnectionLost, NotSent, WireRequest
-from servicekit.testing.wire_server import Behaviour, Received, WireServer, answering, closing, hanging, reply
+from servicekit.testing.wire_server import Behaviour, Received, WireServer, closing, hanging, reply, responding
 
 PATH = "/api/v1/analytics/events"
 
@@ -32,7 +32,7 @@ HASTE = CallPolicy(backoff_base=0.001, backoff_cap=0.001)
 
 Calling = Callable[..., Dispatcher]
 
-OK = answering(reply(200))
+OK = responding(reply(200))
 
 ONE, OTHER, THIRD = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
@@ -67,7 +67,7 @@ async def test_post_without_a_response_is_delivered_exactly_once(calling: Callin
 
 async def test_post_with_an_idempotency_key_is_delivered_until_a_response_comes(calling: Calling) -> None:
     async def third_time_lucky(request: Received, writer: asyncio.StreamWriter) -> None:
-        await (answering(reply(202)) if len(server.requests) == 3 else closing)(request, writer)
+        await (responding(reply(202)) if len(server.requests) == 3 else closing)(request, writer)
 
     async with WireServer(third_time_lucky) as server:
         response = await calling(server).call("analytics", PATH, method="POST", json={}, idempotency_key=True)
@@ -80,7 +80,7 @@ async def test_every_call_succeeds_while_one_of_two_replicas_is_down(calling: Ca
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{reserved.getsockname()[1]}"
-        async with WireServer(answering(reply(200))) as server:
+        async with WireServer(responding(reply(200))) as server:
             dispatcher = calling(dead, server)
             for _ in range(200):
                 await dispatcher.call("analytics", PATH, method="POST", json={})
@@ -90,7 +90,7 @@ async def test_every_call_succeeds_while_one_of_two_replicas_is_down(calling: Ca
 
 async def test_hanging_replica_costs_a_reader_one_attempt(calling: Calling) -> None:
     policy = CallPolicy(deadline=5.0, attempt_timeout=0.05, backoff_base=0.001)
-    async with WireServer(hanging) as stuck, WireServer(answering(reply(200))) as healthy:
+    async with WireServer(hanging) as stuck, WireServer(responding(reply(200))) as healthy:
         dispatcher = calling(stuck, healthy, replica_pause=60.0)
         for _ in range(10):
             assert (await dispatcher.call("analytics", PATH, policy=policy)).status == 200
@@ -99,7 +99,7 @@ async def test_hanging_replica_costs_a_reader_one_attempt(calling: Calling) -> N
 
 
 async def test_replicas_share_the_calls(calling: Calling) -> None:
-    async with WireServer(answering(reply(200))) as one, WireServer(answering(reply(200))) as other:
+    async with WireServer(responding(reply(200))) as one, WireServer(responding(reply(200))) as other:
         dispatcher = calling(one, other)
         # One after the other: a machine too busy for a hundred connections at once would make some of them retries.
         for _ in range(100):
@@ -129,7 +129,7 @@ async def test_peer_that_hung_is_used_again_once_it_responds(calling: Calling) -
         for _ in range(5):
             with pytest.raises(PeerTimeout):
                 await dispatcher.call("analytics", PATH, method="POST", deadline=0.02)
-        server.behaviour = answering(reply(200))
+        server.behaviour = responding(reply(200))
         async with asyncio.timeout(60):
             while True:
                 try:
@@ -142,8 +142,8 @@ async def test_peer_that_hung_is_used_again_once_it_responds(calling: Calling) -
 
 
 async def test_redirect_is_not_followed(calling: Calling) -> None:
-    async with WireServer(answering(reply(200))) as elsewhere:
-        async with WireServer(answering(reply(308, location=f"{elsewhere.url}/stolen"))) as server:
+    async with WireServer(responding(reply(200))) as elsewhere:
+        async with WireServer(responding(reply(308, location=f"{elsewhere.url}/stolen"))) as server:
             with pytest.raises(PeerRefused) as caught:
                 await calling(server).call("analytics", PATH, method="POST", json={"secret": 1})
 
@@ -153,13 +153,13 @@ async def test_redirect_is_not_followed(calling: Calling) -> None:
 async def test_retry_waits_for_as_long_as_the_peer_asks(calling: Calling) -> None:
     async def busy_once(request: Received, writer: asyncio.StreamWriter) -> None:
         response = reply(429, retry_after="0") if len(server.requests) == 1 else reply(200)
-        await answering(response)(request, writer)
+        await responding(response)(request, writer)
 
     async with WireServer(busy_once) as server:
         dispatcher = calling(server)
         assert (await dispatcher.call("analytics", PATH)).status == 200
         server.requests.clear()
-        server.behaviour = answering(reply(429, retry_after="30"))
+        server.behaviour = responding(reply(429, retry_after="30"))
         with pytest.raises(DispatchError):
             await dispatcher.call("analytics", PATH)
 
@@ -202,7 +202,9 @@ async def test_thousand_calls_that_end_at_any_moment_leave_all_connections_and_p
     assert [response.body for response in after] == [b"here"] * 50
 
 
-@pytest.mark.parametrize("behaviour", [closing, hanging, answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc")])
+@pytest.mark.parametrize(
+    "behaviour", [closing, hanging, responding(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc")]
+)
 async def test_faulty_peer_raises_a_dispatch_error_and_nothing_else(calling: Calling, behaviour: Behaviour) -> None:
     async with WireServer(behaviour) as server:
         with pytest.raises(DispatchError):
@@ -355,7 +357,7 @@ async def test_replica_that_shuts_down_costs_no_request(fleet: Fleet) -> None:
         fleet.names = (ONE, OTHER)
         for _ in range(4):
             assert (await fleet.send("POST")).status == 200
-        going.behaviour = answering(reply(200, connection="close"))
+        going.behaviour = responding(reply(200, connection="close"))
         for _ in range(2):
             assert (await fleet.send("POST")).status == 200
         assert counts(staying, going) == [3, 3]

@@ -19,7 +19,7 @@ from servicekit.dispatcher.transport import (
     UnusableResponse,
     WireRequest,
 )
-from servicekit.testing.wire_server import Received, WireServer, answering, closing, hanging, reply
+from servicekit.testing.wire_server import Received, WireServer, closing, hanging, reply, responding
 
 MAX_RESPONSE = 64 * 1024
 POOL = 10
@@ -79,7 +79,7 @@ def full_port() -> Iterator[str]:
 async def test_request_arrives_byte_for_byte(transport: Transport, method: str) -> None:
     body = b"" if method in {"GET", "HEAD", "DELETE"} else bytes(range(256))
     target = "/a%2Fb/%7Ec/d;e=f,(g)!$&'*+:@?q=%20+%C3%A9&r=a%2Bb&s"
-    async with WireServer(answering(reply(200))) as server:
+    async with WireServer(responding(reply(200))) as server:
         headers = {"x-thing": "a value", "content-type": "text/x"}
         await transport.send(request_to(server.url + target, method, body=body, headers=headers))
 
@@ -90,7 +90,7 @@ async def test_request_arrives_byte_for_byte(transport: Transport, method: str) 
 
 
 async def test_transport_adds_no_headers_beyond_host_and_connection(transport: Transport) -> None:
-    async with WireServer(answering(reply(200))) as server:
+    async with WireServer(responding(reply(200))) as server:
         await transport.send(request_to(server.url + "/"))
 
         (received,) = server.requests
@@ -100,7 +100,7 @@ async def test_transport_adds_no_headers_beyond_host_and_connection(transport: T
 @pytest.mark.parametrize("status", [200, 201, 204, 304, 400, 401, 404, 429, 500, 503])
 async def test_response_with_any_status_is_returned(transport: Transport, status: int) -> None:
     body = b"" if status in {204, 304} else b'{"a": 1}'
-    async with WireServer(answering(reply(status, body, x_thing="A value", retry_after="7"))) as server:
+    async with WireServer(responding(reply(status, body, x_thing="A value", retry_after="7"))) as server:
         response = await transport.send(request_to(server.url + "/"))
 
     assert (response.status, response.body) == (status, body)
@@ -110,14 +110,14 @@ async def test_response_with_any_status_is_returned(transport: Transport, status
 
 async def test_chunked_response_is_put_together(transport: Transport) -> None:
     data = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
-    async with WireServer(answering(data)) as server:
+    async with WireServer(responding(data)) as server:
         response = await transport.send(request_to(server.url + "/"))
 
     assert response.body == b"abcde"
 
 
 async def test_connections_are_kept_alive(transport: Transport) -> None:
-    async with WireServer(answering(reply(200, b"x"))) as server:
+    async with WireServer(responding(reply(200, b"x"))) as server:
         for _ in range(5):
             await transport.send(request_to(server.url + "/"))
 
@@ -161,7 +161,7 @@ async def test_nothing_is_sent_again_when_a_kept_connection_breaks(transport: Tr
     """aiohttp by itself repeats idempotent requests here."""
 
     async def close_the_second(request: Received, writer: asyncio.StreamWriter) -> None:
-        await (closing if request.earlier else answering(reply(200)))(request, writer)
+        await (closing if request.earlier else responding(reply(200)))(request, writer)
 
     async with WireServer(close_the_second) as server:
         request = request_to(server.url + "/", method, body=b"x" if method in {"PUT", "POST"} else b"")
@@ -207,7 +207,7 @@ async def test_truncated_response_is_a_lost_connection(transport: Transport, dat
 
 
 async def test_response_that_is_not_http_does_not_count_as_not_sent(transport: Transport) -> None:
-    async with WireServer(answering(b"220 mail.example ESMTP\r\n\r\n")) as server:
+    async with WireServer(responding(b"220 mail.example ESMTP\r\n\r\n")) as server:
         with pytest.raises((UnusableResponse, ConnectionLost)):
             await transport.send(request_to(server.url + "/", "POST", body=b"x"))
 
@@ -232,14 +232,14 @@ async def test_response_above_the_limit_is_rejected(transport: Transport, head: 
 
 @pytest.mark.parametrize("size", [0, 1, MAX_RESPONSE])
 async def test_response_up_to_the_limit_is_returned(transport: Transport, size: int) -> None:
-    async with WireServer(answering(reply(200, b"x" * size))) as server:
+    async with WireServer(responding(reply(200, b"x" * size))) as server:
         response = await transport.send(request_to(server.url + "/"))
 
     assert len(response.body) == size
 
 
 async def test_compressed_response_stays_compressed(transport: Transport) -> None:
-    async with WireServer(answering(reply(200, b"not really gzip", content_encoding="gzip"))) as server:
+    async with WireServer(responding(reply(200, b"not really gzip", content_encoding="gzip"))) as server:
         response = await transport.send(request_to(server.url + "/"))
 
     assert response.body == b"not really gzip"
@@ -256,7 +256,7 @@ async def test_hanging_server_times_out(transport: Transport) -> None:
 
 async def test_server_that_stops_within_the_body_times_out(transport: Transport) -> None:
     async def stall(request: Received, writer: asyncio.StreamWriter) -> None:
-        await answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc")(request, writer)
+        await responding(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc")(request, writer)
         await hanging(request, writer)
 
     async with WireServer(stall) as server:
@@ -265,15 +265,15 @@ async def test_server_that_stops_within_the_body_times_out(transport: Transport)
 
 
 async def test_redirect_is_returned_and_not_followed(transport: Transport) -> None:
-    async with WireServer(answering(reply(200))) as elsewhere:
-        async with WireServer(answering(reply(307, location=elsewhere.url + "/stolen"))) as server:
+    async with WireServer(responding(reply(200))) as elsewhere:
+        async with WireServer(responding(reply(307, location=elsewhere.url + "/stolen"))) as server:
             response = await transport.send(request_to(server.url + "/", "POST", body=b"secret"))
 
         assert (response.status, elsewhere.requests) == (307, [])
 
 
 async def test_cookies_are_not_kept(transport: Transport) -> None:
-    async with WireServer(answering(reply(200, set_cookie="session=1; Path=/"))) as server:
+    async with WireServer(responding(reply(200, set_cookie="session=1; Path=/"))) as server:
         # By name: no client keeps cookies of a bare address anyway.
         url = server.url.replace("127.0.0.1", "localhost") + "/"
         await transport.send(request_to(url))
@@ -287,7 +287,7 @@ async def test_proxies_of_the_environment_are_not_used(
 ) -> None:
     monkeypatch.setenv("http_proxy", closed_port)
     monkeypatch.setenv("HTTP_PROXY", closed_port)
-    async with WireServer(answering(reply(204))) as server:
+    async with WireServer(responding(reply(204))) as server:
         assert (await transport.send(request_to(server.url + "/"))).status == 204
 
 

@@ -149,7 +149,7 @@ def test_the_request_bodies_of_events() -> None:
 
 async def test_an_event_is_delivered_by_one_sealed_call_without_an_idempotency_key() -> None:
     dispatcher = FakeDispatcher()
-    dispatcher.will_answer("analytics", TO_ANALYTICS.path, method="POST", status=202)
+    dispatcher.will_return("analytics", TO_ANALYTICS.path, method="POST", status=202)
     await SealedDelivery(dispatcher).deliver(TO_ANALYTICS, EVENT)
     (call,) = dispatcher.calls
     assert (call.method, call.encrypted, call.idempotency_key) == ("POST", True, None)
@@ -175,7 +175,7 @@ async def test_the_status_of_a_response_decides_what_happens_to_the_event(
 ) -> None:
     dispatcher = FakeDispatcher()
     problem = {"detail": "Some fields are invalid.", "errors": [{"field": "body.user_id", "message": "?"}]}
-    dispatcher.will_answer("analytics", TO_ANALYTICS.path, method="POST", status=status, json=problem)
+    dispatcher.will_return("analytics", TO_ANALYTICS.path, method="POST", status=status, json=problem)
     failure = await _failure(dispatcher)
     assert type(failure) is kind
     assert str(failure) == f"status {status}: Some fields are invalid. (body.user_id)"
@@ -184,13 +184,13 @@ async def test_the_status_of_a_response_decides_what_happens_to_the_event(
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"detail": 3}'])
 async def test_a_response_without_a_problem_document_is_described_by_its_status(body: bytes) -> None:
     dispatcher = FakeDispatcher()
-    dispatcher.will_answer("analytics", TO_ANALYTICS.path, method="POST", status=422, content=body)
+    dispatcher.will_return("analytics", TO_ANALYTICS.path, method="POST", status=422, content=body)
     assert str(await _failure(dispatcher)) == "status 422"
 
 
 async def test_retry_after_of_a_response_is_kept() -> None:
     dispatcher = FakeDispatcher()
-    dispatcher.will_answer("analytics", TO_ANALYTICS.path, method="POST", status=429, headers={"Retry-After": "7"})
+    dispatcher.will_return("analytics", TO_ANALYTICS.path, method="POST", status=429, headers={"Retry-After": "7"})
     failure = await _failure(dispatcher)
     assert isinstance(failure, DestinationUnavailable)
     assert failure.retry_after == 7

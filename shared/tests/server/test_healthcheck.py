@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from servicekit.server import healthcheck as probe
-from servicekit.testing.wire_server import Behaviour, WireServer, answering, closing, hanging, reply
+from servicekit.testing.wire_server import Behaviour, WireServer, closing, hanging, reply, responding
 
 SHARED = Path(probe.__file__).parents[2]
 
@@ -27,7 +27,7 @@ async def run(*arguments: str) -> tuple[int | None, str]:
 
 
 async def test_a_200_is_healthy_and_prints_nothing() -> None:
-    async with WireServer(answering(reply(200, b'{"status": "ready"}'))) as server:
+    async with WireServer(responding(reply(200, b'{"status": "ready"}'))) as server:
         assert await run(f"{server.url}/ready") == (0, "")
 
         assert [(request.method, request.target) for request in server.requests] == [("GET", "/ready")]
@@ -45,7 +45,7 @@ async def test_a_200_is_healthy_and_prints_nothing() -> None:
     ids=["not ready", "no such path", "redirect", "no HTTP"],
 )
 async def test_any_other_response_is_unhealthy_and_is_reported_in_one_line(response: bytes, said: str) -> None:
-    async with WireServer(answering(response)) as server:
+    async with WireServer(responding(response)) as server:
         status, output = await run(f"{server.url}/ready")
 
     assert status == 1

@@ -25,7 +25,7 @@ from servicekit.observability.tracing.export import SpanQueue
 from servicekit.observability.tracing.spans import Kind, Span
 from servicekit.testing.collector import TraceCollector
 from servicekit.testing.settings import unconnected_settings
-from servicekit.testing.wire_server import Behaviour, answering, closing, hanging, reply
+from servicekit.testing.wire_server import Behaviour, closing, hanging, reply, responding
 from servicekit.web.application import build_app
 
 PATIENCE_SECONDS = 60.0
@@ -119,7 +119,7 @@ def test_a_collector_that_hangs_blocks_neither_requests_nor_the_stop() -> None:
     stuck.released.set()
 
 
-@pytest.mark.parametrize("behaviour", [hanging, closing, answering(reply(503)), answering(reply(400))])
+@pytest.mark.parametrize("behaviour", [hanging, closing, responding(reply(503)), responding(reply(400))])
 async def test_a_broken_collector_fails_no_request(behaviour: Behaviour, collector: TraceCollector) -> None:
     collector.behaviour = behaviour
 
@@ -133,7 +133,7 @@ async def test_a_broken_collector_fails_no_request(behaviour: Behaviour, collect
 
 async def test_an_outage_of_the_collector_is_logged_once_and_so_is_its_end(collector: TraceCollector) -> None:
     """The exporter library would write one line or more for each batch."""
-    collector.behaviour = answering(reply(403))
+    collector.behaviour = responding(reply(403))
     unavailable, taken = _count("dropped", reason="collector_away"), _count("exported")
     async with _running(collector.url) as client:
         with _kept_lines() as lines:
@@ -141,7 +141,7 @@ async def test_an_outage_of_the_collector_is_logged_once_and_so_is_its_end(colle
                 while len(collector.requests) < 5:
                     await client.get("/parcels/1")
                     await asyncio.sleep(0)
-            collector.behaviour = answering(reply())
+            collector.behaviour = responding(reply())
             await client.get("/parcels/2")
             await _until_logged(lines, "takes spans again")
 
