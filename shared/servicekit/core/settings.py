@@ -67,7 +67,9 @@ class ServiceSettings(EnvironmentSettings):
 
     log_level: str = "INFO"
     log_format: Literal["json", "console"] = "json"
+    # A directory for log files, and their name there (default: the service's name).
     log_dir: Path | None = None
+    log_name: str = ""
     # Levels of single libraries: `sqlalchemy=WARNING,aiohttp=ERROR`.
     log_levels: str = ""
 

@@ -10,12 +10,14 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from loguru import logger
 
+from opskit.rotated_file import RotatedFile
 from servicekit.core import context
 
 if TYPE_CHECKING:
@@ -25,8 +27,6 @@ CONSOLE_FORMAT = (
     "<dim>{time:HH:mm:ss.SSS}</dim> <level>{level: <7}</level> {extra[service]} "
     "<cyan>{name}</cyan> {message} <dim>{extra[request_id]}</dim>\n{exception}"
 )
-FILE_SIZE = "10 MB"
-FILES_KEPT = 5
 # Libraries whose INFO lines are of no use to an operator.
 QUIET_LIBRARIES = {"httpx2": "WARNING", "sqlalchemy": "WARNING", "pymongo": "WARNING", "alembic": "WARNING"}
 
@@ -38,42 +38,67 @@ def configure(
     level: str = "INFO",
     levels: str = "",
     directory: Path | None = None,
+    name: str = "",
 ) -> None:
     """Install the sinks of this process. Calling it again replaces them.
 
-    `levels` sets single libraries, as `sqlalchemy=INFO,aiohttp=ERROR`. In `directory`, when given, each process
-    writes a file of its own (rotation by several processes loses lines) and another one with errors only.
+    `levels` sets single libraries, as `sqlalchemy=INFO,aiohttp=ERROR`. When `directory` is given, all lines also go to
+    `<name>.log` there, and errors to `<name>.error.log`, as JSON. Any number of processes may share these files, which
+    are rotated at 10 MB. `name` is the service's name by default.
     """
+    global _outputs
     level = level.upper()
     logger.remove()
     logger.configure(extra={"service": service, "request_id": ""}, patcher=_add_request)
-    if format_ == "json":
-        # `diagnose` prints the values of variables beside a traceback, including secrets: it stays off everywhere.
+    _outputs = _open_outputs(directory, name or service)
+    # `diagnose` prints the values of variables beside a traceback, including secrets: it stays off everywhere.
+    if format_ == "json" or not _outputs.standard:
         logger.add(_write_json, level=level, diagnose=False, backtrace=False)
     else:
         logger.add(sys.stderr, level=level, format=CONSOLE_FORMAT, colorize=True, diagnose=False, backtrace=False)
-    if directory is not None:
-        _add_files(directory, service, level)
+        logger.add(_write_json_to_files, level=level, diagnose=False, backtrace=False)
     _route_standard_library({**QUIET_LIBRARIES, **_parse_levels(levels)}, level)
 
 
 def access(line: Mapping[str, Any]) -> None:
-    """Write the access line of one request to standard output, straight to the descriptor."""
-    os.write(1, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z, default=str))
+    """Write the access line of one request, straight to the descriptors."""
+    _outputs.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z, default=str))
 
 
-def _add_files(directory: Path, service: str, level: str) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    for suffix, file_level in (("", level), (".error", "ERROR")):
-        logger.add(
-            directory / f"{service}.{os.getpid()}{suffix}.log",
-            level=file_level,
-            format=_json_format,
-            rotation=FILE_SIZE,
-            retention=FILES_KEPT,
-            diagnose=False,
-            backtrace=False,
-        )
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """Where the JSON lines of this process go: standard output, a file for all lines, a file for errors."""
+
+    standard: bool = True
+    all: RotatedFile | None = None
+    errors: RotatedFile | None = None
+
+    def write(self, line: bytes, *, is_error: bool = False) -> None:
+        if self.standard:
+            os.write(1, line)
+        self.write_to_files(line, is_error=is_error)
+
+    def write_to_files(self, line: bytes, *, is_error: bool = False) -> None:
+        if self.all is not None:
+            self.all.write(line)
+        if self.errors is not None and is_error:
+            self.errors.write(line)
+
+
+_outputs = _Outputs()
+
+
+def _open_outputs(directory: Path | None, name: str) -> _Outputs:
+    if directory is None:
+        return _Outputs()
+    every, errors = directory / f"{name}.log", directory / f"{name}.error.log"
+    if _outputs.all is not None and _outputs.all.path == every:
+        # A worker inherits its master's files, and standard output may still lead to one that was put aside.
+        _outputs.all.follow()
+        return _outputs
+    file = RotatedFile(every)
+    # A launcher may have made the file this process's standard output; then each line is written once.
+    return _Outputs(not file.is_open_as(1), file, RotatedFile(errors))
 
 
 def _parse_levels(levels: str) -> dict[str, str]:
@@ -113,13 +138,15 @@ def _render(record: "Record") -> bytes:
 
 
 def _write_json(message: "Message") -> None:
-    os.write(1, _render(message.record))
+    _outputs.write(_render(message.record), is_error=_is_error(message.record))
 
 
-def _json_format(record: "Record") -> str:
-    # loguru formats what this returns; the rendered line is handed over as a field so that braces stay literal.
-    record["extra"]["_line"] = _render(record).decode()
-    return "{extra[_line]}"
+def _write_json_to_files(message: "Message") -> None:
+    _outputs.write_to_files(_render(message.record), is_error=_is_error(message.record))
+
+
+def _is_error(record: "Record") -> bool:
+    return record["level"].no >= logging.ERROR
 
 
 class _ToLoguru(logging.Handler):

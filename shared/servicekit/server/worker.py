@@ -221,6 +221,7 @@ class KitLogger(Logger):  # type: ignore[misc]
             level=os.environ.get("LOG_LEVEL") or "INFO",
             levels=os.environ.get("LOG_LEVELS") or "",
             directory=Path(directory) if directory else None,
+            name=os.environ.get("LOG_NAME") or "",
         )
 
 

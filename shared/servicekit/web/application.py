@@ -52,6 +52,7 @@ def build_app(
         level=settings.log_level,
         levels=settings.log_levels,
         directory=settings.log_dir,
+        name=settings.log_name,
     )
     tracing = Tracing(settings)
     gateway = GatewayAddresses(settings.gateway_networks)

@@ -2,7 +2,7 @@
 
 import json
 import logging
-import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,16 +77,49 @@ def test_a_traceback_shows_no_values_of_variables(lines: Lines) -> None:
     assert "hunter2" not in line["traceback"]
 
 
-def test_files_are_written_on_request_with_errors_apart(lines: Lines, tmp_path: Path) -> None:
-    logs.configure("parcels", directory=tmp_path)
-    logger.info("one")
-    logger.error("two")
-    logger.complete()
+def messages(file: Path) -> list[str]:
+    return [json.loads(line)["message"] for line in file.read_text().splitlines()]
 
-    everything = (tmp_path / f"parcels.{os.getpid()}.log").read_text().splitlines()
-    errors = (tmp_path / f"parcels.{os.getpid()}.error.log").read_text().splitlines()
-    assert [json.loads(line)["message"] for line in everything] == ["one", "two"]
-    assert [json.loads(line)["message"] for line in errors] == ["two"]
+
+@pytest.mark.parametrize("format_", ["json", "console"])
+def test_files_in_a_directory_hold_all_lines_and_errors_apart(lines: Lines, tmp_path: Path, format_: str) -> None:
+    logs.configure("parcels", format_=format_, directory=tmp_path)
+    logger.info("one {}", "{two}")
+    logger.error("three")
+    logs.access({"message": "GET /"})
+
+    assert messages(tmp_path / "parcels.log") == ["one {two}", "three", "GET /"]
+    assert messages(tmp_path / "parcels.error.log") == ["three"]
+    assert lines()[-1] == {"message": "GET /"}
+
+
+def test_files_have_the_given_name(lines: Lines, tmp_path: Path) -> None:
+    logs.configure("parcels", directory=tmp_path, name="parcels-2")
+    assert {path.name for path in tmp_path.iterdir()} == {"parcels-2.log", "parcels-2.error.log"}
+
+
+SERVICE = """
+import os, sys
+from pathlib import Path
+from loguru import logger
+from servicekit.observability import logs
+for _ in range(2):
+    # A worker configures its logs again, after its master.
+    logs.configure("parcels", directory=Path(sys.argv[1]))
+print("printed", flush=True)
+logger.error("logged")
+logs.access({"message": "GET /"})
+"""
+
+
+def test_standard_output_that_is_the_log_file_gets_each_line_once(tmp_path: Path) -> None:
+    file = tmp_path / "parcels.log"
+    with file.open("ab") as output:
+        subprocess.run([sys.executable, "-c", SERVICE, tmp_path], stdout=output, check=True)
+    printed, logged, access = file.read_text().splitlines()
+    assert printed == "printed"
+    assert (json.loads(logged)["message"], json.loads(access)["message"]) == ("logged", "GET /")
+    assert messages(tmp_path / "parcels.error.log") == ["logged"]
 
 
 def test_the_access_line_is_json_of_its_own(lines: Lines) -> None:

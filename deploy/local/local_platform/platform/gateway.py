@@ -14,8 +14,9 @@ from local_platform.layout import GATEWAY, Layout
 from local_platform.supervision.managed_process import ProcessSpec
 from local_platform.supervision.ports import HOST
 from local_platform.supervision.probes import NotReady, Probe, http_get, json_body
-from local_platform.supervision.process import Command, rotate
+from local_platform.supervision.process import Command
 from opskit.catalog import ServiceEntry
+from opskit.rotated_file import rotate
 
 # Requests in flight may finish, but a slow upload must not delay the stop for ever.
 STOP_SECONDS = 15.0
@@ -62,7 +63,7 @@ class Gateway:
             probe=_alive(f"{self.url}/gateway-health"),
             stop_signal=signal.SIGQUIT,
             stop_seconds=STOP_SECONDS,
-            before_start=self._rotate_access_log,
+            before_start=self.rotate_access_log,
         )
 
     async def all_services_reachable(self) -> None:
@@ -73,8 +74,11 @@ class Gateway:
             down = [service for service, state in states.items() if state != "up"]
             raise NotReady(f"the gateway does not reach {', '.join(down) or 'the services'}")
 
-    def _rotate_access_log(self) -> None:
-        rotate(Path(self._target, self._settings.access_log))
+    def rotate_access_log(self) -> bool:
+        """Put a large access log aside; return whether it was. NGINX opens a new one at its start and on SIGUSR1."""
+        path = Path(self._target, self._settings.access_log)
+        # A setting may name a device, such as /dev/stdout.
+        return path.is_relative_to(self._target) and rotate(path)
 
 
 def _own_settings(port: int) -> dict[str, str]:

@@ -8,6 +8,7 @@ async with running_platform(tmp_path, replicas=2) as platform:
 """
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ from opskit.catalog import ServiceEntry, read_catalog
 from servicekit.sealing.key_files import ensure_keys
 
 REACH_SECONDS = 20.0
+ACCESS_LOG_CHECK_SECONDS = 1.0
 
 
 class Platform:
@@ -67,6 +69,7 @@ class Platform:
         self._gateway = Gateway(layout, ports.allocate(GATEWAY), self.catalog, self._services.ports, options.settings)
         ports.save()
         self._run_file = RunFile(layout.run_file, self.gateway_url, warn)
+        self._access_log_rotation: asyncio.Task[None] | None = None
         self._add_rows()
         self.supervisor.listen(self._run_file.update)
         self.supervisor.listen(status_table.update)
@@ -86,9 +89,12 @@ class Platform:
         )
         await self.supervisor.add(self._gateway.process_spec()).wait_ready()
         await self._reach_services()
+        self._access_log_rotation = asyncio.create_task(self._rotate_access_log())
 
     async def stop(self) -> None:
         """Stop everything, callers before callees: gateway, services, stores."""
+        if self._access_log_rotation is not None:
+            self._access_log_rotation.cancel()
         await self.supervisor.stop(self.supervisor.of_service(GATEWAY))
         await self.supervisor.stop(self.supervisor.of_service(*self.catalog))
         await self.stores.stop_all()
@@ -103,6 +109,12 @@ class Platform:
         process = self.supervisor.processes[name]
         process.start()
         await process.wait_ready()
+
+    async def _rotate_access_log(self) -> None:
+        while True:
+            await asyncio.sleep(ACCESS_LOG_CHECK_SECONDS)
+            if self._gateway.rotate_access_log():
+                self.supervisor.kill(GATEWAY, signal.SIGUSR1)
 
     async def _reach_services(self) -> None:
         try:

@@ -12,7 +12,7 @@ from opskit.catalog import ServiceEntry
 _STORE_VARIABLES = {"postgres": "DATABASE_URL", "mongo": "MONGO_URL"}
 # The launcher decides these. A value from the user's environment would override the file, or mix up the replicas.
 _SECRETS = ("DATABASE_URL", "MONGO_URL", "VALKEY_URL", "FINGERPRINT_SECRET", "LINK_SECRET")
-_NOT_INHERITED = {*_SECRETS, *(f"{name}_FILE" for name in _SECRETS), "LOG_DIR", "PROMETHEUS_MULTIPROC_DIR"}
+_NOT_INHERITED = {*_SECRETS, *(f"{name}_FILE" for name in _SECRETS), "LOG_DIR", "LOG_NAME", "PROMETHEUS_MULTIPROC_DIR"}
 
 
 def keys_directory(layout: Layout) -> Path:

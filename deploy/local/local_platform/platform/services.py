@@ -66,7 +66,13 @@ class Services:
 
     def _replica(self, entry: ServiceEntry, name: str, port: int) -> ProcessSpec:
         directory = self._layout.work(name)
-        own = {"WEB_CONCURRENCY": str(WORKERS), "PROMETHEUS_MULTIPROC_DIR": str(directory / "metrics")}
+        own = {
+            "WEB_CONCURRENCY": str(WORKERS),
+            "PROMETHEUS_MULTIPROC_DIR": str(directory / "metrics"),
+            # The same file as the command's output, so that it holds all lines, each once.
+            "LOG_DIR": str(self._layout.logs),
+            "LOG_NAME": name,
+        }
         url = f"http://{HOST}:{port}"
         return ProcessSpec(
             name=name,

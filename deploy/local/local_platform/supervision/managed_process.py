@@ -47,7 +47,7 @@ class ProcessSpec:
     stop_seconds: float = 15.0
     ready_seconds: float = 60.0
     # Runs before each start and cleans up after an earlier one.
-    before_start: Callable[[], None] = lambda: None
+    before_start: Callable[[], object] = lambda: None
 
 
 def pause_before(failures: int) -> float:

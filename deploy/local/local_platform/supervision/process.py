@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 
 from local_platform.errors import ServerMissing
+from opskit.rotated_file import rotate
 
-LOG_LIMIT_BYTES = 10 * 1024 * 1024
 GROUP_END_SECONDS = 5.0
 POLL_SECONDS = 0.01
 
@@ -67,12 +67,6 @@ async def spawn(command: Command) -> asyncio.subprocess.Process:
             )
         except FileNotFoundError as error:
             raise ServerMissing(f"{error.filename} does not exist") from error
-
-
-def rotate(log: Path) -> None:
-    """Put a large log aside as `….1`, which replaces an earlier one; so logs cannot fill the disk."""
-    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
-        log.replace(log.with_name(f"{log.name}.1"))
 
 
 def signal_process(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

@@ -36,7 +36,7 @@ class Supervisor:
         await asyncio.gather(*(process.stop() for process in processes))
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to one process, as a fault would; the process is restarted."""
+        """Send a signal to one process; a process that it ends is restarted."""
         running = self.processes[name].process
         if running is not None:
             signal_process(running, number)

@@ -9,6 +9,7 @@ import signal
 import stat
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from local_platform.supervision.managed_process import ManagedProcess, State
 from local_platform.supervision.probes import NotReady, http_get
 from local_platform.supervision.status_table import StatusTable
 from opskit.catalog import read_catalog
+from opskit.rotated_file import LIMIT_BYTES
 
 pytestmark = pytest.mark.servers
 
@@ -183,6 +185,31 @@ async def test_no_secret_is_in_a_command_line_an_environment_or_a_log(running):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
 
+async def test_logs_are_rotated_while_the_platform_runs(running):
+    gateway, logs = running.run_file()["gateway"], running.data_dir / "logs"
+    replica = next(process["url"] for process in running.run_file()["processes"] if process["name"] == "notes-1")
+    files = {logs / "notes-1.log": replica, running.data_dir / "gateway" / "access.log": gateway}
+    paths = (f"/rotated-{number}" for number in count())
+    for file, url in files.items():
+        with file.open("ab") as log:
+            log.write(b"-" * LIMIT_BYTES + b"\n")
+        aside, sent = file.with_name(f"{file.name}.1"), []
+
+        async def request(url=url, sent=sent) -> None:
+            sent.append(next(paths))
+            await http_get(url + sent[-1])
+
+        while not aside.exists():
+            await request()
+        for _ in range(50):
+            await request()
+        # NGINX writes its lines in batches.
+        await eventually(lambda file=file, sent=sent: sent[-1] in file.read_text())
+        text = (aside.read_text() + file.read_text()).replace("-" * LIMIT_BYTES, "")
+        assert [text.count(f'"{path}"') for path in sent] == [1] * len(sent)
+        assert file.stat().st_size < LIMIT_BYTES
+
+
 async def test_settings_of_the_user_reach_the_services(running):
     for process in running.run_file()["processes"]:
         if process["service"] in read_catalog():
@@ -271,11 +298,16 @@ async def test_a_setting_that_the_gateway_refuses_is_reported_before_anything_st
     assert not (tmp_path / "data" / "logs").exists()
 
 
-async def test_a_service_that_cannot_start_ends_the_start_with_the_end_of_its_log(launch):
+async def test_a_service_that_cannot_start_ends_the_start_with_the_end_of_its_log(launch, tmp_path):
     launcher = await launch(OTEL_EXPORTER_OTLP_ENDPOINT="no address")
     status, output, errors = await launcher.ended()
     assert (status, output) == (1, "")
-    assert re.search(r"^error: .*\n(  \| .*\n)+Its log: ", errors, re.MULTILINE), errors
+    found = re.search(r"^error: .*\n(  \| .*\n)+Its log: .*/(.*)\.log$", errors, re.MULTILINE)
+    assert found, errors
+    logs = tmp_path / "data" / "logs"
+    apart = (logs / f"{found[2]}.error.log").read_text().splitlines()
+    assert {json.loads(line)["level"] for line in apart} == {"ERROR"}
+    assert set(apart) <= set((logs / f"{found[2]}.log").read_text().splitlines())
 
 
 def order_of_stops(platform: Platform) -> list[str]:

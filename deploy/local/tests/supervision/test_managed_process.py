@@ -19,6 +19,7 @@ from local_platform.supervision.managed_process import (
     pause_before,
 )
 from local_platform.supervision.process import Command, group_members
+from opskit.rotated_file import LIMIT_BYTES
 
 IGNORES_TERM = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.signal = lambda *_: None\n"
 
@@ -209,9 +210,9 @@ async def test_a_process_does_not_receive_the_terminals_interrupt(supervisor, ma
     assert os.getsid(process.pid) == process.pid
 
 
-async def test_a_large_log_is_put_aside_at_the_next_start(supervisor, make_spec, layout, monkeypatch):
-    monkeypatch.setattr("local_platform.supervision.process.LOG_LIMIT_BYTES", 10)
-    layout.log("server").write_text("much " * 10)
+async def test_a_large_log_is_put_aside_at_the_next_start(supervisor, make_spec, layout):
+    layout.log("server").write_text("much")
+    os.truncate(layout.log("server"), LIMIT_BYTES)
     process = supervisor.add(make_spec())
     await process.wait_ready()
     assert layout.log("server").with_name("server.log.1").read_text().startswith("much")
