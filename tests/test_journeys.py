@@ -14,7 +14,7 @@ SignIn = Callable[[], Awaitable[Any]]
 PASSWORD = "correct horse battery staple"
 
 
-async def test_an_account_lives_from_registration_to_deletion(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
+async def test_an_account_is_registered_changed_shown_and_deleted(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
     user = await sign_in()
     assert user.account.keys() == {"id", "username", "email", "display_name", "role", "created_at"}
 
@@ -33,7 +33,9 @@ async def test_an_account_lives_from_registration_to_deletion(gateway: httpx2.As
     assert (await gateway.get("/api/v1/users/profile", headers=user.headers)).status_code == 401
 
 
-async def test_refresh_rotates_and_logout_ends(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
+async def test_a_refresh_rotates_the_tokens_and_a_logout_revokes_them(
+    gateway: httpx2.AsyncClient, sign_in: SignIn
+) -> None:
     user = await sign_in()
     first = user.tokens["refresh_token"]
     rotated = await gateway.post("/api/v1/users/refresh", json={"refresh_token": first})
@@ -42,13 +44,13 @@ async def test_refresh_rotates_and_logout_ends(gateway: httpx2.AsyncClient, sign
 
     headers = {"Authorization": f"Bearer {rotated.json()['access_token']}"}
     assert (await gateway.post("/api/v1/users/logout", headers=headers)).status_code == 204
-    await _refused_everywhere(gateway, headers)
+    await _until_refused_everywhere(gateway, headers)
     again = await gateway.post("/api/v1/users/refresh", json={"refresh_token": rotated.json()["refresh_token"]})
     assert again.status_code == 401
 
 
-async def _refused_everywhere(gateway: httpx2.AsyncClient, headers: dict[str, str]) -> None:
-    """Wait until both services refuse, whichever worker answers. Each looks for ended sessions every quarter second."""
+async def _until_refused_everywhere(gateway: httpx2.AsyncClient, headers: dict[str, str]) -> None:
+    """Wait until every worker of both services refuses. Each looks for revoked sessions every quarter second."""
     for path in ("/api/v1/users/profile", "/api/v1/analytics/stats"):
         async with asyncio.timeout(60):
             while await _statuses(gateway, path, headers) != {401}:
@@ -56,13 +58,13 @@ async def _refused_everywhere(gateway: httpx2.AsyncClient, headers: dict[str, st
 
 
 async def _statuses(gateway: httpx2.AsyncClient, path: str, headers: dict[str, str]) -> set[int]:
-    answers = await asyncio.gather(*(gateway.get(path, headers=headers) for _ in range(12)))
-    return {answer.status_code for answer in answers}
+    responses = await asyncio.gather(*(gateway.get(path, headers=headers) for _ in range(12)))
+    return {response.status_code for response in responses}
 
 
-async def test_eight_registrations_of_one_name_at_once_make_one_account(gateway: httpx2.AsyncClient) -> None:
+async def test_eight_concurrent_registrations_of_one_name_make_one_account(gateway: httpx2.AsyncClient) -> None:
     name = f"u{uuid4().hex[:20]}"
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(
             gateway.post(
                 "/api/v1/users/register",
@@ -72,7 +74,7 @@ async def test_eight_registrations_of_one_name_at_once_make_one_account(gateway:
         )
     )
 
-    assert Counter(answer.status_code for answer in answers) == {201: 1, 409: 7}
+    assert Counter(response.status_code for response in responses) == {201: 1, 409: 7}
 
 
 async def test_one_idempotency_key_over_two_replicas_registers_once(gateway: httpx2.AsyncClient) -> None:
@@ -85,11 +87,11 @@ async def test_one_idempotency_key_over_two_replicas_registers_once(gateway: htt
             json={"username": name, "email": f"{name}@mail.dev", "password": PASSWORD},
         )
 
-    answers = await asyncio.gather(*(register() for _ in range(10)))
-    created = [answer for answer in answers if answer.status_code == 201]
-    assert {answer.status_code for answer in answers} <= {201, 409}
-    assert len({answer.json()["id"] for answer in created}) == 1
-    assert sum("idempotency-replayed" not in answer.headers for answer in created) == 1
+    responses = await asyncio.gather(*(register() for _ in range(10)))
+    created = [response for response in responses if response.status_code == 201]
+    assert {response.status_code for response in responses} <= {201, 409}
+    assert len({response.json()["id"] for response in created}) == 1
+    assert sum("idempotency-replayed" not in response.headers for response in created) == 1
 
     replay = await register()
     assert replay.status_code == 201
@@ -97,7 +99,7 @@ async def test_one_idempotency_key_over_two_replicas_registers_once(gateway: htt
     assert PASSWORD not in replay.text
 
 
-async def test_events_are_counted_and_the_user_count_comes_over_a_sealed_call(
+async def test_events_are_counted_and_the_user_count_comes_from_a_sealed_call(
     gateway: httpx2.AsyncClient, sign_in: SignIn
 ) -> None:
     user = await sign_in()
@@ -119,7 +121,7 @@ async def test_events_are_counted_and_the_user_count_comes_over_a_sealed_call(
     assert sum(point["count"] for point in series.json()["items"]) == 25
 
 
-async def test_a_promoted_user_may_do_what_others_may_not(
+async def test_a_promoted_user_may_use_the_routes_of_administrators(
     gateway: httpx2.AsyncClient, sign_in: SignIn, running: Any
 ) -> None:
     admin, other = await sign_in(), await sign_in()
@@ -133,5 +135,5 @@ async def test_a_promoted_user_may_do_what_others_may_not(
     assert (await gateway.get("/api/v1/users", headers=headers)).status_code == 200
     promoted = await gateway.put(f"/api/v1/users/{other.account['id']}/role", headers=headers, json={"role": "admin"})
     assert promoted.json()["role"] == "admin"
-    # A token that says `user` ended with the change of role.
-    await _refused_everywhere(gateway, other.headers)
+    # The change of role has revoked the session whose token says `user`.
+    await _until_refused_everywhere(gateway, other.headers)

@@ -1,6 +1,6 @@
 """A service's API document as a source of requests, and a target that they are sent to.
 
-Bodies are JSON texts, because what is tried has no form in Python: lone surrogates, 5,000-digit numbers, NaN.
+Bodies are JSON texts, because Python objects cannot express all of them: lone surrogates, 5,000-digit numbers, NaN.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from opskit.catalog import read_catalog
 
 MEMBERS = {"type", "title", "status", "detail", "instance", "request_id"}
 
-# Values of fields whose format no schema tells.
+# Values of fields whose format is in no schema.
 _KNOWN: Mapping[str, Callable[[], str]] = {
     "username": lambda: f'"h{uuid4().hex[:20]}"',
     "email": lambda: f'"h{uuid4().hex[:20]}@mail.dev"',
@@ -42,9 +42,9 @@ class Operation:
     def label(self) -> str:
         return f"{self.method} {self.path}"
 
-    def names(self, place: str) -> list[str]:
+    def names(self, location: str) -> list[str]:
         """Return the names of its parameters in the path, the query or the headers."""
-        return [parameter["name"] for parameter in self.parameters if parameter["in"] == place]
+        return [parameter["name"] for parameter in self.parameters if parameter["in"] == location]
 
 
 class Document:
@@ -82,8 +82,8 @@ class Document:
                 return json.dumps(_text(schema.get("format", "")))
         return "1"
 
-    def spoiled(self, schema: Mapping[str, Any], value: str) -> Iterator[tuple[str, bool]]:
-        """Put the JSON text `value` in each place of the valid body in turn; tell whether anything may stand there."""
+    def variants(self, schema: Mapping[str, Any], value: str) -> Iterator[tuple[str, bool]]:
+        """Put the JSON text `value` into each field of a valid body in turn; tell whether the field takes any value."""
         schema = self._resolved(schema)
         free = schema.get("additionalProperties") is True
         yield value, free
@@ -93,13 +93,13 @@ class Document:
         fields = schema.get("properties", {})
         valid = {field: self.sample(fields[field], field) for field in schema.get("required", ())}
         for field, inner in fields.items():
-            for text, anything in self.spoiled(inner, value):
+            for text, anything in self.variants(inner, value):
                 yield _object(valid | {field: text}), anything
         if "items" in schema:
-            for text, anything in self.spoiled(schema["items"], value):
+            for text, anything in self.variants(schema["items"], value):
                 yield f"[{text}]", anything
         for other in schema.get("oneOf", ())[1:]:
-            yield from self.spoiled(other, value)
+            yield from self.variants(other, value)
 
     def _resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
         if "$ref" in schema:
@@ -120,7 +120,7 @@ def _text(format_: str) -> str:
 
 
 class Target:
-    """A service, called directly by an administrator."""
+    """A service, called directly as an administrator."""
 
     def __init__(self, document: Document, client: httpx2.AsyncClient, headers: Mapping[str, str]) -> None:
         self.operations = document.operations
@@ -128,37 +128,37 @@ class Target:
         self.headers = dict(headers)
         self._client = client
         self._busy = asyncio.Semaphore(8)
-        self.wrong: list[str] = []
+        self.failures: list[str] = []
 
     async def send(
         self, operation: Operation, what: str, *, refused: bool = False, url: str = "", **request: Any
     ) -> None:
-        """Send a request and note what is wrong with its answer. `refused`: nothing else is right."""
+        """Send a request and note what is wrong with the response. With `refused`, only a refusal is right."""
         headers = ({} if operation.path.endswith("/logout") else self.headers) | request.pop("headers", {})
         path = url or operation.path
         for name in operation.names("path"):
             path = path.replace(f"{{{name}}}", str(uuid4()))
         async with self._busy:
-            answer = await self._client.request(operation.method, path, headers=headers, **request)
-        fault = _fault(answer, refused=refused, sealed=operation.sealed)
+            response = await self._client.request(operation.method, path, headers=headers, **request)
+        fault = _fault(response, refused=refused, sealed=operation.sealed)
         if fault:
-            self.wrong.append(f"{operation.label}, {what}: {fault}: {answer.status_code} {answer.text[:200]}")
+            self.failures.append(f"{operation.label}, {what}: {fault}: {response.status_code} {response.text[:200]}")
 
-    async def is_right(self, sending: Iterable[Awaitable[None]]) -> None:
+    async def expect_no_failures(self, sending: Iterable[Awaitable[None]]) -> None:
         await asyncio.gather(*sending)
-        assert not self.wrong, "\n".join(self.wrong)
+        assert not self.failures, "\n".join(self.failures)
 
 
-def _fault(answer: httpx2.Response, *, refused: bool, sealed: bool) -> str:
-    if answer.status_code >= 500:
+def _fault(response: httpx2.Response, *, refused: bool, sealed: bool) -> str:
+    if response.status_code >= 500:
         return "a server error"
-    if sealed and answer.status_code != 401:
-        return "a plain request to a route for sealed ones"
-    if answer.status_code < 400:
+    if sealed and response.status_code != 401:
+        return "a plain request accepted by a route for sealed ones"
+    if response.status_code < 400:
         return "accepted" if refused else ""
-    if answer.headers["content-type"] != "application/problem+json" or not answer.json().keys() >= MEMBERS:
+    if response.headers["content-type"] != "application/problem+json" or not response.json().keys() >= MEMBERS:
         return "no problem document"
-    return "shows its code" if "Traceback" in answer.text or 'File "' in answer.text else ""
+    return "shows its code" if "Traceback" in response.text or 'File "' in response.text else ""
 
 
 @pytest.fixture(scope="module")
@@ -173,13 +173,13 @@ async def admin(running: Any) -> AsyncIterator[dict[str, str]]:
         login = await client.post("/api/v1/users/login", json={"username_or_email": name, "password": password})
         headers = {"Authorization": f"Bearer {login.json()['access_token']}"}
         yield headers
-        # Nothing of all that ended the session, so that every request was an administrator's.
+        # The session is still alive, so every request was sent as an administrator.
         assert (await client.get("/api/v1/users", headers=headers)).status_code == 200
 
 
 @pytest.fixture(params=list(read_catalog()))
 async def target(request: pytest.FixtureRequest, running: Any, admin: dict[str, str]) -> AsyncIterator[Target]:
-    # The failures of these logins are counted for an address that no other test has.
+    # Failed logins are counted for this address, which no other test uses.
     client = httpx2.AsyncClient(
         base_url=running.urls(request.param)[0], headers={"X-Real-IP": "198.51.100.8"}, timeout=30
     )

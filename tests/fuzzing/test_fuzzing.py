@@ -1,7 +1,7 @@
 """Generated requests to every route of every service: valid ones, nearly valid ones, and ones that follow each other.
 
-They come from the services' own API documents, and so does what their answers must be: no server error, no status, type
-or shape that is not documented, every error a problem document. `make test CASES=200` sends more of them.
+The services' own API documents say what is sent and what may be returned: no server error, no undocumented status,
+media type or schema, and every error is a problem document. `make test CASES=200` sends more requests.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from opskit.catalog import read_catalog
 
 HERE = Path(__file__).parent
 CASES = os.environ.get("CASES") or "5"
-# What the gateway leads to, but for the routes that count failures of whoever comes through it: of all other tests.
+# The routes behind the gateway, without those that count failures by address: other tests share the client's address.
 PUBLIC = ["--include-path-regex", r"^/(api/v1|\.well-known)/", "--exclude-path-regex", "/(login|token|password)$"]
-# Services take the client's address from the gateway, which here is on the same machine as the client.
+# Services take the client's address from the gateway, which is on the same machine as the client here.
 ELSEWHERE = ["--header", "X-Real-IP: 198.51.100.7"]
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
-    """Who sends the requests, which way, and which kinds of them."""
+class Sender:
+    """The role of the sender, the route of the requests, and their kinds."""
 
     role: str
     through_gateway: bool
@@ -37,37 +37,37 @@ class Visitor:
         return f"{self.role}-{'gateway' if self.through_gateway else 'direct'}"
 
 
-# Validation does not depend on who asks, so that one visitor tries the edges of every value.
-VISITORS = [
-    Visitor("user", False, "examples,coverage,fuzzing,stateful"),
-    Visitor("admin", True, "fuzzing,stateful"),
-    Visitor("nobody", False, "fuzzing"),
+# Validation does not depend on the role, so one sender tries the limits of every value.
+SENDERS = [
+    Sender("user", False, "examples,coverage,fuzzing,stateful"),
+    Sender("admin", True, "fuzzing,stateful"),
+    Sender("nobody", False, "fuzzing"),
 ]
 
 
 @pytest.mark.timeout(120 + 20 * int(CASES))
-@pytest.mark.parametrize("visitor", VISITORS, ids=str)
+@pytest.mark.parametrize("sender", SENDERS, ids=str)
 @pytest.mark.parametrize("service", list(read_catalog()))
-async def test_a_service_answers_whatever_comes_as_its_document_says(
-    running: Any, tmp_path: Path, service: str, visitor: Visitor
+async def test_a_service_answers_generated_requests_as_its_document_says(
+    running: Any, tmp_path: Path, service: str, sender: Sender
 ) -> None:
     document = running.urls(service)[0] + "/openapi.json"
-    target = running.gateway_url if visitor.through_gateway else running.urls(service)[-1]
-    environment = {"FUZZING_ROLE": visitor.role, "FUZZING_ACCOUNTS": running.urls("user")[0]}
+    target = running.gateway_url if sender.through_gateway else running.urls(service)[-1]
+    environment = {"FUZZING_ROLE": sender.role, "FUZZING_ACCOUNTS": running.urls("user")[0]}
 
     report = await _generate(
-        [document, "--url", target, "--phases", visitor.phases, *(PUBLIC if visitor.through_gateway else ELSEWHERE)],
+        [document, "--url", target, "--phases", sender.phases, *(PUBLIC if sender.through_gateway else ELSEWHERE)],
         environment | {"FUZZING_DATA_DIR": str(running.data_dir)},
         tmp_path,
     )
     operations = report["operations"]
     assert operations["tested"] == operations["selected"] > 0
-    if not visitor.through_gateway:
+    if not sender.through_gateway:
         assert operations["selected"] == operations["total"]
 
 
 async def _generate(arguments: list[str], environment: Mapping[str, str], tmp_path: Path) -> dict[str, Any]:
-    """Send requests and return the report. Fails with what was found, and how to send it again."""
+    """Send requests and return the report. Fails with the findings and the commands that reproduce them."""
     report = tmp_path / "report.json"
     process = await asyncio.create_subprocess_exec(
         *[sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"), "run"],

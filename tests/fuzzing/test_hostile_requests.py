@@ -1,6 +1,6 @@
-"""What generated requests do not think of: values that no honest client sends, in every place of every route.
+"""Values that generators do not produce and no honest client sends, in every field and parameter of every route.
 
-Each is refused or taken as plain data. No answer is a server error, and every error is a problem document.
+Each is refused or treated as plain data. No response is a server error, and every error is a problem document.
 """
 
 import base64
@@ -15,11 +15,11 @@ import pytest
 from opskit.catalog import read_catalog
 
 SERVICES = list(read_catalog())
-# Each takes a request without a body, which is the end of the account or of its session.
+# A request without a body ends the session or deletes the account.
 LOGOUT = "POST /api/v1/users/logout"
 DELETION = "DELETE /api/v1/users/profile"
 
-# No field of ours takes these, unless it takes anything.
+# Only a field that takes any value may take these.
 NOWHERE_VALID = {
     "an operator": '{"$gt": ""}',
     "code": '{"$where": "sleep(10000) || true"}',
@@ -37,8 +37,8 @@ SOMEWHERE_VALID = {
     "a very long text": '"' + "x" * 100_000 + '"',
     "direction marks": '"\\u202e\\u2066"',
     "null": "null",
-    "a truth": "true",
-    "nothing": '""',
+    "a boolean": "true",
+    "an empty text": '""',
     "quotes": """"'; DROP TABLE users; --\\"\\\\" """,
     "a name of Python": '{"__class__": "__init__"}',
     "a key with NUL": '{"a\\u0000b": 1}',
@@ -48,8 +48,8 @@ SOMEWHERE_VALID = {
 }
 
 
-async def test_no_value_in_any_place_of_a_body_harms(target: Any) -> None:
-    await target.is_right(
+async def test_no_value_in_any_field_of_a_body_causes_a_server_error(target: Any) -> None:
+    await target.expect_no_failures(
         target.send(
             operation,
             f"{what} in {body[:80]}",
@@ -60,7 +60,7 @@ async def test_no_value_in_any_place_of_a_body_harms(target: Any) -> None:
         for operation in target.operations
         if operation.body is not None
         for what, value in (NOWHERE_VALID | SOMEWHERE_VALID).items()
-        for body, anything in target.document.spoiled(operation.body, value)
+        for body, anything in target.document.variants(operation.body, value)
     )
 
 
@@ -70,8 +70,8 @@ BROKEN_BODIES = {
     "UTF-16": '{"a": 1}'.encode("utf-16"),
     "UTF-32": '{"a": 1}'.encode("utf-32"),
     "a byte order mark": b"\xef\xbb\xbf{}x",
-    "nothing": b"",
-    "a blank": b" ",
+    "an empty body": b"",
+    "a space": b" ",
     "half an object": b'{"a": ',
     "two values": b"{} {}",
     "a number": b"1",
@@ -83,9 +83,9 @@ BROKEN_BODIES = {
 }
 
 
-async def test_a_body_that_is_no_json_is_refused(target: Any) -> None:
-    # An optional body may be left out.
-    await target.is_right(
+async def test_a_body_that_is_not_json_is_refused(target: Any) -> None:
+    # The body of a logout is optional.
+    await target.expect_no_failures(
         target.send(
             operation,
             what,
@@ -109,8 +109,8 @@ CONTENT_TYPES += [
 ]
 
 
-async def test_no_content_type_harms(target: Any) -> None:
-    await target.is_right(
+async def test_no_content_type_causes_a_server_error(target: Any) -> None:
+    await target.expect_no_failures(
         target.send(
             operation, content_type, content=b"--x\r\n\r\n{}", headers={"Content-Type": content_type.encode("latin-1")}
         )
@@ -120,8 +120,8 @@ async def test_no_content_type_harms(target: Any) -> None:
     )
 
 
-async def test_of_duplicate_keys_one_counts_and_none_gets_around_validation(target: Any) -> None:
-    await target.is_right(
+async def test_no_duplicate_key_gets_around_validation(target: Any) -> None:
+    await target.expect_no_failures(
         target.send(
             operation,
             body[:80],
@@ -137,7 +137,7 @@ async def test_of_duplicate_keys_one_counts_and_none_gets_around_validation(targ
 
 
 def _doubled(document: Any, schema: Mapping[str, Any]) -> str:
-    """Return a valid body to which each of its fields is added once more, with a value that is none."""
+    """Return a valid body in which each field occurs a second time, with an invalid value."""
     valid = document.sample(schema)
     fields = json.loads(valid)
     return valid[:-1] + "".join(f', {json.dumps(name)}: {{"$gt": ""}}' for name in fields) + "}" if fields else ""
@@ -157,8 +157,8 @@ IN_URLS += [
 IN_URLS += ["9999-12-31T23:59:59.999999-23:59", "0001-01-01T00:00:00+23:59", "{{7*7}}", "%25%30%30", "x" * 5000]
 
 
-async def test_no_text_in_a_path_or_a_query_harms(target: Any) -> None:
-    await target.is_right(
+async def test_no_text_in_a_path_or_a_query_causes_a_server_error(target: Any) -> None:
+    await target.expect_no_failures(
         target.send(operation, f"{name}={text[:60]}", url=url)
         for operation in target.operations
         for text in IN_URLS
@@ -168,7 +168,7 @@ async def test_no_text_in_a_path_or_a_query_harms(target: Any) -> None:
 
 def _addresses(operation: Any, text: str) -> Iterable[tuple[str, str]]:
     for name in operation.names("path"):
-        # Without it, it is another route.
+        # An empty parameter would make it another route.
         if text:
             yield name, operation.path.replace(f"{{{name}}}", text)
     for name in operation.names("query"):
@@ -216,8 +216,8 @@ HEADER_SETS: list[tuple[list[str], dict[str, str]]] = [
 ]
 
 
-async def test_no_header_harms(target: Any) -> None:
-    await target.is_right(
+async def test_no_header_causes_a_server_error(target: Any) -> None:
+    await target.expect_no_failures(
         target.send(
             operation,
             f"{names[0]}: {value[:40]}",
@@ -263,7 +263,7 @@ async def test_a_forged_cursor_is_refused(target: Any) -> None:
     lists = [operation for operation in target.operations if "cursor" in operation.names("query")]
     assert lists
 
-    await target.is_right(
+    await target.expect_no_failures(
         target.send(operation, what, refused=True, params={"cursor": cursor})
         for operation in lists
         for what, cursor in _cursors()
@@ -271,7 +271,9 @@ async def test_a_forged_cursor_is_refused(target: Any) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-async def test_the_gateway_refuses_what_is_no_request(running: Any, gateway: httpx2.AsyncClient, service: str) -> None:
+async def test_the_gateway_refuses_requests_that_are_too_large_or_internal(
+    running: Any, gateway: httpx2.AsyncClient, service: str
+) -> None:
     path = f"/api/v1/{read_catalog()[service].prefix}"
     giant = await gateway.get(path, headers={"X-Giant": "x" * 100_000})
     many = await gateway.get(path, headers=[(f"X-{number}", "x" * 1000) for number in range(100)])
@@ -279,7 +281,7 @@ async def test_the_gateway_refuses_what_is_no_request(running: Any, gateway: htt
     internal = [await gateway.post(f"{prefix}/internal/facts") for prefix in ("", path, "/api/v1", path + "/..")]
 
     assert [giant.status_code, many.status_code, long.status_code] == [431, 431, 414]
-    for answer in (giant, many, long, *internal):
-        assert 400 <= answer.status_code < 500
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json().keys() >= {"type", "title", "status", "detail", "instance", "request_id"}
+    for response in (giant, many, long, *internal):
+        assert 400 <= response.status_code < 500
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json().keys() >= {"type", "title", "status", "detail", "instance", "request_id"}

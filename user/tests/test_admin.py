@@ -6,6 +6,10 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
+from user_service.admin import main
+
 API = "/api/v1/users"
 
 
@@ -38,15 +42,21 @@ async def test_a_promotion_revokes_the_accounts_sessions_in_the_running_service(
     assert (await replica.http.get(API, headers=again.headers)).status_code == 200
 
 
-async def test_a_second_promotion_changes_nothing(replica: Any, database_url: str) -> None:
+async def test_a_second_promotion_changes_nothing(
+    replica: Any, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
     admin = await replica.sign_in_admin()
 
-    assert (await _make_admin(database_url, admin.username))[0] == 0
+    assert await asyncio.to_thread(main, [admin.username]) == 0
+    assert capsys.readouterr().out == f"{admin.username} is an administrator now; log in again to use it\n"
     assert (await replica.profile(admin)).status_code == 200
 
 
-async def test_an_unknown_name_is_an_error(replica: Any, database_url: str) -> None:
-    code, output = await _make_admin(database_url, "nobody-of-this-name")
+async def test_an_unknown_name_is_an_error(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
 
-    assert code == 1
-    assert output == "there is no account with the user name 'nobody-of-this-name'\n"
+    assert await asyncio.to_thread(main, ["nobody-of-this-name"]) == 1
+    assert capsys.readouterr().err == "there is no account with the user name 'nobody-of-this-name'\n"

@@ -151,7 +151,7 @@ async def test_a_session_expires_thirty_days_after_its_last_refresh(world: World
     assert world.announced == []
 
 
-@pytest.mark.parametrize("token", [new_token(), "text", ""])
+@pytest.mark.parametrize("token", [new_token(), "text", ""], ids=["random", "text", "empty"])
 async def test_an_unknown_token_is_refused_and_revokes_nothing(world: World, token: str) -> None:
     session_id, _ = await world.log_in()
 
