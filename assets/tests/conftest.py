@@ -7,6 +7,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -89,23 +90,48 @@ class Replica(harness.Replica):
 Service = Deployment[Settings, Replica]
 
 
+@asynccontextmanager
+async def _migrated(stores: StoreSet, name: str) -> AsyncIterator[str]:
+    url = await stores.create_postgres_database(name)
+    await migrate(FOLDER, SecretStr(url))
+    yield url
+    await stores.drop_postgres_database(name)
+
+
+@asynccontextmanager
+async def _emptied(url: str) -> AsyncIterator[AsyncEngine]:
+    engine = create_async_engine(url)
+    async with engine.begin() as connection:
+        await connection.execute(text("TRUNCATE assets, usage, loose_objects, outbox, idempotency_keys"))
+    yield engine
+    await engine.dispose()
+
+
 @pytest.fixture(scope="session")
 async def database_url(stores: StoreSet) -> AsyncIterator[str]:
     """The URL of a migrated database."""
-    url = await stores.create_postgres_database("assets_service")
-    await migrate(FOLDER, SecretStr(url))
-    yield url
-    await stores.drop_postgres_database("assets_service")
+    async with _migrated(stores, "assets_service") as url:
+        yield url
 
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[AsyncEngine]:
     """A connection pool of the test's own to the service's database, which is empty."""
-    engine = create_async_engine(database_url)
-    async with engine.begin() as connection:
-        await connection.execute(text("TRUNCATE assets, usage, loose_objects, outbox, idempotency_keys"))
-    yield engine
-    await engine.dispose()
+    async with _emptied(database_url) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+async def unserved_database_url(stores: StoreSet) -> AsyncIterator[str]:
+    async with _migrated(stores, "assets_unserved") as url:
+        yield url
+
+
+@pytest.fixture
+async def unserved_database(unserved_database_url: str) -> AsyncIterator[AsyncEngine]:
+    """An empty database that no replica uses: no sweeper takes the lock."""
+    async with _emptied(unserved_database_url) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -222,7 +222,7 @@ class MemoryDatabase:
 
 
 class MemoryTransaction:
-    """A `Transaction`, of which the changes become visible at once, by `commit`."""
+    """A `Transaction` whose changes become visible together, by `commit`."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database

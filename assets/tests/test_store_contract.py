@@ -105,8 +105,8 @@ def in_memory() -> InMemory:
 
 
 @pytest.fixture
-def on_postgres(database: AsyncEngine) -> OnPostgres:
-    return OnPostgres(database)
+def on_postgres(unserved_database: AsyncEngine) -> OnPostgres:
+    return OnPostgres(unserved_database)
 
 
 @pytest.fixture(params=["in_memory", pytest.param("on_postgres", marks=pytest.mark.servers)])

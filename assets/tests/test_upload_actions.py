@@ -1,7 +1,8 @@
 """What an upload leaves in the database and in the store, however it ends."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -128,11 +129,11 @@ async def test_of_concurrent_uploads_with_one_key_one_is_stored(service: Service
 
 
 @pytest.mark.parametrize("changed", [{"name": "other.txt"}, {"content": b"other"}])
-async def test_a_key_belongs_to_one_file(service: Service, changed: dict[str, bytes | str]) -> None:
+async def test_a_key_belongs_to_one_file(service: Service, changed: dict[str, Any]) -> None:
     await service.upload(key=b"key")
 
     with pytest.raises(KeyReused):
-        await service.upload(changed.get("content", CONTENT), name=changed.get("name", "a.txt"), key=b"key")  # type: ignore[arg-type]
+        await service.upload(changed.get("content", CONTENT), name=changed.get("name", "a.txt"), key=b"key")
 
     assert len(service.database.assets) == 1
     service.assert_no_orphans()
@@ -157,10 +158,10 @@ async def test_a_key_belongs_to_one_file(service: Service, changed: dict[str, by
     ],
 )
 async def test_a_refused_file_leaves_nothing_and_its_key_is_free(
-    service: Service, chunks: tuple[bytes | BaseException], options: dict[str, object], error: type[BaseException]
+    service: Service, chunks: tuple[bytes | BaseException], options: dict[str, Any], error: type[BaseException]
 ) -> None:
     with pytest.raises(error):
-        await service.upload(*chunks, **options, key=b"key")  # type: ignore[arg-type]
+        await service.upload(*chunks, **options, key=b"key")
 
     service.assert_nothing_left()
     assert not (await service.upload(key=b"key")).replayed
@@ -202,9 +203,9 @@ def _erase(service: Service) -> None:
     ("meanwhile", "error"), [(_fill_quota, QuotaExceeded), (_sweep, UploadTooSlow), (_erase, InvalidToken)]
 )
 async def test_an_upload_refused_at_its_commit_removes_its_bytes(
-    service: Service, meanwhile: object, error: type[ServiceError]
+    service: Service, meanwhile: Callable[[Service], None], error: type[ServiceError]
 ) -> None:
-    service.database.before_run = lambda: meanwhile(service)  # type: ignore[operator]
+    service.database.before_run = lambda: meanwhile(service)
 
     with pytest.raises(error):
         await service.upload()

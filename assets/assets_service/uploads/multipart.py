@@ -24,7 +24,7 @@ class UnexpectedForm(UnprocessableContent):
 
 
 class FormFile:
-    """The file of a form, of which the headers have been read."""
+    """The file of a form, whose headers have been read."""
 
     def __init__(self, parser: "_Parser", chunks: AsyncIterator[bytes], filename: bytes, content_type: str) -> None:
         self.filename = filename

@@ -39,7 +39,7 @@ class FileTooLarge(PayloadTooLarge):
 
 @dataclass(frozen=True, slots=True)
 class IncomingFile:
-    """A file of which the bytes are still to be read.
+    """A file whose bytes are still to be read.
 
     `declared_type` is None when the client leaves it to the service. `expected_size`, in bytes, is None when unknown.
     """
