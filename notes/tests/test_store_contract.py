@@ -1,13 +1,18 @@
 """The contract of the database, which MongoDB and the fake of the unit tests both fulfil."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import SecretStr
 from uuid_utils.compat import uuid7
 
+from local_platform.stores import StoreSet
 from notes.tests.fakes import MemoryDatabase
+from notes_service.database import COLLECTIONS, migrate
 from notes_service.domain_events import SUBSCRIPTIONS
 from notes_service.erasure.actions import DeletedOwners, OwnedNotes
 from notes_service.erasure.store import ErasedOwners
@@ -27,6 +32,7 @@ from servicekit.idempotency import IdempotentRequest, KeyReused, StoredResponse
 from servicekit.idempotency.mongo import MongoIdempotency
 from servicekit.outbox import Outbox
 from servicekit.outbox.mongo import MongoOutboxStore
+from servicekit.storage.mongo_migrations import connected
 
 RESPONSE = StoredResponse(201, b"{}", (("Location", "/x"),))
 KEYED = IdempotentRequest("notes", b"key", b"fingerprint")
@@ -81,9 +87,18 @@ def in_memory() -> InMemory:
     return InMemory()
 
 
+@pytest.fixture(scope="module")
+async def contract_database(stores: StoreSet) -> AsyncIterator[Any]:
+    """A database of this suite's own: no replica delivers the events in its outbox."""
+    async with connected(SecretStr(stores.mongo_url("notes_contract")), application="test") as database:
+        await migrate(database)
+        yield database
+
+
 @pytest.fixture
-def on_mongo(database: Any) -> OnMongo:
-    return OnMongo(database)
+async def on_mongo(contract_database: Any) -> OnMongo:
+    await asyncio.gather(*(contract_database[name].delete_many({}) for name in COLLECTIONS))
+    return OnMongo(contract_database)
 
 
 @pytest.fixture(params=["in_memory", pytest.param("on_mongo", marks=pytest.mark.servers)])
