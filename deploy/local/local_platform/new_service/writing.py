@@ -37,8 +37,8 @@ _SUFFIX: Final = ".tmpl"
 # In the paths of templates, this stands for the name of the package.
 _PACKAGE: Final = "package"
 _NAMES_BY_STORE: Final[Mapping[Store, Mapping[str, str]]] = {
-    "postgres": {"store_title": "PostgreSQL", "url_setting": "database_url", "migrations": "migrations"},
-    "mongo": {"store_title": "MongoDB", "url_setting": "mongo_url", "migrations": "mongo_migrations"},
+    "postgres": {"store_title": "PostgreSQL", "url_setting": "database_url"},
+    "mongo": {"store_title": "MongoDB", "url_setting": "mongo_url"},
 }
 
 
