@@ -1,4 +1,4 @@
-"""Idempotency-Key: equal requests have one effect, whichever replicas they reach and whatever dies in between.
+"""Idempotency-Key: a repeated request has one effect, at whichever replica it arrives and even if processes die.
 
     async def create(body: NewNote, user: CurrentUser, key: IdempotencyKey, ...) -> Response:
         request = await key.scoped_to(user.id)

@@ -1,4 +1,4 @@
-"""Transactional outbox: what happened here reaches the services that must know of it, whatever dies in between.
+"""Transactional outbox: events of this service reach its subscribers, even if processes die meanwhile.
 
 outbox = Outbox(PostgresOutboxStore(engine, table), SUBSCRIPTIONS, SealedDelivery(dispatcher))
 async with outbox.relaying():                                                         # in the lifespan

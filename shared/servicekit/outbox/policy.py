@@ -42,7 +42,7 @@ class DeliveryRefused(DeliveryError):
 def describe(error: BaseException) -> str:
     """Return the text of an error for the log and the store.
 
-    The text of an unforeseen error may quote the payload, so only its type and place are told.
+    An unforeseen error may quote the payload, so its text is replaced by its type and place.
     """
     if isinstance(error, DeliveryError):
         text = str(error)

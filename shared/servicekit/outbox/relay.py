@@ -43,7 +43,7 @@ class Delivery(Protocol):
     """Delivers one event to one destination."""
 
     async def deliver(self, subscription: Subscription, event: DomainEvent) -> None:
-        """Return when the destination has accepted the event. Errors are told apart as in `policy`."""
+        """Return when the destination has accepted the event. Raises `DeliveryError` or any other exception."""
 
 
 class Outbox(Generic[TxT_contra]):
@@ -77,7 +77,7 @@ class Outbox(Generic[TxT_contra]):
 
     @asynccontextmanager
     async def relaying(self) -> AsyncIterator[None]:
-        """Relay events while the context is open. The store and the dispatcher are open for longer."""
+        """Relay events while the context is open. Open the store and the dispatcher before, and close them after."""
         stopped = asyncio.Event()
         tasks = [asyncio.create_task(worker.run()) for worker in self._workers.values()]
         tasks.append(asyncio.create_task(self._count_backlog(stopped)))
