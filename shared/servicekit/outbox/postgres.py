@@ -211,7 +211,7 @@ class PostgresOutboxStore:
     def _first_keys(self, destination: str, subjects: Sequence[str]) -> FunctionElement[Any]:
         """Return an expression for the keys of the first waiting event of each subject.
 
-        It is an array, so that PostgreSQL fetches the rows by their keys. Its statistics of this table are rarely right.
+        It is an array, so that PostgreSQL fetches rows by their keys. Its statistics of this table are rarely right.
         """
         wanted = func.unnest(literal(list(subjects), ARRAY(Text))).table_valued("subject").render_derived(name="wanted")
         others = self._table.alias("others")
