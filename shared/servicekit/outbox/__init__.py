@@ -1,15 +1,17 @@
 """Transactional outbox: events of this service reach its subscribers, even if processes die meanwhile.
 
-outbox = Outbox(PostgresOutboxStore(engine, table), SUBSCRIPTIONS, SealedDelivery(dispatcher))
-async with outbox.relaying():                                                         # in the lifespan
-    yield
-await outbox.record(tx, DomainEvent(type="user.registered", subject=str(user.id)))    # in an action
+    outbox = Outbox(PostgresOutboxStore(engine, table), SUBSCRIPTIONS, SealedDelivery(dispatcher))
+    async with outbox.relaying():                                                         # in the lifespan
+        yield
+    await outbox.record(tx, DomainEvent(type="user.registered", subject=str(user.id)))    # in an action
 
-at least once   when a relay dies, another one repeats its deliveries; receivers know an event by its id
-in order        of two events of one subject, the earlier one reaches a destination first
-independently   an unavailable destination or a failing event delays no other destination and no other subject
-never dropped   an event waits for an unavailable destination; one that is refused, or fails for an hour or two,
-                becomes a dead letter. Later events of its subject go on, so a retried one may arrive after them
+An event is delivered
+
+    at least once   when a relay dies, another one repeats its deliveries; receivers know an event by its id
+    in order        of two events of one subject, the earlier one reaches a destination first
+    independently   an unavailable destination or a failing event delays no other destination and no other subject
+    and not lost    it waits for an unavailable destination. One that is refused, or fails for an hour or two, becomes
+                    a dead letter, and later events of its subject go on: a retried one may arrive after them
 """
 
 from servicekit.outbox.events import (
