@@ -21,7 +21,7 @@ async def test_the_tour_finds_out_when_a_claim_does_not_hold(running: Any, tmp_p
     (tmp_path / "secrets").symlink_to(running.data_dir / "secrets")
     program = f"""
 import pathlib
-from local_platform.demo import Tour, take_tour
+from local_platform.cli.demo import Tour, take_tour
 steps = {{Tour.a_new_account: "user", Tour.a_forged_token: "user"}}
 raise SystemExit(take_tour(pathlib.Path({str(tmp_path)!r}), steps))
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from local_platform.demo import Claims, Tour, take_tour
+from local_platform.cli.demo import Claims, Tour, take_tour
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def run(
 @app.command()
 def demo(data_dir: DataDir = DATA_DIR) -> int:
     """Take a tour that checks what the running platform claims."""
-    from local_platform.demo import take_tour
+    from local_platform.cli.demo import take_tour
 
     return take_tour(data_dir)
 
