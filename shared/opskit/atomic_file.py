@@ -6,11 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o600, keep_owner: bool = False) -> None:
+def write_atomically(
+    path: Path, content: str | bytes, *, mode: int = 0o600, keep_owner: bool = False, durable: bool = True
+) -> None:
     """Replace a file in one step; when this returns, the new content is on the disk.
 
     Text is written as UTF-8. `mode` is set whatever the umask. `keep_owner` is for root, who may replace a file that
-    another user has to read: the new file belongs to the same user and group.
+    another user has to read: the new file belongs to the same user and group. Without `durable` this does not wait for
+    the disk, for files that are made again after a power failure.
     """
     data = content.encode() if isinstance(content, str) else content
     # The leading dot and the suffix keep a reader of the directory from taking it for one of its files.
@@ -23,12 +26,14 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o600, kee
             os.fchmod(descriptor, mode)
             file.write(data)
             file.flush()
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    if durable:
+        _sync_directory(path.parent)
 
 
 def _copy_owner(path: Path, descriptor: int) -> None:

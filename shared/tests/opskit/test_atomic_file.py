@@ -84,3 +84,11 @@ def test_root_gives_the_new_file_to_the_owner_of_the_old_one_when_asked(
 def test_a_new_file_has_no_owner_to_keep(tmp_path: Path):
     write_atomically(tmp_path / "key", "new", keep_owner=True)
     assert (tmp_path / "key").stat().st_uid == os.geteuid()
+
+
+def test_a_file_that_need_not_survive_a_power_failure_does_not_wait_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(atomic_file.os, "fsync", lambda _descriptor: pytest.fail("it waited"))
+    write_atomically(tmp_path / "state.json", "new", durable=False)
+    assert (tmp_path / "state.json").read_text() == "new"
