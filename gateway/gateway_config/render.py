@@ -54,8 +54,8 @@ def render(
     for folder in ("rendered/http", "rendered/limits", "temp"):
         (target / folder).mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        # NGINX may run as another user than the renderer, and the files hold no secret.
-        write_atomically(target / "rendered" / name, text, mode=0o644)
+        # NGINX may run as another user than the renderer, and the files hold no secret. Each start renders them again.
+        write_atomically(target / "rendered" / name, text, mode=0o644, durable=False)
     _link(target / "static", static_files)
     _link(target / "swagger-ui", swagger_ui or swagger_ui_folder())
     _link(target / "nginx.conf", Path("static") / "nginx.conf")
