@@ -20,6 +20,7 @@ from user_service.accounts.routes import router as account_routes
 from user_service.accounts.store import PostgresAccounts
 from user_service.cache import Cache
 from user_service.components import Components
+from user_service.domain_events import SUBSCRIPTIONS
 from user_service.logins.actions import LoginActions
 from user_service.logins.routes import router as login_routes
 from user_service.logins.store import PostgresLogins
@@ -28,7 +29,6 @@ from user_service.passwords.actions import PasswordActions
 from user_service.passwords.hashing import OWASP_MINIMUM, HashCost, PasswordHasher, hashing_threads
 from user_service.passwords.routes import router as password_routes
 from user_service.passwords.store import PostgresPasswords
-from user_service.peers import SUBSCRIPTIONS
 from user_service.sessions.actions import SessionActions
 from user_service.sessions.announcements import Announcements
 from user_service.sessions.queries import SessionQueries
