@@ -32,12 +32,12 @@ from pydantic import SecretStr
 from pymongo.asynchronous.database import AsyncDatabase
 from uuid_utils.compat import uuid7
 
-from analytics_service.check import differences
+from analytics_service.check import find_differences
 from analytics_service.database import migrate
 from analytics_service.events import store as events
 from analytics_service.events.rules import RESERVED_EVENT_TYPES
 from analytics_service.reconciliation.rebuilding import Rebuild
-from analytics_service.rollups.event_types import Labels
+from analytics_service.rollups.event_types import EventTypes
 from local_platform.stores import StoreSet, running_stores
 from servicekit.storage import mongo
 from servicekit.storage.mongo import Document
@@ -179,12 +179,12 @@ async def load(database: AsyncDatabase[Document], number: int) -> None:
             ],
             ordered=False,
         )
-    labels = Labels(database, RESERVED_EVENT_TYPES)
+    labels = EventTypes(database, RESERVED_EVENT_TYPES)
     await labels.of(TYPES)
     started = time.perf_counter()
     await Rebuild(database, labels).run(lambda _done, _days, _corrected: None)
     rebuilt = time.perf_counter()
-    wrong = await differences(database)
+    wrong = await find_differences(database)
     print(
         f"{number:>9,} events: rebuilt in {rebuilt - started:.1f} s, checked in {time.perf_counter() - rebuilt:.1f} s"
         f"{'' if wrong == ([], 0) else ', AND THEY DIFFER'}"

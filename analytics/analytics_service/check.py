@@ -1,6 +1,6 @@
-"""Compare the rollups with the events: `python -m analytics_service.check`, at any time. Changes nothing.
+"""Compare the rollups with the events: `python -m analytics_service.check`. It may run at any time and changes nothing.
 
-Exits with 0 when they agree, else with 1 after a table of the differences.
+The exit status is 0 when they agree. Otherwise it is 1, after a table of the differences.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from analytics_service.events.rules import RESERVED_EVENT_TYPES
 from analytics_service.reconciliation.comparison import Comparison, Difference
-from analytics_service.rollups.event_types import Labels
+from analytics_service.rollups.event_types import EventTypes
 from analytics_service.rollups.rules import Span
 from servicekit.storage.mongo import Document
 from servicekit.storage.mongo_migrations import DatabaseSettings, connected
@@ -22,16 +22,16 @@ MAX_ROWS: Final = 50
 _INTERVALS: Final = {Span.HOUR: "minute", Span.DAY: "hour", Span.MONTH: "day", Span.EVER: "ever"}
 
 
-async def differences(database: AsyncDatabase[Document]) -> tuple[list[Difference], int]:
-    """Return the counts that are wrong, and how many users have events and are not remembered."""
-    comparison = Comparison(database, Labels(database, RESERVED_EVENT_TYPES))
-    found = [difference for day in await comparison.days() for difference in await comparison.of_day(day)]
-    found += await comparison.of_totals()
+async def find_differences(database: AsyncDatabase[Document]) -> tuple[list[Difference], int]:
+    """Return the wrong counts, and the number of users who have events but are not recorded as seen."""
+    comparison = Comparison(database, EventTypes(database, RESERVED_EVENT_TYPES))
+    found = [difference for day in await comparison.days() for difference in await comparison.compare_day(day)]
+    found += await comparison.compare_totals()
     return found, sum([len(users) async for users in comparison.unseen_users()])
 
 
 def table(found: Sequence[Difference]) -> str:
-    """Return the differences as text, one in a line."""
+    """Return the differences as a table."""
     rows = [("interval", "start", "type", "events", "rollups")]
     for difference in islice(found, MAX_ROWS):
         interval = _INTERVALS[difference.cell.span]
@@ -46,11 +46,11 @@ def table(found: Sequence[Difference]) -> str:
 
 async def _main() -> int:
     async with connected(DatabaseSettings().mongo_url, application="analytics-check") as database:
-        found, unseen = await differences(database)
+        found, unseen = await find_differences(database)
     if found:
         sys.stdout.write(table(found) + "\n")
     if unseen:
-        sys.stdout.write(f"{unseen} users have events and are not counted\n")
+        sys.stdout.write(f"{unseen} users have events but are not counted\n")
     if found or unseen:
         sys.stdout.write("repair: python -m analytics_service.rebuild\n")
         return 1

@@ -1,4 +1,4 @@
-"""The collections of this service, and what the migration makes of them."""
+"""The collections and indexes of this service, and their migration."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -25,7 +25,7 @@ COLLECTIONS: Final[Mapping[str, Sequence[IndexModel]]] = {
 
 
 async def migrate(database: AsyncDatabase[Document]) -> None:
-    """Create collections, indexes and single documents where they are missing. Any number may do so at once."""
+    """Create the collections, indexes and single documents that are missing. Concurrent migrations do no harm."""
     await create_collections(database, COLLECTIONS)
     await event_types.ensure_document(database)
     await fence.ensure_document(database)

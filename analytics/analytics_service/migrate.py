@@ -1,4 +1,4 @@
-"""The migration job: `python -m analytics_service.migrate`. It may run any number of times, and several at once."""
+"""The migration job: `python -m analytics_service.migrate`. It may run repeatedly and concurrently."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from servicekit.storage.mongo_migrations import DatabaseSettings, connected
 async def _main() -> None:
     async with connected(DatabaseSettings().mongo_url, application="analytics-migrate") as database:
         await migrate(database)
-    logger.info("collections and indexes are there")
+    logger.info("all collections and indexes exist")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Correct the rollups by the events: `python -m analytics_service.rebuild`, at any time, also while events arrive.
+"""Correct the rollups by the events: `python -m analytics_service.rebuild`. It may run while events arrive.
 
-A run that was broken off is simply begun again. A second one at the same time ends the first.
+An interrupted run is started again. A second run stops the first.
 """
 
 import asyncio
@@ -9,14 +9,14 @@ import sys
 from analytics_service.events.rules import RESERVED_EVENT_TYPES
 from analytics_service.reconciliation.fence import Superseded
 from analytics_service.reconciliation.rebuilding import Rebuild
-from analytics_service.rollups.event_types import Labels
+from analytics_service.rollups.event_types import EventTypes
 from servicekit.storage.mongo_migrations import DatabaseSettings, connected
 
 
 async def _main() -> int:
     async with connected(DatabaseSettings().mongo_url, application="analytics-rebuild") as database:
         try:
-            corrected = await Rebuild(database, Labels(database, RESERVED_EVENT_TYPES)).run(_progress)
+            corrected = await Rebuild(database, EventTypes(database, RESERVED_EVENT_TYPES)).run(_progress)
         except Superseded as error:
             sys.stderr.write(f"stopped: {error}\n")
             return 1

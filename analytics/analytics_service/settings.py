@@ -8,5 +8,5 @@ from servicekit.core.settings import ServiceSettings
 class Settings(ServiceSettings):
     """All settings; see README.md."""
 
-    # With the name of the database and of the replica set.
+    # It names the database and the replica set.
     mongo_url: SecretStr

@@ -1,4 +1,4 @@
-"""Times as clients write them."""
+"""Timestamps in requests."""
 
 import re
 from datetime import datetime
@@ -11,12 +11,12 @@ from servicekit.web.pagination import Instant
 _DATE_AND_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 
 
-def _spelled_out(value: Any) -> Any:
-    # Without this, pydantic would also take numbers, as seconds or milliseconds since 1970.
+def _require_date_and_time(value: Any) -> Any:
+    # Otherwise pydantic would also accept numbers, as seconds or milliseconds since 1970.
     if not isinstance(value, datetime) and not (isinstance(value, str) and _DATE_AND_TIME.match(value)):
         raise ValueError("must be a date and time with its offset, such as 2026-01-31T12:00:00Z")
     return value
 
 
-Moment = Annotated[Instant, BeforeValidator(_spelled_out)]
-"""An RFC 3339 time, in UTC. One without an offset is refused: it would mean another moment to everybody."""
+Timestamp = Annotated[Instant, BeforeValidator(_require_date_and_time)]
+"""An RFC 3339 timestamp, converted to UTC. It must have an offset, without which it would be ambiguous."""

@@ -1,10 +1,9 @@
-"""Replicas of the analytics service on real stores, the user service as far as it is called, and their clients."""
+"""Replicas of the analytics service on real stores, the user service that it calls, and its clients."""
 
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -16,187 +15,149 @@ from pydantic import SecretStr
 from pymongo.asynchronous.database import AsyncDatabase
 from uuid_utils.compat import uuid7
 
-from analytics_service import peers
+from analytics_service import peers as peers_module
 from analytics_service.app import create_app
-from analytics_service.check import differences
-from analytics_service.database import migrate
+from analytics_service.check import find_differences
+from analytics_service.database import COLLECTIONS, migrate
 from analytics_service.events import writer
+from analytics_service.reconciliation import fence
+from analytics_service.rollups import event_types
 from analytics_service.settings import Settings
+from local_platform.stores import StoreSet
 from servicekit.core.errors import ServiceUnavailable
-from servicekit.sealing.keyring import Keyring
-from servicekit.sealing.route_policy import install_policies, optional
+from servicekit.sealing.route_policy import optional
 from servicekit.storage.mongo_migrations import connected
-from servicekit.testing.clock import MovableClock
-from servicekit.testing.sealed import SealedPeer
-from servicekit.testing.serving import in_process, listening, sealed_app
-from servicekit.testing.settings import as_environment, common_settings
+from servicekit.testing import harness
+from servicekit.testing.harness import PATIENCE_SECONDS, Deployment
 from servicekit.testing.tokens import TestIssuer
 
 API = "/api/v1/analytics"
+DATABASE = "analytics_tests"
 
 Document = dict[str, Any]
 
 
-class UserService:
-    """What analytics calls of the user service, on a real socket. `mood` says how it answers for its users."""
+class PeerServices(harness.PeerServices):
+    """The user service, which counts its accounts unless `state` says otherwise."""
 
-    def __init__(self, keyring: Keyring, issuer: TestIssuer) -> None:
-        self.issuer = issuer
-        self.users: Any = 3
-        self.mood: Literal["fine", "failing", "hanging"] = "fine"
-        self.url = ""
-        self._stop = asyncio.Event()
-        self.app = sealed_app("user", keyring)
-        self.app.get("/.well-known/jwks.json")(self.issuer.jwks)
-        self.app.get("/api/v1/users/stats/count", dependencies=[optional("analytics")])(self._count)
-        install_policies(self.app)
+    def __init__(self, keys: Path, issuer: TestIssuer | None = None) -> None:
+        super().__init__(keys, issuer)
+        self._stopping = asyncio.Event()
+        self.reset()
+
+    def reset(self) -> None:
+        self.accounts: Any = 3
+        self.state: Literal["available", "failing", "hanging"] = "available"
+
+    def apps(self) -> dict[str, FastAPI]:
+        apps = super().apps()
+        apps["user"].get("/api/v1/users/stats/count", dependencies=[optional("analytics")])(self._count)
+        return apps
 
     async def _count(self) -> dict[str, Any]:
-        if self.mood == "failing":
+        if self.state == "failing":
             raise ServiceUnavailable
-        if self.mood == "hanging":
-            await self._stop.wait()
-        return {"count": self.users}
+        if self.state == "hanging":
+            await self._stopping.wait()
+        return {"count": self.accounts}
 
-    @asynccontextmanager
-    async def listening(self) -> AsyncIterator[None]:
-        async with listening(self.app) as self.url:
-            try:
-                yield
-            finally:
-                self._stop.set()
+    def release(self) -> None:
+        """Let requests that hang go on."""
+        self._stopping.set()
 
 
-@dataclass
-class Replica:
-    """One process of the service, and a client of it."""
+class Replica(harness.Replica):
+    """One process of the service, and its clients."""
 
-    app: FastAPI
-    http: httpx2.AsyncClient
-    issuer: TestIssuer
-    keys: Path
-
-    def headers(self, user: UUID, **claims: Any) -> dict[str, str]:
-        return self.issuer.headers(user, **claims)
-
-    async def send(self, user: UUID, body: Any, *, key: str | None = None, **headers: str) -> httpx2.Response:
+    async def send(self, user: UUID, body: Any, *, key: str | None = None) -> httpx2.Response:
         """Send events as a client."""
-        keyed = {"Idempotency-Key": key} if key else {}
-        return await self.http.post(f"{API}/events", json=body, headers={**self.headers(user), **keyed, **headers})
-
-    def service(self, name: str) -> SealedPeer:
-        """Call as another service."""
-        return SealedPeer(self.http, name, "analytics", Keyring(name, self.keys / name))
+        headers = {"Idempotency-Key": key} if key else {}
+        return await self.http.post(f"{API}/events", json=body, headers={**self.headers(user), **headers})
 
     async def get(self, path: str, user: UUID, *, roles: tuple[str, ...] = ("user",), **params: Any) -> httpx2.Response:
         return await self.http.get(f"{API}/{path}", params=params, headers=self.headers(user, roles=roles))
 
     async def stats(self) -> dict[str, Any]:
-        answer = await self.get("stats", uuid7())
-        assert answer.status_code == 200, answer.text
-        stats: dict[str, Any] = answer.json()
+        response = await self.get("stats", uuid7())
+        assert response.status_code == 200, response.text
+        stats: dict[str, Any] = response.json()
         return stats
 
     async def series(self, **params: Any) -> list[dict[str, Any]]:
-        answer = await self.get("stats/series", uuid7(), **params)
-        assert answer.status_code == 200, answer.text
-        items: list[dict[str, Any]] = answer.json()["items"]
+        response = await self.get("stats/series", uuid7(), **params)
+        assert response.status_code == 200, response.text
+        items: list[dict[str, Any]] = response.json()["items"]
         return items
 
 
-@dataclass
-class Deployment:
-    """A database, keys, and the settings that all replicas share."""
+Service = Deployment[Settings, Replica]
 
-    settings: Settings
-    keys: Path
-    user_service: UserService
-    clock: MovableClock = field(default_factory=MovableClock)
 
-    @asynccontextmanager
-    async def replica(self, **changes: Any) -> AsyncIterator[Replica]:
-        """Run one more process of the service while the context is open."""
-        app = create_app(self.settings.model_copy(update=changes), clock=self.clock)
-        async with in_process(app) as http:
-            yield Replica(app, http, self.user_service.issuer, self.keys)
-
-    def environment(self) -> dict[str, str]:
-        """Return the environment of a process of the service."""
-        return as_environment(self.settings)
+@pytest.fixture(scope="session")
+async def peers(service_keys: Path) -> AsyncIterator[PeerServices]:
+    async with PeerServices(service_keys).running() as peers:
+        yield peers
+        peers.release()
 
 
 @pytest.fixture
-async def database(mongo_url: str) -> AsyncIterator[AsyncDatabase[Document]]:
-    """A way around the service, into its migrated database."""
+def stopping_peers(peers: PeerServices) -> PeerServices:
+    """Peers that run only as long as a test wants; their tokens are the same."""
+    return PeerServices(peers.keys, peers.issuer)
+
+
+@pytest.fixture(scope="session")
+async def migrated_database(stores: StoreSet) -> AsyncIterator[AsyncDatabase[Document]]:
+    """The database that most tests share. To create its indexes takes longer than most tests."""
+    async with connected(SecretStr(stores.mongo_url(DATABASE)), application="test") as database:
+        await migrate(database)
+        yield database
+
+
+@pytest.fixture
+async def database(migrated_database: AsyncDatabase[Document]) -> AsyncDatabase[Document]:
+    """The database of the service, migrated and empty. Modules that scan collections override it: see below."""
+    await asyncio.gather(*(migrated_database[name].delete_many({}) for name in COLLECTIONS))
+    await event_types.ensure_document(migrated_database)
+    await fence.ensure_document(migrated_database)
+    return migrated_database
+
+
+@pytest.fixture
+async def fresh_database(mongo_url: str) -> AsyncIterator[AsyncDatabase[Document]]:
+    """A database of the test's own, for tests that scan collections.
+
+    The server keeps deleted documents for five minutes, for snapshots, and a scan reads over them.
+    """
     async with connected(SecretStr(mongo_url), application="test") as database:
         await migrate(database)
         yield database
 
 
-@pytest.fixture(scope="session")
-async def running_user_service(service_keys: Path) -> AsyncIterator[UserService]:
-    service = UserService(Keyring("user", service_keys / "user"), TestIssuer())
-    async with service.listening():
-        yield service
-
-
-@pytest.fixture
-def user_service_that_leaves(service_keys: Path, running_user_service: UserService) -> UserService:
-    """Another one, which listens only as long as a test wants; its tokens are the same."""
-    return UserService(Keyring("user", service_keys / "user"), running_user_service.issuer)
-
-
-@pytest.fixture
-def user_service(running_user_service: UserService) -> UserService:
-    """The user service, in a good mood and with three users."""
-    running_user_service.mood, running_user_service.users = "fine", 3
-    return running_user_service
-
-
 @pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine must pass neither for a user service that hangs nor for others who record the same."""
-    patient = replace(peers.COUNT_POLICY, deadline=60.0, attempt_timeout=60.0, connect_timeout=60.0)
-    monkeypatch.setattr(peers, "COUNT_POLICY", patient)
-    monkeypatch.setattr(writer, "PATIENCE_SECONDS", 60.0)
-
-
-@pytest.fixture
-async def deployment(
-    database: AsyncDatabase[Document], mongo_url: str, valkey_url: str, user_service: UserService, service_keys: Path
-) -> Deployment:
-    """A migrated database with keys, and no replica yet."""
-    settings = Settings(
-        **common_settings("analytics", valkey_url, service_keys),
-        mongo_url=SecretStr(mongo_url),
-        peer_urls={"user": [user_service.url]},
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine must look neither like a user service that hangs nor like transactions that conflict."""
+    policy = replace(
+        peers_module.COUNT_POLICY,
+        deadline=PATIENCE_SECONDS,
+        attempt_timeout=PATIENCE_SECONDS,
+        connect_timeout=PATIENCE_SECONDS,
     )
-    return Deployment(settings, service_keys, user_service)
+    monkeypatch.setattr(peers_module, "COUNT_POLICY", policy)
+    monkeypatch.setattr(writer, "PATIENCE_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture
-def clock(deployment: Deployment) -> MovableClock:
-    """The clock of all replicas."""
-    return deployment.clock
-
-
-@pytest.fixture
-async def analytics(deployment: Deployment) -> AsyncIterator[Replica]:
-    """One process of the service."""
-    async with deployment.replica() as replica:
-        yield replica
-
-
-@pytest.fixture
-async def replicas(deployment: Deployment) -> AsyncIterator[tuple[Replica, Replica]]:
-    """Two processes of the service on one database."""
-    async with deployment.replica() as first, deployment.replica() as second:
-        yield first, second
+def deployment(stores: StoreSet, database: AsyncDatabase[Document], valkey_url: str, peers: PeerServices) -> Service:
+    """An empty database, an empty Valkey, and peers in their first state. No replica runs yet."""
+    peers.reset()
+    settings = Settings(**peers.settings("analytics", valkey_url), mongo_url=SecretStr(stores.mongo_url(database.name)))
+    return Service(create_app, settings, peers, Replica)
 
 
 @pytest.fixture
 def batch() -> Callable[..., dict[str, Any]]:
-    """Make a batch of new events."""
+    """Return a function that makes a batch of new events."""
     numbers = itertools.count()
 
     def make(number: int, **fields: Any) -> dict[str, Any]:
@@ -207,11 +168,10 @@ def batch() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def agreement(database: AsyncDatabase[Document]) -> Callable[[], Any]:
-    """Assert that rollups, users and events agree; return how many events there are."""
+    """Return a function that asserts that rollups, users and events agree, and returns the number of events."""
 
     async def check() -> int:
-        found, unseen = await differences(database)
-        assert (found, unseen) == ([], 0)
+        assert await find_differences(database) == ([], 0)
         return await database["events"].count_documents({})
 
     return check

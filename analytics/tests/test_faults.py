@@ -1,12 +1,9 @@
-"""Processes that are killed, a database that goes away, a cache that is not there."""
+"""Killed processes, an unavailable database, an unavailable Valkey."""
 
 import asyncio
 import json
-import os
 import random
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -16,12 +13,16 @@ from uuid_utils.compat import uuid7
 from analytics_service.database import migrate
 from servicekit.auth.revoked_sessions import RevokedSessions
 from servicekit.storage import mongo
+from servicekit.storage.mongo_migrations import connected
+from servicekit.testing.stages import STAGE_REACHED, program
 from servicekit.valkey.client import create_client
 
 Batch = Callable[..., dict[str, Any]]
 Agreement = Callable[[], Awaitable[int]]
 
-# A process of the service that records events until it is killed, several at a time, and says so after each answer.
+_EVENTS = "/api/v1/analytics/events"
+
+# A process of the service that records events in several tasks until it is killed, and writes a line per response.
 _INGEST = """
 import asyncio, sys
 from uuid import UUID
@@ -35,24 +36,24 @@ async def main(user):
     body = BatchIn(events=[{"type": f"t{number % 3}"} for number in range(50)])
     async def send():
         while True:
-            answer = await app.state.record_events.record(
+            response = await app.state.components.event_actions.record(
                 Sender.user(UUID(user)), body, IdempotentRequest("events", None, b"")
             )
-            print(f"answered {answer.status}", flush=True)
-    print("ready", flush=True)
+            print(f"status {response.status}", flush=True)
     async with app.router.lifespan_context(app):
         await asyncio.gather(*(send() for _ in range(4)))
 
 asyncio.run(main(sys.argv[1]))
 """
-# A process of the service that another one tells something, and that stops for good at a stage of taking it.
+# A process of the service that handles several requests of the user service at once. Each one stops at its own stage,
+# until the process is killed. The argument is a list of stage, headers and body.
 _STOPPING = """
-import asyncio, os, sys
+import asyncio, json, os, sys
+from contextvars import ContextVar
 from pathlib import Path
-import orjson
 from analytics_service.app import create_app
-from analytics_service.events.writer import Ledger
 from analytics_service.events.store import EventStore
+from analytics_service.events.writer import EventWriter
 from analytics_service.rollups.store import RollupStore
 from servicekit.idempotency.mongo import MongoIdempotency
 from servicekit.sealing.keyring import Keyring
@@ -60,209 +61,191 @@ from servicekit.testing.sealed import SealedPeer
 from servicekit.testing.serving import in_process
 from servicekit.testing.stages import stop_after
 
-STAGES = {
+METHODS = {
     "claimed": (MongoIdempotency, "_claim"),
     "added": (EventStore, "add"),
     "counted": (RollupStore, "add"),
     "stored": (MongoIdempotency, "_store"),
-    "committed": (Ledger, "record"),
+    "committed": (EventWriter, "record"),
 }
+current_stage = ContextVar("current_stage")
 
-async def main(stage, target, headers, body):
-    stop_after(*STAGES[stage])
+async def main(target, requests):
+    for stage, method in METHODS.items():
+        stop_after(*method, when=lambda stage=stage: current_stage.get(None) == stage)
     keyring = Keyring("user", Path(os.environ["SERVICE_KEYS_DIR"]).parent / "user")
     async with in_process(create_app()) as http:
         user = SealedPeer(http, "user", "analytics", keyring)
-        await user.call("POST", target, json=orjson.loads(body), headers=orjson.loads(headers))
+
+        async def call(stage, headers, body):
+            current_stage.set(stage)
+            await user.call("POST", target, json=body, headers=headers)
+
+        await asyncio.gather(*(call(*request) for request in json.loads(requests)))
 
 asyncio.run(main(*sys.argv[1:]))
 """
 _STAGES = ("claimed", "added", "counted", "stored", "committed")
-_EVENTS = "/api/v1/analytics/events"
 
 
-@asynccontextmanager
-async def _process(
-    deployment: Any, program: str, *arguments: str, says: bytes = b"ready\n"
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a process of the service, which says when it has come so far, and kill it at the end."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", program, *arguments),
-        env={**os.environ, **deployment.environment()},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        await _says(process, says)
-        yield process
-    finally:
-        process.kill()
-        await process.wait()
+@pytest.fixture
+def database(fresh_database: Any) -> Any:
+    return fresh_database
 
 
-async def _says(process: asyncio.subprocess.Process, words: bytes) -> None:
-    """Wait until the process writes these words; its log lines stand in between."""
-    assert process.stdout is not None
-    while (line := await process.stdout.readline()) != words:
-        assert line, "the process has ended by itself"
-
-
-async def test_killing_the_service_during_ingest_leaves_events_and_rollups_equal(
-    deployment: Any, analytics: Any, agreement: Agreement
+async def test_a_service_killed_during_ingest_leaves_rollups_that_agree_with_the_events(
+    deployment: Any, replica: Any, agreement: Agreement
 ) -> None:
-    answered = 0
-    for number in range(4):
-        async with _process(deployment, _INGEST, str(uuid7())) as process:
+    recorded = 0
+    for _ in range(4):
+        async with program(_INGEST, str(uuid7()), environment=deployment.environment()) as process:
             for _ in range(random.randrange(4, 12)):
-                await _says(process, b"answered 202\n")
-                answered += 1
-            # Somewhere within the next requests.
+                await process.until("status 202")
+                recorded += 50
+            # The kill falls into one of the next requests.
             await asyncio.sleep(random.uniform(0, 0.03))
-        assert (await analytics.send(uuid7(), {"type": "in.between"})).status_code == 202, number
+        assert (await replica.send(uuid7(), {"type": "in.between"})).status_code == 202
 
-    recorded = await agreement()
-    assert recorded >= answered * 50
-    assert (await analytics.stats())["total"] == recorded
+    total = await agreement()
+    assert total >= recorded
+    assert (await replica.stats())["total"] == total
 
 
-async def test_whatever_a_service_was_told_is_counted_once_though_its_process_was_killed_anywhere(
-    deployment: Any, analytics: Any, agreement: Agreement
+async def test_events_of_a_service_killed_at_any_stage_are_counted_once_when_sent_again(
+    deployment: Any, replica: Any, agreement: Agreement
 ) -> None:
-    """Once at every stage, as the outbox sends a fact and as a client sends a batch; both are sent again."""
-    told: list[tuple[str, dict[str, str], dict[str, Any]]] = [
-        (stage, {"idempotency-key": stage}, {"events": [{"type": f"t{n % 3}"} for n in range(700)]})
+    """Per stage, a batch with a key, as of a client, and a domain event, as of the outbox."""
+    sent: list[tuple[str, dict[str, str], dict[str, Any]]] = [
+        (stage, {"idempotency-key": stage}, {"events": [{"type": f"t{number % 3}"} for number in range(700)]})
         for stage in _STAGES
     ]
-    told += [
+    sent += [
         (stage, {}, {"event_id": str(uuid7()), "type": "user.registered", "user_id": str(uuid7())})
         for stage in ("added", "counted", "committed")
     ]
-    async with AsyncExitStack() as stack:
-        processes = [
-            _process(
-                deployment, _STOPPING, stage, _EVENTS, json.dumps(headers), json.dumps(body), says=b"stage reached\n"
-            )
-            for stage, headers, body in told
-        ]
-        await asyncio.gather(*map(stack.enter_async_context, processes))
-        # Only what was committed is there while they stand still, and after they were killed.
+    async with program(_STOPPING, _EVENTS, json.dumps(sent), environment=deployment.environment()) as process:
+        for _ in sent:
+            await process.until(STAGE_REACHED)
+        # Only committed events exist, while the process is stopped and after it was killed.
         assert await agreement() == 700 + 1
     assert await agreement() == 700 + 1
 
-    async def again(headers: dict[str, str], body: dict[str, Any]) -> dict[str, int]:
+    user = replica.service("user")
+
+    async def send_again(headers: dict[str, str], body: dict[str, Any]) -> dict[str, int]:
         async with asyncio.timeout(60):
-            while (answer := await user.call("POST", _EVENTS, json=body, headers=headers)).status != 202:
+            while (response := await user.call("POST", _EVENTS, json=body, headers=headers)).status != 202:
                 await asyncio.sleep(0.1)
-        counts: dict[str, int] = answer.json()
+        counts: dict[str, int] = response.json()
         return counts
 
-    user = analytics.service("user")
-    counted = await asyncio.gather(*(again(headers, body) for _, headers, body in told))
+    counted = await asyncio.gather(*(send_again(headers, body) for _, headers, body in sent))
     assert counted[:5] == [{"accepted": 700, "duplicates": 0}] * 5
-    assert [fact["duplicates"] for fact in counted[5:]] == [0, 0, 1]
+    assert [counts["duplicates"] for counts in counted[5:]] == [0, 0, 1]
     assert await agreement() == 5 * 700 + 3
 
 
-async def test_requests_wait_for_a_primary_that_comes_back_or_are_told_to_try_again(
-    stores: Any, analytics: Any, batch: Batch, agreement: Agreement
+async def test_requests_wait_for_a_restarted_primary_or_get_503(
+    stores: Any, replica: Any, batch: Batch, agreement: Agreement
 ) -> None:
-    away, statuses = asyncio.Event(), []
+    stopping = asyncio.Event()
+    statuses: list[int] = []
 
     async def ingest(number: int) -> int:
         accepted, user = 0, uuid7()
-        while not away.is_set():
-            answer = await analytics.send(user, batch(10))
-            statuses.append(answer.status_code)
-            if answer.status_code == 202:
-                accepted += answer.json()["accepted"]
+        while not stopping.is_set():
+            response = await replica.send(user, batch(10))
+            statuses.append(response.status_code)
+            if response.status_code == 202:
+                accepted += response.json()["accepted"]
             else:
-                assert answer.headers["Retry-After"]
+                assert response.headers["Retry-After"]
         return accepted
 
-    async def more(answers: int) -> None:
-        goal = len(statuses) + answers
+    async def until_more(responses: int) -> None:
+        goal = len(statuses) + responses
         async with asyncio.timeout(90):
             while len(statuses) < goal:
                 await asyncio.sleep(0.01)
 
     async with asyncio.TaskGroup() as group:
         sending = [group.create_task(ingest(number)) for number in range(4)]
-        await more(8)
+        await until_more(8)
         server = stores.supervisor.processes["mongo-1"]
         killed = server.pid
         stores.supervisor.kill("mongo-1")
-        # It counts as ready until its end was noticed.
+        # It counts as ready until the supervisor notices its end.
         while server.pid == killed:
             await server.next_change()
         await server.wait_ready()
-        await more(8)
-        away.set()
+        await until_more(8)
+        stopping.set()
     accepted = sum(task.result() for task in sending)
 
     assert set(statuses) <= {202, 503}
-    # What was answered is there. Of requests that broke off, each is there as a whole or not at all.
+    # All events with a response are stored. Each interrupted batch is stored completely or not at all.
     recorded = await agreement()
     assert recorded >= accepted
     assert recorded % 10 == 0
 
 
-async def test_without_a_database_the_service_says_so_and_lives(
+async def test_without_a_database_requests_get_503_and_the_service_stays_healthy(
     deployment: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mongo, "SELECTION_MILLISECONDS", 200)
     gone = SecretStr("mongodb://127.0.0.1:1/gone")
-    async with deployment.replica(mongo_url=gone) as analytics:
-        answer = await analytics.get("stats", uuid7())
-        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-        assert (await analytics.send(uuid7(), {"type": "a"})).status_code == 503
-        assert (await analytics.http.get("/health")).status_code == 200
-        assert (await analytics.http.get("/ready")).status_code == 503
+    async with deployment.replica(mongo_url=gone) as replica:
+        response = await replica.get("stats", uuid7())
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        assert (await replica.send(uuid7(), {"type": "a"})).status_code == 503
+        assert (await replica.http.get("/health")).status_code == 200
+        assert (await replica.http.get("/ready")).status_code == 503
 
 
-async def test_without_valkey_everything_works(deployment: Any) -> None:
-    async with deployment.replica(valkey_url=SecretStr("redis://127.0.0.1:1/0"), user_rate=1) as analytics:
+async def test_without_valkey_all_requests_succeed(deployment: Any) -> None:
+    async with deployment.replica(valkey_url=SecretStr("redis://127.0.0.1:1/0"), user_rate=1) as replica:
         user = uuid7()
         for _ in range(4):
-            assert (await analytics.send(user, {"type": "a"})).status_code == 202
-        taken = await analytics.service("user").call("POST", "/api/v1/analytics/events", json={"type": "b"})
-        assert taken.status == 202
-        assert (await analytics.stats())["by_type"] == {"a": 4, "b": 1}
-        assert (await analytics.http.get("/ready")).json()["status"] == "degraded"
+            assert (await replica.send(user, {"type": "a"})).status_code == 202
+        sealed = await replica.service("user").call("POST", "/api/v1/analytics/events", json={"type": "b"})
+        assert sealed.status == 202
+        assert (await replica.stats())["by_type"] == {"a": 4, "b": 1}
+        assert (await replica.http.get("/ready")).json()["status"] == "degraded"
 
 
-async def test_a_user_who_asks_too_often_is_told_to_wait(deployment: Any) -> None:
-    async with deployment.replica(user_rate=1) as analytics:
+async def test_a_user_beyond_the_rate_limit_gets_429(deployment: Any) -> None:
+    async with deployment.replica(user_rate=1) as replica:
         user = uuid7()
-        answers = await asyncio.gather(*(analytics.send(user, {"type": "a"}) for _ in range(20)))
+        responses = await asyncio.gather(*(replica.send(user, {"type": "a"}) for _ in range(20)))
 
-    assert {answer.status_code for answer in answers} == {202, 429}
-    assert all("Retry-After" in answer.headers for answer in answers if answer.status_code == 429)
+    assert {response.status_code for response in responses} == {202, 429}
+    assert all("Retry-After" in response.headers for response in responses if response.status_code == 429)
 
 
-async def test_an_ended_session_is_refused(deployment: Any) -> None:
-    async with deployment.replica() as analytics:
+async def test_a_revoked_session_is_refused(deployment: Any) -> None:
+    async with deployment.replica() as replica:
         user, session_id = uuid7(), uuid7()
-        headers = analytics.headers(user, session_id=session_id)
+        headers = replica.headers(user, session_id=session_id)
         path = _EVENTS
-        assert (await analytics.http.post(path, json={"type": "a"}, headers=headers)).status_code == 202
+        assert (await replica.http.post(path, json={"type": "a"}, headers=headers)).status_code == 202
         async with create_client(deployment.settings.valkey_url, application="test") as valkey:
             await RevokedSessions(valkey).refill({session_id: 4_000_000_000.0})
         async with asyncio.timeout(60):
-            while (await analytics.http.post(path, json={"type": "a"}, headers=headers)).status_code == 202:
+            while (await replica.http.post(path, json={"type": "a"}, headers=headers)).status_code == 202:
                 await asyncio.sleep(0.05)
 
 
-async def test_any_number_of_migrations_may_run_at_once(database: Any) -> None:
-    await database.client.drop_database(database.name)
+async def test_concurrent_migrations_create_each_collection_index_and_document_once(mongo_url: str) -> None:
+    async with connected(SecretStr(mongo_url), application="test") as database:
+        await asyncio.gather(*(migrate(database) for _ in range(5)))
 
-    await asyncio.gather(*(migrate(database) for _ in range(5)))
-
-    indexes = {
-        name: set(await database[name].index_information()) for name in ("events", "rollups", "idempotency_keys")
-    }
+        indexes = {
+            name: set(await database[name].index_information()) for name in ("events", "rollups", "idempotency_keys")
+        }
+        types = await database["event_types"].find().to_list()
     assert indexes == {
         "events": {"_id_", "by_user", "by_time", "by_type"},
         "rollups": {"_id_", "by_start"},
         "idempotency_keys": {"_id_", "expiry"},
     }
-    assert await database["event_types"].find().to_list() == [{"_id": "types", "names": []}]
+    assert types == [{"_id": "types", "names": []}]

@@ -1,4 +1,4 @@
-"""The check finds what is wrong with the rollups, the rebuild mends it, and neither minds events that arrive."""
+"""The check finds wrong counts and the rebuild corrects them, both while events arrive."""
 
 import asyncio
 import os
@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from uuid_utils.compat import uuid7
 
-from analytics_service.check import differences, table
+from analytics_service.check import find_differences, table
 from analytics_service.events.rules import RESERVED_EVENT_TYPES
-from analytics_service.reconciliation.fence import Guard, Superseded
+from analytics_service.reconciliation.fence import RebuildFence, Superseded
 from analytics_service.reconciliation.rebuilding import Rebuild
-from analytics_service.rollups.event_types import Labels
+from analytics_service.rollups.event_types import EventTypes
 
 Agreement = Callable[[], Awaitable[int]]
 
 
 def _rebuild(database: Any) -> Rebuild:
-    return Rebuild(database, Labels(database, RESERVED_EVENT_TYPES))
+    return Rebuild(database, EventTypes(database, RESERVED_EVENT_TYPES))
 
 
 def _silent(_done: int, _days: int, _corrected: int) -> None: ...
@@ -39,7 +39,12 @@ async def _run(module: str, deployment: Any) -> tuple[int, str]:
 
 
 @pytest.fixture
-async def filled(analytics: Any) -> Any:
+def database(fresh_database: Any) -> Any:
+    return fresh_database
+
+
+@pytest.fixture
+async def filled(replica: Any) -> Any:
     """A replica with events of several types, users, and days."""
     now = datetime.now(UTC)
     for _ in range(3):
@@ -47,15 +52,13 @@ async def filled(analytics: Any) -> Any:
             {"type": f"t{number % 3}", "occurred_at": (now - timedelta(hours=7 * number)).isoformat()}
             for number in range(60)
         ]
-        answer = await analytics.send(uuid7(), {"events": events})
-        assert answer.status_code == 202, answer.text
-    return analytics
+        response = await replica.send(uuid7(), {"events": events})
+        assert response.status_code == 202, response.text
+    return replica
 
 
-async def test_the_check_is_content_with_what_ingest_has_written(filled: Any, deployment: Any) -> None:
-    code, output = await _run("check", deployment)
-
-    assert (code, output) == (0, "the rollups agree with the events\n")
+async def test_rollups_agree_with_recorded_events(filled: Any, database: Any) -> None:
+    assert await find_differences(database) == ([], 0)
 
 
 @pytest.mark.parametrize("span", ["hour", "day", "month", "ever"])
@@ -64,15 +67,15 @@ async def test_the_check_finds_a_wrong_count_in_every_span(filled: Any, database
     slot = next(iter(rollup["counts"]))
     await database["rollups"].update_one({"_id": rollup["_id"]}, {"$inc": {f"counts.{slot}": 1}})
 
-    found, unseen = await differences(database)
+    found, unseen = await find_differences(database)
     wrong = {(difference.cell.span, difference.cell.label) for difference in found}
-    # A month that is wrong is what the totals are compared with.
+    # The totals are compared with the months.
     assert wrong == {(span, "t1")} | ({("ever", "t1")} if span == "month" else set())
     assert all(abs(difference.expected - difference.found) == 1 for difference in found)
     assert unseen == 0
 
 
-async def test_the_commands_tell_what_is_wrong_and_mend_it(filled: Any, database: Any, deployment: Any) -> None:
+async def test_the_commands_report_wrong_counts_and_correct_them(filled: Any, database: Any, deployment: Any) -> None:
     stats = await filled.stats()
     await database["rollups"].delete_many({"_id.label": "t2", "_id.span": "day"})
     await database["events"].delete_one({"type": "t0"})
@@ -81,18 +84,18 @@ async def test_the_commands_tell_what_is_wrong_and_mend_it(filled: Any, database
     code, output = await _run("check", deployment)
     assert code == 1
     assert output.startswith("interval  start")
-    assert "3 users have events and are not counted" in output
+    assert "3 users have events but are not counted" in output
 
     code, output = await _run("rebuild", deployment)
     assert code == 0, output
     assert "the rollups agree with the events" in output.splitlines()[-1]
-    assert (await _run("check", deployment))[0] == 0
-    mended = await filled.stats()
-    assert mended["total"] == stats["total"] - 1
-    assert mended["unique_users"] == 3
+    assert await _run("check", deployment) == (0, "the rollups agree with the events\n")
+    corrected = await filled.stats()
+    assert corrected["total"] == stats["total"] - 1
+    assert corrected["unique_users"] == 3
 
 
-async def test_statistics_come_back_from_the_events_alone(filled: Any, database: Any, agreement: Agreement) -> None:
+async def test_statistics_are_restored_from_the_events(filled: Any, database: Any, agreement: Agreement) -> None:
     stats, series = await filled.stats(), await filled.series(interval="day")
     for name in ("rollups", "seen_users"):
         await database[name].delete_many({})
@@ -105,7 +108,7 @@ async def test_statistics_come_back_from_the_events_alone(filled: Any, database:
     assert await filled.series(interval="day") == series
 
 
-async def test_rollups_without_events_are_taken_back(filled: Any, database: Any, agreement: Agreement) -> None:
+async def test_rollups_without_events_are_removed(filled: Any, database: Any, agreement: Agreement) -> None:
     await database["events"].delete_many({"type": "t0"})
 
     await _rebuild(database).run(_silent)
@@ -114,7 +117,7 @@ async def test_rollups_without_events_are_taken_back(filled: Any, database: Any,
     assert (await filled.stats())["by_type"] == {"t1": 60, "t2": 60}
 
 
-async def test_a_rebuild_counts_what_arrives_meanwhile_once(
+async def test_events_that_arrive_during_a_rebuild_are_counted_once(
     replicas: Any, database: Any, batch: Callable[..., dict[str, Any]], agreement: Agreement
 ) -> None:
     rebuilt = asyncio.Event()
@@ -127,7 +130,7 @@ async def test_a_rebuild_counts_what_arrives_meanwhile_once(
 
     sending = [asyncio.create_task(ingest(number)) for number in range(4)]
     for _ in range(3):
-        # A minute that is being written right now loses its counts, and gets them back.
+        # The current minute loses its counts too, and they are restored.
         await database["rollups"].delete_many({"_id.span": {"$in": ["hour", "ever"]}})
         await _rebuild(database).run(_silent)
     rebuilt.set()
@@ -148,12 +151,12 @@ async def test_the_check_sees_no_difference_while_events_arrive(
 
     sending = [asyncio.create_task(ingest(number)) for number in range(4)]
     for _ in range(3):
-        assert await differences(database) == ([], 0)
+        assert await find_differences(database) == ([], 0)
     checked.set()
     await asyncio.gather(*sending)
 
 
-async def test_rebuilds_at_once_correct_nothing_twice(filled: Any, database: Any, agreement: Agreement) -> None:
+async def test_concurrent_rebuilds_correct_each_count_once(filled: Any, database: Any, agreement: Agreement) -> None:
     await database["rollups"].delete_many({})
     await database["seen_users"].delete_many({})
 
@@ -164,7 +167,9 @@ async def test_rebuilds_at_once_correct_nothing_twice(filled: Any, database: Any
     assert await agreement() == 180
 
 
-async def test_a_rebuild_stops_when_another_one_has_begun(filled: Any, database: Any, agreement: Agreement) -> None:
+async def test_an_interrupted_rebuild_stops_when_another_has_begun(
+    filled: Any, database: Any, agreement: Agreement
+) -> None:
     await database["rollups"].delete_many({})
     days = 0
 
@@ -177,20 +182,20 @@ async def test_a_rebuild_stops_when_another_one_has_begun(filled: Any, database:
     first = _rebuild(database)
     with pytest.raises(ConnectionAbortedError):
         await first.run(progress)
-    # Broken off in the middle, begun again, and nothing counts twice.
-    second = Guard(database)
+    # The first run was interrupted. After the second one nothing is counted twice.
+    second = RebuildFence(database)
     await second.begin()
     with pytest.raises(Superseded):
-        await first._correct((await differences(database))[0])
+        await first._correct((await find_differences(database))[0])
     await _rebuild(database).run(_silent)
 
     assert await agreement() == 180
 
 
-async def test_a_long_table_is_cut(filled: Any, database: Any) -> None:
+async def test_a_long_table_is_truncated(filled: Any, database: Any) -> None:
     await database["rollups"].delete_many({})
 
-    lines = table((await differences(database))[0]).splitlines()
+    lines = table((await find_differences(database))[0]).splitlines()
     assert len(lines) == 52
     assert lines[0].split() == ["interval", "start", "type", "events", "rollups"]
     assert lines[-1].startswith("… and ")

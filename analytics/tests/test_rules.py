@@ -1,11 +1,11 @@
-"""The pure rules: ids, series, and which documents count an event."""
+"""The rules: ids, series, and the documents that count an event."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 
-from analytics_service.events.rules import Sender, accepted
+from analytics_service.events.rules import Sender, accept
 from analytics_service.events.schemas import BatchIn, EventIn
 from analytics_service.rollups.rules import (
     ALL,
@@ -16,9 +16,9 @@ from analytics_service.rollups.rules import (
     Span,
     count_events,
     count_users,
-    moment_of,
     slot_of,
     start_of,
+    start_of_slot,
 )
 from analytics_service.statistics.rules import Interval, InvalidRange, TooManyPoints, series_of
 
@@ -26,22 +26,22 @@ NOW = datetime(2026, 3, 1, 12, 34, 56, 789_999, tzinfo=UTC)
 SENDER = Sender.user(UUID(int=1))
 
 
-def test_ids_follow_from_sender_and_key_in_the_same_way_for_ever() -> None:
-    """Otherwise events that come again after a release would be counted again."""
-    (event,) = accepted(SENDER, EventIn(type="a"), request_id=b"k", now=NOW)
+def test_ids_are_derived_from_sender_and_key_and_never_change() -> None:
+    """Otherwise an event that is sent again after a release would be counted again."""
+    (event,) = accept(SENDER, EventIn(type="a"), request_id=b"k", now=NOW)
 
     assert event.event_id == "30adcabc-38a8-579e-aad8-076cbaa1e930"
     assert str(UUID(bytes=event.key)) == "0b0c8a1d-7208-5a49-bf7a-a6eb4e5d288c"
 
 
-def test_without_a_key_every_event_is_a_new_one() -> None:
-    events = accepted(SENDER, BatchIn(events=[EventIn(type="a")] * 3), request_id=None, now=NOW)
+def test_without_a_key_every_event_is_new() -> None:
+    events = accept(SENDER, BatchIn(events=[EventIn(type="a")] * 3), request_id=None, now=NOW)
 
     assert len({event.event_id for event in events}) == 3
 
 
-def test_times_have_whole_milliseconds_as_the_store_keeps_them() -> None:
-    (event,) = accepted(SENDER, EventIn(type="a"), request_id=None, now=NOW)
+def test_times_have_whole_milliseconds() -> None:
+    (event,) = accept(SENDER, EventIn(type="a"), request_id=None, now=NOW)
 
     assert event.occurred_at == event.received_at == NOW.replace(microsecond=789_000)
 
@@ -60,19 +60,19 @@ def test_an_event_is_counted_once_for_its_type_and_once_for_all() -> None:
     }
 
 
-def test_users_are_counted_when_there_are_new_ones() -> None:
+def test_new_users_are_counted() -> None:
     assert count_users(3) == {Cell(Span.EVER, USERS, EPOCH): {0: 3}}
     assert count_users(0) == {}
 
 
 @pytest.mark.parametrize("span", [Span.HOUR, Span.DAY, Span.MONTH])
-def test_a_slot_leads_back_to_its_moment(span: Span) -> None:
+def test_the_start_of_a_slot_is_the_time_that_it_counts(span: Span) -> None:
     length = {Span.HOUR: timedelta(minutes=1), Span.DAY: timedelta(hours=1), Span.MONTH: timedelta(days=1)}[span]
     for number in range(1000):
-        moment = datetime(2024, 2, 28, tzinfo=UTC) + number * length
-        slot = slot_of(span, moment)
+        time = datetime(2024, 2, 28, tzinfo=UTC) + number * length
+        slot = slot_of(span, time)
         assert slot in SLOTS[span]
-        assert moment_of(span, start_of(span, moment), slot) == moment
+        assert start_of_slot(span, start_of(span, time), slot) == time
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_slot_leads_back_to_its_moment(span: Span) -> None:
         (Interval.DAY, datetime(2026, 1, 31, tzinfo=UTC), 30),
     ],
 )
-def test_a_series_ends_now_and_has_the_usual_length(interval: Interval, first: datetime, number: int) -> None:
+def test_a_series_ends_now_and_has_the_default_length(interval: Interval, first: datetime, number: int) -> None:
     series = series_of(interval, None, None, now=NOW)
 
     assert (series.first, series.number) == (first, number)
@@ -91,7 +91,7 @@ def test_a_series_ends_now_and_has_the_usual_length(interval: Interval, first: d
 
 
 @pytest.mark.parametrize("interval", list(Interval))
-def test_a_series_has_1440_points_and_not_one_more(interval: Interval) -> None:
+def test_a_series_has_at_most_1440_points(interval: Interval) -> None:
     since = datetime(2026, 1, 1, tzinfo=UTC)
     until = since + 1_440 * interval.length
 
@@ -100,7 +100,7 @@ def test_a_series_has_1440_points_and_not_one_more(interval: Interval) -> None:
         series_of(interval, since, until + timedelta(microseconds=1), now=NOW)
 
 
-def test_both_ends_of_a_series_are_whole_points() -> None:
+def test_a_series_includes_partial_points_at_both_ends() -> None:
     since, until = datetime(2026, 3, 1, 10, 30, tzinfo=UTC), datetime(2026, 3, 1, 12, 0, 0, 1, tzinfo=UTC)
 
     assert [point.hour for point in series_of(Interval.HOUR, since, until, now=NOW).points()] == [10, 11, 12]
@@ -112,13 +112,13 @@ def test_both_ends_of_a_series_are_whole_points() -> None:
     ]
 
 
-def test_a_series_ends_after_its_beginning() -> None:
+def test_a_series_must_end_after_its_beginning() -> None:
     for since in (NOW, NOW + timedelta(seconds=1)):
         with pytest.raises(InvalidRange):
             series_of(Interval.MINUTE, since, NOW, now=NOW)
 
 
-def test_a_series_at_either_end_of_the_calendar_is_no_error() -> None:
+def test_a_series_at_the_ends_of_the_calendar_does_not_overflow() -> None:
     last = datetime.max.replace(tzinfo=UTC)
     assert series_of(Interval.MINUTE, last - timedelta(minutes=5), last, now=NOW).points()[-1].minute == 59
     with pytest.raises(InvalidRange):

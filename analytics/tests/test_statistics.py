@@ -1,4 +1,4 @@
-"""Totals and series, and the user service's part in them."""
+"""Totals and series, and the number of accounts from the user service."""
 
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from uuid_utils.compat import uuid7
 
-from analytics_service import peers
+from analytics_service import peers as peers_module
 from servicekit.dispatcher import CallPolicy
 
 NOW = datetime(2026, 3, 1, 12, 30, 45, tzinfo=UTC)
@@ -20,8 +20,8 @@ def _points(items: list[dict[str, Any]]) -> dict[str, int]:
 
 
 @pytest.fixture
-async def march(analytics: Any, clock: Any) -> Any:
-    """A replica with events in the minutes around some boundaries."""
+async def march(replica: Any, clock: Any) -> Any:
+    """A replica with events around the boundaries of minutes, hours and days."""
     clock.stopped_at = NOW
     times = [
         "2026-03-01T12:30:45Z",
@@ -33,36 +33,36 @@ async def march(analytics: Any, clock: Any) -> Any:
         "2026-01-31T12:31:00Z",
     ]
     events = [{"type": f"t{number % 2}", "occurred_at": time} for number, time in enumerate(times)]
-    answer = await analytics.send(uuid7(), {"events": events})
-    assert answer.status_code == 202, answer.text
-    return analytics
+    response = await replica.send(uuid7(), {"events": events})
+    assert response.status_code == 202, response.text
+    return replica
 
 
-async def test_an_empty_platform_has_empty_statistics(analytics: Any) -> None:
-    assert await analytics.stats() == {
+async def test_without_events_statistics_are_empty(replica: Any) -> None:
+    assert await replica.stats() == {
         "total": 0,
         "by_type": {},
         "unique_users": 0,
         "user_count": 3,
         "user_count_reason": None,
     }
-    items = await analytics.series(interval="day")
+    items = await replica.series(interval="day")
     assert (len(items), _points(items)) == (30, {})
 
 
-async def test_totals_count_types_and_users(analytics: Any) -> None:
+async def test_totals_count_events_by_type_and_users(replica: Any) -> None:
     first, second = uuid7(), uuid7()
-    await analytics.send(first, {"events": [{"type": "page.view"}, {"type": "page.view"}, {"type": "click"}]})
-    await analytics.send(second, {"type": "click"})
-    await analytics.service("notes").call("POST", "/api/v1/analytics/events", json={"type": "nightly.job"})
+    await replica.send(first, {"events": [{"type": "page.view"}, {"type": "page.view"}, {"type": "click"}]})
+    await replica.send(second, {"type": "click"})
+    await replica.service("notes").call("POST", "/api/v1/analytics/events", json={"type": "nightly.job"})
 
-    stats = await analytics.stats()
+    stats = await replica.stats()
     assert stats["total"] == 5
     assert stats["by_type"] == {"click": 2, "nightly.job": 1, "page.view": 2}
     assert stats["unique_users"] == 2
 
 
-async def test_a_minute_begins_with_its_first_millisecond(march: Any) -> None:
+async def test_a_minute_includes_its_first_millisecond(march: Any) -> None:
     items = await march.series(interval="minute", since="2026-03-01T12:29:00Z", until="2026-03-01T12:31:00Z")
 
     assert items == [
@@ -121,20 +121,20 @@ async def test_the_longest_series_has_all_its_points(march: Any) -> None:
         {"type": "x" * 65},
     ],
 )
-async def test_a_series_without_sense_is_refused(analytics: Any, params: dict[str, str]) -> None:
-    answer = await analytics.get("stats/series", uuid7(), **params)
+async def test_an_invalid_series_is_refused(replica: Any, params: dict[str, str]) -> None:
+    response = await replica.get("stats/series", uuid7(), **params)
 
-    assert answer.status_code == 422, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
+    assert response.status_code == 422, response.text
+    assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_the_end_of_the_calendar_is_no_error(analytics: Any) -> None:
-    items = await analytics.series(interval="minute", since="9999-12-31T23:50:00Z", until="9999-12-31T23:59:59Z")
+async def test_a_series_may_reach_the_end_of_the_calendar(replica: Any) -> None:
+    items = await replica.series(interval="minute", since="9999-12-31T23:50:00Z", until="9999-12-31T23:59:59Z")
 
     assert len(items) == 10
 
 
-async def test_operators_in_a_query_are_text(march: Any) -> None:
+async def test_operators_in_a_query_have_no_effect(march: Any) -> None:
     days = {"interval": "day", "since": "2026-01-31T00:00:00Z"}
     everything = await march.series(**days)
 
@@ -143,49 +143,48 @@ async def test_operators_in_a_query_are_text(march: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["stats", "stats/series"])
-async def test_statistics_need_a_token(analytics: Any, path: str) -> None:
-    answer = await analytics.http.get(f"/api/v1/analytics/{path}")
+async def test_statistics_need_a_token(replica: Any, path: str) -> None:
+    response = await replica.http.get(f"/api/v1/analytics/{path}")
 
-    assert answer.status_code == 401
+    assert response.status_code == 401
 
 
-async def test_the_number_of_users_comes_from_the_user_service(analytics: Any, user_service: Any) -> None:
-    user_service.users = 17
+async def test_the_number_of_accounts_comes_from_the_user_service(replica: Any, peers: Any) -> None:
+    peers.accounts = 17
 
-    assert (await analytics.stats())["user_count"] == 17
+    assert (await replica.stats())["user_count"] == 17
 
 
 @pytest.mark.parametrize(
-    ("mood", "users", "reason"),
+    ("state", "accounts", "reason"),
     [
-        ("failing", 3, "the user service is away"),
+        ("failing", 3, "the user service is unavailable"),
         ("hanging", 3, "the user service does not answer in time"),
-        ("fine", "many", "the user service gives no usable answer"),
-        ("fine", None, "the user service gives no usable answer"),
-        ("fine", True, "the user service gives no usable answer"),
+        ("available", "many", "the user service gave an invalid response"),
+        ("available", None, "the user service gave an invalid response"),
+        ("available", True, "the user service gave an invalid response"),
     ],
 )
-async def test_statistics_do_without_the_user_service(
-    analytics: Any, user_service: Any, monkeypatch: pytest.MonkeyPatch, mood: str, users: Any, reason: str
+async def test_without_the_user_service_only_the_number_of_accounts_is_missing(
+    replica: Any, peers: Any, monkeypatch: pytest.MonkeyPatch, state: str, accounts: Any, reason: str
 ) -> None:
-    await analytics.send(uuid7(), {"type": "click"})
-    user_service.mood, user_service.users = mood, users
-    if mood == "hanging":
-        monkeypatch.setattr(peers, "COUNT_POLICY", CallPolicy(attempts=2, deadline=0.3, attempt_timeout=0.1))
+    await replica.send(uuid7(), {"type": "click"})
+    peers.state, peers.accounts = state, accounts
+    if state == "hanging":
+        monkeypatch.setattr(peers_module, "COUNT_POLICY", CallPolicy(attempts=2, deadline=0.3, attempt_timeout=0.1))
 
-    stats = await analytics.stats()
+    stats = await replica.stats()
     assert (stats["user_count"], stats["user_count_reason"]) == (None, reason)
     assert (stats["total"], stats["by_type"], stats["unique_users"]) == (1, {"click": 1}, 1)
 
 
-async def test_statistics_do_without_a_user_service_that_is_gone(
-    deployment: Any, user_service_that_leaves: Any
+async def test_without_a_running_user_service_only_the_number_of_accounts_is_missing(
+    deployment: Any, stopping_peers: Any
 ) -> None:
     async with AsyncExitStack() as stack:
-        async with user_service_that_leaves.listening():
-            urls = {"user": [user_service_that_leaves.url]}
-            analytics = await stack.enter_async_context(deployment.replica(peer_urls=urls))
-            assert (await analytics.stats())["user_count"] == 3
+        async with stopping_peers.running():
+            replica = await stack.enter_async_context(deployment.replica(peer_urls=stopping_peers.urls))
+            assert (await replica.stats())["user_count"] == 3
         # The keys that verify tokens were fetched before, and stay in use.
-        stats = await analytics.stats()
-        assert (stats["user_count"], stats["user_count_reason"]) == (None, "the user service is away")
+        stats = await replica.stats()
+        assert (stats["user_count"], stats["user_count_reason"]) == (None, "the user service is unavailable")

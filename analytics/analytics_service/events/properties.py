@@ -1,7 +1,7 @@
-"""What an event's properties may be: any JSON object that is small, flat enough, and that BSON can hold.
+"""Validates the properties of an event: a small JSON object of limited depth that BSON can store.
 
-Refused are keys that begin with `$` (the driver reads `{"$ref": …}` as a reference of its own), NUL in a key (BSON ends
-a key with it), integers beyond 64 bits, numbers that are no numbers, and halves of surrogate pairs.
+These are refused: keys that begin with `$` (the driver reads `{"$ref": …}` as a reference), NUL in a key (BSON ends a
+key with it), integers beyond 64 bits, infinite numbers and NaN, and lone surrogates.
 https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
 """
 
@@ -15,8 +15,8 @@ MAX_DEPTH: Final = 8
 _INTEGERS: Final = range(-(2**63), 2**63)
 
 
-def checked_properties(properties: dict[str, Any]) -> dict[str, Any]:
-    """Return the properties. Raises `ValueError` with what is wrong, which never quotes them."""
+def validate_properties(properties: dict[str, Any]) -> dict[str, Any]:
+    """Return the properties. Raises `ValueError`, whose text never quotes them."""
     if not properties:
         return properties
     _check(properties, depth=1)

@@ -1,4 +1,4 @@
-"""What reads events."""
+"""The query that lists events."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ Position = tuple[datetime, UUID]
 _POSITION = TypeAdapter(tuple[Instant, UUID])
 
 
-class OthersEvents(Forbidden):
-    detail = "Only administrators see the events of others."
+class ForeignEvents(Forbidden):
+    detail = "Only administrators see the events of other users."
 
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events are wanted; None means all. `since` is included, `until` is not."""
+    """Selects events; None selects all. `since` is inclusive, `until` is not."""
 
     user_id: UUID | None = None
     type: str | None = None
@@ -31,29 +31,32 @@ class EventFilter:
     until: datetime | None = None
 
 
-class ListsEvents(Protocol):
-    async def newest(self, wanted: EventFilter, after: Position | None, limit: int) -> Sequence[Mapping[str, Any]]:
-        """Return events from the newest on, those after a position."""
+class ListedEvents(Protocol):
+    async def find_newest(self, wanted: EventFilter, after: Position | None, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Return events, the newest first, beginning after a position."""
 
 
 class EventQueries:
-    """Looks at events."""
+    """Lists events."""
 
-    def __init__(self, events: ListsEvents) -> None:
+    def __init__(self, events: ListedEvents) -> None:
         self._events = events
 
     async def page(self, wanted: EventFilter, cursor: str | None, limit: int) -> Page[EventOut]:
         """Return one page, the newest first. Raises `InvalidCursor`."""
         after = decode_cursor(cursor, _POSITION) if cursor else None
-        found = await self._events.newest(wanted, after, limit + 1)
+        found = await self._events.find_newest(wanted, after, limit + 1)
         page = cut_page(found, limit, position=lambda event: (event["occurred_at"], event["_id"]))
         return Page(items=[EventOut.model_validate(event) for event in page.items], next_cursor=page.next_cursor)
 
 
 def visible_to(user: Principal, user_id: UUID | None) -> UUID | None:
-    """Return whose events a user sees who asks for those of `user_id`: None is everybody's. Raises `OthersEvents`."""
+    """Return the user whose events are listed when `user` asks for those of `user_id`; None stands for all users.
+
+    Raises `ForeignEvents`.
+    """
     if user.is_admin:
         return user_id
     if user_id not in (None, user.id):
-        raise OthersEvents
+        raise ForeignEvents
     return user.id

@@ -6,32 +6,27 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
-from analytics_service.events.actions import RecordEvents
-from analytics_service.events.queries import EventFilter, EventQueries, visible_to
+from analytics_service.components import AppComponents
+from analytics_service.events.queries import EventFilter, visible_to
 from analytics_service.events.rules import Sender
 from analytics_service.events.schemas import EventOut, EventsBody, Recorded
-from analytics_service.timestamps import Moment
+from analytics_service.timestamps import Timestamp
 from servicekit.auth.access_tokens import CurrentUser, OptionalUser
 from servicekit.core.errors import Unauthorized
 from servicekit.idempotency import IdempotencyKey
 from servicekit.sealing.route_policy import OptionalCallerService, optional
 from servicekit.web.body_limit import route_with_body_limit
-from servicekit.web.dependencies import provided
 from servicekit.web.openapi import problems
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 
-# What the gateway lets through, and twice as much as a sealed message may have.
+# The limit of the gateway, and twice that of a sealed message.
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
 
 router = APIRouter(prefix="/api/v1/analytics", tags=["events"], route_class=route_with_body_limit(MAX_BODY_BYTES))
 
 
-Actions = Annotated[RecordEvents, provided("record_events")]
-Queries = Annotated[EventQueries, provided("event_queries")]
-
-
-def _sender(caller: OptionalCallerService, user: OptionalUser) -> Sender:
-    """Return the service that sealed the request, else the signed-in user."""
+async def _sender(caller: OptionalCallerService, user: OptionalUser) -> Sender:
+    """Return the service that sealed the request, or the signed-in user."""
     if caller is not None:
         return Sender.service(caller)
     if user is None:
@@ -39,38 +34,32 @@ def _sender(caller: OptionalCallerService, user: OptionalUser) -> Sender:
     return Sender.user(user.id)
 
 
-@router.post(
-    "/events",
-    status_code=202,
-    response_model=Recorded,
-    dependencies=[optional()],
-)
+@router.post("/events", status_code=202, response_model=Recorded, dependencies=[optional()])
 async def record_events(
     body: EventsBody,
     sender: Annotated[Sender, Depends(_sender)],
     key: IdempotencyKey,
-    actions: Actions,
+    components: AppComponents,
 ) -> Response:
     """Record one event, or up to 1,000 at once: all of them or none.
 
-    Events that were recorded before, by their id, are counted as duplicates. The answer comes when statistics have
-    the events.
+    Events whose id was recorded before count as duplicates. Statistics include the events as soon as this responds.
     """
-    answer = await actions.record(sender, body, await key.scoped_to(sender.name))
-    return answer.to_response()
+    stored = await components.event_actions.record(sender, body, await key.scoped_to(sender.name))
+    return stored.to_response()
 
 
 @router.get("/events", response_model=Page[EventOut], responses=problems(403))
 async def list_events(
     user: CurrentUser,
-    queries: Queries,
+    components: AppComponents,
     type_: Annotated[str | None, Query(alias="type", max_length=64)] = None,
-    since: Annotated[Moment | None, Query(description="From this time on.")] = None,
-    until: Annotated[Moment | None, Query(description="Before this time.")] = None,
-    user_id: Annotated[UUID | None, Query(description="Whose events; for administrators.")] = None,
+    since: Annotated[Timestamp | None, Query(description="From this time on.")] = None,
+    until: Annotated[Timestamp | None, Query(description="Before this time.")] = None,
+    user_id: Annotated[UUID | None, Query(description="List the events of this user. For administrators.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Any:
-    """List your own events, or as an administrator everybody's, the newest first."""
+    """List your own events, the newest first. Administrators see those of all users."""
     wanted = EventFilter(user_id=visible_to(user, user_id), type=type_ or None, since=since, until=until)
-    return await queries.page(wanted, cursor, limit)
+    return await components.event_queries.page(wanted, cursor, limit)

@@ -1,4 +1,4 @@
-"""Events as they come and as they are answered."""
+"""Events in requests and responses."""
 
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from analytics_service.events.properties import MAX_BYTES, MAX_DEPTH, checked_properties
-from analytics_service.timestamps import Moment
+from analytics_service.events.properties import MAX_BYTES, MAX_DEPTH, validate_properties
+from analytics_service.timestamps import Timestamp
 
 MAX_BATCH: Final = 1_000
 
@@ -17,13 +17,13 @@ EventId = Annotated[
         min_length=1,
         max_length=64,
         pattern=r"^[A-Za-z0-9._:-]+$",
-        description="The sender's own id: the same id of the same sender is counted once.",
+        description="An id that is unique per sender: an event with a known id is a duplicate.",
     ),
 ]
 EventType = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$", examples=["page.view"])]
 Properties = Annotated[
     dict[str, Any],
-    AfterValidator(checked_properties),
+    AfterValidator(validate_properties),
     Field(description=f"At most {MAX_BYTES} bytes as JSON and {MAX_DEPTH} levels; no key begins with `$`."),
 ]
 
@@ -35,12 +35,12 @@ class EventIn(BaseModel):
 
     event_id: EventId | None = None
     type: EventType
-    occurred_at: Annotated[Moment | None, Field(description="From 30 days ago to 5 minutes ahead; now, if absent.")] = (
-        None
-    )
+    occurred_at: Annotated[
+        Timestamp | None, Field(description="From 30 days ago to 5 minutes ahead; now, if absent.")
+    ] = None
     user_id: Annotated[
         UUID | None,
-        Field(description="Whom the event is about. Only services set it; a client's own is always its id."),
+        Field(description="The user whom the event is about. Only services set it."),
     ] = None
     properties: Properties = Field(default_factory=dict)
 
@@ -53,23 +53,23 @@ class BatchIn(BaseModel):
     events: list[EventIn] = Field(min_length=1, max_length=MAX_BATCH)
 
 
-def _shape(value: Any) -> str:
+def _kind(value: Any) -> str:
     return "batch" if isinstance(value, BatchIn) or (isinstance(value, dict) and "events" in value) else "event"
 
 
-EventsBody = Annotated[Annotated[EventIn, Tag("event")] | Annotated[BatchIn, Tag("batch")], Discriminator(_shape)]
-"""One event, or an object with a list of them. Which of the two was meant decides which errors are told."""
+EventsBody = Annotated[Annotated[EventIn, Tag("event")] | Annotated[BatchIn, Tag("batch")], Discriminator(_kind)]
+"""One event, or an object with a list of events. Validation errors are those of the kind that was sent."""
 
 
 class Recorded(BaseModel):
-    """How many events are new, and how many were there already (or twice in the batch)."""
+    """The number of new events, and of duplicates of earlier events or within the batch."""
 
     accepted: int
     duplicates: int
 
 
 class EventOut(BaseModel):
-    """One event as it was recorded. `sender` is a user's id or the name of a service."""
+    """A recorded event. `sender` is the id of a user or the name of a service."""
 
     event_id: str
     type: str

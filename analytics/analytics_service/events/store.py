@@ -1,4 +1,4 @@
-"""The events in MongoDB, and the users who had one."""
+"""The events in MongoDB, and the users who have events."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
@@ -15,8 +15,8 @@ from servicekit.storage.mongo import Document
 
 COLLECTION_NAME: Final = "events"
 SEEN_USERS_NAME: Final = "seen_users"
-# Every list goes by time, then id. The type comes last in the first two, so that their other uses – a user's events of
-# one type, the counts of a day – are answered by the index alone.
+# Lists are sorted by time, then id. The first two indexes end with the type: the events of one user by type, and the
+# counts of a day, need no document.
 INDEXES: Final = [
     IndexModel([("user_id", 1), ("occurred_at", 1), ("_id", 1), ("type", 1)], name="by_user"),
     IndexModel([("occurred_at", 1), ("_id", 1), ("type", 1)], name="by_time"),
@@ -25,52 +25,51 @@ INDEXES: Final = [
 
 
 class EventStore:
-    """Adds events and lists them."""
+    """Adds events and lists them; fulfils `queries.ListedEvents`."""
 
     def __init__(self, database: AsyncDatabase[Document]) -> None:
         self._events = database[COLLECTION_NAME]
         self._seen_users = database[SEEN_USERS_NAME]
 
-    async def unknown(self, session: AsyncClientSession, events: Sequence[Event]) -> list[Event]:
-        """Return the events that are not there yet, as the caller's transaction sees it."""
-        known = await _present(session, self._events, [_id_of(event) for event in events])
+    async def find_unknown(self, session: AsyncClientSession, events: Sequence[Event]) -> list[Event]:
+        """Return the events that are not stored yet, as the caller's transaction sees it."""
+        known = await _find_ids(session, self._events, [_id_of(event) for event in events])
         return [event for event in events if UUID(bytes=event.key) not in known]
 
     async def add(self, session: AsyncClientSession, events: Sequence[Event]) -> None:
-        """Add within the caller's transaction. Raises `BulkWriteError` when one is there already."""
+        """Add within the caller's transaction. Raises `BulkWriteError` when one is stored already."""
         await self._events.insert_many([_document(event) for event in events], session=session)
 
     async def add_users(self, session: AsyncClientSession, users: Collection[UUID]) -> int:
-        """Remember that these users had an event; return how many of them had none before."""
-        known = await _present(session, self._seen_users, list(users))
+        """Record that these users have events; return how many of them are new."""
+        known = await _find_ids(session, self._seen_users, list(users))
         new = [{"_id": user} for user in users if user not in known]
         if new:
             await self._seen_users.insert_many(new, session=session)
         return len(new)
 
-    async def newest(self, wanted: EventFilter, after: Position | None, limit: int) -> Sequence[Mapping[str, Any]]:
-        """Return events from the newest on, those after a position."""
+    async def find_newest(self, wanted: EventFilter, after: Position | None, limit: int) -> Sequence[Mapping[str, Any]]:
         order = [("occurred_at", DESCENDING), ("_id", DESCENDING)]
-        return await self._events.find(query_of(wanted, after)).sort(order).limit(limit).to_list()
+        return await self._events.find(list_query(wanted, after)).sort(order).limit(limit).to_list()
 
 
-def query_of(wanted: EventFilter, after: Position | None) -> Document:
+def list_query(wanted: EventFilter, after: Position | None) -> Document:
     """Return the query for events after a position in the list."""
     if after is None:
         return _query(wanted)
-    moment, event_id = after
-    # Two ranges of one index, which `$or` merges in order: events of one moment are not read over.
-    below: list[Document] = [{"occurred_at": {"$lt": moment}}, {"occurred_at": moment, "_id": {"$lt": event_id}}]
+    time, event_id = after
+    # `$or` merges two ranges of one index in order, so no event of the same time is skipped one by one.
+    below: list[Document] = [{"occurred_at": {"$lt": time}}, {"occurred_at": time, "_id": {"$lt": event_id}}]
     return {"$or": [_query(wanted, part) for part in below]}
 
 
-async def _present(session: AsyncClientSession, collection: Any, ids: Sequence[UUID | Binary]) -> set[UUID]:
+async def _find_ids(session: AsyncClientSession, collection: Any, ids: Sequence[UUID | Binary]) -> set[UUID]:
     found = collection.find({"_id": {"$in": list(ids)}}, {"_id": True}, session=session)
     return {document["_id"] async for document in found}
 
 
 def _id_of(event: Event) -> Binary:
-    # What the driver makes of a UUID, made at once.
+    # The driver would convert a UUID to this.
     return Binary(event.key, UUID_SUBTYPE)
 
 

@@ -1,4 +1,4 @@
-"""Records events and what they add to the rollups, in one transaction."""
+"""Writes events, and what they add to the rollups, in one transaction."""
 
 import asyncio
 import random
@@ -14,24 +14,26 @@ from prometheus_client import Counter
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
-from analytics_service.events.rules import Event, counted
+from analytics_service.events.rules import Event, count_minutes
 from analytics_service.events.store import EventStore
 from analytics_service.rollups.rules import count_events, count_users
-from analytics_service.rollups.shard_pool import Lane, Lanes
+from analytics_service.rollups.shard_pool import PooledShard, ShardPool
 from analytics_service.rollups.store import RollupStore
 from servicekit.core.errors import ServiceUnavailable
 from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.idempotency.mongo import MongoIdempotency
 
-# How long a request tries again while others write the same, in seconds; then it is the client's turn to try.
+# A request repeats its transaction for so many seconds while others write the same. Then the client has to retry.
 PATIENCE_SECONDS: Final = 5.0
 LONGEST_PAUSE_SECONDS: Final = 0.1
-# About 100 bytes each. Who is not among them costs a look into the database, nothing else.
-REMEMBERED_USERS: Final = 50_000
+# About 100 bytes each. Any other user costs one query of the database.
+CACHED_USERS: Final = 50_000
 _DUPLICATE_KEY: Final = 11000
 _WRITE_CONFLICT: Final = 112
 
-AGAIN = Counter("service_event_transactions_repeated_total", "Transactions begun anew because others wrote the same.")
+REPEATED = Counter(
+    "service_event_transactions_repeated_total", "Transactions begun anew because others wrote the same."
+)
 
 T = TypeVar("T")
 
@@ -40,66 +42,64 @@ class Contended(ServiceUnavailable):
     detail = "Others are recording the same events. Try again."
 
 
-class Ledger:
-    """Writes events, users and rollups together, or nothing."""
+class EventWriter:
+    """Fulfils `actions.EventRecorder`: writes events, users and rollups together, or nothing.
 
-    def __init__(self, keys: MongoIdempotency, events: EventStore, rollups: RollupStore, lanes: Lanes) -> None:
+    Raises `Contended` when other transactions come first for too long, `Overloaded` when no shard becomes free.
+    """
+
+    def __init__(self, keys: MongoIdempotency, events: EventStore, rollups: RollupStore, shards: ShardPool) -> None:
         self._keys = keys
         self._events = events
         self._rollups = rollups
-        self._lanes = lanes
-        self._users = _RecentUsers(REMEMBERED_USERS)
+        self._shards = shards
+        self._seen_users = _UserCache(CACHED_USERS)
 
     async def record(
         self,
-        attempt: IdempotentRequest,
+        request: IdempotentRequest,
         events: Sequence[Event],
         labels: Mapping[str, str],
-        answer: Callable[[int], StoredResponse],
+        respond: Callable[[int], StoredResponse],
     ) -> StoredResponse:
-        """Add the events that are not there yet, once per attempt; `answer` is told how many those are.
-
-        Raises `KeyInUse` and `KeyReused` for the attempt, `Contended` and `Overloaded` when the time is up.
-        """
-        async with self._lanes.lend() as lane:
+        async with self._shards.acquire() as shard:
             earlier_tries = count()
 
             async def effect(session: AsyncClientSession) -> StoredResponse:
-                # Nearly always all of them are new: only a second try, which has met something, looks beforehand.
-                fresh = await self._events.unknown(session, events) if next(earlier_tries) else events
-                if fresh:
-                    await self._write(session, lane, fresh, labels)
-                return answer(len(fresh))
+                # Nearly always all events are new, so only a repeated transaction looks for known ones first.
+                new = await self._events.find_unknown(session, events) if next(earlier_tries) else events
+                if new:
+                    await self._write(session, shard, new, labels)
+                return respond(len(new))
 
-            stored = await _patiently(lambda: self._keys.run(attempt, effect))
-        # They are committed, and users stay: from now on these are known without a look.
-        self._users.add(_users_of(events))
+            stored = await _repeat_on_conflict(lambda: self._keys.run(request, effect))
+        # The transaction is committed, and users are never removed.
+        self._seen_users.add(_users_of(events))
         return stored
 
     async def _write(
-        self, session: AsyncClientSession, lane: Lane, fresh: Sequence[Event], labels: Mapping[str, str]
+        self, session: AsyncClientSession, shard: PooledShard, new: Sequence[Event], labels: Mapping[str, str]
     ) -> None:
-        users = self._users.without(_users_of(fresh))
+        users = self._seen_users.missing(_users_of(new))
         new_users = await self._events.add_users(session, users) if users else 0
-        await self._events.add(session, fresh)
+        await self._events.add(session, new)
         try:
-            counts = {**count_events(counted(fresh, labels)), **count_users(new_users)}
-            await self._rollups.add(session, counts, lane.shard)
+            counts = {**count_events(count_minutes(new, labels)), **count_users(new_users)}
+            await self._rollups.add(session, counts, shard.number)
         except OperationFailure as error:
             if error.code == _WRITE_CONFLICT:
-                lane.move()
+                shard.move()
             raise
 
 
-class _RecentUsers:
-    """Users who are known to be in the database."""
+class _UserCache:
+    """The users that were seen last; all of them are in the database."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._users: OrderedDict[UUID, None] = OrderedDict()
 
-    def without(self, users: Iterable[UUID]) -> set[UUID]:
-        """Return those of `users` who are not known."""
+    def missing(self, users: Iterable[UUID]) -> set[UUID]:
         return {user for user in users if user not in self._users}
 
     def add(self, users: Iterable[UUID]) -> None:
@@ -114,24 +114,24 @@ def _users_of(events: Iterable[Event]) -> set[UUID]:
     return {event.user_id for event in events if event.user_id is not None}
 
 
-async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
-    """Run `work` again while others are in its way. Raises `Contended` when that lasts too long."""
+async def _repeat_on_conflict(work: Callable[[], Awaitable[T]]) -> T:
+    """Run `work` again while it conflicts with other transactions. Raises `Contended` after `PATIENCE_SECONDS`."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             return await work()
         except PyMongoError as error:
-            if not _others_were_first(error):
+            if not _is_conflict(error):
                 raise
             if time.monotonic() >= deadline:
-                logger.warning("events are not recorded, others were always first: {}", type(error).__name__)
+                logger.warning("events are not recorded, other transactions came first: {}", type(error).__name__)
                 raise Contended from error
-        AGAIN.inc()
+        REPEATED.inc()
         await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_SECONDS))
 
 
-def _others_were_first(error: PyMongoError) -> bool:
-    """Whether a transaction met another one, which succeeds when it is begun anew."""
+def _is_conflict(error: PyMongoError) -> bool:
+    """Whether a transaction conflicted with another one, so that it may succeed when it is repeated."""
     if isinstance(error, BulkWriteError):
         return {item["code"] for item in error.details["writeErrors"]} == {_DUPLICATE_KEY}
     return error.has_error_label("TransientTransactionError")

@@ -1,8 +1,8 @@
-"""What the rollups say against what the events say, at one moment, while both go on growing.
+"""Compares the rollups with the events, while both keep growing.
 
-Everything that is compared is read in one snapshot of the database, without a transaction and without a lock:
-https://www.mongodb.com/docs/manual/reference/read-concern-snapshot/. Snapshots are kept for five minutes, so days are
-compared one by one, each in a snapshot of its own.
+Counts that are compared are read in one snapshot of the database, without a transaction or a lock:
+https://www.mongodb.com/docs/manual/reference/read-concern-snapshot/. The server keeps a snapshot for five minutes, so
+each day is compared in a snapshot of its own.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -16,7 +16,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
 from analytics_service.events import store as events
-from analytics_service.rollups.event_types import Labels
+from analytics_service.rollups.event_types import EventTypes
 from analytics_service.rollups.rules import (
     ALL,
     EPOCH,
@@ -27,9 +27,9 @@ from analytics_service.rollups.rules import (
     Counts,
     Span,
     count_events,
-    moment_of,
     slot_of,
     start_of,
+    start_of_slot,
 )
 from analytics_service.rollups.store import RollupStore
 from servicekit.storage.mongo import Document
@@ -37,12 +37,12 @@ from servicekit.storage.mongo import Document
 _DAY: Final = timedelta(days=1)
 _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 _END: Final = datetime.max.replace(tzinfo=UTC)
-_USERS_AT_ONCE: Final = 1_000
+_USERS_PER_BATCH: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A count that is not what it should be."""
+    """A count in the rollups that differs from the events."""
 
     cell: Cell
     slot: int
@@ -51,33 +51,33 @@ class Difference:
 
     @property
     def start(self) -> datetime:
-        """The start of the minute, hour or day that is counted."""
-        return moment_of(self.cell.span, self.cell.start, self.slot)
+        """The start of the minute, hour or day."""
+        return start_of_slot(self.cell.span, self.cell.start, self.slot)
 
 
 class Comparison:
-    """Compares rollups and events, and users with both."""
+    """Compares the rollups with the events, and the seen users with both."""
 
-    def __init__(self, database: AsyncDatabase[Document], labels: Labels) -> None:
+    def __init__(self, database: AsyncDatabase[Document], types: EventTypes) -> None:
         self._client = database.client
         self._events = database[events.COLLECTION_NAME]
         self._seen_users = database[events.SEEN_USERS_NAME]
         self._rollups = RollupStore(database)
-        self._labels = labels
+        self._types = types
 
     async def days(self) -> list[datetime]:
-        """Return the days that have events or rollups, with those in between."""
+        """Return all days from the first to the last one that has events or rollups."""
         ends = [event["occurred_at"] for event in await self._outermost_events()]
         for span in TIMED:
             if starts := await self._rollups.starts(span):
-                # A month's last day may be any up to its 31st.
+                # The last day of the month may have counts.
                 ends += [starts[0], starts[1] + (30 * _DAY if span is Span.MONTH else timedelta())]
         if not ends:
             return []
-        first, last = (start_of(Span.DAY, moment) for moment in (min(ends), max(ends)))
+        first, last = (start_of(Span.DAY, time) for time in (min(ends), max(ends)))
         return [first + number * _DAY for number in range((last - first) // _DAY + 1)]
 
-    async def of_day(self, day: datetime) -> list[Difference]:
+    async def compare_day(self, day: datetime) -> list[Difference]:
         """Compare the minutes, the hours and the sum of one day."""
         async with self._snapshot() as session:
             minutes = await self._minutes(session, day)
@@ -87,8 +87,8 @@ class Comparison:
             month, slot = start_of(Span.MONTH, day), slot_of(Span.MONTH, day)
             months = await self._rollups.cells(session, Span.MONTH, month, month + _DAY)
             found |= {cell: {slot: slots[slot]} for cell, slots in months.items() if slot in slots}
-        # Read after the snapshot: the list only grows, and holds every type that had a label at that moment.
-        labels = await self._labels.known({type_ for type_, _ in minutes})
+        # Read after the snapshot: types are only added, so all that had a label in the snapshot still have it.
+        labels = await self._types.stored_labels({type_ for type_, _ in minutes})
         merged: dict[tuple[str, datetime], int] = {}
         for (type_, minute), count in minutes.items():
             key = labels[type_], minute
@@ -96,8 +96,8 @@ class Comparison:
         expected = {cell: slots for cell, slots in count_events(merged).items() if cell.span in TIMED}
         return list(_differences(expected, found))
 
-    async def of_totals(self) -> list[Difference]:
-        """Compare the totals with the months that they consist of, and the number of users with the users."""
+    async def compare_totals(self) -> list[Difference]:
+        """Compare the totals with the sums of the months, and the number of users with the seen users."""
         async with self._snapshot() as session:
             months = await self._rollups.cells(session, Span.MONTH, _BEGINNING, _END)
             found = await self._rollups.cells(session, Span.EVER, EPOCH, EPOCH + _DAY)
@@ -110,7 +110,7 @@ class Comparison:
         return list(_differences(expected, found))
 
     async def unseen_users(self) -> AsyncIterator[list[UUID]]:
-        """Yield the users who have events and are not remembered, some at a time."""
+        """Yield the users who have events but are not recorded as seen, in batches."""
         async with self._snapshot() as session:
             found = await self._events.aggregate(
                 [
@@ -132,7 +132,7 @@ class Comparison:
             users: list[UUID] = []
             async for document in found:
                 users.append(document["_id"])
-                if len(users) == _USERS_AT_ONCE:
+                if len(users) == _USERS_PER_BATCH:
                     yield users
                     users = []
             if users:
@@ -144,11 +144,13 @@ class Comparison:
             yield session
 
     async def _outermost_events(self) -> list[Document]:
-        ends = [await self._events.find_one({}, {"occurred_at": True}, sort=[("occurred_at", way)]) for way in (1, -1)]
+        ends = [
+            await self._events.find_one({}, {"occurred_at": True}, sort=[("occurred_at", order)]) for order in (1, -1)
+        ]
         return [event for event in ends if event is not None]
 
     async def _minutes(self, session: AsyncClientSession, day: datetime) -> dict[tuple[str, datetime], int]:
-        """Count the events of a day by type and minute. The index alone has all that this needs."""
+        """Count the events of a day by type and minute. This reads the index only."""
         found = await self._events.aggregate(
             [
                 {"$match": {"occurred_at": {"$gte": day, "$lt": day + _DAY}}},

@@ -1,4 +1,4 @@
-"""Keeps two rebuilds from correcting one difference twice: the one that began last goes on, the other one stops."""
+"""Fences off earlier rebuilds, so that no difference is corrected twice: only the run that began last may correct."""
 
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from servicekit.storage.mongo import Document
 
 COLLECTION_NAME: Final = "maintenance"
-# The one document, which the migration creates.
+# The only document, which the migration creates.
 _ID: Final = "rebuild"
 
 
@@ -18,29 +18,29 @@ class Superseded(Exception):
 
 
 async def ensure_document(database: AsyncDatabase[Document]) -> None:
-    """Create the counter of runs where it is missing."""
+    """Create the counter of runs if it is missing."""
     await database[COLLECTION_NAME].update_one({"_id": _ID}, {"$setOnInsert": {"run": 0, "steps": 0}}, upsert=True)
 
 
-class Guard:
-    """One rebuild's permission to correct."""
+class RebuildFence:
+    """The fencing token of one rebuild."""
 
     def __init__(self, database: AsyncDatabase[Document]) -> None:
         self._maintenance = database[COLLECTION_NAME]
         self._run: int | None = None
 
     async def begin(self) -> None:
-        """Take the permission from whoever has it; what is compared from now on includes what that one corrected."""
+        """Take the next token, which fences off all earlier runs. Comparisons from now on see their corrections."""
         document: Any = await self._maintenance.find_one_and_update(
             {"_id": _ID}, {"$inc": {"run": 1}}, upsert=True, return_document=ReturnDocument.AFTER
         )
         self._run = document["run"]
 
-    async def hold(self, session: AsyncClientSession) -> None:
-        """Tie the caller's transaction to the permission. Raises `Superseded`."""
-        # It has to be a write: only then do this transaction and the beginning of another run exclude each other.
-        held = await self._maintenance.update_one(
+    async def ensure_current(self, session: AsyncClientSession) -> None:
+        """Let the caller's transaction commit only while no later run has begun. Raises `Superseded`."""
+        # A read would not conflict with the beginning of another run; this write does.
+        current = await self._maintenance.update_one(
             {"_id": _ID, "run": self._run}, {"$inc": {"steps": 1}}, session=session
         )
-        if not held.matched_count:
+        if not current.matched_count:
             raise Superseded("another rebuild has begun")

@@ -1,8 +1,8 @@
-"""Which shard of the rollups a transaction writes, chosen such that no two at once write the same one.
+"""Chooses the shard of the rollups that a transaction writes, so that concurrent transactions write different ones.
 
-Two transactions that increment one document cannot both commit, so all that runs at the same time needs shards of its
-own. Within a process that is certain: a transaction holds a lane, and lanes have different shards. Between processes
-it is learned: a lane whose shard somebody else has written moves to another one and stays there.
+Two transactions that increment one document cannot both commit. Within a process, a transaction holds a shard of the
+pool, and no other transaction gets the same one. Between processes, the pools learn: a shard that another process has
+written is exchanged for another one.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from prometheus_client import Counter
 
 from servicekit.core.errors import ServiceUnavailable
 
-# What a reader adds up at most for one cell. More would cost statistics, fewer would cost ingest.
+# A reader adds up this number of documents per cell at most. More slow down statistics, fewer slow down ingest.
 SHARDS: Final = 32
-# Transactions at once in one process. More do not make two cores faster, they only meet each other.
-LANES: Final = 8
-# How long a request waits for a lane, in seconds.
+# Concurrent transactions of one process. On two cores, more only conflict with each other.
+POOL_SIZE: Final = 8
+# The longest time that a request waits for a shard, in seconds.
 PATIENCE_SECONDS: Final = 5.0
 
 MOVES = Counter("service_rollup_lane_moves_total", "Times that two processes met in one shard of the rollups.")
@@ -30,50 +30,52 @@ class Overloaded(ServiceUnavailable):
     detail = "More events arrive than can be recorded. Try again."
 
 
-class Lane:
-    """The right to write one shard until it is given back."""
+class PooledShard:
+    """A shard that one transaction holds until it is returned to the pool."""
 
-    def __init__(self, lanes: "Lanes", number: int) -> None:
-        self._lanes = lanes
-        self._number = number
+    def __init__(self, pool: "ShardPool", index: int) -> None:
+        self._pool = pool
+        self._index = index
 
     @property
-    def shard(self) -> int:
-        return self._lanes.shards[self._number]
+    def number(self) -> int:
+        return self._pool.shards[self._index]
 
     def move(self) -> None:
-        """Take another shard from now on: somebody else writes this one."""
+        """Use another shard from now on, because another process writes this one."""
         MOVES.inc()
-        self._lanes.shards[self._number] = self._lanes.unused_shard()
+        self._pool.shards[self._index] = self._pool.choose_unused()
 
 
-class Lanes:
-    """The lanes of this process."""
+class ShardPool:
+    """The shards that this process writes."""
 
-    def __init__(self, *, lanes: int = LANES, shards: int = SHARDS, patience: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self, *, size: int = POOL_SIZE, shards: int = SHARDS, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self._all_shards = range(shards)
-        self.shards = random.sample(self._all_shards, lanes)
-        self._patience = patience
-        # The lowest free one first: a quiet process writes few shards, and readers find few.
-        self._free = list(range(lanes))
+        self.shards = random.sample(self._all_shards, size)
+        self._patience_seconds = patience_seconds
+        # The lowest free index comes first: a process with little to do writes few shards, and readers find few.
+        self._free = list(range(size))
         heapify(self._free)
-        self._available = asyncio.Semaphore(lanes)
+        self._available = asyncio.Semaphore(size)
 
     @asynccontextmanager
-    async def lend(self) -> AsyncIterator[Lane]:
-        """Lend a lane as soon as one is free, in the order of arrival. Raises `Overloaded` when that takes too long."""
+    async def acquire(self) -> AsyncIterator[PooledShard]:
+        """Hold the next free shard, in the order of arrival. Raises `Overloaded` after `patience_seconds`."""
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._patience_seconds):
                 await self._available.acquire()
         except TimeoutError:
             raise Overloaded from None
-        number = heappop(self._free)
+        index = heappop(self._free)
         try:
-            yield Lane(self, number)
+            yield PooledShard(self, index)
         finally:
-            heappush(self._free, number)
+            heappush(self._free, index)
             self._available.release()
 
-    def unused_shard(self) -> int:
-        """Return a shard that no lane of this process has."""
+    def choose_unused(self) -> int:
+        """Return a shard that is not in the pool."""
         return random.choice([shard for shard in self._all_shards if shard not in self.shards])

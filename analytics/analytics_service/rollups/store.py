@@ -1,9 +1,9 @@
-"""The rollups in MongoDB: one document for each cell and shard.
+"""The rollups in MongoDB, with one document per cell and shard.
 
     {"_id": {"span": "hour", "label": "page.view", "start": 2026-01-01T10:00Z, "shard": 3}, "counts": {"17": 2}}
 
-The id is its own index: embedded documents compare field by field, so that a range of starts of one label is a range
-of ids. https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/#objects
+The id needs no other index: embedded documents compare field by field, so a range of starts of one label is a range of
+ids. https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/#objects
 """
 
 from collections.abc import Mapping
@@ -20,27 +20,26 @@ from servicekit.storage.mongo import Document
 
 COLLECTION_NAME: Final = "rollups"
 INDEXES: Final = [IndexModel([("_id.span", 1), ("_id.start", 1)], name="by_start")]
-"""For the comparison with the events only, which looks at all labels of a day. Requests use the id."""
+"""Only for the comparison with the events, which reads all labels of a day. Requests use the id."""
 
-# Corrections go here: no lane writes it, so that they hinder no event.
+# Corrections have a shard that no pool has, so they do not conflict with events.
 CORRECTIONS_SHARD: Final = -1
 
 
 class RollupStore:
-    """Adds to the counts and reads them."""
+    """Adds to the counts and reads them; fulfils `statistics.queries.Rollups`."""
 
     def __init__(self, database: AsyncDatabase[Document]) -> None:
         self._rollups = database[COLLECTION_NAME]
 
     async def add(self, session: AsyncClientSession, counts: Counts, shard: int) -> None:
-        """Add within the caller's transaction. Raises `OperationFailure` when another one has written the shard."""
+        """Add within the caller's transaction. Raises `OperationFailure` on a conflict in the shard."""
         if counts:
             await self._rollups.bulk_write(
                 [_increment(cell, slots, shard) for cell, slots in counts.items()], session=session
             )
 
     async def totals(self) -> dict[str, int]:
-        """Return the events of each label since ever; `USERS` is among the labels."""
         labels = await self._rollups.aggregate(
             [
                 {"$match": _ids({"span": Span.EVER}, {"span": Span.EVER, "label": MaxKey()})},
@@ -50,7 +49,6 @@ class RollupStore:
         return {found["_id"]: found["count"] async for found in labels}
 
     async def counts(self, span: Span, label: str, first: datetime, last: datetime) -> dict[datetime, dict[int, int]]:
-        """Return the counts by slot of a label's documents, from the start `first` to the start `last`."""
         documents = await self._rollups.aggregate(
             [
                 {"$match": _ids(_prefix(span, label, first), {**_prefix(span, label, last), "shard": MaxKey()})},
@@ -77,7 +75,7 @@ class RollupStore:
         }
 
     async def starts(self, span: Span) -> tuple[datetime, datetime] | None:
-        """Return the first and the last start of a span's documents, or None when there is none."""
+        """Return the first and the last start of the documents of a span, or None without documents."""
         ends = [
             await self._rollups.find_one({"_id.span": span}, {"_id": True}, sort=[("_id.start", direction)])
             for direction in (1, -1)

@@ -1,4 +1,4 @@
-"""Which points a series has."""
+"""The points of a series, as pure functions."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,7 +24,7 @@ class Interval(StrEnum):
 
     @property
     def span(self) -> Span:
-        """What holds the counts: the documents whose slots are this long."""
+        """The span of the documents whose slots have this length."""
         return _SPANS[self]
 
 
@@ -34,8 +34,8 @@ _LENGTHS: Final = {
     Interval.DAY: timedelta(days=1),
 }
 _SPANS: Final = {Interval.MINUTE: Span.HOUR, Interval.HOUR: Span.DAY, Interval.DAY: Span.MONTH}
-# How many points a series has that does not say when it begins: an hour, a day, a month.
-_USUAL_POINTS: Final = {Interval.MINUTE: 60, Interval.HOUR: 24, Interval.DAY: 30}
+# The number of points of a series without `since`: an hour, a day, a month.
+_DEFAULT_POINTS: Final = {Interval.MINUTE: 60, Interval.HOUR: 24, Interval.DAY: 30}
 
 
 class InvalidRange(UnprocessableContent):
@@ -48,7 +48,7 @@ class TooManyPoints(UnprocessableContent):
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The points that were asked for: `number` of them from `first` on."""
+    """A number of points, beginning with `first`."""
 
     interval: Interval
     first: datetime
@@ -60,22 +60,22 @@ class Series:
 
 
 def series_of(interval: Interval, since: datetime | None, until: datetime | None, *, now: datetime) -> Series:
-    """Return the points from the one that `since` falls into up to the last one that begins before `until`.
+    """Return the points from the one that contains `since` to the last one that begins before `until`.
 
-    Without `until` the last point is the one of `now`; without `since` there are 60 minutes, 24 hours or 30 days.
+    Without `until` the last point contains `now`. Without `since` there are 60 minutes, 24 hours or 30 days.
     Raises `InvalidRange` or `TooManyPoints`.
     """
     length = interval.length
     end = now if until is None else until
     try:
-        begin = end - _USUAL_POINTS[interval] * length if since is None else since
+        begin = end - _DEFAULT_POINTS[interval] * length if since is None else since
     except OverflowError:
         raise InvalidRange from None
     if begin >= end:
         raise InvalidRange
     first = _floor(interval, begin)
     if since is None and first != begin:
-        # The point that the time begins within would be one more.
+        # A partial first point would be one too many.
         first += length
     number = -((first - end) // length)
     if number > MAX_POINTS:
@@ -83,9 +83,9 @@ def series_of(interval: Interval, since: datetime | None, until: datetime | None
     return Series(interval, first, number)
 
 
-def _floor(interval: Interval, moment: datetime) -> datetime:
-    moment = moment.replace(second=0, microsecond=0)
+def _floor(interval: Interval, time: datetime) -> datetime:
+    time = time.replace(second=0, microsecond=0)
     if interval is Interval.MINUTE:
-        return moment
-    moment = moment.replace(minute=0)
-    return moment if interval is Interval.HOUR else moment.replace(hour=0)
+        return time
+    time = time.replace(minute=0)
+    return time if interval is Interval.HOUR else time.replace(hour=0)

@@ -1,4 +1,4 @@
-"""Statistics as they are answered."""
+"""Statistics in responses."""
 
 from datetime import datetime
 
@@ -6,24 +6,24 @@ from pydantic import BaseModel
 
 
 class Stats(BaseModel):
-    """Everything that was recorded so far."""
+    """The totals of all recorded events."""
 
     total: int
     by_type: dict[str, int]
     unique_users: int
-    # Null when the user service gives no answer; then the reason says why.
+    # Null when the user service does not tell it; the reason says why.
     user_count: int | None
     user_count_reason: str | None
 
 
 class Point(BaseModel):
-    """The events from `start` to the start of the next point."""
+    """The number of events from `start` to the start of the next point."""
 
     start: datetime
     count: int
 
 
 class SeriesOut(BaseModel):
-    """All points in the order of time, also those without events."""
+    """All points in the order of time, including those without events."""
 
     items: list[Point]
