@@ -97,7 +97,7 @@ def demo(data_dir: DataDir = DATA_DIR) -> int:
 @app.command()
 def admin(username: Annotated[str, typer.Argument(metavar="USERNAME")], data_dir: DataDir = DATA_DIR) -> int:
     """Give an account the role admin."""
-    from local_platform.cli.service_module import run_module
+    from local_platform.platform.running import run_module
 
     accounts = _token_issuer()
     return run_module(data_dir, accounts, f"{accounts.package}.admin", [username])
@@ -124,7 +124,7 @@ def rotate_keys(
     timeout: Timeout = None,
 ) -> int:
     """Replace the keys between services; no call is lost."""
-    from local_platform.cli.service_module import running_layout
+    from local_platform.platform.running import running_layout
     from local_platform.platform.service_environment import keys_directory
     from servicekit.ops.rotation import command
 
@@ -136,7 +136,7 @@ def rotate_keys(
 @app.command(context_settings=PASS_ON)
 def rotate_jwt_key(context: typer.Context, data_dir: DataDir = DATA_DIR, timeout: Timeout = None) -> int:
     """Replace the key that signs access tokens; sessions stay."""
-    from local_platform.cli.service_module import run_module, running_layout
+    from local_platform.platform.running import run_module, running_layout
 
     accounts = _token_issuer()
     options = ["--run-file", str(running_layout(data_dir).run_file), *_given("--timeout", timeout), *context.args]
@@ -189,7 +189,7 @@ def execute(
     data_dir: DataDir = DATA_DIR,
 ) -> int:
     """Run a module in the environment of a service."""
-    from local_platform.cli.service_module import run_module
+    from local_platform.platform.running import run_module
 
     return run_module(data_dir, _service(service), module, context.args)
 

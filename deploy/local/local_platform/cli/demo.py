@@ -13,7 +13,7 @@ from pathlib import Path
 from httpx2 import Client, HTTPError, Response, get
 from typer import echo, style
 
-from local_platform.cli.service_module import running_layout
+from local_platform.platform.running import running_layout
 from local_platform.platform.service_environment import keys_directory
 from servicekit.dispatcher.transport import CannotOpen
 from servicekit.sealing.client import MessageSealer

@@ -4,9 +4,9 @@ import json
 import os
 from pathlib import Path
 
-from local_platform.cli.service_module import running_layout
 from local_platform.errors import InvalidOption
 from local_platform.layout import GATEWAY
+from local_platform.platform.running import running_layout
 
 SHOWN_LINES = "20"
 

@@ -17,11 +17,7 @@ import aiohttp
 import psutil
 import pytest
 
-from local_platform.platform.launcher import Platform, prepared, running_platform
-from local_platform.platform.options import Options
-from local_platform.supervision.managed_process import ManagedProcess, State
 from local_platform.supervision.probes import NotReady, http_get
-from local_platform.supervision.status_table import StatusTable
 from opskit.catalog import read_catalog
 from opskit.rotated_file import LIMIT_BYTES
 
@@ -126,9 +122,23 @@ async def launch(tmp_path) -> AsyncIterator[Callable[..., Awaitable[Launcher]]]:
 
 
 @pytest.fixture(scope="module")
-async def running(tmp_path_factory) -> AsyncIterator[Launcher]:
-    """One platform with two replicas of each service, for the tests that leave it running."""
-    launcher = await Launcher.start(tmp_path_factory.mktemp("running") / "data", "--replicas", "2", USER_RATE="77")
+async def killed(tmp_path_factory) -> Launcher:
+    """A launcher that was killed while its platform ran, and that left no orphans."""
+    launcher = await Launcher.start(tmp_path_factory.mktemp("running") / "data")
+    await launcher.ready()
+    family = launcher.family()
+    await launcher.end(signal.SIGKILL)
+    await eventually(lambda: living(family) == [])
+    return launcher
+
+
+@pytest.fixture(scope="module")
+async def running(killed) -> AsyncIterator[Launcher]:
+    """One platform with two replicas of each service, for the tests that leave it running.
+
+    It continues on the data of a killed launcher.
+    """
+    launcher = await Launcher.start(killed.data_dir, "--replicas", "2", USER_RATE="77")
     try:
         line = await launcher.ready()
         assert re.fullmatch(r"ready http://127\.0\.0\.1:\d+\n", line)
@@ -261,14 +271,10 @@ async def test_every_killed_process_is_restarted(running):
         await eventually(lambda url=url: responds(url))
 
 
-async def test_a_killed_launcher_leaves_no_orphans_and_its_data_starts_again(launch):
-    first = await launch()
-    await first.ready()
-    family = first.family()
-    await first.end(signal.SIGKILL)
-    await eventually(lambda: living(family) == [])
-    second = await launch()
-    assert (await second.ready()).startswith("ready ")
+async def test_a_killed_launcher_leaves_no_orphans_and_its_data_starts_again(killed, running):
+    assert running.data_dir == killed.data_dir
+    assert running.process.pid != killed.process.pid
+    assert running.process.returncode is None
 
 
 async def test_a_stop_while_it_starts_leaves_nothing_behind(launch, tmp_path):
@@ -296,62 +302,3 @@ async def test_a_setting_that_the_gateway_refuses_is_reported_before_anything_st
     assert status == 1
     assert "GATEWAY_RATE_AUTH" in errors
     assert not (tmp_path / "data" / "logs").exists()
-
-
-async def test_a_service_that_cannot_start_ends_the_start_with_the_end_of_its_log(launch, tmp_path):
-    launcher = await launch(OTEL_EXPORTER_OTLP_ENDPOINT="no address")
-    status, output, errors = await launcher.ended()
-    assert (status, output) == (1, "")
-    found = re.search(r"^error: .*\n(  \| .*\n)+Its log: .*/(.*)\.log$", errors, re.MULTILINE)
-    assert found, errors
-    logs = tmp_path / "data" / "logs"
-    apart = (logs / f"{found[2]}.error.log").read_text().splitlines()
-    assert {json.loads(line)["level"] for line in apart} == {"ERROR"}
-    assert set(apart) <= set((logs / f"{found[2]}.log").read_text().splitlines())
-
-
-def order_of_stops(platform: Platform) -> list[str]:
-    """Return a list that records the order in which kinds of parts stop."""
-    order: list[str] = []
-
-    def note(process: ManagedProcess) -> None:
-        service = process.spec.service
-        kind = "gateway" if service == "gateway" else "store" if service in STORES else "service"
-        if process.state in (State.STOPPING, State.STOPPED):
-            order.append(f"{kind} {process.state}")
-
-    platform.supervisor.listen(note)
-    return order
-
-
-async def test_callers_stop_before_callees(tmp_path):
-    async with running_platform(tmp_path) as platform:
-        order = order_of_stops(platform)
-    assert list(dict.fromkeys(order)) == [
-        *("gateway stopping", "gateway stopped", "service stopping", "service stopped"),
-        *("store stopping", "store stopped"),
-    ]
-
-
-async def test_every_process_may_be_killed_once_while_the_platform_starts(tmp_path):
-    killed: set[str] = set()
-
-    def kill_once(process: ManagedProcess) -> None:
-        if process.pid is not None and process.name not in killed:
-            killed.add(process.name)
-            os.kill(process.pid, signal.SIGKILL)
-
-    options = Options(tmp_path, gateway_port=0, replicas=2, mongo_nodes=3)
-    async with prepared(options, StatusTable(), asyncio.Event()) as platform:
-        platform.supervisor.listen(kill_once)
-        try:
-            await platform.start()
-            assert await responds(f"{platform.gateway_url}/lb-health")
-            run = json.loads((tmp_path / "run.json").read_text())
-            first = next(process["name"] for process in run["processes"] if process["service"] == "mongo")
-            async with platform.stores.mongo.client() as client:
-                await client.admin.command("ping")
-                assert platform.stores.mongo_name(await client.primary) == first
-        finally:
-            await platform.stop()
-    assert killed == {process.name for process in platform.supervisor.processes.values()}

@@ -1,11 +1,14 @@
 """The real stores: separation of services, restarts, data that stays, elections."""
 
 import asyncio
+import json
 import os
+import shutil
 import signal
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 import psutil
@@ -145,29 +148,41 @@ async def test_killed_stores_restart_on_their_ports_with_their_data(stores, post
         assert (await client.get_default_database()["kept"].find_one())["n"] == 42
 
 
-async def test_a_second_start_finds_the_data_of_the_first(tmp_path):
-    async with running_stores(tmp_path, services=SERVICES) as stores:
-        urls = [stores.service_url(name) for name in SERVICES]
+@pytest.fixture(scope="module")
+async def stopped(tmp_path_factory) -> Path:
+    """The directory of stores that have stopped, with some data."""
+    directory = tmp_path_factory.mktemp("stopped")
+    async with running_stores(directory, services=SERVICES) as stores:
         async with postgres(stores.service_url("user")) as connection:
             await connection.execute("CREATE TABLE kept AS SELECT 42 AS n")
         async with AsyncMongoClient(stores.service_url("notes")) as client:
             await client["notes"]["kept"].insert_one({"n": 42})
-    async with running_stores(tmp_path, services=SERVICES) as stores:
-        assert [stores.service_url(name) for name in SERVICES] == urls
+    return directory
+
+
+@pytest.fixture
+def again(stopped, tmp_path) -> Path:
+    """A copy of that directory, for a second start."""
+    return shutil.copytree(stopped, tmp_path / "again", symlinks=True)
+
+
+async def test_a_second_start_finds_the_data_of_the_first(again):
+    passwords = {path: path.read_text() for path in (again / "secrets").rglob("*password")}
+    async with running_stores(again, services=SERVICES) as stores:
         async with postgres(stores.service_url("user")) as connection:
             assert await connection.fetchval("SELECT n FROM kept") == 42
         async with AsyncMongoClient(stores.service_url("notes")) as client:
             assert (await client["notes"]["kept"].find_one())["n"] == 42
+        assert json.loads((again / "ports.json").read_text())["postgres"] == stores.postgres.port
+    assert {path: path.read_text() for path in passwords} == passwords
 
 
-async def test_a_replica_set_works_again_after_all_its_ports_changed(tmp_path):
-    async with running_stores(tmp_path, engines=["mongo"]) as stores, stores.mongo.client() as client:
-        await client["db"]["kept"].insert_one({"n": 42})
-        hosts = stores.mongo.hosts
-    (tmp_path / "ports.json").unlink()
-    async with running_stores(tmp_path, engines=["mongo"]) as stores, stores.mongo.client() as client:
-        assert stores.mongo.hosts != hosts
-        assert (await client["db"]["kept"].find_one())["n"] == 42
+async def test_a_replica_set_works_again_after_all_its_ports_changed(again):
+    before = json.loads((again / "ports.json").read_text())["mongo-1"]
+    (again / "ports.json").unlink()
+    async with running_stores(again, engines=["mongo"]) as stores, stores.mongo.client() as client:
+        assert stores.mongo.hosts != f"127.0.0.1:{before}"
+        assert (await client["notes"]["kept"].find_one())["n"] == 42
 
 
 async def test_three_nodes_survive_the_loss_of_their_primary_and_of_their_ports(tmp_path):
@@ -187,14 +202,12 @@ async def test_three_nodes_survive_the_loss_of_their_primary_and_of_their_ports(
         assert await client["db"]["kept"].count_documents({}) == 2
 
 
-async def test_a_set_can_grow_but_not_shrink(tmp_path):
-    async with running_stores(tmp_path, engines=["mongo"]) as stores, stores.mongo.client() as client:
-        await client["db"]["kept"].insert_one({"n": 1})
-    async with running_stores(tmp_path, mongo_nodes=3, engines=["mongo"]) as stores, stores.mongo.client() as client:
-        assert await client["db"]["kept"].count_documents({}) == 1
+async def test_a_set_can_grow_but_not_shrink(again):
+    async with running_stores(again, mongo_nodes=3, engines=["mongo"]) as stores, stores.mongo.client() as client:
+        assert await client["notes"]["kept"].count_documents({}) == 1
         assert len((await client.admin.command("replSetGetStatus"))["members"]) == 3
     with pytest.raises(InvalidOption, match="MONGO_NODES=3"):
-        async with running_stores(tmp_path, engines=["mongo"]):
+        async with running_stores(again, engines=["mongo"]):
             pass
 
 
@@ -206,15 +219,13 @@ async def test_an_interrupted_first_start_is_repeated(tmp_path):
         await stores.create_postgres_database("x")
 
 
-async def test_a_stale_pid_file_with_the_id_of_another_program_is_removed(tmp_path):
-    async with running_stores(tmp_path, engines=["postgres"]):
-        pass
+async def test_a_stale_pid_file_with_the_id_of_another_program_is_removed(again):
     # PostgreSQL itself ignores a file with its parent's process id, but no other.
     stranger = await asyncio.create_subprocess_exec("sleep", "600")
-    lock = tmp_path / "stores" / "postgres" / "data" / "postmaster.pid"
+    lock = again / "stores" / "postgres" / "data" / "postmaster.pid"
     lock.write_text(f"{stranger.pid}\n{lock.parent}\n1\n5432\n\n127.0.0.1\n")
     try:
-        async with running_stores(tmp_path, engines=["postgres"]) as stores:
+        async with running_stores(again, engines=["postgres"]) as stores:
             await stores.create_postgres_database("x")
     finally:
         stranger.kill()
@@ -222,12 +233,10 @@ async def test_a_stale_pid_file_with_the_id_of_another_program_is_removed(tmp_pa
 
 
 @pytest.mark.parametrize("engine", ["postgres", "mongo"])
-async def test_secrets_that_do_not_belong_to_the_data_are_reported(tmp_path, engine):
-    async with running_stores(tmp_path, engines=[engine]):
-        pass
-    (tmp_path / "secrets" / f"{engine}.password").unlink()
+async def test_secrets_that_do_not_belong_to_the_data_are_reported(again, engine):
+    (again / "secrets" / f"{engine}.password").unlink()
     with pytest.raises(DataDirectoryUnusable, match="these secrets do not belong to this data"):
-        async with running_stores(tmp_path, engines=[engine]):
+        async with running_stores(again, engines=[engine]):
             pass
 
 

@@ -1,4 +1,4 @@
-"""Runs a module of a service in that service's environment, beside a running platform."""
+"""A running platform, as other commands find it: its folders, and the environments of its services."""
 
 import subprocess  # nosec B404
 import sys
