@@ -1,7 +1,7 @@
 """The domain events that services send to analytics, and the event types that analytics reserves for services."""
 
 from analytics_service.events.rules import RESERVED_EVENT_TYPES
-from assets_service.peers import SUBSCRIPTIONS as ASSETS
+from assets_service.domain_events import SUBSCRIPTIONS as ASSETS
 from notes_service.domain_events import SUBSCRIPTIONS as NOTES
 from user_service.domain_events import SUBSCRIPTIONS as USER
 

@@ -8,11 +8,10 @@ from fastapi import FastAPI
 from assets_service.components import Components
 from assets_service.content.routes import router as content_routes
 from assets_service.content.sending import ContentSender
-from assets_service.domain_events import USER_DELETED
+from assets_service.domain_events import SUBSCRIPTIONS, USER_DELETED
 from assets_service.links.routes import router as link_routes
 from assets_service.links.signatures import LinkSigner
 from assets_service.models import IDEMPOTENCY_KEYS, OUTBOX
-from assets_service.peers import SUBSCRIPTIONS
 from assets_service.records.actions import AssetActions
 from assets_service.records.queries import AssetQueries
 from assets_service.records.routes import internal_router as internal_record_routes

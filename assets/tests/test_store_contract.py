@@ -11,8 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from assets.tests.fakes import MemoryDatabase, new_asset
+from assets_service.domain_events import SUBSCRIPTIONS
 from assets_service.models import IDEMPOTENCY_KEYS, OUTBOX
-from assets_service.peers import SUBSCRIPTIONS
 from assets_service.records.actions import Records
 from assets_service.records.schemas import AssetOut
 from assets_service.records.store import PostgresRecords
