@@ -44,7 +44,8 @@ def table(found: Sequence[Difference]) -> str:
     return "\n".join(lines)
 
 
-async def _main() -> int:
+async def main() -> int:
+    """Write the differences; return the exit status."""
     async with connected(DatabaseSettings().mongo_url, application="analytics-check") as database:
         found, unseen = await find_differences(database)
     if found:
@@ -59,4 +60,4 @@ async def _main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(_main()))
+    sys.exit(asyncio.run(main()))

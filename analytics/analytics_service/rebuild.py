@@ -13,7 +13,8 @@ from analytics_service.rollups.event_types import EventTypes
 from servicekit.storage.mongo_migrations import DatabaseSettings, connected
 
 
-async def _main() -> int:
+async def main() -> int:
+    """Correct the rollups; return the exit status."""
     async with connected(DatabaseSettings().mongo_url, application="analytics-rebuild") as database:
         try:
             corrected = await Rebuild(database, EventTypes(database, RESERVED_EVENT_TYPES)).run(_progress)
@@ -30,4 +31,4 @@ def _progress(done: int, days: int, corrected: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(_main()))
+    sys.exit(asyncio.run(main()))

@@ -1,7 +1,6 @@
 """The check finds wrong counts and the rebuild corrects them, both while events arrive."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from uuid_utils.compat import uuid7
 
+from analytics_service import check, rebuild
 from analytics_service.check import find_differences, table
 from analytics_service.events.rules import RESERVED_EVENT_TYPES
 from analytics_service.reconciliation.fence import RebuildFence, Superseded
@@ -24,18 +24,6 @@ def _rebuild(database: Any) -> Rebuild:
 
 
 def _silent(_done: int, _days: int, _corrected: int) -> None: ...
-
-
-async def _run(module: str, deployment: Any) -> tuple[int, str]:
-    """Run one of the service's commands; return its exit code and its output."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", f"analytics_service.{module}"),
-        env={**os.environ, "MONGO_URL": deployment.settings.mongo_url.get_secret_value()},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    output, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode()
 
 
 @pytest.fixture
@@ -75,21 +63,29 @@ async def test_the_check_finds_a_wrong_count_in_every_span(filled: Any, database
     assert unseen == 0
 
 
-async def test_the_commands_report_wrong_counts_and_correct_them(filled: Any, database: Any, deployment: Any) -> None:
+async def test_the_commands_report_wrong_counts_and_correct_them(
+    filled: Any, database: Any, deployment: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONGO_URL", deployment.settings.mongo_url.get_secret_value())
     stats = await filled.stats()
     await database["rollups"].delete_many({"_id.label": "t2", "_id.span": "day"})
     await database["events"].delete_one({"type": "t0"})
     await database["seen_users"].delete_many({})
+    capsys.readouterr()
 
-    code, output = await _run("check", deployment)
-    assert code == 1
+    assert await check.main() == 1
+    output = capsys.readouterr().out
     assert output.startswith("interval  start")
     assert "3 users have events but are not counted" in output
 
-    code, output = await _run("rebuild", deployment)
-    assert code == 0, output
-    assert "the rollups agree with the events" in output.splitlines()[-1]
-    assert await _run("check", deployment) == (0, "the rollups agree with the events\n")
+    assert await rebuild.main() == 0
+    assert "the rollups agree with the events" in capsys.readouterr().out.splitlines()[-1]
+    # As an operator runs it.
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "analytics_service.check"), stdout=asyncio.subprocess.PIPE
+    )
+    checked, _ = await process.communicate()
+    assert (process.returncode, checked) == (0, b"the rollups agree with the events\n")
     corrected = await filled.stats()
     assert corrected["total"] == stats["total"] - 1
     assert corrected["unique_users"] == 3

@@ -11,6 +11,7 @@ from notes_service.notes.queries import NoteFilter, NoteQueries
 from notes_service.notes.rules import count_fitting, new_note
 from notes_service.notes.schemas import NoteIn
 from servicekit.core.clock import utc_now
+from servicekit.web.pagination import InvalidCursor, encode_cursor
 
 MEBIBYTE = 1024 * 1024
 ALL = NoteFilter()
@@ -84,3 +85,22 @@ async def test_another_users_note_is_not_found() -> None:
     assert await NoteQueries(database).get(note.owner_id, note.id) == note
     with pytest.raises(NoteNotFound):
         await NoteQueries(database).get(uuid7(), note.id)
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "x",
+        "WyJ4Il0",
+        encode_cursor(["x"]),
+        encode_cursor([{"$gt": ""}]),
+        encode_cursor([None]),
+        encode_cursor([]),
+        encode_cursor(["01a217b0-14b1-73f7-8128-d75b34cf33e9", 1]),
+        encode_cursor([{"$where": "1"}]),
+        "e30",
+    ],
+)
+async def test_a_forged_cursor_is_refused(cursor: str) -> None:
+    with pytest.raises(InvalidCursor):
+        await NoteQueries(MemoryDatabase()).page(uuid7(), ALL, cursor, 20)

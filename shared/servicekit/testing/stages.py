@@ -49,10 +49,16 @@ class Program:
 
     async def until(self, line: str) -> None:
         """Wait until the program writes this line; its log goes to the same place. Raises TimeoutError."""
-        assert self._process.stdout is not None
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while (written := await self._process.stdout.readline()) != f"{line}\n".encode():
-                assert written, f"the program ended before it wrote {line!r}"
+            while await self.read_line() != line:
+                pass
+
+    async def read_line(self) -> str:
+        """Return the next line that the program writes."""
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        assert line, "the program ended before it wrote what the test waits for"
+        return line.decode().removesuffix("\n")
 
 
 @asynccontextmanager

@@ -1,0 +1,90 @@
+"""The database and the user service in memory. The contract tests run the database beside MongoDB."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from analytics_service.events.queries import EventFilter, Position
+from analytics_service.events.rules import RESERVED_EVENT_TYPES, Event, count_minutes
+from analytics_service.rollups.rules import EVER_SLOT, OTHER, Cell, Span, count_events, count_users
+from analytics_service.statistics.queries import UserCountUnavailable
+from servicekit.idempotency import IdempotentRequest, StoredResponse
+
+
+class MemoryDatabase:
+    """Fulfils the Protocols of the actions and queries."""
+
+    def __init__(self, *, max_types: int = 1_000, reserved: Collection[str] = RESERVED_EVENT_TYPES) -> None:
+        self.events: dict[bytes, Event] = {}
+        self.responses: dict[bytes, tuple[StoredResponse, bytes]] = {}
+        self._users: set[UUID] = set()
+        self._types: set[str] = set()
+        self._counts: defaultdict[Cell, Counter[int]] = defaultdict(Counter)
+        self._max_types = max_types
+        self._reserved = frozenset(reserved)
+
+    async def record(
+        self,
+        request: IdempotentRequest,
+        events: Sequence[Event],
+        labels: Mapping[str, str],
+        respond: Callable[[int], StoredResponse],
+    ) -> StoredResponse:
+        if request.id is not None and request.id in self.responses:
+            return request.replay(*self.responses[request.id])
+        new = [event for event in events if event.key not in self.events]
+        response = respond(len(new))
+        users = {event.user_id for event in new if event.user_id is not None} - self._users
+        for cell, slots in {**count_events(count_minutes(new, labels)), **count_users(len(users))}.items():
+            self._counts[cell].update(slots)
+        self.events |= {event.key: event for event in new}
+        self._users |= users
+        if request.id is not None:
+            self.responses[request.id] = (response, request.fingerprint)
+        return response
+
+    async def labels(self, types: Iterable[str]) -> Mapping[str, str]:
+        wanted = set(types)
+        for type_ in sorted(wanted - self._reserved):
+            if len(self._types) < self._max_types:
+                self._types.add(type_)
+        return {type_: type_ if type_ in self._reserved | self._types else OTHER for type_ in wanted}
+
+    async def find_newest(self, wanted: EventFilter, after: Position | None, limit: int) -> Sequence[Mapping[str, Any]]:
+        found = [
+            {**{name: getattr(event, name) for name in Event.__dataclass_fields__}, "_id": UUID(bytes=event.key)}
+            for event in self.events.values()
+            if wanted.user_id in (None, event.user_id)
+            and wanted.type in (None, event.type)
+            and (wanted.since is None or wanted.since <= event.occurred_at)
+            and (wanted.until is None or event.occurred_at < wanted.until)
+            and (after is None or (event.occurred_at, UUID(bytes=event.key)) < after)
+        ]
+        return sorted(found, key=lambda event: (event["occurred_at"], event["_id"]), reverse=True)[:limit]
+
+    async def totals(self) -> Mapping[str, int]:
+        return {cell.label: slots[EVER_SLOT] for cell, slots in self._counts.items() if cell.span is Span.EVER}
+
+    async def counts(
+        self, span: Span, label: str, first: datetime, last: datetime
+    ) -> Mapping[datetime, Mapping[int, int]]:
+        return {
+            cell.start: dict(slots)
+            for cell, slots in self._counts.items()
+            if (cell.span, cell.label) == (span, label) and first <= cell.start <= last
+        }
+
+
+class MemoryUsers:
+    """Fulfils `statistics.queries.UserCounter`. With a `reason`, the number is unavailable."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+        self.reason: str | None = None
+
+    async def count(self) -> int:
+        if self.reason is not None:
+            raise UserCountUnavailable(self.reason)
+        return self.number
