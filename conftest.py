@@ -1,4 +1,4 @@
-"""Fixtures that all test suites share: the real stores, started once per run, and a fresh corner of each per test."""
+"""Fixtures that all test suites share: the real stores, started once per run, and an empty database of each per test."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
@@ -38,7 +38,7 @@ async def stores(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stor
 
 @pytest.fixture
 async def postgres_url(stores: StoreSet) -> AsyncIterator[str]:
-    """The URL of an empty PostgreSQL database of this test's own."""
+    """The URL of an empty PostgreSQL database for this test."""
     name = next(_names)
     yield await stores.create_postgres_database(name)
     await stores.drop_postgres_database(name)
@@ -46,7 +46,7 @@ async def postgres_url(stores: StoreSet) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def mongo_url(stores: StoreSet) -> AsyncIterator[str]:
-    """The URL of an empty MongoDB database of this test's own."""
+    """The URL of an empty MongoDB database for this test."""
     name = next(_names)
     yield stores.mongo_url(name)
     await stores.drop_mongo_database(name)
@@ -54,7 +54,7 @@ async def mongo_url(stores: StoreSet) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def valkey_url(stores: StoreSet, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of an empty Valkey, which has all the time that it needs: a busy machine must not pass for an outage."""
+    """The URL of an empty Valkey. Time-outs are long, so that a busy machine does not look like an outage."""
     for time_out in ("valkey.client.CALL_SECONDS", "valkey.client.CONNECT_SECONDS", "sealing.replay.STORE_SECONDS"):
         monkeypatch.setattr(f"servicekit.{time_out}", 60.0)
     url = stores.valkey_url()
@@ -65,7 +65,7 @@ async def valkey_url(stores: StoreSet, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def new_port() -> Iterator[Callable[[], int]]:
-    """Return what gives ports that are nobody else's during the test."""
+    """Return a function that gives ports, which are reserved during the test."""
     with ExitStack() as held:
         yield lambda: held.enter_context(held_port())
 

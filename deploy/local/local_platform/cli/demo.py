@@ -59,7 +59,7 @@ class Tour:
         inside = {"content-type": "application/json"}
         message, other = (sealer.seal_request("analytics", "POST", path, inside, body) for body in (event, b"{}"))
         echo(f"   {event.decode()}\n   is sent as {message.body[:48].decode()}… ({len(message.body)} bytes)")
-        yield "nobody can read it on the way", False, b"demo.sealed" in message.body
+        yield "it cannot be read on the way", False, b"demo.sealed" in message.body
         first, *_, last = 2 * self.urls("analytics")
         sends = (message, first), (message, first), (message, last), (other, f"{first}/elsewhere")
         sent = [self.stranger.post(url + path, headers=dict(m.headers), content=m.body) for m, url in sends]
