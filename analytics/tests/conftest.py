@@ -18,10 +18,8 @@ from uuid_utils.compat import uuid7
 from analytics_service import peers as peers_module
 from analytics_service.app import create_app
 from analytics_service.check import find_differences
-from analytics_service.database import COLLECTIONS, migrate
+from analytics_service.database import migrate
 from analytics_service.events import writer
-from analytics_service.reconciliation import fence
-from analytics_service.rollups import event_types
 from analytics_service.settings import Settings
 from local_platform.stores import StoreSet
 from servicekit.core.errors import ServiceUnavailable
@@ -32,7 +30,6 @@ from servicekit.testing.harness import PATIENCE_SECONDS, Deployment
 from servicekit.testing.tokens import TestIssuer
 
 API = "/api/v1/analytics"
-DATABASE = "analytics_tests"
 
 Document = dict[str, Any]
 
@@ -106,29 +103,9 @@ def stopping_peers(peers: PeerServices) -> PeerServices:
     return PeerServices(peers.keys, peers.issuer)
 
 
-@pytest.fixture(scope="session")
-async def migrated_database(stores: StoreSet) -> AsyncIterator[AsyncDatabase[Document]]:
-    """The database that most tests share. To create its indexes takes longer than most tests."""
-    async with connected(SecretStr(stores.mongo_url(DATABASE)), application="test") as database:
-        await migrate(database)
-        yield database
-
-
 @pytest.fixture
-async def database(migrated_database: AsyncDatabase[Document]) -> AsyncDatabase[Document]:
-    """The database of the service, migrated and empty. Modules that scan collections override it: see below."""
-    await asyncio.gather(*(migrated_database[name].delete_many({}) for name in COLLECTIONS))
-    await event_types.ensure_document(migrated_database)
-    await fence.ensure_document(migrated_database)
-    return migrated_database
-
-
-@pytest.fixture
-async def fresh_database(mongo_url: str) -> AsyncIterator[AsyncDatabase[Document]]:
-    """A database of the test's own, for tests that scan collections.
-
-    The server keeps deleted documents for five minutes, for snapshots, and a scan reads over them.
-    """
+async def database(mongo_url: str) -> AsyncIterator[AsyncDatabase[Document]]:
+    """The migrated database of this test."""
     async with connected(SecretStr(mongo_url), application="test") as database:
         await migrate(database)
         yield database
@@ -147,12 +124,28 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "PATIENCE_SECONDS", PATIENCE_SECONDS)
 
 
+@pytest.fixture(scope="session")
+def deploy(stores: StoreSet, peers: PeerServices) -> Callable[[str], Service]:
+    """Return a function that makes a deployment on a database."""
+
+    def deploy(mongo_url: str) -> Service:
+        settings = Settings(**peers.settings("analytics", stores.valkey_url()), mongo_url=SecretStr(mongo_url))
+        return Service(create_app, settings, peers, Replica)
+
+    return deploy
+
+
 @pytest.fixture
-def deployment(stores: StoreSet, database: AsyncDatabase[Document], valkey_url: str, peers: PeerServices) -> Service:
-    """An empty database, an empty Valkey, and peers in their first state. No replica runs yet."""
+def deployment(
+    deploy: Callable[[str], Service],
+    mongo_url: str,
+    database: AsyncDatabase[Document],
+    valkey_url: str,
+    peers: PeerServices,
+) -> Service:
+    """A database of this test, an empty Valkey, and peers in their first state. No replica runs yet."""
     peers.reset()
-    settings = Settings(**peers.settings("analytics", valkey_url), mongo_url=SecretStr(stores.mongo_url(database.name)))
-    return Service(create_app, settings, peers, Replica)
+    return deploy(mongo_url)
 
 
 @pytest.fixture

@@ -17,11 +17,6 @@ Batch = Callable[..., dict[str, Any]]
 Agreement = Callable[[], Awaitable[int]]
 
 
-@pytest.fixture
-def database(fresh_database: Any) -> Any:
-    return fresh_database
-
-
 async def test_one_batch_sent_six_times_concurrently_counts_once(
     replicas: Any, batch: Batch, agreement: Agreement
 ) -> None:

@@ -97,11 +97,6 @@ asyncio.run(main(*sys.argv[1:]))
 _STAGES = ("claimed", "added", "counted", "stored", "committed")
 
 
-@pytest.fixture
-def database(fresh_database: Any) -> Any:
-    return fresh_database
-
-
 def _response(line: str) -> Counter[str]:
     """Return the process of which the line tells a successful response."""
     pid, _, status = line.partition(" ")

@@ -27,11 +27,6 @@ def _silent(_done: int, _days: int, _corrected: int) -> None: ...
 
 
 @pytest.fixture
-def database(fresh_database: Any) -> Any:
-    return fresh_database
-
-
-@pytest.fixture
 async def filled(replica: Any) -> Any:
     """A replica with events of several types, users, and days."""
     now = datetime.now(UTC)
@@ -195,3 +190,20 @@ async def test_a_long_table_is_truncated(filled: Any, database: Any) -> None:
     assert len(lines) == 52
     assert lines[0].split() == ["interval", "start", "type", "events", "rollups"]
     assert lines[-1].startswith("… and ")
+
+
+async def test_rollups_agree_with_events_of_types_beyond_the_limit(
+    replica: Any, database: Any, agreement: Agreement
+) -> None:
+    await database["event_types"].update_one({}, {"$set": {"names": [f"t{number}" for number in range(999)]}})
+    events = [{"type": type_} for type_ in ("t1", "new.1", "new.2", "new.3", "new.3")]
+    await replica.send(uuid7(), {"events": events})
+    await replica.service("user").call("POST", "/api/v1/analytics/events", json={"type": "user.registered"})
+
+    by_type = (await replica.stats())["by_type"]
+    assert by_type.pop("t1") == by_type.pop("user.registered") == 1
+    # One of the three new types got the last label.
+    own = set(by_type) - {"(other)"}
+    assert len(own) == 1
+    assert sum(by_type.values()) == 4
+    assert await agreement() == 6

@@ -1,28 +1,34 @@
 """The contract of the database, which MongoDB and the fake of the unit tests both fulfil."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
 import pytest
+from pydantic import SecretStr
 from uuid_utils.compat import uuid7
 
 from analytics.tests.fakes import MemoryDatabase
+from analytics_service.database import COLLECTIONS, migrate
 from analytics_service.events.actions import EventRecorder, TypeLabels
 from analytics_service.events.queries import EventFilter, ListedEvents
 from analytics_service.events.rules import Event, Sender, accept
 from analytics_service.events.schemas import BatchIn, EventIn
 from analytics_service.events.store import EventStore
 from analytics_service.events.writer import EventWriter
+from analytics_service.rollups import event_types
 from analytics_service.rollups.event_types import EventTypes
 from analytics_service.rollups.rules import ALL, OTHER, USERS, Span, slot_of, start_of
 from analytics_service.rollups.shard_pool import ShardPool
 from analytics_service.rollups.store import RollupStore
 from analytics_service.statistics.queries import Rollups
+from local_platform.stores import StoreSet
 from servicekit.idempotency import IdempotentRequest, KeyReused, StoredResponse
 from servicekit.idempotency.mongo import MongoIdempotency
+from servicekit.storage.mongo_migrations import connected
 
 NOW = datetime(2026, 3, 1, 12, 30, 45, tzinfo=UTC)
 KEYED = IdempotentRequest("events", b"key", b"fingerprint")
@@ -57,9 +63,18 @@ def in_memory() -> InMemory:
     return InMemory()
 
 
+@pytest.fixture(scope="module")
+async def contract_database(stores: StoreSet) -> AsyncIterator[Any]:
+    async with connected(SecretStr(stores.mongo_url("analytics_contract")), application="test") as database:
+        await migrate(database)
+        yield database
+
+
 @pytest.fixture
-def on_mongo(database: Any) -> OnMongo:
-    return OnMongo(database)
+async def on_mongo(contract_database: Any) -> OnMongo:
+    await asyncio.gather(*(contract_database[name].delete_many({}) for name in COLLECTIONS))
+    await event_types.ensure_document(contract_database)
+    return OnMongo(contract_database)
 
 
 @pytest.fixture(params=["in_memory", pytest.param("on_mongo", marks=pytest.mark.servers)])
