@@ -1,4 +1,4 @@
-"""Fixtures that all test suites share: the real stores, started once per run, and an empty database of each per test."""
+"""Fixtures that all test suites share: the real stores, started once per run, and an empty database for each test."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
