@@ -1,4 +1,4 @@
-"""Notes as a frontend uses them: through the gateway, over two replicas, with the other services behind."""
+"""Notes through the gateway, as a frontend uses them, with two replicas and the other services."""
 
 import asyncio
 from collections import Counter
@@ -10,7 +10,7 @@ import httpx2
 
 SignIn = Callable[[], Awaitable[Any]]
 NOTES = "/api/v1/notes"
-# What the page promises: a change shows within five seconds.
+# The promised time within which a public page shows a change.
 SHOWN_WITHIN = 5.0
 
 
@@ -27,9 +27,7 @@ async def publish(gateway: httpx2.AsyncClient, user: Any, note: httpx2.Response)
     return url
 
 
-async def test_a_compressed_note_is_edited_by_the_tag_that_came_with_it(
-    gateway: httpx2.AsyncClient, sign_in: SignIn
-) -> None:
+async def test_a_compressed_note_is_edited_with_its_weak_tag(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
     user = await sign_in()
     path = (await create(gateway, user, body="a long text " * 100)).headers["Location"]
 
@@ -47,7 +45,7 @@ async def test_a_compressed_note_is_edited_by_the_tag_that_came_with_it(
     assert (await gateway.delete(path, headers={**user.headers, "If-Match": "*"})).status_code == 204
 
 
-async def test_the_owner_alone_sees_and_changes_a_note(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
+async def test_only_the_owner_sees_and_changes_a_note(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
     owner, stranger = await sign_in(), await sign_in()
     path = (await create(gateway, owner)).headers["Location"]
 
@@ -61,7 +59,7 @@ async def test_the_owner_alone_sees_and_changes_a_note(gateway: httpx2.AsyncClie
     assert (await gateway.get(path, headers=owner.headers)).json()["title"] == "a title"
 
 
-async def test_of_eight_edits_at_once_one_wins(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
+async def test_of_eight_concurrent_edits_one_wins(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
     user = await sign_in()
     note = await create(gateway, user)
     headers = {**user.headers, "If-Match": note.headers["ETag"]}
@@ -73,7 +71,7 @@ async def test_of_eight_edits_at_once_one_wins(gateway: httpx2.AsyncClient, sign
     assert Counter(response.status_code for response in responses) == {200: 1, 412: 7}
 
 
-async def test_ten_posts_with_one_key_make_one_note(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
+async def test_ten_posts_with_one_key_create_one_note(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
     user, key = await sign_in(), str(uuid4())
 
     async def post() -> httpx2.Response:
@@ -88,9 +86,7 @@ async def test_ten_posts_with_one_key_make_one_note(gateway: httpx2.AsyncClient,
     assert len((await gateway.get(NOTES, headers=user.headers)).json()["items"]) == 1
 
 
-async def test_a_published_note_comes_from_the_cache_and_follows_every_change(
-    gateway: httpx2.AsyncClient, sign_in: SignIn
-) -> None:
+async def test_a_published_note_is_cached_and_shows_every_change(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
     user = await sign_in()
     note = await create(gateway, user, title="first")
     url = await publish(gateway, user, note)
@@ -115,10 +111,10 @@ async def test_a_published_note_comes_from_the_cache_and_follows_every_change(
     assert (await gateway.get(url)).status_code == 404
 
 
-async def test_a_page_that_nobody_asked_for_meanwhile_is_not_older_than_five_seconds(
+async def test_a_cached_page_without_requests_is_at_most_five_seconds_old(
     gateway: httpx2.AsyncClient, sign_in: SignIn
 ) -> None:
-    """The first request after the promised time sees the change, whatever the cache held before."""
+    """The first request after the promised time sees the change."""
     user = await sign_in()
     note = await create(gateway, user, title="first")
     url = await publish(gateway, user, note)
@@ -132,7 +128,7 @@ async def test_a_page_that_nobody_asked_for_meanwhile_is_not_older_than_five_sec
     assert (await gateway.get(url)).status_code == 404
 
 
-async def test_no_answer_of_one_user_reaches_another_or_nobody(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
+async def test_no_response_for_one_user_reaches_another_client(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
     users = [await sign_in(), await sign_in()]
     paths = [(await create(gateway, user, title=user.username)).headers["Location"] for user in users]
 
@@ -147,7 +143,7 @@ async def test_no_answer_of_one_user_reaches_another_or_nobody(gateway: httpx2.A
         assert (await gateway.get(paths[0], headers=users[1].headers)).status_code == 404
 
 
-async def test_a_public_page_with_a_token_is_no_copy_and_leaves_none(
+async def test_a_public_page_requested_with_a_token_bypasses_the_cache(
     gateway: httpx2.AsyncClient, sign_in: SignIn
 ) -> None:
     user = await sign_in()
@@ -158,7 +154,9 @@ async def test_a_public_page_with_a_token_is_no_copy_and_leaves_none(
     assert [response.headers["X-Cache"] for response in responses] == ["BYPASS", "MISS"]
 
 
-async def test_lists_search_and_tags_work_through_the_gateway(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
+async def test_lists_are_searched_and_filtered_through_the_gateway(
+    gateway: httpx2.AsyncClient, sign_in: SignIn
+) -> None:
     user = await sign_in()
     for number in range(5):
         await create(
@@ -191,9 +189,7 @@ async def test_a_new_note_is_counted_by_analytics(gateway: httpx2.AsyncClient, s
     assert [event["properties"] for event in found] == [{"note_id": note.json()["id"]}]
 
 
-async def test_own_files_are_attached_and_others_are_refused(
-    gateway: httpx2.AsyncClient, sign_in: SignIn, running: Any
-) -> None:
+async def test_only_own_files_are_attached(gateway: httpx2.AsyncClient, sign_in: SignIn, running: Any) -> None:
     owner, other = await sign_in(), await sign_in()
     files = []
     for user in (owner, other):
@@ -213,9 +209,7 @@ async def test_own_files_are_attached_and_others_are_refused(
     assert len((await gateway.get(NOTES, headers=owner.headers)).json()["items"]) == 1
 
 
-async def test_a_deleted_account_takes_its_notes_and_pages_with_it(
-    gateway: httpx2.AsyncClient, sign_in: SignIn
-) -> None:
+async def test_a_deleted_account_loses_its_notes_and_pages(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
     user = await sign_in()
     url = await publish(gateway, user, await create(gateway, user))
     assert (await gateway.get(url)).status_code == 200
