@@ -14,7 +14,7 @@ INVALID = "the user service gave an invalid response"
 
 async def test_the_count_comes_from_a_sealed_call() -> None:
     dispatcher = FakeDispatcher()
-    dispatcher.will_answer("user", COUNT_PATH, json={"count": 17})
+    dispatcher.will_return("user", COUNT_PATH, json={"count": 17})
 
     assert await UserService(dispatcher).count() == 17
     assert [call.encrypted for call in dispatcher.calls] == [True]
@@ -23,7 +23,7 @@ async def test_the_count_comes_from_a_sealed_call() -> None:
 @pytest.mark.parametrize("body", [{"count": "many"}, {"count": None}, {"count": True}, {}, [], None])
 async def test_an_invalid_response_is_no_count(body: Any) -> None:
     dispatcher = FakeDispatcher()
-    dispatcher.will_answer("user", COUNT_PATH, json=body)
+    dispatcher.will_return("user", COUNT_PATH, json=body)
 
     with pytest.raises(UserCountUnavailable, match=INVALID):
         await UserService(dispatcher).count()
