@@ -25,9 +25,9 @@ MONGO_NODES ?= 1
 export MAX_UPLOAD_BYTES GATEWAY_RATE_GENERAL GATEWAY_RATE_AUTH GATEWAY_RATE_UPLOAD USER_RATE SERVICE_CIPHER LOG_LEVEL LOG_LEVELS
 # Generated requests for each route and client in the fuzzing tests of `make test`.
 export CASES
-# How many processes run the tests, each with its own servers. A file stays in one process, and slow files start first.
-JOBS ?= 4
-SIDE_BY_SIDE = $(if $(filter-out 1,$(JOBS)),--numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder)
+# How many processes run the tests, each with its own servers. conftest.py says which tests stay together.
+JOBS ?= 3
+SIDE_BY_SIDE = $(if $(filter-out 1,$(JOBS)),--numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder)
 
 # `exec`, so that the tool itself receives signals. A production host needs Python and docker, but no environment.
 RELEASE_TOOL = exec env PYTHONPATH=deploy/release:shared $(if $(PROFILES),COMPOSE_PROFILES="$(PROFILES)") $(PYTHON) -m release_tool
