@@ -26,7 +26,7 @@ export MAX_UPLOAD_BYTES GATEWAY_RATE_GENERAL GATEWAY_RATE_AUTH GATEWAY_RATE_UPLO
 # Generated requests for each route and client in the fuzzing tests of `make test`.
 export CASES
 # How many processes run the tests, each with its own servers. conftest.py says which tests stay together.
-JOBS ?= 3
+JOBS ?= 2
 SIDE_BY_SIDE = $(if $(filter-out 1,$(JOBS)),--numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder)
 
 # `exec`, so that the tool itself receives signals. A production host needs Python and docker, but no environment.

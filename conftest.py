@@ -25,11 +25,12 @@ _SERVER_FIXTURES = frozenset({"stores", "run", "running"})
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that starts servers through a fixture with `servers`, and group the tests for `JOBS`.
 
-    A file stays in one process. All files of tests/ stay in one, because their idle platforms would slow each other.
+    A file stays in one process. All tests that start whole platforms stay in one: idle platforms in several processes
+    would leave little of the machine to the tests.
     """
     for item in items:
         file = item.path.relative_to(item.config.rootpath)
-        item.add_marker(pytest.mark.xdist_group("platform" if file.parts[0] == "tests" else str(file)))
+        item.add_marker(pytest.mark.xdist_group("platforms" if file.parts[0] in {"tests", "deploy"} else str(file)))
         if not _SERVER_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.servers)
 
