@@ -6,8 +6,7 @@ Only what differs between installations is rendered. Everything else is in the s
 from gateway_config.pools import Canaries, Catalog, Servers, stable_pool
 from gateway_config.settings import GatewaySettings
 from gateway_config.syntax import address_of, map_block, text_of
-
-JWKS_PATH = "/.well-known/jwks.json"
+from opskit.catalog import JWKS_PATH
 
 # A multipart upload adds boundaries, part headers and a closing line to the file itself.
 MULTIPART_OVERHEAD = 64 * 1024
@@ -69,7 +68,7 @@ def cors(settings: GatewaySettings) -> str:
 
 def tokens(settings: GatewaySettings, catalog: Catalog, servers: Servers, canaries: Canaries) -> str:
     """Return what the edge script needs: the issuer and audience that it accepts, and where the public keys are."""
-    owners = [entry.name for entry in catalog.values() if JWKS_PATH in entry.well_known]
+    owners = [entry.name for entry in catalog.values() if entry.issues_tokens]
     sources = [server for owner in owners for server in servers[owner]]
     # Stable servers are asked first; the canary's serve the keys if no stable one can be reached.
     sources += [server for owner in owners if owner in canaries for server in canaries[owner].servers]

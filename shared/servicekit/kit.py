@@ -18,6 +18,7 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
+from opskit.catalog import JWKS_PATH
 from servicekit.auth.access_tokens import FIRST_KEYS_SECONDS, Authenticator, KeySource, RemoteKeys, TokenVerifier
 from servicekit.auth.revoked_sessions import RevokedSessions
 from servicekit.core.settings import ServiceSettings
@@ -35,7 +36,6 @@ from servicekit.web.application import Lifespan, build_app
 from servicekit.web.health import Check
 
 USER: Final = "user"
-JWKS_PATH: Final = "/.well-known/jwks.json"
 # Fetches of keys have a circuit breaker of their own. A service that starts before the user service keeps trying, and
 # its breaker must not be open when the user service is up; nor may other failing calls block the fetch.
 KEYS: Final = "user-keys"

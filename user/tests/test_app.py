@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from servicekit.kit import JWKS_PATH
+from opskit.catalog import JWKS_PATH
 from user_service.app import create_app
 from user_service.settings import Settings
 from user_service.tokens.signing_keys import SigningKeyError, ensure_signing_key

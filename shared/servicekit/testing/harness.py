@@ -30,9 +30,8 @@ import httpx2
 import psutil
 from fastapi import FastAPI
 
-from opskit.catalog import DEFAULT_PATH, read_catalog
+from opskit.catalog import DEFAULT_PATH, JWKS_PATH, read_catalog
 from servicekit.core.settings import ServiceSettings
-from servicekit.kit import JWKS_PATH
 from servicekit.sealing.keyring import Keyring
 from servicekit.sealing.route_policy import install_policies
 from servicekit.testing.clock import MovableClock

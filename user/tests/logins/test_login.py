@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import text
 
-from servicekit.kit import JWKS_PATH
+from opskit.catalog import JWKS_PATH
 
 API = "/api/v1/users"
 PASSWORD = "correct horse battery staple"

@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from servicekit.kit import JWKS_PATH
+from opskit.catalog import JWKS_PATH
 from user_service.tokens.signing_keys import SigningKeys, ensure_signing_key, write_signing_key
 
 API = "/api/v1/users"

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from servicekit.kit import JWKS_PATH
+from opskit.catalog import JWKS_PATH
 from servicekit.sealing.route_policy import optional
 from user_service.components import AppComponents
 
