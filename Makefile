@@ -27,7 +27,7 @@ export MAX_UPLOAD_BYTES GATEWAY_RATE_GENERAL GATEWAY_RATE_AUTH GATEWAY_RATE_UPLO
 export CASES
 # How many processes run the tests, each with its own servers. conftest.py says which tests stay together.
 JOBS ?= 2
-SIDE_BY_SIDE = $(if $(filter-out 1,$(JOBS)),--numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder)
+SIDE_BY_SIDE = $(if $(filter-out 1,$(JOBS)),--numprocesses $(JOBS) --no-loadscope-reorder)
 
 # `exec`, so that the tool itself receives signals. A production host needs Python and docker, but no environment.
 RELEASE_TOOL = exec env PYTHONPATH=deploy/release:shared $(if $(PROFILES),COMPOSE_PROFILES="$(PROFILES)") $(PYTHON) -m release_tool

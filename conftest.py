@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from local_platform.stores import StoreSet, running_stores
 from opskit.catalog import read_catalog
@@ -21,16 +23,23 @@ _names = (f"test_{number}" for number in count(1))
 _SERVER_FIXTURES = frozenset({"stores", "run", "running"})
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that starts servers through a fixture with `servers`, and group the tests for `JOBS`.
+class _PlatformsTogether(LoadFileScheduling):
+    """The distribution of tests over processes: a file stays in one, and so does all of `tests/`.
 
-    A file stays in one process. All tests that start whole platforms stay in one: idle platforms in several processes
-    would leave little of the machine to the tests.
+    The tests there share one running platform. An idle platform in each process would leave less of the machine.
     """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests" if nodeid.startswith("tests/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _PlatformsTogether:
+    return _PlatformsTogether(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that starts servers through a fixture with `servers`."""
     for item in items:
-        file = item.path.relative_to(item.config.rootpath)
-        item.add_marker(pytest.mark.xdist_group("platforms" if file.parts[0] in {"tests", "deploy"} else str(file)))
         if not _SERVER_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.servers)
 
