@@ -6,7 +6,7 @@ The script starts its own MongoDB, Valkey and service, under gunicorn as in prod
 Ingest and raw inserts alternate in each round, four in flight, and the ratios are medians over the rounds. Raw inserts
 are acknowledged by a majority, too. They go into a bare collection, and into one with the indexes of the events.
 Statistics requests alternate between two services: one with few events and one with many. Differences below 15 % are
-ties. A million events take two to three minutes, most of which is loading them.
+ties. A million events take two to three minutes, mostly to load them.
 """
 
 import argparse

@@ -98,7 +98,7 @@ _STAGES = ("claimed", "added", "counted", "stored", "committed")
 
 
 def _response(line: str) -> Counter[str]:
-    """Return the process of which the line tells a successful response."""
+    """Return the process whose access line tells a successful response."""
     pid, _, status = line.partition(" ")
     return Counter([pid] if status == "202" else [])
 

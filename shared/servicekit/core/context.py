@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class RequestContext:
-    """Identity of the request in progress.
+    """What the code of a service knows about the request in progress.
 
     `deadline` is a `time.monotonic()` value in seconds, or None when the caller set none. `traceparent` and
     `tracestate` are the W3C headers that outgoing calls carry. `span` belongs to `servicekit.observability.tracing`:

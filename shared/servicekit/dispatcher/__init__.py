@@ -192,7 +192,7 @@ def _context_headers() -> Mapping[str, str]:
 
 
 def _deadline(now: float, seconds: float) -> Deadline:
-    """Return the earlier one of the deadline in `seconds` and that of the request in progress."""
+    """Return the deadline in `seconds`, or that of the request in progress if it is earlier."""
     own = now + seconds
     request = context.current()
     if request is None or request.deadline is None or request.deadline >= own:

@@ -10,8 +10,9 @@ An event is delivered
     at least once   when a relay dies, another one repeats its deliveries; receivers know an event by its id
     in order        of two events of one subject, the earlier one reaches a destination first
     independently   an unavailable destination or a failing event delays no other destination and no other subject
-    and not lost    it waits for an unavailable destination. One that is refused, or fails for an hour or two, becomes
-                    a dead letter, and later events of its subject go on: a retried one may arrive after them
+    and not lost    an event waits for an unavailable destination. It becomes a dead letter if it is refused, or fails
+                    for an hour or two. Later events of its subject do not wait for a dead letter, so a dead letter
+                    that is retried arrives after them
 """
 
 from servicekit.outbox.events import (

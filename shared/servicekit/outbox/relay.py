@@ -275,9 +275,9 @@ class LeaseSelector:
     """Leases the events of one destination that may be delivered now: the first of each subject, if it is due.
 
     An event that waits behind another of its subject may be due as well. Thousands of them may hide the other
-    subjects. So the oldest due events are looked at first, which is nearly always enough. If they are many and yield
-    too little, a walk through the subjects goes on where it ended the last time. Neither step costs more for a subject
-    with many events.
+    subjects. So the selector looks at the oldest due events first, which is nearly always enough. If these fill the
+    window and too few of them can be leased, it walks through the subjects, from where the last walk ended. Neither
+    step costs more for a subject with many events.
     """
 
     def __init__(

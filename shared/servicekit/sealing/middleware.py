@@ -9,7 +9,7 @@
 
 The envelope is the body, or the header X-Service-Envelope where a message has no body: in GET, HEAD and DELETE
 requests, and in responses to HEAD or with the status 204 or 304. The status of a sealed response stands outside, too,
-for logs and metrics on the way. The opener compares the two.
+for logs and metrics on the way. The caller refuses a response whose two statuses differ.
 """
 
 import functools

@@ -54,9 +54,10 @@ class Program:
                 pass
 
     async def read_line(self) -> str:
-        """Return the next line that the program writes."""
+        """Return the next line that the program writes. Raises TimeoutError."""
         assert self._process.stdout is not None
-        line = await self._process.stdout.readline()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            line = await self._process.stdout.readline()
         assert line, "the program ended before it wrote what the test waits for"
         return line.decode().removesuffix("\n")
 
