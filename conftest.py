@@ -24,13 +24,14 @@ _SERVER_FIXTURES = frozenset({"stores", "run", "running"})
 
 
 class _PlatformsTogether(LoadFileScheduling):
-    """The distribution of tests over processes: a file stays in one, and so does all of `tests/`.
+    """The distribution of tests over processes: a file stays in one, and so do all tests of the shared platform.
 
-    The tests there share one running platform. An idle platform in each process would leave less of the machine.
+    An idle platform in each process would leave less of the machine.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "tests" if nodeid.startswith("tests/") else super()._split_scope(nodeid)
+        shares_platform = nodeid.startswith("tests/") and not nodeid.startswith("tests/own_platforms/")
+        return "tests" if shares_platform else super()._split_scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _PlatformsTogether:
