@@ -1,4 +1,4 @@
-"""A new service in the compose files; `tests/test_new_service.py` checks the result as a whole."""
+"""A new service in the compose files; `tests/own_platforms/test_new_service.py` checks the result as a whole."""
 
 import difflib
 import json

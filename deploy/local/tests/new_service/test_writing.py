@@ -1,4 +1,4 @@
-"""A service is written as a whole or not at all; `tests/test_new_service.py` runs it."""
+"""A service is written as a whole or not at all; `tests/own_platforms/test_new_service.py` runs it."""
 
 import shutil
 from collections.abc import Mapping
