@@ -113,7 +113,7 @@ async def test_a_file_may_have_the_largest_size_and_not_one_byte_more(
             assert largest.status_code == 201, largest.text
             too_large = await send(user, b"x" * 100_001)
             assert too_large.status_code == 413
-            assert too_large.json()["max_upload_bytes"] == 100_000
+            assert too_large.json()["limit_bytes"] == 100_000
             await replica.http.delete(largest.headers["Location"], headers=replica.headers(user))
 
         async def unannounced() -> Any:

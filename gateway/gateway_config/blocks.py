@@ -117,3 +117,8 @@ def limit(zone: str, rate: int) -> str:
 def upload_size(settings: GatewaySettings) -> str:
     """Return the largest upload, including the multipart overhead; the service measures the file itself."""
     return text_of([f"client_max_body_size {settings.max_upload_bytes + MULTIPART_OVERHEAD};"])
+
+
+def upload_limit(settings: GatewaySettings) -> str:
+    """Return the largest file, for the error that names it."""
+    return map_block("", "$upload_limit_bytes", str(settings.max_upload_bytes))

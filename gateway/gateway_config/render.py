@@ -76,6 +76,7 @@ def rendered_files(
         "http/direct_listeners.conf": blocks.direct_listeners(settings, catalog),
         "files.conf": blocks.files(settings),
         "http/file_sending.conf": blocks.file_sending(settings),
+        "http/upload_limit.conf": blocks.upload_limit(settings),
         "http/limit_zones.conf": blocks.limit_zones(settings),
         "http/tokens.conf": blocks.tokens(settings, catalog, servers, canaries),
         "http/tracing.conf": blocks.tracing(settings),

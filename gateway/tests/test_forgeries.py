@@ -102,12 +102,22 @@ FORGERIES: dict[str, Forge] = {
 }
 
 
+# Genuine ones: what is forged as well as expired is told no more than any other forgery.
+EXPIRED = [FORGERIES["expired"], FORGERIES["expiring this second"], FORGERIES["expiry infinite"]]
+DETAILS = {
+    "token-expired": "The access token has expired.",
+    "token-invalid": "The access token is not valid.",
+}
+
+
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES)
 async def test_a_forged_or_expired_token_never_reaches_a_service(platform: Platform, forge: Forge) -> None:
     response = await platform.gateway.get("/api/v1/users/profile", token=forge(platform.issuer))
 
     assert response.status == 401
-    assert response.problem()["detail"] == "The access token is not valid."
+    code = "token-expired" if forge in EXPIRED else "token-invalid"
+    assert response.problem()["type"] == f"urn:baseplate:problem:{code}"
+    assert response.problem()["detail"] == DETAILS[code]
     assert response.get("WWW-Authenticate").startswith('Bearer realm="baseplate", error="invalid_token"')
     assert platform.reached() == []
 
@@ -133,7 +143,8 @@ async def test_authorization_may_only_hold_a_bearer_token(platform: Platform, he
     response = await platform.gateway.get("/api/v1/users/profile", headers={"Authorization": value})
 
     assert response.status == 401
-    response.problem()
+    code = "token-invalid" if header.split(" ")[0] == "Bearer" else "token-missing"
+    assert response.problem()["type"] == f"urn:baseplate:problem:{code}"
     assert platform.reached() == []
 
 

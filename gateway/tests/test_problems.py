@@ -6,12 +6,24 @@ from pathlib import Path
 import pytest
 
 from gateway_config.testing.harness import GatewayHarness, Platform
+from servicekit.core.errors import (
+    BadRequest,
+    DeadlineExceeded,
+    PayloadTooLarge,
+    ServiceError,
+    ServiceUnavailable,
+    TooManyRequests,
+)
 from servicekit.testing.wire_server import closing, hanging, reply, responding
 
 pytestmark = pytest.mark.servers
 
 HOST = b"Host: gateway.test\r\n"
 MIB = 1024 * 1024
+TYPES = {
+    error.status: error.type
+    for error in (BadRequest, PayloadTooLarge, TooManyRequests, ServiceError, ServiceUnavailable, DeadlineExceeded)
+}
 
 
 @pytest.mark.parametrize(
@@ -32,7 +44,7 @@ MIB = 1024 * 1024
         (405, b"PROPFIND /api/v1/notes HTTP/1.1\r\n" + HOST + b"\r\n"),
         (405, b"POST /gateway-health HTTP/1.1\r\n" + HOST + b"\r\n"),
         (405, b"DELETE /lb-health HTTP/1.1\r\n" + HOST + b"\r\n"),
-        (413, b"POST /api/v1/analytics/events HTTP/1.1\r\n" + HOST + b"Content-Length: 9437185\r\n\r\n"),
+        (413, b"POST /api/v1/analytics/events HTTP/1.1\r\n" + HOST + b"Content-Length: 2097153\r\n\r\n"),
         (413, b"POST /api/v1/users/login HTTP/1.1\r\n" + HOST + b"Content-Length: 16385\r\n\r\n"),
         (414, b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"),
         (431, b"GET / HTTP/1.1\r\n" + HOST + b"X-Long: " + b"a" * 9000 + b"\r\n\r\n"),
@@ -45,7 +57,7 @@ async def test_a_refused_request_gets_a_problem_document(platform: Platform, sta
 
     assert response.status == status
     problem = response.problem()
-    assert problem["type"] == "about:blank"
+    assert problem["type"] == TYPES.get(status, "about:blank")
     assert problem["detail"]
     assert response.get("X-Content-Type-Options") == "nosniff"
     assert response.get("Cache-Control") == "no-store"
@@ -91,7 +103,7 @@ async def test_a_service_that_closes_the_connection_is_a_bad_gateway(platform: P
     response = await platform.gateway.send("PUT", "/api/v1/users/1/role", body=b"{}")
 
     assert response.status == 502
-    response.problem()
+    assert response.problem()["type"] == ServiceUnavailable.type
 
 
 async def test_a_service_that_does_not_respond_is_a_gateway_timeout(
@@ -104,12 +116,12 @@ async def test_a_service_that_does_not_respond_is_a_gateway_timeout(
     response = await gateway.get("/api/v1/users/profile")
 
     assert response.status == 504
-    response.problem()
+    assert response.problem()["type"] == DeadlineExceeded.type
 
 
 @pytest.mark.parametrize(
     ("path", "limit"),
-    [("/api/v1/users/login", 16 * 1024), ("/api/v1/analytics/events", 9 * MIB), ("/api/v1/notes", 9 * MIB)],
+    [("/api/v1/users/login", 16 * 1024), ("/api/v1/analytics/events", 2 * MIB), ("/api/v1/notes", 7 * MIB)],
 )
 async def test_a_chunked_body_is_refused_once_it_is_too_large(platform: Platform, path: str, limit: int) -> None:
     chunk = b"4000\r\n" + b"a" * 0x4000 + b"\r\n"
@@ -120,3 +132,43 @@ async def test_a_chunked_body_is_refused_once_it_is_too_large(platform: Platform
     assert response.status == 413
     response.problem()
     assert platform.reached() == []
+
+
+LIMITS = [
+    ("POST", "/api/v1/users/register", 16 * 1024),
+    ("POST", "/api/v1/users/login", 16 * 1024),
+    ("POST", "/api/v1/users/token", 16 * 1024),
+    ("POST", "/api/v1/users/logout", 16 * 1024),
+    ("POST", "/api/v1/users/password", 16 * 1024),
+    ("PATCH", "/api/v1/users/profile", 16 * 1024),
+    ("PUT", "/api/v1/users/1/role", 16 * 1024),
+    ("DELETE", "/api/v1/users/profile", 16 * 1024),
+    ("POST", "/api/v1/analytics/events", 2 * MIB),
+    ("POST", "/api/v1/notes", 7 * MIB),
+    ("PATCH", "/api/v1/notes/1", 7 * MIB),
+    ("POST", "/api/v1/assets/1/link", MIB),
+    ("GET", "/api/v1/notes", MIB),
+]
+
+
+@pytest.mark.parametrize("key", [b"", b"Idempotency-Key: once\r\n"], ids=["plain", "keyed"])
+@pytest.mark.parametrize(("method", "path", "limit"), LIMITS)
+async def test_a_route_names_the_largest_body_that_it_takes(
+    platform: Platform, method: str, path: str, limit: int, key: bytes
+) -> None:
+    head = f"{method} {path} HTTP/1.1\r\n".encode() + HOST + key + b"Connection: close\r\n"
+
+    refused = await platform.gateway.raw(head + f"Content-Length: {limit + 1}\r\n\r\n".encode())
+    taken = await platform.gateway.raw(head + f"Content-Length: {limit}\r\n\r\n".encode() + b"a" * limit)
+
+    assert (refused.status, refused.problem()["type"]) == (413, PayloadTooLarge.type)
+    assert refused.problem()["limit_bytes"] == limit
+    assert taken.status == 200
+
+
+async def test_an_upload_that_is_too_large_gets_the_largest_file(platform: Platform) -> None:
+    head = b"POST /api/v1/assets HTTP/1.1\r\n" + HOST + f"Content-Length: {5 * MIB}\r\n\r\n".encode()
+
+    refused = await platform.gateway.raw(head)
+
+    assert (refused.status, refused.problem()["limit_bytes"]) == (413, 4 * MIB)

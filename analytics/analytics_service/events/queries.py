@@ -9,15 +9,14 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from analytics_service.events.schemas import EventOut
-from servicekit.auth.access_tokens import Principal
-from servicekit.core.errors import Forbidden
+from servicekit.auth.access_tokens import Principal, RoleRequired
 from servicekit.web.pagination import Instant, Page, cut_page, decode_cursor
 
 Position = tuple[datetime, UUID]
 _POSITION = TypeAdapter(tuple[Instant, UUID])
 
 
-class ForeignEvents(Forbidden):
+class ForeignEvents(RoleRequired):
     detail = "Only administrators see the events of other users."
 
 

@@ -13,7 +13,10 @@ _SPEC: Final = re.compile(r"(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 class RangeNotSatisfiable(ServiceError):
+    """The file has none of the bytes that Range names. Content-Range has its size."""
+
     status = 416
+    type = "urn:baseplate:problem:range-not-satisfiable"
     detail = "The file has no bytes in the requested range."
 
     def __init__(self, size: int) -> None:

@@ -21,7 +21,7 @@ _MAX_DIGITS: Final = 12
 
 
 class InvalidLink(Forbidden):
-    """Does not say whether the link was forged or has expired."""
+    """The link was forged or has expired. One text for both reasons."""
 
     type = "urn:baseplate:problem:link-refused"
     detail = "This link is invalid or has expired."

@@ -5,9 +5,9 @@ commit – a refusal, a client that disconnects, a process that dies – leaves 
 orphan.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 from uuid import UUID
 
 from loguru import logger
@@ -28,11 +28,16 @@ BYTES: Final = Counter("service_uploaded_bytes_total", "Bytes of files that were
 
 
 class QuotaExceeded(PayloadTooLarge):
+    """All files of the user together would exceed the quota."""
+
     type = "urn:baseplate:problem:quota-exceeded"
+    extensions: ClassVar[Mapping[str, str]] = {"user_quota_bytes": "the quota"}
 
     def __init__(self, quota: int) -> None:
         super().__init__(
-            f"All your files together may have {quota} bytes, and this one exceeds that.", user_quota_bytes=quota
+            quota,
+            f"All your files together may have {quota} bytes, and this one exceeds that.",
+            user_quota_bytes=quota,
         )
 
 

@@ -2,7 +2,8 @@
 
 import re
 import unicodedata
-from typing import Final
+from collections.abc import Mapping
+from typing import ClassVar, Final
 from urllib.parse import unquote_to_bytes
 
 from assets_service.records.tables import FILENAME_LENGTH
@@ -16,6 +17,9 @@ _FORM_ESCAPES: Final = {b"%22": b'"', b"%0D": b"\r", b"%0A": b"\n"}
 
 
 class InvalidFilename(UnprocessableContent):
+    """The file's name is missing or not accepted."""
+
+    extensions: ClassVar[Mapping[str, str]] = {}
     type = "urn:baseplate:problem:invalid-filename"
     detail = f"A file name has 1 to {FILENAME_LENGTH} characters of UTF-8 text without control characters."
 

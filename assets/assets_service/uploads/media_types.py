@@ -55,11 +55,15 @@ _ALLOWED_IN_TEXT: Final = bytes(code for code in range(256) if (code >= 0x20 and
 
 
 class UnsupportedType(UnsupportedMedia):
+    """Files of this type are not accepted."""
+
     type = "urn:baseplate:problem:unsupported-file-type"
     detail = "Files may be PNG, JPEG, GIF, WebP, PDF, plain text (UTF-8), MP4, MP3 or ZIP."
 
 
 class TypeMismatch(UnsupportedMedia):
+    """The file is of another type than declared."""
+
     type = "urn:baseplate:problem:file-type-mismatch"
 
     def __init__(self, declared: str, found: str) -> None:

@@ -22,19 +22,23 @@ _MAX_LENGTH_DIGITS: Final = 18
 
 
 class UploadBrokeOff(BadRequest):
+    """The connection ended before the upload did."""
+
+    type = "urn:baseplate:problem:upload-incomplete"
     detail = "The upload ended before the file did."
 
 
 class UploadStalled(ServiceError):
+    """Nothing of the upload arrived for too long."""
+
     status = 408
+    type = "urn:baseplate:problem:upload-stalled"
     detail = f"Nothing of the file arrived for {IDLE_SECONDS:.0f} seconds."
 
 
 class FileTooLarge(PayloadTooLarge):
-    type = "urn:baseplate:problem:file-too-large"
-
     def __init__(self, limit: int) -> None:
-        super().__init__(f"A file may have at most {limit} bytes.", max_upload_bytes=limit)
+        super().__init__(limit, f"A file may have at most {limit} bytes.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from assets_service.records.schemas import AssetOut
 from assets_service.records.tables import Asset, Orphan, Usage
 from assets_service.storage.interface import shard_of
 from assets_service.uploads.actions import QuotaExceeded, Transaction, UploadTooSlow
-from servicekit.auth.access_tokens import InvalidToken
+from servicekit.auth.access_tokens import SessionEnded
 from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.outbox import DomainEvent, Outbox
@@ -80,5 +80,5 @@ class _PostgresTransaction:
         if await self._session.scalar(charge.returning(Usage.owner_id)) is not None:
             return
         if await self._session.scalar(select(Usage.erased_at).where(Usage.owner_id == owner)) is not None:
-            raise InvalidToken
+            raise SessionEnded
         raise QuotaExceeded(quota)

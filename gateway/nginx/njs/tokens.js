@@ -9,48 +9,58 @@ import keys from 'keys.js';
 const BEARER = /^bearer +([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)$/i;
 // Verified tokens are remembered for this long at most, even if they expire later.
 const LONGEST_MEMORY_SECONDS = 3600;
+// Codes of problems (docs/errors.md).
+const INVALID = 'token-invalid';
+const EXPIRED = 'token-expired';
 
 /* Respond to the auth_request: 204 passes the request to its service, 401 refuses it. */
 async function check(r) {
     // The variable holds the value that is passed on: all values, if the header was sent more than once.
     const header = r.variables.http_authorization;
-    let passes = false;
+    let refusal = INVALID;
     try {
-        passes = await isValid(r, header) || !keys.known();
+        refusal = await refusalOf(r, header);
     } catch (error) {
         r.warn('token check: ' + error.message);
     }
     // With a body this is the whole response; otherwise NGINX would also make the error page for the subrequest.
-    if (passes) {
+    if (refusal === null || !keys.known()) {
         r.return(204);
     } else {
+        // The error page of the client's request (http/problems.conf) sees the variables of the subrequest.
+        r.variables.token_problem = refusal;
         r.return(401, 'refused');
     }
 }
 
-async function isValid(r, header) {
+/* The code of the problem, or null for a valid token. */
+async function refusalOf(r, header) {
     const token = BEARER.exec(header);
     if (token === null) {
-        return false;
+        // Services ignore other schemes, so the token is missing there, too.
+        return /^bearer(?: |$)/i.test(header) ? INVALID : 'token-missing';
     }
     const now = Date.now() / 1000;
     const digest = await digestOf(header);
     const rememberedExpiry = ngx.shared.verified_tokens.get(digest);
     if (rememberedExpiry !== undefined) {
-        return rememberedExpiry > now;
+        return rememberedExpiry > now ? null : EXPIRED;
     }
     const jose = decode(token[1]);
     const claims = decode(token[2]);
     if (!areAcceptable(r, jose, claims, now)) {
-        return false;
+        return INVALID;
     }
     const key = await keys.find(r, jose.kid);
     if (key === null || !await isSigned(key, token)) {
-        return false;
+        return INVALID;
+    }
+    if (claims.exp <= now) {
+        return EXPIRED;
     }
     const memory = Math.min(claims.exp - now, LONGEST_MEMORY_SECONDS);
     ngx.shared.verified_tokens.set(digest, claims.exp, Math.ceil(memory * 1000));
-    return true;
+    return null;
 }
 
 /* Everything except the signature, so that most forgeries are refused without costly cryptography. */
@@ -62,7 +72,7 @@ function areAcceptable(r, jose, claims, now) {
         && typeof jose.kid === 'string'
         && claims.iss === r.variables.token_issuer
         && includesAudience(claims.aud, r.variables.token_audience)
-        && typeof claims.exp === 'number' && claims.exp > now
+        && typeof claims.exp === 'number'
         && (claims.nbf === undefined || (typeof claims.nbf === 'number' && claims.nbf <= now));
 }
 

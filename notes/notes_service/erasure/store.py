@@ -8,7 +8,7 @@ from pymongo import IndexModel
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
-from servicekit.auth.access_tokens import InvalidToken
+from servicekit.auth.access_tokens import SessionEnded
 from servicekit.storage.mongo import Document
 
 COLLECTION_NAME: Final = "erased_owners"
@@ -32,9 +32,9 @@ class ErasedOwners:
         )
 
     async def ensure_not_deleted(self, session: AsyncClientSession, owner_id: UUID) -> None:
-        """Raise `InvalidToken` if the caller's transaction sees that this account is deleted."""
+        """Raise `SessionEnded` if the caller's transaction sees that this account is deleted."""
         if await self._owners.find_one({"_id": owner_id}, {"_id": True}, session=session):
-            raise InvalidToken
+            raise SessionEnded
 
     async def find_unsettled(self, *, after_seconds: float) -> list[UUID]:
         before = {"$subtract": ["$$NOW", round(after_seconds * 1000)]}

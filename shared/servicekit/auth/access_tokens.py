@@ -38,12 +38,27 @@ _bearer = OAuth2PasswordBearer(tokenUrl="/api/v1/users/token", auto_error=False)
 
 
 class InvalidToken(Unauthorized):
-    """The same text for every reason: forged, expired, another audience, revoked session."""
+    """The access token is not one of ours: forged, malformed, or for another audience. One text for these reasons."""
 
+    type = "urn:baseplate:problem:token-invalid"
     detail = "The access token is not valid."
 
     def __init__(self) -> None:
         super().__init__(headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
+
+class TokenExpired(InvalidToken):
+    """The access token was valid. A refresh token gets another one."""
+
+    type = "urn:baseplate:problem:token-expired"
+    detail = "The access token has expired."
+
+
+class SessionEnded(InvalidToken):
+    """The session of the access token has ended, and its refresh token with it. Log in again."""
+
+    type = "urn:baseplate:problem:session-ended"
+    detail = "The session of this access token has ended."
 
 
 class KeysUnavailable(ServiceUnavailable):
@@ -145,9 +160,9 @@ class TokenVerifier:
             self._remember(token, principal)
         if principal.expires_at <= time.time():
             self._verified.pop(token, None)
-            raise InvalidToken
+            raise TokenExpired
         if principal.session_id in self._revoked_sessions:
-            raise InvalidToken
+            raise SessionEnded
         return principal
 
     async def _verify(self, token: str) -> Principal:
@@ -174,6 +189,9 @@ class TokenVerifier:
                 roles=frozenset(claims["roles"]),
                 expires_at=float(claims["exp"]),
             )
+        except jwt.ExpiredSignatureError:
+            # The signature has been verified before.
+            raise TokenExpired from None
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
             logger.info("access token refused: {}", type(error).__name__)
             raise InvalidToken from None
@@ -216,6 +234,12 @@ async def _current_user(user: Annotated[Principal | None, Depends(_optional_user
     return user
 
 
+class RoleRequired(Forbidden):
+    """The user needs a role that the access token does not have."""
+
+    type = "urn:baseplate:problem:role-required"
+
+
 OptionalUser = Annotated[Principal | None, Depends(_optional_user)]
 """The signed-in user, or None for a request without a token. An invalid token is refused nevertheless."""
 
@@ -228,7 +252,7 @@ def require_role(role: str) -> Callable[[Principal], Awaitable[Principal]]:
 
     async def check(user: CurrentUser) -> Principal:
         if role not in user.roles:
-            raise Forbidden
+            raise RoleRequired
         return user
 
     return check

@@ -35,6 +35,7 @@ class DispatchError(ServiceError):
     """
 
     status: ClassVar[int] = 502
+    type: ClassVar[str] = "urn:baseplate:problem:service-unavailable"
     detail = "A service that is needed gave no usable response."
     # The value of the metrics' label `outcome`.
     outcome: ClassVar[str] = "error"
@@ -95,6 +96,7 @@ class PeerTimeout(DispatchError):
     """No response came in time. Whether the peer executed the request is unknown."""
 
     status = 504
+    type = "urn:baseplate:problem:deadline-exceeded"
     detail = "A service that is needed did not respond in time."
     outcome = "timeout"
 

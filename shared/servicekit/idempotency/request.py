@@ -6,9 +6,10 @@ UnprocessableContent 422  KeyReused   the key was used for another request
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 from uuid import UUID
 
 from prometheus_client import Counter
@@ -29,9 +30,10 @@ CONFLICTS = Counter(
 
 
 class KeyInUse(Conflict):
-    """The first request with this key is in progress. Its response is available under the same key soon."""
+    """The first request with this Idempotency-Key is in progress. The same key gets its response soon."""
 
-    type = "urn:baseplate:problem:idempotency-key-in-use"
+    extensions: ClassVar[Mapping[str, str]] = {}
+    type = "urn:baseplate:problem:key-in-flight"
     detail = "A request with this Idempotency-Key is being processed. Try again."
 
     def __init__(self) -> None:
@@ -39,7 +41,10 @@ class KeyInUse(Conflict):
 
 
 class KeyReused(UnprocessableContent):
-    type = "urn:baseplate:problem:idempotency-key-reused"
+    """The Idempotency-Key was used for another request. Choose a new one."""
+
+    type = "urn:baseplate:problem:key-reused"
+    extensions: ClassVar[Mapping[str, str]] = {}
     detail = "This Idempotency-Key was used for another request."
 
 

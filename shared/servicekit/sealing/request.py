@@ -99,7 +99,7 @@ async def read_envelope(headers: SealingHeaders, method: str, receive: Receive, 
 async def _envelope_in_header(headers: SealingHeaders, receive: Receive, limit: int) -> bytes:
     text = headers.one(ENVELOPE)
     if len(text) > limit:
-        raise PayloadTooLarge
+        raise PayloadTooLarge(limit)
     # The seal would not cover a body beside it.
     if await _body(headers, receive, limit):
         raise EnvelopeRefused(Refusal.MALFORMED)
@@ -110,7 +110,7 @@ async def _body(headers: SealingHeaders, receive: Receive, limit: int) -> bytes:
     for length in headers.all(_CONTENT_LENGTH):
         # More than twelve digits are too much in any case, and int() refuses to read thousands of them.
         if length.isdigit() and (len(length) > 12 or int(length) > limit):
-            raise PayloadTooLarge
+            raise PayloadTooLarge(limit)
     body = bytearray()
     more = True
     while more:
@@ -119,7 +119,7 @@ async def _body(headers: SealingHeaders, receive: Receive, limit: int) -> bytes:
             raise ClientGone
         body += message.get("body", b"")
         if len(body) > limit:
-            raise PayloadTooLarge
+            raise PayloadTooLarge(limit)
         more = message.get("more_body", False)
     return bytes(body)
 

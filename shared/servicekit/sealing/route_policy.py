@@ -32,6 +32,7 @@ Mode = Literal["sealed", "optional", "public"]
 class MessageRefused(Unauthorized):
     """The request is not sealed, or its seal is not accepted. One text serves for all reasons."""
 
+    type = "urn:baseplate:problem:message-refused"
     detail = "This needs a valid sealed message."
 
     def __init__(self) -> None:
@@ -41,6 +42,7 @@ class MessageRefused(Unauthorized):
 class CallerNotAllowed(Forbidden):
     """The policy of the route does not name the service that sealed the request."""
 
+    type = "urn:baseplate:problem:caller-not-allowed"
     detail = "This route is not open to the calling service."
 
 

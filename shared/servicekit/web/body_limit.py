@@ -35,12 +35,12 @@ def route_with_body_limit(max_bytes: int) -> type[APIRoute]:
 async def _read(request: Request, max_bytes: int) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_bytes:
-        raise PayloadTooLarge
+        raise PayloadTooLarge(max_bytes)
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > max_bytes:
-            raise PayloadTooLarge
+            raise PayloadTooLarge(max_bytes)
     return bytes(body)
 
 

@@ -11,6 +11,13 @@ from starlette.requests import Request
 from servicekit.core import errors
 
 
+class InvalidJson(errors.BadRequest):
+    """The body is not JSON in UTF-8 (RFC 8259)."""
+
+    type = "urn:baseplate:problem:invalid-json"
+    detail = "The body is not valid JSON."
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Render the errors of services, of validation and of the framework."""
     app.add_exception_handler(errors.ServiceError, _service_error)
@@ -25,7 +32,7 @@ async def _service_error(request: Request, error: Any) -> Any:
 async def _validation_error(request: Request, error: Any) -> Any:
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
-        failure: errors.ServiceError = errors.BadRequest("The body is not valid JSON.")
+        failure: errors.ServiceError = InvalidJson()
     else:
         failure = errors.UnprocessableContent(
             "Some fields are invalid; `errors` lists them.", errors=errors.fields_of(found)
@@ -35,7 +42,8 @@ async def _validation_error(request: Request, error: Any) -> Any:
 
 async def _http_exception(request: Request, error: Any) -> Any:
     """Render what the framework itself raises: 404 and 405 of the router, 400 of the body parser."""
-    kind = type("FrameworkError", (errors.ServiceError,), {"status": error.status_code})
+    type_ = errors.BadRequest.type if error.status_code == 400 else errors.BLANK
+    kind = type("FrameworkError", (errors.ServiceError,), {"status": error.status_code, "type": type_})
     headers = {"Allow": _allowed_methods(request)} if error.status_code == 405 else error.headers
     return errors.ProblemResponse(kind(str(error.detail), headers=headers), instance=request.url.path)
 

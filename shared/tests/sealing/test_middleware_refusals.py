@@ -21,7 +21,7 @@ ciphers = pytest.mark.parametrize("cipher", get_args(CipherName))
 
 
 ONE_TEXT = {
-    "type": "about:blank",
+    "type": "urn:baseplate:problem:message-refused",
     "title": "Unauthorized",
     "status": 401,
     "detail": "This needs a valid sealed message.",

@@ -27,13 +27,11 @@ DUPLICATES = Counter(
 
 
 class AccountTaken(Conflict):
-    """The user name or the address belongs to another account; `errors` says which."""
-
-    type = "urn:baseplate:problem:account-taken"
+    """The user name or the address belongs to another account; `field` says which."""
 
     def __init__(self, field: Literal["username", "email"]) -> None:
         what = "user name" if field == "username" else "email address"
-        super().__init__(f"This {what} is taken.", errors=[{"field": f"body.{field}", "message": "taken"}])
+        super().__init__(f"This {what} is taken.", field=field, errors=[{"field": f"body.{field}", "message": "taken"}])
 
 
 class AccountNotFound(NotFound):

@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, InvalidToken
+from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, SessionEnded
 from servicekit.idempotency import IdempotencyKey, StoredResponse
 from servicekit.sealing.route_policy import OptionalCallerService, optional
 from servicekit.web.openapi import problems
@@ -36,7 +36,7 @@ async def _token_refused_if_deleted() -> AsyncIterator[None]:
     try:
         yield
     except AccountNotFound:
-        raise InvalidToken from None
+        raise SessionEnded from None
 
 
 def _created(account: Account) -> StoredResponse:

@@ -1,8 +1,9 @@
 """Logging in: a right password starts a session."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import ClassVar, Protocol
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -20,8 +21,9 @@ from user_service.tokens.issuer import TokenIssuer
 
 
 class InvalidCredentials(Unauthorized):
-    """One text, whether or not the account exists. `error` is the code of RFC 6749, section 5.2."""
+    """The name or the password is wrong. One text, whether or not the account exists."""
 
+    extensions: ClassVar[Mapping[str, str]] = {"error": "`invalid_grant` (RFC 6749, section 5.2)"}
     type = "urn:baseplate:problem:invalid-credentials"
     detail = "The name or the password is wrong."
 

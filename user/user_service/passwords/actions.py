@@ -13,7 +13,7 @@ from user_service.throttling.guard import PasswordGuard
 
 
 class WrongPassword(Forbidden):
-    """403, because a client takes 401 for an expired access token."""
+    """The current password is wrong. Not 401, which a client takes for an expired access token."""
 
     type = "urn:baseplate:problem:wrong-password"
     detail = "The current password is wrong."

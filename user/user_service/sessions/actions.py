@@ -29,8 +29,9 @@ REUSES = Counter(
 
 
 class RefreshRefused(Unauthorized):
-    """One text for every reason: unknown, expired, used before, or of a revoked session."""
+    """The refresh token is unknown, expired, used before, or of a revoked session. One text for every reason."""
 
+    type = "urn:baseplate:problem:refresh-token-invalid"
     detail = "The refresh token is not valid."
 
     def __init__(self) -> None:

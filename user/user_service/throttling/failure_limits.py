@@ -53,6 +53,12 @@ COUNTED_LOCALLY = Counter(
 )
 
 
+class TooManyFailures(TooManyRequests):
+    """Too many wrong passwords. Retry-After says when the next one may be tried."""
+
+    type = "urn:baseplate:problem:too-many-failures"
+
+
 @dataclass(frozen=True, slots=True)
 class FailureLimit:
     """`count` failures within `seconds` of the first one, for each subject. `name` is part of the key."""
@@ -110,7 +116,7 @@ class FailureLimits:
 def _raise_if_refused(counters: Sequence[FailureCounter], waits: Sequence[int]) -> None:
     refusing = [wait for counter, wait in zip(counters, waits, strict=True) if wait >= 0 and counter.refuses]
     if refusing:
-        raise TooManyRequests(retry_after=math.ceil(max(refusing) / 1000))
+        raise TooManyFailures(retry_after=math.ceil(max(refusing) / 1000))
 
 
 class FailureMemory:
