@@ -119,6 +119,51 @@ async def test_no_other_path_reaches_a_service(platform: Platform, path: str) ->
     assert platform.reached() == []
 
 
+WITH_A_SLASH = [
+    "/api/v1/users/profile/",
+    "/api/v1/notes/",
+    "/api/notes/",
+    "/api/v1/assets/",
+    "/api/v1/assets//",
+    "/api/v1/assets/%2f",
+    "/api/v1/assets/x/..",
+    "/api/v1/notes/public/slug/",
+    "/.well-known/jwks.json/",
+    "/docs/",
+    "/openapi.json/",
+    "/gateway-health/",
+    "http://evil.example/api/v1/notes/",
+    "//evil.example/",
+    "/%2fevil.example/..",
+    # Folders and internal locations, which NGINX may complete by a slash.
+    "/docs/static",
+    "/docs/swagger-ui",
+    "/-/read",
+    "/-/upload",
+    "/-/files",
+    "/-/probe",
+    "/-",
+]
+
+
+@pytest.mark.parametrize("path", WITH_A_SLASH)
+async def test_no_redirect_adds_or_removes_a_slash(platform: Platform, path: str) -> None:
+    for method in ("GET", "HEAD", "POST", "PUT"):
+        for host in ("gateway.test", "evil.example"):
+            response = await platform.gateway.send(method, path, headers={"Host": host, "Idempotency-Key": "1"})
+            assert (response.status, response.get("Location")) == (404, None)
+    assert platform.reached() == []
+
+
+@pytest.mark.parametrize("path", ["/api/v1/assets/", "/api/assets/", "/api/v1/users/login/", "/nowhere"])
+async def test_a_large_body_to_an_unknown_path_is_not_too_large(platform: Platform, path: str) -> None:
+    response = await platform.gateway.post(path, body=bytes(2 * 1024 * 1024))
+
+    assert response.status == 404
+    response.problem()
+    assert platform.reached() == []
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -36,7 +36,7 @@ class IdempotencyKeyHeader:
 
     def _fingerprint(self, content: bytes) -> bytes:
         fingerprints: Fingerprints = self._request.app.state.fingerprints
-        return fingerprints.of(self._request.method.encode(), self._request.url.path.encode(), content)
+        return fingerprints.of(self._request.method.encode(), self._request.scope["path"].encode(), content)
 
 
 class Fingerprints:

@@ -65,6 +65,8 @@ def build_app(
         # The framework's own page loads its files from a CDN.
         docs_url=None,
         redoc_url=None,
+        # A redirect would repeat the request, its token included, at a scheme and host that may be forged.
+        redirect_slashes=False,
         responses={"default": ANY_PROBLEM},
         middleware=[
             Middleware(RequestMiddleware, service=settings.service_name, tracing=tracing, gateway=gateway),

@@ -26,7 +26,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 async def _service_error(request: Request, error: Any) -> Any:
-    return errors.ProblemResponse(error, instance=request.url.path)
+    return errors.ProblemResponse(error, instance=request.scope["path"])
 
 
 async def _validation_error(request: Request, error: Any) -> Any:
@@ -37,7 +37,7 @@ async def _validation_error(request: Request, error: Any) -> Any:
         failure = errors.UnprocessableContent(
             "Some fields are invalid; `errors` lists them.", errors=errors.fields_of(found)
         )
-    return errors.ProblemResponse(failure, instance=request.url.path)
+    return errors.ProblemResponse(failure, instance=request.scope["path"])
 
 
 async def _http_exception(request: Request, error: Any) -> Any:
@@ -45,7 +45,7 @@ async def _http_exception(request: Request, error: Any) -> Any:
     type_ = errors.BadRequest.type if error.status_code == 400 else errors.BLANK
     kind = type("FrameworkError", (errors.ServiceError,), {"status": error.status_code, "type": type_})
     headers = {"Allow": _allowed_methods(request)} if error.status_code == 405 else error.headers
-    return errors.ProblemResponse(kind(str(error.detail), headers=headers), instance=request.url.path)
+    return errors.ProblemResponse(kind(str(error.detail), headers=headers), instance=request.scope["path"])
 
 
 def _allowed_methods(request: Request) -> str:

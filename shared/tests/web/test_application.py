@@ -131,6 +131,21 @@ async def test_every_error_is_a_problem_document(
     assert problem["request_id"] == response.headers["x-request-id"]
 
 
+@pytest.mark.parametrize("host", ["parcels", "evil.example", "evil.example:99999", "a/b?c#d", "[", "\\evil", ""])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
+async def test_a_slash_at_the_end_is_another_path_and_never_a_redirect(
+    client: httpx2.AsyncClient, method: str, host: str
+) -> None:
+    # One route of the test ends in a slash.
+    for path in ("/api/v1/parcels", "/api/v1/parcels/7/", "/docs/", "/openapi.json/", "//evil.example/", "/health//"):
+        response = await client.request(method, f"http://parcels{path}", headers={"Host": host})
+
+        assert response.status_code == 404
+        assert "location" not in response.headers
+        if method != "HEAD":
+            assert response.json()["instance"] == path
+
+
 async def test_an_unexpected_error_tells_the_client_nothing_of_its_cause(client: httpx2.AsyncClient) -> None:
     response = await client.get("/api/v1/parcels/broken")
 
