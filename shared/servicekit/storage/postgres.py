@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from servicekit.core.settings import POOL_SIZE
+from servicekit.storage import postgres_statements
 from servicekit.storage.postgres_tracing import trace_statements
 
 # What is raised when the server cannot be reached, restarts, or has no connection left.
@@ -38,6 +39,8 @@ def create_engine(url: SecretStr, *, application: str, pool_size: int = POOL_SIZ
         hide_parameters=True,
         connect_args={
             "async_creator_fn": _connect,
+            "connection_class": postgres_statements.Connection,
+            "prepared_statement_cache_size": 0,
             "timeout": CONNECT_SECONDS,
             "server_settings": {
                 "application_name": application,
