@@ -11,7 +11,7 @@ from assets_service.content.sending import ContentSender
 from assets_service.domain_events import SUBSCRIPTIONS, USER_DELETED
 from assets_service.links.routes import router as link_routes
 from assets_service.links.signatures import LinkSigner
-from assets_service.models import IDEMPOTENCY_KEYS, OUTBOX
+from assets_service.models import IDEMPOTENCY_KEYS, METADATA, OUTBOX
 from assets_service.records.actions import AssetActions
 from assets_service.records.queries import AssetQueries
 from assets_service.records.routes import internal_router as internal_record_routes
@@ -73,7 +73,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
             internal_record_routes,
             events_router({USER_DELETED: asset_actions.erase_user}, callers=(USER,)),
         ],
-        checks={"postgres": Check(lambda: postgres.ping(engine)), "store": Check(store.check)},
+        checks={"postgres": Check(lambda: postgres.ping(engine, METADATA)), "store": Check(store.check)},
         is_unavailable=postgres.is_unavailable,
     )
     app.state.components = Components(

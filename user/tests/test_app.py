@@ -1,8 +1,11 @@
 """The assembled service: its routes, their callers, its start, and outages of its stores."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -157,6 +160,54 @@ async def test_requests_fail_with_a_time_to_wait_while_the_database_restarts_and
             await stores.start("postgres")
         assert (await replica.profile(ada)).status_code == 200
         assert (await replica.log_in(ada.username)).status_code == 200
+
+
+async def test_on_a_read_only_database_reads_go_on_and_writes_have_to_wait(deployment: Any, valkey_url: str) -> None:
+    async with deployment.replica() as replica:
+        ada = await replica.sign_in()
+        async with operator_of(deployment) as (operator, name):
+            await operator.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+            await operator.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()",
+                name,
+            )
+            try:
+                for response in (await replica.log_in(ada.username), await replica.register()):
+                    assert response.status_code == 503
+                    assert response.headers["content-type"] == "application/problem+json"
+                    assert "retry-after" in response.headers
+                assert (await replica.profile(ada)).status_code == 200
+                ready = await replica.http.get("/ready")
+                assert (ready.status_code, ready.json()["checks"]["postgres"]) == (200, "degraded")
+                assert "postgres is read-only" in ready.json()["reasons"]
+            finally:
+                await operator.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+
+
+async def test_a_locked_table_means_503_in_time_and_not_ready(
+    deployment: Any, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("servicekit.storage.postgres.STATEMENT_MILLISECONDS", 1_000)
+    monkeypatch.setattr("servicekit.web.health.CHECK_SECONDS", 0.5)
+    async with deployment.replica() as replica:
+        ada = await replica.sign_in()
+        async with operator_of(deployment) as (operator, _), operator.transaction():
+            await operator.execute("LOCK TABLE users_read IN ACCESS EXCLUSIVE MODE")
+            response = await replica.profile(ada)
+            assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+            assert (await replica.http.get("/ready")).status_code == 503
+        assert (await replica.profile(ada)).status_code == 200
+
+
+@asynccontextmanager
+async def operator_of(deployment: Any) -> AsyncIterator[tuple[Any, str]]:
+    """Connect to the service's database as an operator does; give the connection and the database's name."""
+    url = deployment.settings.database_url.get_secret_value().replace("+asyncpg", "")
+    connection = await asyncpg.connect(url, server_settings={"default_transaction_read_only": "off"})
+    try:
+        yield connection, await connection.fetchval("SELECT current_database()")
+    finally:
+        await connection.close()
 
 
 async def test_it_starts_without_its_stores_and_serves_when_they_are_back(

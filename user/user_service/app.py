@@ -24,7 +24,7 @@ from user_service.domain_events import SUBSCRIPTIONS
 from user_service.logins.actions import LoginActions
 from user_service.logins.routes import router as login_routes
 from user_service.logins.store import PostgresLogins
-from user_service.models import IDEMPOTENCY_KEYS, OUTBOX
+from user_service.models import IDEMPOTENCY_KEYS, OUTBOX, Base
 from user_service.passwords.actions import PasswordActions
 from user_service.passwords.hashing import OWASP_MINIMUM, HashCost, PasswordHasher, hashing_threads
 from user_service.passwords.routes import router as password_routes
@@ -89,7 +89,7 @@ def create_app(
         lifespan=lifespan,
         # `/users/{user_id}` matches every word, so its router comes last.
         routers=[token_routes, login_routes, password_routes, session_routes, account_routes],
-        checks={"postgres": Check(lambda: postgres.ping(engine))},
+        checks={"postgres": Check(lambda: postgres.ping(engine, Base.metadata))},
         is_unavailable=postgres.is_unavailable,
     )
 

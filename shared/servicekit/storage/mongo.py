@@ -11,10 +11,10 @@ from pydantic import SecretStr
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
+    BulkWriteError,
     ConnectionFailure,
     ExecutionTimeout,
     OperationFailure,
-    WaitQueueTimeoutError,
     WTimeoutError,
 )
 from pymongo.read_concern import ReadConcern
@@ -24,21 +24,46 @@ from servicekit.storage.mongo_tracing import CommandSpans
 Document = dict[str, Any]
 
 # What the driver raises when no primary responds in time.
-_UNAVAILABLE = (ConnectionFailure, ExecutionTimeout, WaitQueueTimeoutError, WTimeoutError)
-# A server that has just started does not have the keys yet that sign the cluster's time.
-_KEY_NOT_FOUND = 211
+_UNAVAILABLE = (ConnectionFailure, ExecutionTimeout, WTimeoutError)
+# Errors that say nothing about the command: https://www.mongodb.com/docs/manual/reference/error-codes/
+_UNAVAILABLE_CODES = frozenset(
+    {
+        *(6, 7, 89, 202, 9001),  # another member cannot be reached
+        *(11, 13, 18),  # user, right or password refused
+        *(24, 46, 112),  # locked; write conflict
+        *(50, 262, 290, 11601),  # a time-out, or an operator's cancellation
+        *(64, 79, 100),  # too few members acknowledge a write
+        *(91, 11600, 11602),  # the server stops, or its role changes
+        *(133, 189, 10058, 10107, 13435, 13436),  # no primary
+        *(211, 246),  # a server that has just started lacks the keys that sign the cluster's time, or a snapshot
+        *(39, 14031),  # a file cannot be written; disk full
+        *(125, 146, 365, 371, 462),  # out of memory or of cache; writes blocked; admission refused
+        *(225, 239, 251, 317),  # the transaction, its snapshot or the pool is gone
+    }
+)
+# Labels by which the server says that the same may succeed later.
+_TRANSIENT_LABELS = ("TransientTransactionError", "RetryableWriteError", "SystemOverloadedError")
 
 POOL_SIZE = 50
 # Longer than a failover with tuned elections (1–2 s), shorter than the gateway's time-outs.
 SELECTION_MILLISECONDS = 5_000
 CONNECT_MILLISECONDS = 2_000
 CLOSE_SECONDS = 2.0
+# The driver repeats an operation once: both together take less than the gateway waits.
+OPERATION_MILLISECONDS = 7_000
 
 
-def create_client(url: SecretStr, *, application: str, traced: bool = False) -> AsyncMongoClient[Document]:
+def create_client(
+    url: SecretStr,
+    *,
+    application: str,
+    traced: bool = False,
+    operation_milliseconds: int | None = OPERATION_MILLISECONDS,
+) -> AsyncMongoClient[Document]:
     """Return a client that acknowledges writes by majority and retries reads and writes once.
 
-    With `traced`, the commands of sampled requests have spans.
+    With `traced`, the commands of sampled requests have spans. A job without a client that waits passes None for
+    `operation_milliseconds`.
     """
     return AsyncMongoClient(
         url.get_secret_value(),
@@ -47,6 +72,8 @@ def create_client(url: SecretStr, *, application: str, traced: bool = False) -> 
         serverSelectionTimeoutMS=SELECTION_MILLISECONDS,
         connectTimeoutMS=CONNECT_MILLISECONDS,
         waitQueueTimeoutMS=SELECTION_MILLISECONDS,
+        # For an operation that hangs, as under `fsyncLock`.
+        socketTimeoutMS=operation_milliseconds,
         # A new primary is noticed within this time, even before an operation fails.
         heartbeatFrequencyMS=1_000,
         event_listeners=[CommandSpans()] if traced else [],
@@ -74,13 +101,24 @@ def is_unavailable(error: Exception) -> bool:
     """Whether an error means that MongoDB is unavailable. Any other error is a failure of the service."""
     if isinstance(error, _UNAVAILABLE):
         return True
-    # The driver has no class for this one.
-    return isinstance(error, OperationFailure) and error.code == _KEY_NOT_FOUND
+    if not isinstance(error, OperationFailure):
+        return False
+    if any(error.has_error_label(label) for label in _TRANSIENT_LABELS):
+        return True
+    return not _UNAVAILABLE_CODES.isdisjoint(_codes_of(error))
+
+
+def _codes_of(error: OperationFailure) -> list[int | None]:
+    if not isinstance(error, BulkWriteError):
+        return [error.code]
+    # The driver's own code only says that some of the writes failed.
+    failures = [*error.details.get("writeErrors", ()), *error.details.get("writeConcernErrors", ())]
+    return [failure.get("code") for failure in failures]
 
 
 async def ping(db: AsyncDatabase[Document]) -> None:
-    """Raise unless a primary responds."""
-    await db.command("ping")
+    """Raise unless a primary responds to this user. Unlike this command, `ping` succeeds without a password."""
+    await db.command("listCollections", nameOnly=True, authorizedCollections=True)
 
 
 async def close(client: AsyncMongoClient[Document]) -> None:

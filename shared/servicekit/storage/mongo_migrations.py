@@ -54,7 +54,8 @@ async def _create(database: AsyncDatabase[Document], name: str) -> None:
 @asynccontextmanager
 async def connected(url: SecretStr, *, application: str) -> AsyncIterator[AsyncDatabase[Document]]:
     """Open the database for a job."""
-    client = mongo.create_client(url, application=application)
+    # An index may take as long as it needs.
+    client = mongo.create_client(url, application=application, operation_milliseconds=None)
     try:
         yield mongo.database(client)
     finally:

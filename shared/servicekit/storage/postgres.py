@@ -4,7 +4,7 @@ from typing import Any
 
 import asyncpg
 from pydantic import SecretStr
-from sqlalchemy import event, text
+from sqlalchemy import MetaData, event, false, func, literal, select
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -15,10 +15,25 @@ from servicekit.core.settings import POOL_SIZE
 from servicekit.storage import postgres_statements
 from servicekit.storage.postgres_tracing import trace_statements
 
-# What is raised when the server cannot be reached, restarts, or has no connection left.
+# What is raised when the server cannot be reached, refuses to work now, or has no connection left.
 _UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
-# SQLSTATE of lost connections (08…), of too many connections (53300), and of a server that stops or starts (57P…).
-_UNAVAILABLE_STATES = ("08", "53300", "57P")
+# The beginning of SQLSTATEs that say nothing about the statement: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_UNAVAILABLE_STATES = (
+    "08",  # connection lost or refused
+    "25006",  # read-only: a standby, or an operator's setting
+    "25P03",  # a transaction was idle for too long
+    "25P04",  # a transaction took too long
+    "28",  # password or role refused
+    "3D000",  # no such database
+    "40",  # deadlock or serialization failure: the transaction had no effect
+    "42501",  # a right was withdrawn
+    "53",  # disk full, out of memory, too many connections
+    "55000",  # not possible during recovery
+    "55006",  # object in use
+    "55P03",  # lock not available
+    "57",  # cancelled by a time-out or an operator; the server stops or starts
+    "58",  # error of the system, such as of input and output
+)
 
 POOL_WAIT_SECONDS = 5.0
 CONNECT_SECONDS = 3.0
@@ -58,14 +73,14 @@ def create_engine(url: SecretStr, *, application: str, pool_size: int = POOL_SIZ
 
 
 async def _connect(*args: Any, **options: Any) -> Any:
-    """Connect. Raises ConnectionError for every reason for which the server cannot be reached.
+    """Connect. Raises ConnectionError for every reason for which there is no connection.
 
-    asyncpg and SQLAlchemy pass on several errors: for a refusal, a time-out, a host without a route, or a name that
-    does not resolve because no host of that name runs.
+    asyncpg and SQLAlchemy pass on several errors: for a refusal, a time-out, a host without a route, a name that does
+    not resolve because no host of that name runs, or a role that may not log in.
     """
     try:
         return await asyncpg.connect(*args, **options)
-    except OSError as error:
+    except (OSError, asyncpg.PostgresError) as error:
         raise ConnectionError(f"PostgreSQL cannot be reached: {type(error).__name__}: {error}") from error
 
 
@@ -79,7 +94,7 @@ def _refuse_closed(connection: Any, _entry: ConnectionPoolEntry, _proxy: Any) ->
 
 
 def _as_operational_error(context: ExceptionContext) -> BaseException | None:
-    """Raise OperationalError instead, if the server stops, starts, or closes this connection.
+    """Raise OperationalError instead, if the server closes this connection or cannot work now.
 
     SQLAlchemy knows few of asyncpg's errors. It raises these as DBAPIError or InternalError.
     """
@@ -100,7 +115,13 @@ def is_unavailable(error: Exception) -> bool:
     return isinstance(error, _UNAVAILABLE)
 
 
-async def ping(engine: AsyncEngine) -> None:
-    """Raise unless the server responds to a query."""
-    async with engine.connect() as connection:
-        await connection.execute(text("SELECT 1"))
+async def ping(engine: AsyncEngine, tables: MetaData | None = None) -> str | None:
+    """Raise unless these tables can be read. Return the reason why nothing can be written, if the server knows one."""
+    # No row is read. But a table that is locked makes this wait, and one that is forbidden or missing makes it fail.
+    found = [
+        select(literal(1)).select_from(table).where(false()).exists()
+        for table in (tables.sorted_tables if tables else ())
+    ]
+    query = select(func.current_setting("transaction_read_only") == "on", *found)
+    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        return "is read-only" if await connection.scalar(query) else None

@@ -24,7 +24,7 @@ from servicekit.observability.tracing.service import Tracing
 from servicekit.web.docs import docs_router
 from servicekit.web.error_handlers import add_error_handlers
 from servicekit.web.head import HeadAsGet
-from servicekit.web.health import Check, health_router
+from servicekit.web.health import Check, StoreFailures, health_router
 from servicekit.web.middleware import ErrorBoundary, RequestMiddleware
 from servicekit.web.openapi import ANY_PROBLEM, declaring_errors
 
@@ -55,6 +55,7 @@ def build_app(
         name=settings.log_name,
     )
     tracing = Tracing(settings)
+    failures = StoreFailures()
     gateway = GatewayAddresses(settings.gateway_networks)
     app = FastAPI(
         title=title,
@@ -71,12 +72,12 @@ def build_app(
         middleware=[
             Middleware(RequestMiddleware, service=settings.service_name, tracing=tracing, gateway=gateway),
             *([receiver] if receiver else []),
-            Middleware(ErrorBoundary, is_unavailable=is_unavailable),
+            Middleware(ErrorBoundary, is_unavailable=is_unavailable, record_failure=failures.record),
             Middleware(HeadAsGet),
         ],
     )
     app.state.gateway = gateway
-    app.include_router(health_router(settings.service_name, checks))
+    app.include_router(health_router(settings.service_name, checks, failures))
     app.include_router(docs_router(title))
     for router in routers:
         app.include_router(router)

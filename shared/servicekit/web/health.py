@@ -2,9 +2,13 @@
 
 `/health` touches no store, so a stuck store never gets a process killed. `/ready` asks the service's own stores and
 looks at the machine. Peers do not count: otherwise one unavailable service would make all others unready.
+
+A store that serves reads but not all writes, such as one whose disk is full, makes the service degraded: as long as
+`/ready` responds with 200, reads go on.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -19,29 +23,51 @@ from servicekit.core.errors import ServiceUnavailable
 from servicekit.observability import metrics
 
 CHECK_SECONDS = 2.0
+# For how long a request that failed because of a store makes the service degraded.
+FAILURE_SECONDS = 15.0
 FULL_PERCENT = 95.0
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A store to ask. The service is not ready without a required store, and degraded without an optional one."""
+    """A store to ask. The service is not ready without a required store, and degraded without an optional one.
+
+    `ping` raises any exception if the store is down, and returns a string to say what else is wrong with it.
+    """
 
     ping: Callable[[], Awaitable[Any]]
     required: bool = True
+
+
+class StoreFailures:
+    """The last request of this process that failed because of a store."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._reason = ""
+        self._at = -math.inf
+
+    def record(self, reason: str) -> None:
+        self._reason, self._at = reason, self._clock()
+
+    def recent(self) -> list[str]:
+        """Return what to say about it, while it is recent."""
+        return [f"a request failed: {self._reason}"] if self._clock() - self._at < FAILURE_SECONDS else []
 
 
 class NotReady(ServiceUnavailable):
     detail = "The service is not ready."
 
 
-async def _is_up(name: str, check: Check) -> bool:
+async def _state(name: str, check: Check) -> tuple[str, str]:
+    """Return `up`, `degraded` or `down`, and the reason."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            await check.ping()
+            trouble = await check.ping()
     except Exception as error:  # Any exception of the driver means that the store is unavailable.
         logger.warning("readiness: {} does not respond: {}", name, type(error).__name__)
-        return False
-    return True
+        return "down", f"{name} does not answer"
+    return ("degraded", f"{name} {trouble}") if isinstance(trouble, str) else ("up", "")
 
 
 def _resources() -> dict[str, float]:
@@ -52,7 +78,7 @@ def _resources() -> dict[str, float]:
     }
 
 
-def health_router(service: str, checks: Mapping[str, Check]) -> APIRouter:
+def health_router(service: str, checks: Mapping[str, Check], failures: StoreFailures) -> APIRouter:
     """Return `/health`, `/ready` and `/metrics` for a service with these stores."""
     router = APIRouter(tags=["operations"])
     started = time.monotonic()
@@ -66,24 +92,26 @@ def health_router(service: str, checks: Mapping[str, Check]) -> APIRouter:
     async def ready() -> dict[str, Any]:
         """Report whether requests can be served now, and if not, why."""
         # statvfs blocks on a dead network file system, so it runs in a thread.
-        resources, up = await asyncio.gather(
+        resources, found = await asyncio.gather(
             asyncio.to_thread(_resources),
-            asyncio.gather(*(_is_up(name, check) for name, check in checks.items())),
+            asyncio.gather(*(_state(name, check) for name, check in checks.items())),
         )
-        states = dict(zip(checks, up, strict=True))
-        reasons = [f"{name} does not answer" for name, up in states.items() if not up and checks[name].required]
+        states = dict(zip(checks, found, strict=True))
+        reasons = [reason for name, (state, reason) in states.items() if state == "down" and checks[name].required]
         reasons += [
             f"{name.removesuffix('_percent')} is {resources[name]:.0f} % used"
             for name in ("disk_percent", "memory_percent")
             if resources[name] > FULL_PERCENT
         ]
         details: dict[str, Any] = {
-            "checks": {name: "up" if up else "down" for name, up in states.items()},
+            "checks": {name: state for name, (state, _) in states.items()},
             "resources": resources,
         }
         if reasons:
             raise NotReady(service=service, reasons=reasons, **details)
-        return {"status": "ready" if all(states.values()) else "degraded", "service": service, **details}
+        if troubles := [reason for state, reason in states.values() if state != "up"] + failures.recent():
+            return {"status": "degraded", "service": service, "reasons": troubles, **details}
+        return {"status": "ready", "service": service, **details}
 
     @router.get("/metrics", response_class=Response, include_in_schema=False)
     async def prometheus() -> Response:

@@ -103,12 +103,16 @@ class _Response:
 class ErrorBoundary:
     """Turns an uncaught error into a problem document, and stops the work when the caller's deadline passes.
 
-    An error that `is_unavailable` recognises is that of an unavailable store, and becomes a 503.
+    An error that `is_unavailable` recognises is that of an unavailable store. It becomes a 503, and `record_failure`
+    gets the name of its cause.
     """
 
-    def __init__(self, app: ASGIApp, *, is_unavailable: Callable[[Exception], bool]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, is_unavailable: Callable[[Exception], bool], record_failure: Callable[[str], None]
+    ) -> None:
         self._app = app
         self._is_unavailable = is_unavailable
+        self._record_failure = record_failure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -136,7 +140,9 @@ class ErrorBoundary:
                 logger.warning("the caller's deadline passed")
             elif self._is_unavailable(error):
                 failure = errors.ServiceUnavailable()
-                logger.error("a store is unavailable: {}", type(error).__name__)
+                cause = _name_of_cause(error)
+                self._record_failure(cause)
+                logger.error("a store is unavailable: {}", cause)
             else:
                 failure = errors.ServiceError("The service failed. The request id identifies the incident.")
                 logger.exception("unexpected error")
@@ -144,6 +150,13 @@ class ErrorBoundary:
             # The status has been sent. Only a broken connection can still tell the client.
             raise ConnectionAbortedError("the response broke off after its start")
         await errors.ProblemResponse(failure, instance=scope["path"])(scope, receive, send)
+
+
+def _name_of_cause(error: BaseException) -> str:
+    """Return the class of the driver's error. Its text may quote a row."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return type(error).__name__
 
 
 def _request_context(scope: Scope) -> context.RequestContext:

@@ -9,9 +9,11 @@ from typing import Any
 import asyncpg
 import pytest
 from pydantic import SecretStr, ValidationError
-from sqlalchemy import text
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy import Column, Integer, MetaData, Table, make_url, text
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from local_platform.stores import StoreSet
 from servicekit.core.settings import PostgresSettings
 from servicekit.storage import postgres
 
@@ -140,4 +142,95 @@ async def test_the_error_of_a_wrong_statement_does_not_mean_unavailable(postgres
         with pytest.raises(ProgrammingError) as failure:
             await connection.execute(text("SELECT nothing FROM nowhere"))
     assert not postgres.is_unavailable(failure.value)
+    await engine.dispose()
+
+
+async def _fail_with(connection: AsyncConnection, state: str) -> None:
+    await connection.execute(
+        text(f"DO $$ BEGIN RAISE EXCEPTION 'said by the server' USING ERRCODE = '{state}'; END $$")
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "unavailable"),
+    [
+        *((state, True) for state in ("25006", "28P01", "28000", "3D000", "40001", "40P01", "42501")),
+        *((state, True) for state in ("53000", "53100", "53200", "53300", "53400", "55000", "55006", "55P03")),
+        *((state, True) for state in ("57000", "57014", "57P01", "57P02", "57P03", "57P05", "58000", "58030")),
+        *((state, False) for state in ("22P02", "22003", "23514", "42601", "42P01", "42703", "54000", "XX000")),
+    ],
+    ids=str,
+)
+async def test_only_an_error_that_says_nothing_about_the_statement_means_unavailable(
+    postgres_url: str, state: str, unavailable: bool
+) -> None:
+    engine = postgres.create_engine(SecretStr(postgres_url), application="parcels", pool_size=1)
+    async with engine.connect() as connection:
+        with pytest.raises(DBAPIError) as failure:
+            await _fail_with(connection, state)
+    assert postgres.is_unavailable(failure.value) is unavailable
+    await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "ALTER ROLE parcels_owner PASSWORD 'another'",
+        "ALTER ROLE parcels_owner NOLOGIN",
+        "ALTER ROLE parcels_owner CONNECTION LIMIT 0",
+        "ALTER DATABASE {database} ALLOW_CONNECTIONS false",
+        "REVOKE CONNECT ON DATABASE {database} FROM PUBLIC",
+        "DROP DATABASE {database}",
+    ],
+    ids=["password", "no login", "too many connections", "no connections", "no right to connect", "no database"],
+)
+async def test_a_refused_connection_means_unavailable(stores: StoreSet, postgres_url: str, refusal: str) -> None:
+    url = make_url(postgres_url)
+    admin = create_async_engine(stores.postgres_url(), isolation_level="AUTOCOMMIT")
+    async with admin.connect() as connection:
+        await connection.execute(text("CREATE ROLE parcels_owner LOGIN PASSWORD 'right'"))
+        try:
+            own = url.set(username="parcels_owner", password="right").render_as_string(hide_password=False)
+            engine = postgres.create_engine(SecretStr(own), application="parcels")
+            await postgres.ping(engine)
+            await engine.dispose()
+            await connection.execute(text(refusal.format(database=url.database)))
+            with pytest.raises(ConnectionError) as refused:
+                await postgres.ping(engine)
+            assert postgres.is_unavailable(refused.value)
+            await engine.dispose()
+        finally:
+            await connection.execute(text("DROP ROLE parcels_owner"))
+            if refusal.startswith("ALTER DATABASE"):
+                await connection.execute(text(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS true"))
+            if refusal.startswith("DROP"):
+                await connection.execute(text(f"CREATE DATABASE {url.database}"))
+    await admin.dispose()
+
+
+async def test_the_probe_waits_for_a_locked_table_and_fails_without_a_table(postgres_url: str) -> None:
+    tables = MetaData()
+    Table("parcels", tables, Column("id", Integer), schema="public")
+    Table("order", tables, Column("id", Integer))
+    engine = postgres.create_engine(SecretStr(postgres_url), application="parcels", pool_size=2)
+    with pytest.raises(ProgrammingError, match="does not exist"):
+        await postgres.ping(engine, tables)
+    async with engine.begin() as connection:
+        await connection.run_sync(tables.create_all)
+    assert await postgres.ping(engine, tables) is None
+
+    async with engine.begin() as connection:
+        await connection.execute(text('LOCK TABLE "order" IN ACCESS EXCLUSIVE MODE'))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await postgres.ping(engine, tables)
+    assert await postgres.ping(engine, tables) is None
+    await engine.dispose()
+
+
+async def test_the_probe_tells_that_the_database_is_read_only(postgres_url: str) -> None:
+    engine = postgres.create_engine(SecretStr(postgres_url), application="parcels", pool_size=1)
+    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        await connection.execute(text("SET default_transaction_read_only = on"))
+    assert await postgres.ping(engine) == "is read-only"
     await engine.dispose()

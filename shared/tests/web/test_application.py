@@ -243,6 +243,31 @@ async def test_without_an_optional_store_the_service_is_degraded_but_ready() -> 
     assert {"cpu_percent", "memory_percent", "disk_percent"} <= ready.json()["resources"].keys()
 
 
+async def test_a_store_that_refuses_writes_makes_the_service_degraded() -> None:
+    async def serve_reads() -> str:
+        return "is read-only"
+
+    async with _client(store=Check(serve_reads)) as client:
+        ready = await client.get("/ready")
+
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    assert ready.json()["checks"] == {"store": "degraded"}
+    assert ready.json()["reasons"] == ["store is read-only"]
+
+
+async def test_a_request_that_failed_because_of_a_store_makes_the_service_degraded_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with _client(store=Check(_succeed)) as client:
+        assert (await client.get("/api/v1/parcels/unavailable")).status_code == 503
+        degraded = await client.get("/ready")
+        assert (degraded.status_code, degraded.json()["status"]) == (200, "degraded")
+        assert degraded.json()["reasons"] == ["a request failed: StoreGone"]
+
+        monkeypatch.setattr("servicekit.web.health.FAILURE_SECONDS", 0.0)
+        assert (await client.get("/ready")).json()["status"] == "ready"
+
+
 async def test_a_full_disk_makes_a_service_unready(monkeypatch: pytest.MonkeyPatch) -> None:
     full = {"cpu_percent": 1.0, "memory_percent": 10.0, "disk_percent": 96.0}
     monkeypatch.setattr("servicekit.web.health._resources", lambda: full)

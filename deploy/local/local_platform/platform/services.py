@@ -103,7 +103,7 @@ def readiness(url: str) -> Probe:
         status, body = await http_get(url)
         document = json_body(body)
         if status == 200:
-            return "without Valkey" if document.get("status") == "degraded" else ""
+            return ", ".join(map(str, document.get("reasons") or []))
         reasons = [str(reason) for reason in document.get("reasons") or [f"{url} returned {status}"]]
         if all(reason.startswith(MACHINE_REASONS) for reason in reasons):
             return "warning: " + ", ".join(reasons)

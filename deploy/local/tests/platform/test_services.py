@@ -34,8 +34,8 @@ async def test_a_service_is_ready_when_it_reports_so(server):
     url, respond = server
     respond(200, {"status": "ready"})
     assert await readiness(url)() == ""
-    respond(200, {"status": "degraded"})
-    assert await readiness(url)() == "without Valkey"
+    respond(200, {"status": "degraded", "reasons": ["postgres is read-only", "valkey does not answer"]})
+    assert await readiness(url)() == "postgres is read-only, valkey does not answer"
 
 
 async def test_a_nearly_full_disk_or_memory_is_a_warning_and_does_not_block_readiness(server):
