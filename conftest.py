@@ -11,12 +11,16 @@ from redis.asyncio import Redis
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
+from local_platform.environment import keep_known_variables
 from local_platform.stores import StoreSet, running_stores
 from opskit.catalog import read_catalog
 from servicekit.testing.clock import MovableClock
 from servicekit.testing.harness import Deployment, PeerServices, Replica
 from servicekit.testing.ports import held_port
 from servicekit.testing.sealed import make_keyrings
+
+# What a shell holds for other programs, such as a proxy or PGSSLMODE, reaches neither clients nor servers.
+keep_known_variables("PYTEST", "COV", "HYPOTHESIS", "CASES", "NGINX_BINARY", "PYTHON")
 
 _names = (f"test_{number}" for number in count(1))
 # What starts server processes: the stores below, and the platforms of tests/conftest.py.

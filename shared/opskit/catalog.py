@@ -28,6 +28,7 @@ class ServiceEntry:
     calls: tuple[str, ...] = ()
     well_known: tuple[str, ...] = ()
     keeps_files: bool = False
+    settings: tuple[str, ...] = ()
 
     @property
     def package(self) -> str:
@@ -78,6 +79,7 @@ def _entry(path: Path, name: str, table: Mapping[str, Any]) -> ServiceEntry:
             calls=tuple(table.get("calls", ())),
             well_known=tuple(table.get("well_known", ())),
             keeps_files=bool(table.get("keeps_files", False)),
+            settings=tuple(table.get("settings", ())),
         )
     except KeyError as error:
         raise CatalogError(f"{path}: [{name}] lacks {error.args[0]}") from error

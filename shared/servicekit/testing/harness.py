@@ -141,7 +141,7 @@ class Deployment(Generic[S, R]):
         async with AsyncExitStack() as stack:
             if self.on_socket:
                 url = await stack.enter_async_context(listening(app))
-                http = await stack.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=30))
+                http = await stack.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=30, trust_env=False))
             else:
                 http = await stack.enter_async_context(in_process(app))
             yield self.replica_type(self.settings.service_name, http, self.peers, app=app)
@@ -174,7 +174,7 @@ async def gunicorn(
                 stderr=output,
             )
         try:
-            async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+            async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as http:
                 await until_healthy(http)
                 yield http, process.pid
         except TimeoutError as error:

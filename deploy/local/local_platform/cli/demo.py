@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-from httpx2 import Client, HTTPError, Response, get
+from httpx2 import Client, HTTPError, Response
 from typer import echo, style
 
 from local_platform.platform.running import running_layout
@@ -30,7 +30,9 @@ class Tour:
     def __init__(self, data_dir: Path) -> None:
         layout = running_layout(data_dir)
         document = json.loads(layout.run_file.read_text(encoding="utf-8"))
-        self.visitor, self.stranger = (Client(base_url=document["gateway"], timeout=20) for _ in range(2))
+        base = document["gateway"]
+        # A proxy of the environment does not lead to this machine.
+        self.visitor, self.stranger = (Client(base_url=base, timeout=20, trust_env=False) for _ in range(2))
         self.processes, self.keys, self.user_id, self.token = document["processes"], keys_directory(layout), "", ""
 
     def urls(self, service: str) -> list[str]:
@@ -38,7 +40,7 @@ class Tour:
 
     def refusals(self, route: str) -> float:
         """Count the requests to a route that the user service itself has refused with 401."""
-        lines = [line for url in self.urls("user") for line in get(f"{url}/metrics").text.splitlines()]
+        lines = [line for url in self.urls("user") for line in self.stranger.get(f"{url}/metrics").text.splitlines()]
         parts = ("service_http_request_duration_seconds_count{", f'route="{route}"', 'status="401"')
         return sum(float(line.split()[-1]) for line in lines if all(part in line for part in parts))
 

@@ -9,6 +9,7 @@ from gateway_config.commands import start_command
 from gateway_config.render import render
 from gateway_config.settings import GatewaySettings
 from local_platform.binaries import NGINX
+from local_platform.environment import known_variables
 from local_platform.errors import InvalidOption
 from local_platform.layout import GATEWAY, Layout
 from local_platform.supervision.managed_process import ProcessSpec
@@ -43,7 +44,7 @@ class Gateway:
         self.url = f"http://{HOST}:{port}"
         try:
             self._settings = GatewaySettings.from_environ(
-                {**os.environ, **settings, **_own_settings(port), **_files(catalog)}
+                {**known_variables(), **settings, **_own_settings(port), **_files(catalog)}
             )
         except ValueError as error:
             raise InvalidOption(str(error)) from error

@@ -1,11 +1,11 @@
 """The options of `make run`."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+from local_platform.environment import known_variables
 from local_platform.errors import InvalidOption
 from servicekit.sealing.ciphers import CipherName
 
@@ -37,7 +37,7 @@ class Options:
                 f"MONGO_NODES={self.mongo_nodes} is out of range; use 1 to {MAX_MONGO_NODES}, "
                 "an odd number to survive a failure"
             )
-        _check_service_settings({**os.environ, **self.settings})
+        _check_service_settings({**known_variables(), **self.settings})
 
 
 def _check_service_settings(environment: Mapping[str, str]) -> None:

@@ -1,10 +1,10 @@
 """The environment of a service's processes: the same for its replicas, its migration and its commands."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from local_platform.environment import known_variables
 from local_platform.layout import Layout
 from local_platform.supervision.ports import HOST
 from opskit.catalog import ServiceEntry
@@ -12,7 +12,7 @@ from opskit.catalog import ServiceEntry
 _STORE_VARIABLES = {"postgres": "DATABASE_URL", "mongo": "MONGO_URL"}
 # The launcher decides these. A value from the user's environment would override the file, or mix up the replicas.
 _SECRETS = ("DATABASE_URL", "MONGO_URL", "VALKEY_URL", "FINGERPRINT_SECRET", "LINK_SECRET")
-_NOT_INHERITED = {*_SECRETS, *(f"{name}_FILE" for name in _SECRETS), "LOG_DIR", "LOG_NAME", "PROMETHEUS_MULTIPROC_DIR"}
+_NOT_PASSED_ON = {*_SECRETS, "POSTGRES_URL", "DATA_DIR", "REPLICAS", "MONGO_NODES"}
 
 
 def keys_directory(layout: Layout) -> Path:
@@ -38,11 +38,11 @@ def service_environment(
 ) -> dict[str, str]:
     """Return a service's whole environment. Secrets are in files, because `ps` can show an environment.
 
-    The user's settings, such as LOG_LEVEL or SERVICE_CIPHER, are inherited; `settings` override them.
+    The user's settings, such as LOG_LEVEL or SERVICE_CIPHER, are passed on; `settings` override them.
     """
     secrets = layout.secrets
     environment = {"ENVIRONMENT": "production", "LOG_FORMAT": "json"}
-    environment |= {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+    environment |= {name: value for name, value in known_variables().items() if name not in _NOT_PASSED_ON}
     environment |= settings or {}
     environment |= {
         f"{variable}_FILE": str(secrets.path(_file(entry, variable)))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from local_platform.environment import known_variables
 from local_platform.errors import ServerMissing
 from opskit.rotated_file import rotate
 
@@ -26,7 +27,7 @@ class Command:
     argv: Sequence[str]
     directory: Path
     log: Path
-    # The whole environment; None inherits the launcher's.
+    # The whole environment; None takes over what counts of the launcher's.
     environment: Mapping[str, str] | None = None
     death_signal: signal.Signals = signal.SIGTERM
     # A command that executes the rest of its line: as another user, in another user namespace.
@@ -62,7 +63,7 @@ async def spawn(command: Command) -> asyncio.subprocess.Process:
                 stdout=log,
                 stderr=log,
                 cwd=command.directory,
-                env=command.environment,
+                env=known_variables() if command.environment is None else command.environment,
                 start_new_session=True,
             )
         except FileNotFoundError as error:
