@@ -3,7 +3,21 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-PYTHON ?= python3
+# A variable on the command line is text: make must not expand it. Recipes read it from the environment, as "$$NAME",
+# so that the shell does not expand it either.
+literal = $(eval override $(1) := $$(value $(1)))$(eval export $(1))
+$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(call literal,$(name))))
+
+# Python, pip, uv and bash obey these, and the values of other projects would lead them astray. What says where packages
+# come from stays.
+SOURCES := PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_TRUSTED_HOST PIP_PROXY PIP_CERT PIP_CLIENT_CERT \
+	PIP_TIMEOUT PIP_DEFAULT_TIMEOUT PIP_RETRIES PIP_CONFIG_FILE PIP_CACHE_DIR PIP_NO_CACHE_DIR PIP_KEYRING_PROVIDER \
+	UV_INDEX% UV_DEFAULT_INDEX UV_EXTRA_INDEX_URL UV_FIND_LINKS UV_NO_INDEX UV_INSECURE_HOST UV_NATIVE_TLS UV_SYSTEM_CERTS \
+	UV_HTTP_% UV_CONCURRENT_% UV_OFFLINE UV_CONFIG_FILE UV_CACHE_DIR UV_NO_CACHE UV_LINK_MODE UV_KEYRING_PROVIDER
+STRAY := PIP_% UV_% PYTHON% VIRTUAL_ENV CONDA_PREFIX BASH_ENV ENV
+unexport $(filter-out PYTHON $(SOURCES),$(filter $(STRAY),$(.VARIABLES)))
+
+export PYTHON ?= python3
 BIN := .venv/bin
 UV := .tools/bin/uv
 UV_VERSION := 0.13.8
@@ -17,25 +31,18 @@ export UV_PYTHON_DOWNLOADS := never
 # Compile at installation, because imports dominate the start of a service.
 export UV_COMPILE_BYTECODE := 1
 
-GATEWAY_PORT ?= 8080
-DATA_DIR ?= .data
-REPLICAS ?= 1
-MONGO_NODES ?= 1
-# Settings of services and gateway: `make run NAME=value`.
-export MAX_UPLOAD_BYTES GATEWAY_RATE_GENERAL GATEWAY_RATE_AUTH GATEWAY_RATE_UPLOAD USER_RATE SERVICE_CIPHER LOG_LEVEL LOG_LEVELS
-# Generated requests for each route and client in the fuzzing tests of `make test`.
-export CASES
 # How many processes run the tests, each with its own servers. conftest.py says which tests stay together.
-JOBS ?= 2
-SIDE_BY_SIDE = $(if $(filter-out 1,$(JOBS)),--numprocesses $(JOBS) --no-loadscope-reorder)
+export JOBS ?= 2
+SIDE_BY_SIDE = $(if $(filter-out 1,$(JOBS)),--numprocesses "$$JOBS" --no-loadscope-reorder)
+# Whether a switch such as VOLUMES is on.
+on = $(filter-out 0 no off false,$($(1)))
 
 # `exec`, so that the tool itself receives signals. A production host needs Python and docker, but no environment.
-RELEASE_TOOL = exec env PYTHONPATH=deploy/release:shared $(if $(PROFILES),COMPOSE_PROFILES="$(PROFILES)") $(PYTHON) -m release_tool
-LOCAL_TOOL = exec env DATA_DIR="$(DATA_DIR)" $(BIN)/python -m local_platform
+RELEASE_TOOL = exec env PYTHONPATH=deploy/release:shared $${PROFILES:+COMPOSE_PROFILES="$$PROFILES"} "$$PYTHON" -m release_tool
+LOCAL_TOOL = exec $(BIN)/python -m local_platform
 # Some commands work on `make run`, and with PROD=1 on production; both tools have them by the same names.
-TOOL = $(if $(PROD),$(RELEASE_TOOL),$(LOCAL_TOOL))
-TOOL_NEEDS = $(if $(PROD),,.venv/.complete)
-ENVIRONMENT = $(if $(PROD),production,development)
+TOOL = $(if $(call on,PROD),$(RELEASE_TOOL),$(LOCAL_TOOL))
+TOOL_NEEDS = $(if $(call on,PROD),,.venv/.complete)
 
 .PHONY: help
 help: ## Show this list
@@ -43,15 +50,21 @@ help: ## Show this list
 
 $(UV):
 	@echo "fetching uv $(UV_VERSION)"
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .tools uv==$(UV_VERSION)
+	@"$$PYTHON" -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
+	@PIP_REQUIRE_VIRTUALENV=0 "$$PYTHON" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+		--no-user --prefix '' --root '' --target .tools --upgrade uv==$(UV_VERSION)
+
+# The environment holds absolute paths. One that was moved or copied, or whose interpreter is gone, is built anew.
+STALE := $(shell test ! -e .venv/.complete || .venv/bin/python -Ic 'import os, local_platform as p; os.path.samefile(p.__file__, "deploy/local/local_platform/__init__.py") or exit(1)' 2>/dev/null || echo stale)
+.PHONY: stale
 
 # The stamp is newer than all files that decide what the environment contains.
-.venv/.complete: requirements.lock $(MANIFESTS) | $(UV)
+.venv/.complete: requirements.lock $(MANIFESTS) $(STALE) | $(UV)
+	@$(if $(STALE),echo "the environment was built elsewhere, or its interpreter is gone"; rm -rf .venv)
 	@echo "building the environment (once; about a minute)"
-	@$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
-	@$(UV) pip sync --quiet --require-hashes requirements.lock
-	@$(UV) pip install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
+	@$(UV) venv --quiet --allow-existing --python "$$("$$PYTHON" -c 'import sys; print(sys.executable)')" .venv
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
 	@touch $@
 
 .PHONY: install
@@ -59,7 +72,7 @@ install: .venv/.complete ## Build the environment; the other targets do so when 
 
 .PHONY: run
 run: .venv/.complete ## Start the platform: GATEWAY_PORT=8080 DATA_DIR=.data REPLICAS=1 MONGO_NODES=1, and settings of the README
-	@$(LOCAL_TOOL) run --gateway-port "$(GATEWAY_PORT)" --replicas "$(REPLICAS)" --mongo-nodes "$(MONGO_NODES)"
+	@$(LOCAL_TOOL) run
 
 .PHONY: demo
 demo: .venv/.complete ## Take a tour of the running platform: DATA_DIR=… as for make run
@@ -71,11 +84,12 @@ up: ## Start the platform in containers for development, with reload on edit: PR
 
 .PHONY: down
 down: ## Stop the containers of make up; VOLUMES=1 removes their data
-	@$(RELEASE_TOOL) down --environment development $(if $(VOLUMES),--volumes)
+	@$(RELEASE_TOOL) down --environment development $(if $(call on,VOLUMES),--volumes)
 
 .PHONY: logs
-logs: ## Follow the logs of make up, with PROD=1 of make prod: all services, or SERVICE=…
-	@$(RELEASE_TOOL) logs --environment $(ENVIRONMENT) $(SERVICE)
+logs: ## Follow the logs of make run or make up, whichever runs, with PROD=1 of make prod: all services, or SERVICE=…
+	@$(if $(call on,PROD),,if test -e "$${DATA_DIR:-.data}/run.json"; then $(LOCAL_TOOL) logs -- $${SERVICE:-}; fi;) \
+	$(RELEASE_TOOL) logs --environment $(if $(call on,PROD),production,development) -- $${SERVICE:-}
 
 .PHONY: prod
 prod: ## Start the platform in containers for production, or apply changed settings: docs/operations.md
@@ -83,26 +97,26 @@ prod: ## Start the platform in containers for production, or apply changed setti
 
 .PHONY: prod-down
 prod-down: ## Stop the containers of make prod; VOLUMES=1 removes their data
-	@$(RELEASE_TOOL) down $(if $(VOLUMES),--volumes)
+	@$(RELEASE_TOOL) down $(if $(call on,VOLUMES),--volumes)
 
 .PHONY: release
 release: ## Release a new version of a service step by step: SERVICE=… [TAG=…] [STEPS="5 25 50 100"] [STEP_SECONDS=10]
-	@test -n "$(SERVICE)" || { echo "error: name the service: make release SERVICE=notes" >&2; exit 2; }
-	@$(RELEASE_TOOL) release "$(SERVICE)" $(if $(TAG),--tag "$(TAG)") $(if $(STEPS),--steps "$(STEPS)") $(if $(STEP_SECONDS),--step-seconds "$(STEP_SECONDS)")
+	@test -n "$${SERVICE:-}" || { echo "error: name the service: make release SERVICE=notes" >&2; exit 2; }
+	@$(RELEASE_TOOL) release $${TAG:+--tag="$$TAG"} $${STEPS:+--steps="$$STEPS"} $${STEP_SECONDS:+--step-seconds="$$STEP_SECONDS"} -- "$$SERVICE"
 
 .PHONY: rollback
 rollback: ## Undo an unfinished release: SERVICE=…
-	@test -n "$(SERVICE)" || { echo "error: name the service: make rollback SERVICE=notes" >&2; exit 2; }
-	@$(RELEASE_TOOL) rollback "$(SERVICE)"
+	@test -n "$${SERVICE:-}" || { echo "error: name the service: make rollback SERVICE=notes" >&2; exit 2; }
+	@$(RELEASE_TOOL) rollback -- "$$SERVICE"
 
 .PHONY: restart
 restart: ## Replace the replicas in production one by one, with changed settings: all, or SERVICE=…
-	@$(RELEASE_TOOL) restart $(SERVICE)
+	@$(RELEASE_TOOL) restart -- $${SERVICE:-}
 
 .PHONY: test
 test: .venv/.complete ## Run all tests, or those of one member: SERVICE=notes; ARGS="-k name" selects, JOBS=1 runs one process, CASES=100 sends more generated requests
-	@unknown="$(filter-out $(MEMBERS),$(SERVICE))"; test -z "$$unknown" || { echo "error: unknown member $$unknown; SERVICE is one of: $(MEMBERS)" >&2; exit 2; }
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(addsuffix /tests,$(SERVICE)) $(ARGS)
+	@for member in $${SERVICE:-}; do case " $(MEMBERS) " in *" $$member "*) ;; *) echo "error: unknown member $$member; SERVICE is one of: $(MEMBERS)" >&2; exit 2; esac; done
+	@members=($${SERVICE:-}); $(BIN)/python -m pytest $(SIDE_BY_SIDE) $${members[@]/%//tests} $(ARGS)
 
 .PHONY: test-unit
 test-unit: .venv/.complete ## Run the tests that start no server, in under 30 s; ARGS="-k name" selects
@@ -114,11 +128,11 @@ test-cov: .venv/.complete ## Run all tests and report the lines that no test rea
 
 .PHONY: bench
 bench: .venv/.complete ## Run the benchmarks of load/ one by one; ONLY=sealing runs one
-	@for script in load/bench_$(or $(ONLY),*).py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@for script in load/bench_$${ONLY:-*}.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 .PHONY: evidence
 evidence: .venv/.complete ## Count lost requests on a running make prod while parts of it are killed, released, restarted: ONLY="scale kill"
-	@$(BIN)/python load/evidence.py $(ONLY) $(ARGS)
+	@$(BIN)/python load/evidence.py $${ONLY:-} $(ARGS)
 
 .PHONY: check
 check: .venv/.complete ## Check format, lint, types, import directions and security
@@ -140,16 +154,16 @@ lock: | $(UV) ## Resolve all dependencies to their current releases, into requir
 
 .PHONY: admin
 admin: $(TOOL_NEEDS) ## Give an account the role admin: USERNAME=… [PROD=1]
-	@test -n "$(USERNAME)" || { echo "error: name the account: make admin USERNAME=ada" >&2; exit 2; }
-	@$(TOOL) admin "$(USERNAME)"
+	@test -n "$${USERNAME:-}" || { echo "error: name the account: make admin USERNAME=ada" >&2; exit 2; }
+	@$(TOOL) admin -- "$$USERNAME"
 
 .PHONY: keys
 keys: .venv/.complete ## Write the missing keys between services: in DATA_DIR, or in KEYS_DIR=…
-	@$(LOCAL_TOOL) keys $(if $(KEYS_DIR),--keys-dir "$(KEYS_DIR)")
+	@$(LOCAL_TOOL) keys $${KEYS_DIR:+--keys-dir "$$KEYS_DIR"}
 
 .PHONY: rotate-keys
 rotate-keys: $(TOOL_NEEDS) ## Replace the keys between services while the platform runs (about 40 s): [PAIR=analytics--user] [PROD=1]
-	@$(TOOL) rotate-keys $(if $(PAIR),--pair "$(PAIR)")
+	@$(TOOL) rotate-keys $${PAIR:+--pair="$$PAIR"}
 
 .PHONY: rotate-jwt-key
 rotate-jwt-key: $(TOOL_NEEDS) ## Replace the key that signs access tokens while the platform runs (about 20 s): [PROD=1]
@@ -157,13 +171,13 @@ rotate-jwt-key: $(TOOL_NEEDS) ## Replace the key that signs access tokens while 
 
 .PHONY: migration
 migration: .venv/.complete ## Write a migration for a PostgreSQL service: SERVICE=user MESSAGE="add a column"
-	@test -n "$(SERVICE)" -a -n "$(MESSAGE)" || { echo 'error: name service and change: make migration SERVICE=user MESSAGE="add a column"' >&2; exit 2; }
-	@$(LOCAL_TOOL) migration "$(SERVICE)" "$(MESSAGE)"
+	@test -n "$${SERVICE:-}" && test -n "$${MESSAGE:-}" || { echo 'error: name service and change: make migration SERVICE=user MESSAGE="add a column"' >&2; exit 2; }
+	@$(LOCAL_TOOL) migration -- "$$SERVICE" "$$MESSAGE"
 
 .PHONY: new-service
 new-service: .venv/.complete ## Write a small working service with tests: NAME=billing STORE=postgres|mongo
-	@test -n "$(NAME)" -a -n "$(STORE)" || { echo 'error: name service and store: make new-service NAME=billing STORE=postgres' >&2; exit 2; }
-	@$(LOCAL_TOOL) new-service "$(NAME)" "$(STORE)"
+	@test -n "$${NAME:-}" && test -n "$${STORE:-}" || { echo 'error: name service and store: make new-service NAME=billing STORE=postgres' >&2; exit 2; }
+	@$(LOCAL_TOOL) new-service -- "$$NAME" "$$STORE"
 
 .PHONY: clean
 clean: ## Remove the environment, caches and reports; the data of make run stays

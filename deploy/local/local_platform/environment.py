@@ -1,7 +1,7 @@
 """Which variables of the caller's environment count: documented settings, and what every process needs.
 
-All others stay outside. A proxy, `PGSSLMODE`, `GUNICORN_CMD_ARGS` or `LD_PRELOAD` of the user's shell is meant for other
-programs and would break the servers. The settings of single services stand in `deploy/services.toml`.
+All others stay outside. A proxy, `PGSSLMODE`, `GUNICORN_CMD_ARGS` or `LD_PRELOAD` of the user's shell is meant for
+other programs and would break the servers. The settings of single services stand in `deploy/services.toml`.
 """
 
 import os

@@ -12,6 +12,24 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 GATEWAY = "gateway"
 
 
+def absolute(data_dir: Path) -> Path:
+    """Return a DATA_DIR as an absolute path; raise DataDirectoryUnusable for the home of an unknown user."""
+    try:
+        return data_dir.expanduser().absolute()
+    except RuntimeError as error:
+        raise DataDirectoryUnusable(f"DATA_DIR={data_dir}: {error}; write the whole path") from error
+
+
+def _refuse_source(root: Path) -> None:
+    """Raise DataDirectoryUnusable where secrets would lie among source files."""
+    resolved, repository = root.resolve(), REPOSITORY.resolve()
+    inside = resolved.is_relative_to(repository) and root.exists() and not (root / "secrets").exists()
+    if repository.is_relative_to(resolved) or (inside and any(root.iterdir())):
+        raise DataDirectoryUnusable(
+            f"DATA_DIR={root} holds source files; choose a directory of its own, such as DATA_DIR=.data"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The folders below one DATA_DIR."""
@@ -21,7 +39,8 @@ class Layout:
     @classmethod
     def prepare(cls, data_dir: Path) -> "Layout":
         """Make DATA_DIR where it is missing; raise DataDirectoryUnusable when it cannot be written."""
-        root = data_dir.expanduser().absolute()
+        root = absolute(data_dir)
+        _refuse_source(root)
         try:
             # PostgreSQL refuses to run as root and gets another user, who has to pass through to its own folder.
             root.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import secrets
 from pathlib import Path
 
+from local_platform.errors import DataDirectoryUnusable
 from opskit.atomic_file import write_atomically
 
 
@@ -19,11 +20,19 @@ class SecretFiles:
         self.directory = private_directory(directory)
 
     def value(self, name: str) -> str:
-        """Return the secret of this name: 256 random bits in hexadecimal, so safe in a URL."""
+        """Return the secret of this name: 256 random bits in hexadecimal, so safe in a URL.
+
+        Raises DataDirectoryUnusable for an empty file: a new secret would not open what the lost one protects.
+        """
         try:
-            return self.path(name).read_text(encoding="utf-8")
+            text = self.path(name).read_text(encoding="utf-8")
         except FileNotFoundError:
-            return self.store(name, secrets.token_hex(32)).read_text(encoding="utf-8")
+            text = self.store(name, secrets.token_hex(32)).read_text(encoding="utf-8")
+        if not text.strip():
+            raise DataDirectoryUnusable(
+                f"{self.path(name)} is empty; put the secret back, or start with another DATA_DIR=…"
+            )
+        return text
 
     def store(self, name: str, text: str) -> Path:
         """Write a text that holds secrets, such as a URL with a password, and return its path."""

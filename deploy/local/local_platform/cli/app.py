@@ -4,6 +4,7 @@ Each command imports what it needs when it is called: the imports of all of them
 them run.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated
 import typer
 
 from local_platform.cli.streams import TolerantStream
-from local_platform.errors import UserError
+from local_platform.errors import InvalidOption, UserError
 from opskit.catalog import CatalogError, ServiceEntry, Store, read_catalog
 
 PROGRAM = "python -m local_platform"
@@ -28,6 +29,7 @@ DataDir = Annotated[Path, typer.Option(envvar="DATA_DIR", help="The directory th
 ServiceName = Annotated[str, typer.Argument(metavar="SERVICE", help="A service of deploy/services.toml.")]
 Timeout = Annotated[float | None, typer.Option(help="Time to wait for all workers in each phase.", metavar="SECONDS")]
 DATA_DIR = Path(".data")
+_VARIABLES = {"DATA_DIR": ".data", "GATEWAY_PORT": "8080", "REPLICAS": "2", "MONGO_NODES": "3"}
 # Options that a command does not know go to the module that it runs.
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -50,6 +52,7 @@ app = typer.Typer(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status: 0, 1 after an error message, 2 for wrong usage."""
     try:
+        _check_variables()
         app(arguments, prog_name=PROGRAM)
     except SystemExit as end:
         return int(end.code or 0)
@@ -58,6 +61,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(": ".join(filter(None, [error.strerror or str(error), error.filename])))
     return 0
+
+
+def _check_variables() -> None:
+    """Refuse a make variable that no command can read, in the words that its user typed. Raises InvalidOption."""
+    for name, example in _VARIABLES.items():
+        value = os.environ.get(name)
+        if value is not None and not value.strip():
+            raise InvalidOption(f"{name} is empty; leave it out, or give it a value such as {name}={example}")
+        if value is not None and name != "DATA_DIR" and not (value.strip().isascii() and _is_whole(value)):
+            raise InvalidOption(f"{name}={value} is not a whole number; use one such as {name}={example}")
+
+
+def _is_whole(value: str) -> bool:
+    return value.strip().removeprefix("-").isdigit()
 
 
 def _fail(message: str) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from httpx2 import Client, HTTPError, Response
 from typer import echo, style
 
-from local_platform.platform.running import running_layout
+from local_platform.platform.running import read_run_file, running_layout
 from local_platform.platform.service_environment import keys_directory
 from servicekit.dispatcher.transport import CannotOpen
 from servicekit.sealing.client import MessageSealer
@@ -29,7 +29,7 @@ class Tour:
 
     def __init__(self, data_dir: Path) -> None:
         layout = running_layout(data_dir)
-        document = json.loads(layout.run_file.read_text(encoding="utf-8"))
+        document = read_run_file(layout)
         base = document["gateway"]
         # A proxy of the environment does not lead to this machine.
         self.visitor, self.stranger = (Client(base_url=base, timeout=20, trust_env=False) for _ in range(2))

@@ -1,12 +1,11 @@
 """Follows the log files of a running platform."""
 
-import json
 import os
 from pathlib import Path
 
 from local_platform.errors import InvalidOption
 from local_platform.layout import GATEWAY
-from local_platform.platform.running import running_layout
+from local_platform.platform.running import read_run_file, running_layout
 
 SHOWN_LINES = "20"
 
@@ -14,7 +13,7 @@ SHOWN_LINES = "20"
 def follow(data_dir: Path, name: str) -> int:
     """Become `tail -F` on the logs of one service, of one process, or of all. Raises NotRunning, InvalidOption."""
     layout = running_layout(data_dir)
-    processes = json.loads(layout.run_file.read_text(encoding="utf-8"))["processes"]
+    processes = read_run_file(layout)["processes"]
     chosen = [process["name"] for process in processes if name in ("", process["service"], process["name"])]
     if not chosen:
         services = sorted({process["service"] for process in processes})

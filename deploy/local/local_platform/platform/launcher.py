@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from local_platform.errors import ProcessFailed
+from local_platform.errors import DataDirectoryUnusable, ProcessFailed
 from local_platform.layout import GATEWAY, Layout
 from local_platform.platform.disk import check_disk
 from local_platform.platform.gateway import Gateway
@@ -31,7 +31,7 @@ from local_platform.supervision.status_table import StatusTable
 from local_platform.supervision.supervisor import Supervisor
 from local_platform.supervision.tasks import run_concurrently
 from opskit.catalog import ServiceEntry, read_catalog
-from servicekit.sealing.key_files import ensure_keys
+from servicekit.sealing.key_files import KeyFileError, ensure_keys
 
 REACH_SECONDS = 20.0
 ACCESS_LOG_CHECK_SECONDS = 1.0
@@ -130,7 +130,10 @@ class Platform:
         self._run_file.put_first(await self.stores.start_mongo())
 
     async def _start_services(self, ready: Mapping[str, asyncio.Event]) -> None:
-        ensure_keys(keys_directory(self._layout), self.catalog)
+        try:
+            ensure_keys(keys_directory(self._layout), self.catalog)
+        except KeyFileError as error:
+            raise DataDirectoryUnusable(f"{error}; put the key back, or remove the file to have a new key") from error
         await run_concurrently(*(self._start_service(entry, ready) for entry in self.catalog.values()))
 
     async def _start_service(self, entry: ServiceEntry, ready: Mapping[str, asyncio.Event]) -> None:

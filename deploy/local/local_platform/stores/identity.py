@@ -1,9 +1,11 @@
 """The user for a server that refuses to run as root."""
 
+import contextlib
 import os
 import pwd
 import shutil
 import stat
+import subprocess  # nosec B404
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +39,7 @@ def unprivileged_identity(*reached: Path) -> Identity:
     its files stay root's.
     """
     if os.geteuid() != 0:
-        return Identity((), os.geteuid(), os.getegid())
+        return Identity(_name_for_unknown_uid(), os.geteuid(), os.getegid())
     setpriv, unshare = shutil.which("setpriv"), shutil.which("unshare")
     user = pwd.getpwnam(UNPRIVILEGED)
     if setpriv is not None and all(_open_to_others(path) for path in reached):
@@ -48,6 +50,29 @@ def unprivileged_identity(*reached: Path) -> Identity:
         return Identity(wrapper, os.geteuid(), os.getegid())
     raise ServerMissing(
         "PostgreSQL refuses to run as root: start as an ordinary user, or install the package util-linux"
+    )
+
+
+def _name_for_unknown_uid() -> Sequence[str]:
+    """Return the wrapper under which this user has a name, empty where it has one: initdb asks for it.
+
+    A container may run as any uid. A user namespace shows it as one that /etc/passwd lists; files stay the user's.
+    """
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        pass
+    else:
+        return ()
+    unshare = shutil.which("unshare")
+    with contextlib.suppress(KeyError):
+        user = pwd.getpwnam(UNPRIVILEGED)
+        wrapper = [str(unshare), "--user", f"--map-user={user.pw_uid}", f"--map-group={user.pw_gid}", "--"]
+        if unshare and subprocess.run([*wrapper, "true"], capture_output=True, check=False).returncode == 0:
+            return wrapper
+    raise ServerMissing(
+        f"the user id {os.geteuid()} has no entry in /etc/passwd, and PostgreSQL refuses to run without a user name; "
+        "run as a user that is listed there, or add an entry (useradd --uid …)"
     )
 
 

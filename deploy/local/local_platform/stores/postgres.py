@@ -2,6 +2,9 @@
 
 import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -18,6 +21,7 @@ from local_platform.supervision.process import Command
 NAME = "postgres"
 # More than the pools of all services together; a connection costs memory only while it is open.
 MAX_CONNECTIONS = 200
+_SHELL_CHARACTERS = frozenset('$`"\\')
 
 
 class LocalPostgres:
@@ -77,20 +81,21 @@ class LocalPostgres:
             password_file.write_text(self.access.password, encoding="utf-8")
             identity.take_ownership(password_file)
 
-        command = Command(
-            argv=[
-                *(str(self._binary.with_name("initdb")), "-D", str(unfinished), "-U", self.access.user),
-                *("-A", "scram-sha-256", "--pwfile", str(password_file), "-E", "UTF8", "--locale=C.UTF-8"),
-                "--no-instructions",
-            ],
-            directory=self._layout.work(NAME),
-            log=self._layout.log(NAME),
-            wrapper=identity.wrapper,
-        )
-        try:
-            await run_job("initdb", command, before=clear)
-        finally:
-            password_file.unlink(missing_ok=True)
+        with _initdb(self._binary) as initdb:
+            command = Command(
+                argv=[
+                    *(str(initdb), "-D", str(unfinished), "-U", self.access.user),
+                    *("-A", "scram-sha-256", "--pwfile", str(password_file), "-E", "UTF8", "--locale=C.UTF-8"),
+                    "--no-instructions",
+                ],
+                directory=self._layout.work(NAME),
+                log=self._layout.log(NAME),
+                wrapper=identity.wrapper,
+            )
+            try:
+                await run_job("initdb", command, before=clear)
+            finally:
+                password_file.unlink(missing_ok=True)
         unfinished.rename(self._data)
 
     def _remove_stale_pid_file(self) -> None:
@@ -102,6 +107,33 @@ class LocalPostgres:
             return
         if not _runs_in(pid, self._data):
             lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def _initdb(binary: Path) -> Iterator[Path]:
+    """Yield the path of initdb beside the server, or of a copy whose path a shell takes literally.
+
+    initdb starts the server by a shell, with its path between double quotes, where `$`, a backquote, a backslash or a
+    quote would change it. The programs resolve symbolic links to themselves, but not to the folders beside them.
+    """
+    installed = binary.resolve().parents[1]
+    if not _SHELL_CHARACTERS.intersection(str(installed)):
+        yield binary.with_name("initdb")
+        return
+    with tempfile.TemporaryDirectory(prefix="initdb-") as directory:
+        # The server's user has to reach it.
+        Path(directory).chmod(0o755)
+        copy = Path(directory, "package", installed.name)
+        (copy / "bin").mkdir(parents=True)
+        for folder in installed.iterdir():
+            if folder.name != "bin":
+                (copy / folder.name).symlink_to(folder)
+        # Where a wheel keeps the libraries of its programs.
+        for libraries in installed.parents[1].glob("*.libs"):
+            Path(directory, libraries.name).symlink_to(libraries)
+        for program in ("initdb", "postgres"):
+            shutil.copy(installed / "bin" / program, copy / "bin" / program)
+        yield copy / "bin" / "initdb"
 
 
 def _runs_in(pid: int, directory: Path) -> bool:

@@ -1,11 +1,13 @@
 """The commands of `python -m local_platform`: options, exit statuses, messages."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from local_platform.cli.app import main
+from local_platform.layout import REPOSITORY
 from local_platform.platform.options import Options
 from local_platform.platform.service_environment import write_secrets
 from opskit.catalog import read_catalog
@@ -27,10 +29,48 @@ def options(monkeypatch) -> list[Options]:
 
 def test_options_come_from_the_command_line_then_from_the_environment(options, monkeypatch):
     monkeypatch.setenv("REPLICAS", "3")
-    monkeypatch.setenv("MONGO_NODES", "")
     assert main(["run", "--data-dir", "here"]) == 0
     assert main(["run", "--replicas", "2"]) == 0
     assert options == [Options(Path("here"), 8080, 3, 1), Options(Path(".data"), 8080, 2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATA_DIR", ""),
+        ("DATA_DIR", " "),
+        ("GATEWAY_PORT", ""),
+        ("GATEWAY_PORT", "http"),
+        ("GATEWAY_PORT", "80.5"),
+        ("REPLICAS", ""),
+        ("REPLICAS", "abc"),
+        ("REPLICAS", "²"),
+        ("MONGO_NODES", ""),
+        ("MONGO_NODES", "0x3"),
+    ],
+)
+def test_a_make_variable_without_a_usable_value_is_named(options, monkeypatch, capsys, name, value):
+    monkeypatch.setenv(name, value)
+    assert main(["run"]) == 1
+    assert options == []
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {name}")
+    assert f"such as {name}=" in error
+    assert "--" not in error
+
+
+@pytest.mark.parametrize("data_dir", [".", "..", "notes", "deploy/local"])
+def test_source_files_are_no_data_directory(monkeypatch, capsys, data_dir):
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setenv("DATA_DIR", data_dir)
+    assert main(["keys"]) == 1
+    assert "such as DATA_DIR=.data" in capsys.readouterr().err
+    assert not (REPOSITORY / data_dir / "secrets").exists()
+
+
+def test_the_home_of_an_unknown_user_is_no_data_directory(capsys):
+    assert main(["keys", "--data-dir", "~nobody-of-this-name/data"]) == 1
+    assert "write the whole path" in capsys.readouterr().err
 
 
 def test_help_of_run_names_every_setting(capsys):
@@ -114,6 +154,22 @@ def test_logs_of_an_unknown_name_are_refused_with_the_names_that_run(layout, cap
     layout.run_file.write_text(json.dumps({"processes": [{"name": "notes-1", "service": "notes"}]}))
     assert main(["logs", "--data-dir", str(layout.root), "billing"]) == 1
     assert "choose one of notes" in capsys.readouterr().err
+
+
+def test_logs_of_a_killed_platform_are_refused(layout, capsys):
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    layout.run_file.write_text(json.dumps({"processes": [{"name": "notes-1", "service": "notes", "pid": killed.pid}]}))
+    assert main(["logs", "--data-dir", str(layout.root)]) == 1
+    assert "was killed; start it again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["logs", "demo"])
+@pytest.mark.parametrize("text", ["", "{", "[]"], ids=["empty", "broken", "list"])
+def test_a_damaged_run_file_is_named(layout, capsys, command, text):
+    layout.run_file.write_text(text)
+    assert main([command, "--data-dir", str(layout.root)]) == 1
+    assert f"{layout.run_file} is damaged" in capsys.readouterr().err
 
 
 def key_files(root: Path) -> dict[Path, bytes]:
