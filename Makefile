@@ -52,7 +52,7 @@ $(UV):
 	@echo "fetching uv $(UV_VERSION)"
 	@"$$PYTHON" -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
 	@PIP_REQUIRE_VIRTUALENV=0 "$$PYTHON" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-		--no-user --prefix '' --root '' --target .tools --upgrade uv==$(UV_VERSION)
+		--no-user --prefix= --root=/ --target .tools --upgrade uv==$(UV_VERSION)
 
 # The environment holds absolute paths. One that was moved or copied, or whose interpreter is gone, is built anew.
 STALE := $(shell test ! -e .venv/.complete || .venv/bin/python -Ic 'import os, local_platform as p; os.path.samefile(p.__file__, "deploy/local/local_platform/__init__.py") or exit(1)' 2>/dev/null || echo stale)
@@ -60,7 +60,7 @@ STALE := $(shell test ! -e .venv/.complete || .venv/bin/python -Ic 'import os, l
 
 # The stamp is newer than all files that decide what the environment contains.
 .venv/.complete: requirements.lock $(MANIFESTS) $(STALE) | $(UV)
-	@$(if $(STALE),echo "the environment was built elsewhere, or its interpreter is gone"; rm -rf .venv)
+	@test -z "$(STALE)" || { echo "the environment was built elsewhere, or its interpreter is gone"; rm -rf .venv; }
 	@echo "building the environment (once; about a minute)"
 	@$(UV) venv --quiet --allow-existing --python "$$("$$PYTHON" -c 'import sys; print(sys.executable)')" .venv
 	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
