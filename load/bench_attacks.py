@@ -1,0 +1,179 @@
+"""Measure what hostile requests cost others: the p95 of a profile read, quiet and attacked, and the workers' memory.
+
+    .venv/bin/python load/bench_attacks.py [--rounds 3] [--seconds 5] [--addresses 1] [--only unknown-keys]
+
+The script starts a platform with the default limits. Eight clients repeat each attack as fast as they can, from as many
+addresses as `--addresses` says. The reader has an address of its own. Quiet and attacked slices alternate; the result
+is the median over the rounds of the ratio within each round. The exit status is 1 if a worker was killed or a read
+failed.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+from bench_logins import Refused, log_in, paced_reads, register
+from local_platform.platform.launcher import running_platform
+
+CLIENTS = 8
+SAMPLE_SECONDS = 0.1
+MEBIBYTE = 1024 * 1024
+# What the production stack gives a service.
+CONTAINER_MEBIBYTES = 512
+JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """A request that clients repeat, with a token or without."""
+
+    path: str
+    body: bytes
+    signed_in: bool = True
+    headers: Mapping[str, str] = field(default_factory=lambda: JSON)
+
+
+def _object_with_unknown_keys(number: int) -> bytes:
+    return json.dumps({f"key{position}": 0 for position in range(number)}).encode()
+
+
+ATTACKS = {
+    "unknown-keys": Attack("/api/v1/users/logout", _object_with_unknown_keys(70_000), signed_in=False),
+    "login-fields": Attack("/api/v1/users/login", _object_with_unknown_keys(70_000), signed_in=False),
+    "wrong-tags": Attack("/api/v1/notes", json.dumps({"title": "a", "tags": [0] * 300_000}).encode()),
+    "many-tags": Attack("/api/v1/notes", json.dumps({"title": "a", "tags": [0] * 3_000_000}).encode()),
+    "unknown-note-fields": Attack("/api/v1/notes", _object_with_unknown_keys(70_000)),
+    "event-fields": Attack("/api/v1/analytics/events", b'{"events":[%s]}' % _object_with_unknown_keys(120_000)),
+    "wrong-events": Attack("/api/v1/analytics/events", b'{"events":[%s{}]}' % (b"{}," * 300_000)),
+    "deep-properties": Attack(
+        "/api/v1/analytics/events", b'{"type":"a","properties":{"x":%s%s}}' % (b"[" * 400_000, b"]" * 400_000)
+    ),
+    "no-token": Attack("/api/v1/notes", b'{"body":"%s"}' % (b"a" * 6_900_000), signed_in=False),
+    "upload-without-token": Attack(
+        "/api/v1/assets",
+        b"a" * 10 * MEBIBYTE,
+        signed_in=False,
+        headers={"Content-Type": "text/plain", "X-Filename": "a"},
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """An attacker with an address of its own."""
+
+    http: aiohttp.ClientSession
+    token: str
+
+    async def repeat(self, attack: Attack, statuses: Counter[int]) -> None:
+        headers = {**attack.headers, **({"Authorization": f"Bearer {self.token}"} if attack.signed_in else {})}
+        while True:
+            try:
+                async with self.http.post(attack.path, data=attack.body, headers=headers) as response:
+                    await response.read()
+                    statuses[response.status] += 1
+            except aiohttp.ClientConnectionError:
+                # The gateway closes a connection whose body it does not want.
+                statuses[0] += 1
+
+
+class Workers:
+    """The worker processes of all services, by run.json."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._run_file = data_dir / "run.json"
+        self.peak = 0.0
+
+    def pids(self) -> set[int]:
+        processes = json.loads(self._run_file.read_text())["processes"]
+        masters = [process["pid"] for process in processes if process["name"] != process["service"]]
+        return {
+            child.pid for pid in masters for child in psutil.Process(pid).children() if "gunicorn" in child.cmdline()
+        }
+
+    async def watch_memory(self) -> None:
+        """Keep the largest memory of a worker, in MiB, up to date until cancelled."""
+        while True:
+            for pid in self.pids():
+                self.peak = max(self.peak, psutil.Process(pid).memory_info().rss / MEBIBYTE)
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+
+@contextmanager
+def cancelled_at_the_end(*tasks: asyncio.Task[None]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def p95(times: list[float]) -> float:
+    return statistics.quantiles(times, n=20)[18]
+
+
+async def measure(
+    reader: Client, clients: list[Client], attack: Attack, workers: Workers, options: argparse.Namespace
+) -> str:
+    """Return the row of one attack. Raises `Refused` if a read fails."""
+    ratios, quiets, attacked = [], [], []
+    statuses: Counter[int] = Counter()
+    workers.peak = 0.0
+    for _ in range(options.rounds):
+        quiets.append(p95(await paced_reads(reader.http, reader.token, options.seconds)))
+        tasks = [asyncio.create_task(client.repeat(attack, statuses)) for client in clients]
+        with cancelled_at_the_end(*tasks, asyncio.create_task(workers.watch_memory())):
+            attacked.append(p95(await paced_reads(reader.http, reader.token, options.seconds)))
+        await asyncio.wait(tasks)
+        ratios.append(attacked[-1] / quiets[-1])
+    sent = ", ".join(f"{number} × {status or 'closed'}" for status, number in statuses.most_common())
+    return (
+        f"{statistics.median(quiets):>9.1f} ms{statistics.median(attacked):>12.1f} ms{statistics.median(ratios):>8.2f}"
+        f"{workers.peak:>12.0f} MiB   {sent}"
+    )
+
+
+async def main(options: argparse.Namespace) -> int:
+    killed = 0
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        platform = await stack.enter_async_context(running_platform(folder, settings={}))
+        clients = []
+        for number in range(CLIENTS + 1):
+            address = f"127.0.0.{1 if number == 0 else 2 + number % options.addresses}"
+            connector = aiohttp.TCPConnector(local_addr=(address, 0))
+            http = await stack.enter_async_context(aiohttp.ClientSession(platform.gateway_url, connector=connector))
+            clients.append(Client(http, await log_in(http, await register(http))))
+        workers = Workers(folder)
+        before = workers.pids()
+        await paced_reads(clients[0].http, clients[0].token, options.seconds)
+        print(f"{'attack':22}{'quiet p95':>12}{'attacked':>15}{'ratio':>8}{'worker peak':>16}   responses")
+        for name in options.only or ATTACKS:
+            row = await measure(clients[0], clients[1:], ATTACKS[name], workers, options)
+            print(f"{name:22}{row}", flush=True)
+        killed = len(before - workers.pids())
+    print(f"workers killed: {killed} of {len(before)}; a container has {CONTAINER_MEBIBYTES} MiB")
+    return int(killed > 0)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of slices for each attack (default 3)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of a slice (default 5)")
+    parser.add_argument("--addresses", type=int, default=1, help="addresses of the eight clients (default 1)")
+    parser.add_argument("--only", nargs="+", choices=ATTACKS, help="the attacks to measure (default: all)")
+    try:
+        sys.exit(asyncio.run(main(parser.parse_args())))
+    except* Refused as refusals:
+        sys.exit(str(refusals.exceptions[0]))
