@@ -11,9 +11,10 @@ from uuid_utils.compat import uuid7
 
 from analytics.tests.fakes import MemoryDatabase
 from analytics_service.events.actions import EventActions
-from analytics_service.events.rules import MAX_ERRORS, RESERVED_EVENT_TYPES, EventsRefused, Sender
+from analytics_service.events.rules import RESERVED_EVENT_TYPES, EventsRefused, Sender
 from analytics_service.events.schemas import BatchIn, EventIn
 from analytics_service.rollups.rules import OTHER
+from servicekit.core.errors import MAX_ERRORS
 from servicekit.idempotency import IdempotentRequest, KeyReused
 from servicekit.testing.clock import MovableClock
 
@@ -112,7 +113,7 @@ async def test_events_without_a_key_and_an_id_are_always_new(actions: EventActio
 async def test_domain_events_are_accepted_from_services_only(actions: EventActions, type_: str) -> None:
     with pytest.raises(EventsRefused) as refused:
         await record(actions, EventIn(type=type_))
-    assert [error["field"] for error in refused.value.members["errors"]] == ["body.event.type"]
+    assert [error["field"] for error in refused.value.members["errors"]] == ["body.type"]
 
     assert await record(actions, EventIn(type=type_), sender=SERVICE) == (1, 0)
 
@@ -122,7 +123,7 @@ async def test_only_services_set_the_user_of_an_event(actions: EventActions, dat
 
     with pytest.raises(EventsRefused) as refused:
         await record(actions, event)
-    assert [error["field"] for error in refused.value.members["errors"]] == ["body.event.user_id"]
+    assert [error["field"] for error in refused.value.members["errors"]] == ["body.user_id"]
 
     await record(actions, event, sender=SERVICE)
     await record(actions, EventIn(type="a"), sender=SERVICE)
@@ -157,7 +158,7 @@ async def test_one_wrong_event_refuses_the_whole_batch(actions: EventActions, da
 
     with pytest.raises(EventsRefused) as refused:
         await record(actions, BatchIn(events=events), request=KEYED)
-    assert refused.value.members["errors"][0]["field"] == "body.batch.events.7.occurred_at"
+    assert refused.value.members["errors"][0]["field"] == "body.events.7.occurred_at"
     assert database.events == {}
     assert await record(actions, TWO_EVENTS, request=KEYED) == (2, 0)
 

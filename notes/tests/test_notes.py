@@ -179,7 +179,8 @@ async def test_invalid_content_is_refused_by_post_put_and_patch(user: Any, conte
 async def test_a_note_needs_a_title(user: Any) -> None:
     assert (await user.send("POST", json={"body": "x"})).status_code == 422
     assert (await user.send("POST", json=[])).status_code == 422
-    assert (await user.send("POST", content=b"{")).status_code in (400, 422)
+    broken = await user.send("POST", content=b"{", headers={"Content-Type": "application/json"})
+    assert (broken.status_code, broken.json()["type"]) == (400, "urn:baseplate:problem:invalid-json")
 
 
 @pytest.mark.parametrize(
@@ -245,10 +246,11 @@ async def test_a_body_that_is_too_large_is_refused(user: Any) -> None:
             yield b" " * MEBIBYTE
 
     response = await user.send("POST", content=endless(), headers={"Content-Type": "application/json"})
-    announced = await user.send("POST", content=b"{}", headers={"Content-Length": str(8 * MEBIBYTE)})
+    announced = await user.send("POST", json={}, headers={"Content-Length": str(8 * MEBIBYTE)})
 
     assert (response.status_code, announced.status_code) == (413, 413)
     assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.json()["limit_bytes"] == 7 * MEBIBYTE
     assert await user.titles() == []
 
 

@@ -26,6 +26,7 @@ from servicekit.testing.serving import listening, nothing_to_do
 from servicekit.testing.settings import unconnected_settings
 from servicekit.testing.store_harness import StoreHarness, harness_of
 from servicekit.web.application import build_app
+from servicekit.web.body_limit import route_with_body_limit
 
 PATH = "/api/v1/parcels"
 
@@ -45,7 +46,7 @@ class Replica:
 
 
 def _routes(executed: list[str]) -> APIRouter:
-    router = APIRouter(prefix=PATH)
+    router = APIRouter(prefix=PATH, route_class=route_with_body_limit())
 
     @router.post("", dependencies=[sealed("user")], status_code=201)
     async def create(parcel: Parcel, caller: OptionalCallerService, response: Response) -> dict[str, Any]:

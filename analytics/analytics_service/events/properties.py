@@ -6,12 +6,15 @@ https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
 """
 
 import math
+from collections.abc import Iterator
+from itertools import count
 from typing import Any, Final
 
 import orjson
 
 MAX_BYTES: Final = 8 * 1024
 MAX_DEPTH: Final = 8
+_TOO_LONG: Final = f"must not be longer than {MAX_BYTES} bytes as JSON"
 _INTEGERS: Final = range(-(2**63), 2**63)
 
 
@@ -19,28 +22,31 @@ def validate_properties(properties: dict[str, Any]) -> dict[str, Any]:
     """Return the properties. Raises `ValueError`, whose text never quotes them."""
     if not properties:
         return properties
-    _check(properties, depth=1)
+    _check(properties, depth=1, budget=count(MAX_BYTES, -1))
     try:
         size = len(orjson.dumps(properties))
     except TypeError:
         raise ValueError("text must be valid Unicode") from None
     if size > MAX_BYTES:
-        raise ValueError(f"must not be longer than {MAX_BYTES} bytes as JSON")
+        raise ValueError(_TOO_LONG)
     return properties
 
 
-def _check(value: Any, depth: int) -> None:
+def _check(value: Any, depth: int, budget: Iterator[int]) -> None:
+    # Each value has at least one byte as JSON.
+    if not next(budget):
+        raise ValueError(_TOO_LONG)
     match value:
         case dict():
             _check_depth(depth)
             for key, inner in value.items():
                 if key.startswith("$") or "\0" in key:
                     raise ValueError("keys must not begin with $ nor contain NUL")
-                _check(inner, depth + 1)
+                _check(inner, depth + 1, budget)
         case list():
             _check_depth(depth)
             for inner in value:
-                _check(inner, depth + 1)
+                _check(inner, depth + 1, budget)
         case int() if value not in _INTEGERS:
             raise ValueError("integers must fit into 64 bits")
         case float() if not math.isfinite(value):

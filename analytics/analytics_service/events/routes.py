@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
+from starlette.requests import Request
 from starlette.responses import Response
 
 from analytics_service.components import AppComponents
@@ -11,20 +12,33 @@ from analytics_service.events.queries import EventFilter, visible_to
 from analytics_service.events.rules import Sender
 from analytics_service.events.schemas import EventOut, EventsBody, Recorded
 from analytics_service.timestamps import Timestamp
-from servicekit.auth.access_tokens import CurrentUser, OptionalUser
+from servicekit.auth.access_tokens import CurrentUser, OptionalUser, require_user
+from servicekit.core.before_body import before_body
 from servicekit.core.errors import Unauthorized
 from servicekit.idempotency import IdempotencyKey
-from servicekit.sealing.route_policy import OptionalCallerService, optional
+from servicekit.sealing.route_policy import OptionalCallerService, caller_of, optional
 from servicekit.web.body_limit import route_with_body_limit
 from servicekit.web.openapi import problems
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 
 # The limit of the gateway, and twice that of a sealed message.
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
+# A hundred for each event of a full batch.
+MAX_BODY_VALUES: Final = 100_000
 
-router = APIRouter(prefix="/api/v1/analytics", tags=["events"], route_class=route_with_body_limit(MAX_BODY_BYTES))
+router = APIRouter(
+    prefix="/api/v1/analytics",
+    tags=["events"],
+    route_class=route_with_body_limit(MAX_BODY_BYTES, max_values=MAX_BODY_VALUES),
+)
 
 
+async def _refuse_strangers(request: Request) -> None:
+    if caller_of(request.scope) is None:
+        await require_user(request)
+
+
+@before_body(_refuse_strangers)
 async def _sender(caller: OptionalCallerService, user: OptionalUser) -> Sender:
     """Return the service that sealed the request, or the signed-in user."""
     if caller is not None:

@@ -13,15 +13,13 @@ import uuid_utils
 from analytics_service.events.schemas import BatchIn, EventIn
 from analytics_service.rollups.rules import minute_of
 from servicekit.core.clock import to_milliseconds
-from servicekit.core.errors import UnprocessableContent
+from servicekit.core.errors import MAX_ERRORS, UnprocessableContent
 
 RESERVED_EVENT_TYPES: Final = frozenset({"user.registered", "user.deleted", "note.created", "asset.uploaded"})
 """The domain events of the platform, which only its services may send."""
 
 OLDEST: Final = timedelta(days=30)
 NEWEST: Final = timedelta(minutes=5)
-# A batch may have 1,000 errors; the first ones tell what is wrong.
-MAX_ERRORS: Final = 20
 
 _EVENTS: Final = uuid_utils.UUID("0198c1f4-6a53-7c1e-9c02-5b6f6f1d7a10")
 
@@ -92,7 +90,7 @@ def count_minutes(events: Sequence[Event], labels: Mapping[str, str]) -> Mapping
 
 def _place(body: EventIn | BatchIn, index: int) -> str:
     """Return the location of an event, as in validation errors."""
-    return f"body.batch.events.{index}" if isinstance(body, BatchIn) else "body.event"
+    return f"body.events.{index}" if isinstance(body, BatchIn) else "body"
 
 
 def _errors(sender: Sender, item: EventIn, now: datetime) -> Iterator[tuple[str, str]]:

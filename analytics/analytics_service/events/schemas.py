@@ -4,10 +4,11 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, Discriminator, FailFast, Field, Tag
 
 from analytics_service.events.properties import MAX_BYTES, MAX_DEPTH, validate_properties
 from analytics_service.timestamps import Timestamp
+from servicekit.web.json_body import RequestBody
 
 MAX_BATCH: Final = 1_000
 
@@ -28,10 +29,8 @@ Properties = Annotated[
 ]
 
 
-class EventIn(BaseModel):
+class EventIn(RequestBody):
     """One event."""
-
-    model_config = ConfigDict(extra="forbid")
 
     event_id: EventId | None = None
     type: EventType
@@ -45,12 +44,10 @@ class EventIn(BaseModel):
     properties: Properties = Field(default_factory=dict)
 
 
-class BatchIn(BaseModel):
+class BatchIn(RequestBody):
     """Up to 1,000 events, recorded together or not at all."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    events: list[EventIn] = Field(min_length=1, max_length=MAX_BATCH)
+    events: Annotated[list[EventIn], FailFast()] = Field(min_length=1, max_length=MAX_BATCH)
 
 
 def _kind(value: Any) -> str:

@@ -42,14 +42,14 @@ async def test_an_invalid_body_gets_422(replica: Any, body: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "status"),
     [
-        ('{"type": "a", "properties": {"n": NaN}}', 422),
-        ('{"type": "a", "properties": {"n": [-Infinity]}}', 422),
-        ('{"type": "a", "properties": {"n": 1e999}}', 422),
-        ('{"type": "a", "properties": {"n": 1' + "0" * 5000 + "}}", 400),
-        ('{"type": "a", "properties": {"s": "\\ud800"}}', 422),
-        ('{"type": "a", "properties": {"\\ud800": 1}}', 422),
-        ('{"type": "a", "\\ud800": 1}', 422),
-        ('{"type": "a", "event_id": "\\udfff"}', 422),
+        ('{"type": "a", "properties": {"n": NaN}}', 400),
+        ('{"type": "a", "properties": {"n": [-Infinity]}}', 400),
+        ('{"type": "a", "properties": {"n": 1e999}}', 400),
+        ('{"type": "a", "properties": {"n": 1' + "0" * 5000 + "}}", 422),
+        ('{"type": "a", "properties": {"s": "\\ud800"}}', 400),
+        ('{"type": "a", "properties": {"\\ud800": 1}}', 400),
+        ('{"type": "a", "\\ud800": 1}', 400),
+        ('{"type": "a", "event_id": "\\udfff"}', 400),
         ('{"type": "a", "properties": ' + '{"a":' * 5000 + "1" + "}" * 5001, 400),
         ('{"type": "a"', 400),
         ("", 422),
@@ -108,7 +108,7 @@ async def test_a_request_without_valid_credentials_gets_401(replica: Any) -> Non
 
 async def test_domain_events_are_accepted_from_services_only(replica: Any) -> None:
     refused = await replica.send(uuid7(), {"type": "note.created"})
-    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "body.event.type")
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "body.type")
 
     accepted = await replica.service("user").call("POST", EVENTS, json={"type": "note.created"})
     assert (accepted.status, accepted.json()) == (202, {"accepted": 1, "duplicates": 0})
@@ -117,7 +117,7 @@ async def test_domain_events_are_accepted_from_services_only(replica: Any) -> No
 async def test_only_services_set_the_user_of_an_event(replica: Any) -> None:
     user = uuid7()
     refused = await replica.send(user, {"type": "a", "user_id": str(user)})
-    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "body.event.user_id")
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "body.user_id")
 
     about = {"type": "user.registered", "user_id": str(user), "event_id": str(uuid4())}
     await replica.service("user").call("POST", EVENTS, json=about)

@@ -1,15 +1,17 @@
 """Routes on what is known of files: for their owners, and for other services."""
 
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, FailFast, Field
 
 from assets_service.components import AppComponents
 from assets_service.records.schemas import AssetOut
 from servicekit.auth.access_tokens import CurrentUser
 from servicekit.sealing.route_policy import sealed
+from servicekit.web.body_limit import route_with_body_limit
+from servicekit.web.json_body import RequestBody
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 
 PREFIX: Final = "/api/v1/assets"
@@ -17,7 +19,7 @@ MAX_IDS: Final = 100
 
 router = APIRouter(prefix=PREFIX, tags=["assets"])
 # The gateway routes nothing to /internal/.
-internal_router = APIRouter(prefix="/internal", tags=["services"])
+internal_router = APIRouter(prefix="/internal", tags=["services"], route_class=route_with_body_limit())
 
 
 @router.get("")
@@ -42,13 +44,11 @@ async def delete_asset(asset_id: UUID, user: CurrentUser, components: AppCompone
     await components.asset_actions.delete(user.id, asset_id)
 
 
-class OwnedFilesRequest(BaseModel):
+class OwnedFilesRequest(RequestBody):
     """Which of these are files of this user?"""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     user_id: UUID
-    asset_ids: list[UUID] = Field(max_length=MAX_IDS)
+    asset_ids: Annotated[list[UUID], FailFast()] = Field(max_length=MAX_IDS)
 
 
 class OwnedFilesResponse(BaseModel):

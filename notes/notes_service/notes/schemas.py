@@ -4,7 +4,9 @@ from datetime import datetime
 from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, FailFast, Field
+
+from servicekit.web.json_body import RequestBody
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_TAGS: Final = 20
@@ -32,19 +34,21 @@ Body = Annotated[
 ]
 Tag = Annotated[str, Field(min_length=1, max_length=50, examples=["home"])]
 Tags = Annotated[
-    list[Tag], AfterValidator(_without_repetitions), Field(max_length=MAX_TAGS, description="Repeated ones count once.")
+    list[Tag],
+    FailFast(),
+    AfterValidator(_without_repetitions),
+    Field(max_length=MAX_TAGS, description="Repeated ones count once."),
 ]
 Attachments = Annotated[
     list[UUID],
+    FailFast(),
     AfterValidator(_without_repetitions),
     Field(max_length=MAX_ATTACHMENTS, description="Ids of your own assets; repeated ones count once."),
 ]
 
 
-class NoteIn(BaseModel):
+class NoteIn(RequestBody):
     """The whole content of a note that is created or replaced."""
-
-    model_config = ConfigDict(extra="forbid")
 
     title: Title
     body: Body = ""
@@ -52,10 +56,8 @@ class NoteIn(BaseModel):
     attachments: Attachments = Field(default_factory=list)
 
 
-class NoteChange(BaseModel):
+class NoteChange(RequestBody):
     """Some fields of a note. Omitted fields stay as they are; null is not allowed."""
-
-    model_config = ConfigDict(extra="forbid")
 
     # The defaults are never used: only the fields in `model_fields_set` are changed.
     title: Title = Field(default_factory=str)

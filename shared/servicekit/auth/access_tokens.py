@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Final, Protocol
 from uuid import UUID
 
 import jwt
@@ -20,6 +20,7 @@ from jwt.algorithms import ECAlgorithm
 from loguru import logger
 
 from servicekit.core import context
+from servicekit.core.before_body import before_body
 from servicekit.core.errors import Forbidden, ServiceUnavailable, Unauthorized
 from servicekit.observability.key_metrics import ACCESS_TOKENS, KeyMetrics, announce_worker
 
@@ -35,6 +36,8 @@ FIRST_KEYS_SECONDS = 0.2
 UNKNOWN_KEY_SECONDS = 5.0
 
 _bearer = OAuth2PasswordBearer(tokenUrl="/api/v1/users/token", auto_error=False)
+# The entry of the scope that holds the user once the token is verified. No client can set an entry of the scope.
+_USER_KEY: Final = "servicekit.user"
 
 
 class InvalidToken(Unauthorized):
@@ -221,13 +224,30 @@ class Authenticator:
         return principal
 
 
-async def _optional_user(request: Request, token: Annotated[str | None, Security(_bearer)]) -> Principal | None:
-    if token is None:
-        return None
-    authenticator: Authenticator = request.app.state.authenticator
-    return await authenticator.authenticate(token)
+async def find_user(request: Request) -> Principal | None:
+    """Return the signed-in user of a request, or None without a token. A token is verified once per request."""
+    if _USER_KEY not in request.scope:
+        token = await _bearer(request)
+        authenticator: Authenticator = request.app.state.authenticator
+        request.scope[_USER_KEY] = None if token is None else await authenticator.authenticate(token)
+    user: Principal | None = request.scope[_USER_KEY]
+    return user
 
 
+async def require_user(request: Request) -> Principal:
+    """Return the signed-in user of a request. Raises `Unauthorized` without a token."""
+    user = await find_user(request)
+    if user is None:
+        raise Unauthorized
+    return user
+
+
+@before_body(find_user)
+async def _optional_user(request: Request, _token: Annotated[str | None, Security(_bearer)]) -> Principal | None:
+    return await find_user(request)
+
+
+@before_body(require_user)
 async def _current_user(user: Annotated[Principal | None, Depends(_optional_user)]) -> Principal:
     if user is None:
         raise Unauthorized

@@ -22,9 +22,9 @@ that says nothing about its cause; the log does.
 `docs/errors.md` lists the types; `python docs/errors.py` writes it from the classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -35,6 +35,8 @@ PROBLEM_JSON = "application/problem+json"
 # RFC 9457, section 4.2.1: the status code says it all.
 BLANK = "about:blank"
 TYPE_PREFIX = "urn:baseplate:problem:"
+# The first ones tell what is wrong with a request, and each costs time.
+MAX_ERRORS: Final = 20
 
 
 class ServiceError(Exception):
@@ -220,8 +222,3 @@ class ProblemResponse:
         ]
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body})
-
-
-def fields_of(errors: Sequence[Any]) -> list[dict[str, str]]:
-    """List invalid fields as `{field, message}`. The value sent is left out: it may be a password."""
-    return [{"field": ".".join(str(part) for part in error["loc"]), "message": error["msg"]} for error in errors]

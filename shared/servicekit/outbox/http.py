@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 from fastapi import APIRouter
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime
 
 from servicekit.core.errors import Conflict
 from servicekit.dispatcher import (
@@ -23,6 +23,8 @@ from servicekit.dispatcher.response import retry_after
 from servicekit.outbox.events import EVENTS_PATH, DomainEvent, Subscription
 from servicekit.outbox.policy import DeliveryError, DeliveryRefused, DestinationUnavailable
 from servicekit.sealing.route_policy import sealed
+from servicekit.web.body_limit import route_with_body_limit
+from servicekit.web.json_body import RequestBody
 
 CALL_SECONDS: Final = 5.0
 
@@ -96,10 +98,8 @@ class EventNotHandled(Conflict):
     detail = "This version of the service does not handle this type of event."
 
 
-class EventBody(BaseModel):
+class EventBody(RequestBody):
     """A domain event as it is sent."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: UUID
     type: str
@@ -114,7 +114,7 @@ def events_router(handlers: Mapping[str, Handler], *, callers: tuple[str, ...]) 
     Errors of a handler become responses as in any route. The sender keeps the event, and gives it up if the status
     says that the event will never be accepted.
     """
-    router = APIRouter(tags=["domain events"])
+    router = APIRouter(tags=["domain events"], route_class=route_with_body_limit())
 
     @router.post(EVENTS_PATH, status_code=204, dependencies=[sealed(*callers)])
     async def receive_event(body: EventBody) -> None:

@@ -1,47 +1,132 @@
-"""Routes with a limit on the request body. A larger body is refused before validation.
+"""Routes that read a body: who sends it, what it is and how large, before its content is looked at.
 
     router = APIRouter(prefix="/api/v1/notes", route_class=route_with_body_limit(2 * 1024 * 1024))
+
+A request is refused at the first of these: by the checks of its dependencies (`servicekit.core.before_body`), which are
+those of the access token; 415 for another media type or content coding; 413 for a body that is too large; 400 and 422
+for what is not JSON, or has too many values. `build_app` accepts no other routes with a body.
 
 The framework's own limit (`max_body_size`) responds with plain text instead of a problem document.
 """
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator
+from email.message import Message as MediaType
+from typing import Any, Final
 
+from fastapi import params
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from servicekit.core.errors import PayloadTooLarge
+from servicekit.core.before_body import Check, check_of
+from servicekit.core.errors import PayloadTooLarge, UnsupportedMedia
+from servicekit.web.json_body import parse_json
+
+# What the gateway takes on routes without a limit of their own, and the size of a sealed message.
+DEFAULT_MAX_BYTES: Final = 1024 * 1024
+DEFAULT_MAX_VALUES: Final = 10_000
+
+JSON: Final = "application/json"
+# RFC 6749 wants the first; browsers' FormData sends the second.
+FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
+_UTF_8: Final = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
-def route_with_body_limit(max_bytes: int) -> type[APIRoute]:
-    """Return a class of routes that respond with 413 to a body of more than `max_bytes`."""
+class BodyRoute(APIRoute):
+    """A route that reads a body."""
 
-    class RouteWithBodyLimit(APIRoute):
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handle = super().get_route_handler()
+    max_bytes = DEFAULT_MAX_BYTES
+    max_values = DEFAULT_MAX_VALUES
 
-            async def bounded(request: Request) -> Response:
-                body = await _read(request, max_bytes)
-                return await handle(Request(request.scope, _replay(body, request.receive)))
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        field = self.body_field
+        if field is None:
+            return handle
+        checks = list(_checks_in(self.dependant))
+        is_form = isinstance(field.field_info, params.Form)
 
-            return bounded
+        async def bounded(request: Request) -> Response:
+            for check in checks:
+                await check(request)
+            body = await _read(request, self.max_bytes, FORMS if is_form else (JSON,))
+            return await handle(_ReadRequest(request, body, None if is_form else self.max_values))
 
-    return RouteWithBodyLimit
+        return bounded
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
+def route_with_body_limit(
+    max_bytes: int = DEFAULT_MAX_BYTES, *, max_values: int = DEFAULT_MAX_VALUES
+) -> type[BodyRoute]:
+    """Return a class of routes that take bodies of up to `max_bytes`, as JSON with up to `max_values` values."""
+    limits = {"max_bytes": max_bytes, "max_values": max_values}
+    return type("LimitedBodyRoute", (BodyRoute,), limits)
+
+
+class _ReadRequest(Request):
+    """A request whose body has been read. With `max_values` it is JSON, otherwise a form."""
+
+    def __init__(self, request: Request, body: bytes, max_values: int | None) -> None:
+        super().__init__(request.scope, _replay(body, request.receive))
+        # Parsed outside of the framework's code, which turns most errors into one.
+        self._value = parse_json(body, max_values) if body and max_values is not None else None
+
+    async def json(self) -> Any:
+        return self._value
+
+
+def _checks_in(dependant: Dependant) -> Iterator[Check]:
+    if check := check_of(dependant.call):
+        yield check
+    for inner in dependant.dependencies:
+        yield from _checks_in(inner)
+
+
+async def _read(request: Request, max_bytes: int, media_types: tuple[str, ...]) -> bytes:
+    """Return the body. Raises `UnsupportedMedia`, `PayloadTooLarge`."""
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_bytes:
+    # int() refuses to read thousands of digits, and the first ones are too many in any case.
+    length = int(announced[:18]) if announced.isascii() and announced.isdigit() else None
+    if length != 0 and (length is not None or "transfer-encoding" in request.headers):
+        _check_coding(request)
+        if length is not None or "content-type" in request.headers:
+            _check_media_type(request, media_types)
+    if length is not None and length > max_bytes:
         raise PayloadTooLarge(max_bytes)
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > max_bytes:
             raise PayloadTooLarge(max_bytes)
+    if body:
+        _check_media_type(request, media_types)
     return bytes(body)
+
+
+def _check_coding(request: Request) -> None:
+    coding = ",".join(request.headers.getlist("content-encoding")).strip().lower()
+    if coding not in ("", "identity"):
+        raise UnsupportedMedia(
+            "The body must be sent without a Content-Encoding.", headers={"Accept-Encoding": "identity"}
+        )
+
+
+def _check_media_type(request: Request, media_types: tuple[str, ...]) -> None:
+    values = request.headers.getlist("content-type")
+    parsed = MediaType()
+    parsed["content-type"] = values[0] if len(values) == 1 else ""
+    # The default of the parser is text/plain.
+    name = parsed.get_content_type()
+    charset = str(parsed.get_param("charset", "utf-8")).lower()
+    is_json = media_types == (JSON,) and name.startswith("application/") and name.endswith("+json")
+    if not (name in media_types or is_json) or charset not in _UTF_8:
+        accepted = ", ".join(media_types)
+        raise UnsupportedMedia(
+            f"The body must be {' or '.join(media_types)} in UTF-8, and Content-Type must say so.",
+            headers={"Accept": accepted},
+        )
 
 
 def _replay(body: bytes, rest: Receive) -> Receive:

@@ -9,13 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from servicekit.core import errors
-
-
-class InvalidJson(errors.BadRequest):
-    """The body is not JSON in UTF-8 (RFC 8259)."""
-
-    type = "urn:baseplate:problem:invalid-json"
-    detail = "The body is not valid JSON."
+from servicekit.web.validation_errors import describe
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -30,13 +24,9 @@ async def _service_error(request: Request, error: Any) -> Any:
 
 
 async def _validation_error(request: Request, error: Any) -> Any:
-    found = error.errors()
-    if any(item["type"] == "json_invalid" for item in found):
-        failure: errors.ServiceError = InvalidJson()
-    else:
-        failure = errors.UnprocessableContent(
-            "Some fields are invalid; `errors` lists them.", errors=errors.fields_of(found)
-        )
+    failure = errors.UnprocessableContent(
+        "Some fields are invalid; `errors` lists them.", errors=describe(error.errors(), error.body)
+    )
     return errors.ProblemResponse(failure, instance=request.scope["path"])
 
 

@@ -32,7 +32,7 @@ class StoreGone(Exception):
 
 
 def _routes() -> APIRouter:
-    router = APIRouter(prefix="/api/v1/parcels")
+    router = APIRouter(prefix="/api/v1/parcels", route_class=route_with_body_limit())
 
     @router.post("/")
     async def create(parcel: Parcel) -> Parcel:

@@ -11,7 +11,13 @@ from redis.asyncio import Redis
 from servicekit.core.errors import TooManyRequests
 from servicekit.valkey.client import Valkey, create_client
 from user.tests.fakes import UnavailableValkey
-from user_service.throttling.failure_limits import FailureCounter, FailureLimit, FailureLimits, FailureMemory
+from user_service.throttling.failure_limits import (
+    FailureCounter,
+    FailureLimit,
+    FailureLimits,
+    FailureMemory,
+    TooManyFailures,
+)
 
 PAIR = FailureLimit("pair", 3, 900)
 ADDRESS = FailureLimit("address", 5, 900)
@@ -70,7 +76,7 @@ async def test_of_many_concurrent_failures_exactly_the_limit_passes(limits: list
         return_exceptions=True,
     )
     assert results.count(None) == 5
-    assert {type(result) for result in results if result} == {TooManyRequests}
+    assert {type(result) for result in results if result} == {TooManyFailures}
 
 
 async def test_a_refused_failure_is_counted_nowhere(limits: list[FailureLimits]) -> None:

@@ -24,10 +24,11 @@ from user_service.accounts.schemas import (
     Registration,
     RoleChange,
 )
+from user_service.bodies import AccountRoute
 from user_service.components import AppComponents
 
 PREFIX = "/api/v1/users"
-router = APIRouter(prefix=PREFIX, tags=["accounts"])
+router = APIRouter(prefix=PREFIX, tags=["accounts"], route_class=AccountRoute)
 
 
 @asynccontextmanager

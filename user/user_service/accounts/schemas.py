@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from servicekit.web.json_body import RequestBody
 from user_service.accounts.rules import (
     DISPLAY_NAME_LENGTH,
     EMAIL_LENGTH,
@@ -54,13 +55,7 @@ NewPassword = Annotated[
 ]
 
 
-class Body(BaseModel):
-    """A JSON body. Unknown fields are refused, so a misspelt name is not silently ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Registration(Body):
+class Registration(RequestBody):
     """A new account. The display name defaults to the user name."""
 
     username: Username
@@ -69,7 +64,7 @@ class Registration(Body):
     display_name: DisplayName | None = None
 
 
-class ProfileChange(Body):
+class ProfileChange(RequestBody):
     """The fields to change. A missing field stays as it is; null is refused."""
 
     # The defaults are never used: `model_fields_set` tells which fields the request has.
@@ -77,7 +72,7 @@ class ProfileChange(Body):
     display_name: DisplayName = Field(default_factory=str)
 
 
-class RoleChange(Body):
+class RoleChange(RequestBody):
     role: Role
 
 

@@ -3,10 +3,12 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Form
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from servicekit.core.errors import BadRequest
+from servicekit.web.json_body import RequestBody
 from servicekit.web.openapi import problems
+from user_service.bodies import AccountRoute
 from user_service.client import RequestClient
 from user_service.components import AppComponents
 from user_service.logins.actions import Credentials
@@ -14,15 +16,13 @@ from user_service.no_store import no_store
 from user_service.passwords.rules import EXAMPLE_PASSWORD, MAX_INPUT_LENGTH
 from user_service.sessions.schemas import TokenPair
 
-router = APIRouter(prefix="/api/v1/users", tags=["login"])
+router = APIRouter(prefix="/api/v1/users", tags=["login"], route_class=AccountRoute)
 
 Name = Annotated[str, Field(min_length=1, max_length=512, examples=["ada"])]
 Password = Annotated[str, Field(min_length=1, max_length=MAX_INPUT_LENGTH, repr=False, examples=[EXAMPLE_PASSWORD])]
 
 
-class LoginBody(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class LoginBody(RequestBody):
     username_or_email: Name
     password: Password
 

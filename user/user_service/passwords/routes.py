@@ -3,20 +3,20 @@
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from servicekit.auth.access_tokens import CurrentUser
+from servicekit.web.json_body import RequestBody
 from servicekit.web.openapi import problems
+from user_service.bodies import AccountRoute
 from user_service.client import RequestClient
 from user_service.components import AppComponents
 from user_service.passwords.rules import MAX_INPUT_LENGTH, NEW_PASSWORD_SCHEMA, check_new_password
 
-router = APIRouter(prefix="/api/v1/users", tags=["profile"])
+router = APIRouter(prefix="/api/v1/users", tags=["profile"], route_class=AccountRoute)
 
 
-class PasswordChange(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class PasswordChange(RequestBody):
     current_password: Annotated[str, Field(min_length=1, max_length=MAX_INPUT_LENGTH, repr=False)]
     new_password: Annotated[
         str,

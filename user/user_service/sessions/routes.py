@@ -7,11 +7,12 @@ from fastapi import APIRouter
 from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, OptionalUser
 from servicekit.web.openapi import problems
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
+from user_service.bodies import AccountRoute
 from user_service.components import AppComponents
 from user_service.no_store import no_store
 from user_service.sessions.schemas import LogoutBody, RefreshBody, SessionView, TokenPair
 
-router = APIRouter(prefix="/api/v1/users", tags=["sessions"])
+router = APIRouter(prefix="/api/v1/users", tags=["sessions"], route_class=AccountRoute)
 
 
 @router.post("/refresh", dependencies=[no_store], responses=problems(401))

@@ -4,23 +4,20 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from servicekit.web.json_body import RequestBody
 from user_service.tokens.issuer import LIFETIME
 
 RefreshTokenText = Annotated[str, Field(min_length=1, max_length=512)]
 
 
-class RefreshBody(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class RefreshBody(RequestBody):
     refresh_token: RefreshTokenText = Field(repr=False)
 
 
-class LogoutBody(BaseModel):
+class LogoutBody(RequestBody):
     """The refresh token of a session to revoke, for a client whose access token has expired."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     refresh_token: RefreshTokenText | None = Field(default=None, repr=False)
 

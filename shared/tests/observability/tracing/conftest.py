@@ -26,6 +26,7 @@ from servicekit.testing.sealed import MemoryNonces
 from servicekit.testing.serving import listening
 from servicekit.testing.settings import unconnected_settings
 from servicekit.web.application import build_app
+from servicekit.web.body_limit import route_with_body_limit
 
 SECRET = "hunter2"
 
@@ -103,7 +104,7 @@ def _traceparent() -> str | None:
 
 def _user(settings: ServiceSettings, url: SecretStr, dispatcher: Dispatcher, world: World) -> FastAPI:
     engine = postgres.create_engine(url, application="user", traced=settings.traced)
-    router = APIRouter(prefix="/api/v1")
+    router = APIRouter(prefix="/api/v1", route_class=route_with_body_limit())
     facts: asyncio.Queue[str] = asyncio.Queue()
 
     @router.post("/orders/{order}")
@@ -153,7 +154,7 @@ def _analytics(settings: ServiceSettings, keyrings: dict[str, Keyring], url: Sec
     client = mongo.create_client(url, application="analytics", traced=settings.traced)
     database = mongo.database(client)
     guard = ReplayGuard(MemoryNonces())
-    router = APIRouter(prefix="/api/v1")
+    router = APIRouter(prefix="/api/v1", route_class=route_with_body_limit())
 
     @router.post("/events/{event}", dependencies=[sealed("user")])
     async def record(event: str, body: dict[str, str]) -> None:
