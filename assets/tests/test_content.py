@@ -6,6 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from servicekit.web.entity_tags import MalformedCondition
+
 API = "/api/v1/assets"
 ACCELERATED = {"X-Sendfile-Type": "X-Accel-Redirect"}
 CONTENT = bytes(range(32, 127)) * 40_000
@@ -60,6 +62,8 @@ async def test_ranges_and_conditions_are_decided_by_the_request(replica: Any, us
     unchanged = await replica.content(user, asset["id"], **{"If-None-Match": f'"{asset["sha256"]}"'})
     assert (unchanged.status_code, unchanged.content) == (304, b"")
     assert (await replica.content(user, asset["id"], **{"If-Match": '"other"'})).status_code == 412
+    unquoted = await replica.content(user, asset["id"], **{"If-Match": asset["sha256"]})
+    assert (unquoted.status_code, unquoted.json()["type"]) == (400, MalformedCondition.type)
     beyond = await replica.content(user, asset["id"], Range="bytes=99999999-")
     assert beyond.status_code == 416
     assert beyond.headers["content-range"] == f"bytes */{len(CONTENT)}"

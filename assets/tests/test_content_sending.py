@@ -14,6 +14,7 @@ from assets_service.content.sending import ContentSender
 from assets_service.records.schemas import AssetOut
 from assets_service.storage.interface import BytesMissing
 from servicekit.core.errors import PreconditionFailed
+from servicekit.web.entity_tags import MalformedCondition
 
 CONTENT = bytes(range(32, 127)) * 100
 SIZE = len(CONTENT)
@@ -144,6 +145,29 @@ async def test_conditions_decide_what_is_sent(
 async def test_content_other_than_expected_is_not_sent(client: Client, asset: AssetOut, header: str) -> None:
     with pytest.raises(PreconditionFailed):
         await client.get(if_match=header.format(tag=asset.etag))
+
+
+@pytest.mark.parametrize("name", ["if_match", "if_none_match", "if_range"])
+@pytest.mark.parametrize("header", ["{bare}", "W/{bare}", '"{bare}', "", '"x" {tag}', "w/{tag}", "'{bare}'"])
+async def test_a_malformed_condition_is_refused(client: Client, asset: AssetOut, name: str, header: str) -> None:
+    value = header.format(tag=asset.etag, bare=asset.etag.strip('"'))
+
+    with pytest.raises(MalformedCondition):
+        await client.get(range="bytes=0-1", **{name: value})
+
+
+@pytest.mark.parametrize("header", ["*", '{tag}, "x"'])
+async def test_a_range_depends_on_one_tag(client: Client, asset: AssetOut, header: str) -> None:
+    with pytest.raises(MalformedCondition):
+        await client.get(range="bytes=0-1", if_range=header.format(tag=asset.etag))
+
+
+@pytest.mark.parametrize("date", ["Sat, 21 Nov 2026 07:00:00 GMT", "no date", "", "Thu, 01 Jan 1970 00:00:00 GMT"])
+@pytest.mark.parametrize("name", ["if_modified_since", "if_unmodified_since"])
+async def test_conditions_on_a_date_are_ignored(client: Client, name: str, date: str) -> None:
+    response = await client.get(**{name: date})
+
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize("headers", [{}, {"range": "bytes=0-1,5-6"}])

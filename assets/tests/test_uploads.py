@@ -88,6 +88,8 @@ async def test_other_types_and_wrong_declarations_are_refused(
         await replica.upload_raw(user, content, media_type=media_type),
     ):
         assert response.status_code == 415, response.text
+        assert "multipart/form-data" in response.headers["Accept"]
+        assert "image/png" in response.headers["Accept"]
         assert response.headers["content-type"] == "application/problem+json"
     await nothing_left()
 
@@ -178,7 +180,8 @@ async def test_a_malformed_form_is_refused_and_leaves_nothing(
 
 async def test_encoded_content_is_refused(replica: Any, user: UUID) -> None:
     response = await replica.upload_raw(user, b"x", **{"Content-Encoding": "gzip"})
-    assert response.status_code == 415
+    assert (response.status_code, response.headers["Accept-Encoding"]) == (415, "identity")
+    assert "Accept" not in response.headers
 
 
 async def test_an_upload_needs_a_token(replica: Any) -> None:

@@ -14,10 +14,7 @@ from fastapi import Depends, Header
 from pydantic import WithJsonSchema
 
 from servicekit.core.errors import PreconditionFailed, PreconditionRequired
-
-# RFC 9110, section 8.8.3, without the bytes above ASCII, which we never send.
-_TAG: Final = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')
-_LIST: Final = re.compile(r'[ \t,]*(?:(?:W/)?"[\x21\x23-\x7e]*"[ \t]*(?:,[ \t,]*|$))*')
+from servicekit.web.entity_tags import EntityTags, parse_entity_tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +42,23 @@ class IfMatch:
 
 
 def parse_if_match(values: Sequence[str]) -> IfMatch | None:
-    """Return the condition, or None without the header. Values that are not our tags match no version."""
-    if not values:
+    """Return the condition, or None without the header. Tags that are not ours match no version.
+
+    Raises `MalformedCondition`.
+    """
+    tags = parse_entity_tags("If-Match", values)
+    if tags is None:
         return None
-    text = ",".join(values).strip(" \t")
-    if text == "*":
+    if tags.any:
         return IfMatch(None)
-    parts = (tag.partition("-")[0] for tag in _tags(text))
+    parts = (tag.partition("-")[0] for tag in tags.all)
     # A version has at most nine digits. Python refuses to parse numbers of thousands of digits.
     return IfMatch(frozenset(int(part) for part in parts if re.fullmatch(r"[0-9]{1,9}", part)))
 
 
-def is_current(tag: EntityTag, if_none_match: Sequence[str]) -> bool:
+def is_current(tag: EntityTag, if_none_match: EntityTags | None) -> bool:
     """Whether the client has this representation already, so that the response is 304."""
-    text = ",".join(if_none_match).strip(" \t")
-    return text == "*" or str(tag).strip('"') in _tags(text)
+    return if_none_match is not None and if_none_match.has(str(tag).strip('"'))
 
 
 def require(condition: IfMatch | None) -> IfMatch:
@@ -70,10 +69,6 @@ def require(condition: IfMatch | None) -> IfMatch:
     if condition is None:
         raise PreconditionRequired
     return condition
-
-
-def _tags(text: str) -> list[str]:
-    return _TAG.findall(text) if _LIST.fullmatch(text) else []
 
 
 # Several header lines are one list (RFC 9110, section 5.3). The schema shows the single text that clients send.
@@ -96,12 +91,12 @@ async def _if_none_match(
         _TEXT,
         Header(alias="If-None-Match", description="The ETag that you have. The response is 304 while it is current."),
     ] = None,
-) -> Sequence[str]:
-    return values or ()
+) -> EntityTags | None:
+    return parse_entity_tags("If-None-Match", values or ())
 
 
 ExpectedVersion = Annotated[IfMatch | None, Depends(_if_match)]
 """The If-Match of the request, or None."""
 
-KnownEntityTags = Annotated[Sequence[str], Depends(_if_none_match)]
-"""The values of If-None-Match, empty without the header."""
+KnownEntityTags = Annotated[EntityTags | None, Depends(_if_none_match)]
+"""The If-None-Match of the request, or None."""

@@ -8,6 +8,7 @@ import pytest
 
 from notes_service.preconditions import EntityTag, IfMatch, is_current, parse_if_match
 from servicekit.core.errors import PreconditionFailed
+from servicekit.web.entity_tags import parse_entity_tags
 
 
 @pytest.mark.parametrize(
@@ -20,17 +21,10 @@ from servicekit.core.errors import PreconditionFailed
         (['"3-1"', 'W/"4-0"'], {3, 4}),
         ([', ,"3-1",,'], {3}),
         (['  "3-1"  '], {3}),
-        (["3-1"], set()),
-        (['"3-1'], set()),
-        (['"3-1" "4-1"'], set()),
-        (['"3-1", *'], set()),
-        (['w/"3-1"'], set()),
         (['""'], set()),
         (['"x"'], set()),
         (['"-1"'], set()),
-        (['"٣-1"'], set()),
         (['"' + "9" * 5000 + '"'], set()),
-        ([""], set()),
     ],
 )
 def test_if_match_names_versions(values: list[str], versions: set[int]) -> None:
@@ -60,17 +54,11 @@ def test_a_condition_matches_its_versions_only() -> None:
         (["*"], True),
         (['"3-2"'], False),
         (['"3"'], False),
-        (["3-1"], False),
         ([], False),
     ],
 )
 def test_if_none_match_names_representations(values: list[str], current: bool) -> None:
-    assert is_current(EntityTag(3, 1), values) is current
-
-
-def test_a_long_header_is_parsed_without_backtracking() -> None:
-    assert parse_if_match(['"1",' * 20_000 + '"']) == IfMatch(frozenset())
-    assert parse_if_match([", " * 40_000 + "x"]) == IfMatch(frozenset())
+    assert is_current(EntityTag(3, 1), parse_entity_tags("If-None-Match", values)) is current
 
 
 async def test_a_read_with_the_current_tag_gets_304_without_a_body(user: Any) -> None:
@@ -123,7 +111,8 @@ async def test_a_change_needs_the_current_version(user: Any, method: str) -> Non
 
     assert await attempt(None) == 428
     assert await attempt(tag) == 412
-    assert await attempt("no tag") == 412
+    assert await attempt('"no-tag"') == 412
+    assert await attempt(tag.strip('"')) == 400
     assert (await user.get(f"/{note_id}")).json()["title"] == "current"
     assert await attempt(f'"0", W/{current}') == (204 if method == "DELETE" else 200)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from assets_service.content.conditions import check_match, is_unchanged, range_applies
+from assets_service.content.conditions import Conditions
 from assets_service.content.headers import content_headers, validator_headers
 from assets_service.content.ranges import ByteRange, parse_ranges
 from assets_service.records.schemas import AssetOut
@@ -37,13 +37,15 @@ class ContentSender:
     async def respond(self, asset: AssetOut, request: Request) -> Response:
         """Return the response to a GET or HEAD request.
 
-        Raises `PreconditionFailed`, `RangeNotSatisfiable`, `BytesMissing`, `StoreUnavailable`.
+        Raises `MalformedCondition`, `PreconditionFailed`, `RangeNotSatisfiable`, `BytesMissing`, `StoreUnavailable`.
         """
         headers = request.headers
-        check_match(headers, asset.etag)
-        if is_unchanged(headers, asset.etag):
+        conditions = Conditions.of(headers)
+        conditions.check_match(asset.etag)
+        if conditions.is_unchanged(asset.etag):
             return Response(status_code=304, headers=validator_headers(asset))
-        range_header = headers.get("range") if request.method == "GET" and range_applies(headers, asset.etag) else None
+        ranged = request.method == "GET" and conditions.range_applies(asset.etag)
+        range_header = headers.get("range") if ranged else None
         ranges = parse_ranges(range_header, asset.size)
         location = self._location(asset, request)
         if location is not None:

@@ -60,7 +60,7 @@ async def open_upload(request: Request, limit: int) -> IncomingFile:
     Raises what is wrong with the request. A Content-Length that is too large is refused before the body is read.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMedia("A file is sent without a Content-Encoding.")
+        raise UnsupportedMedia("A file is sent without a Content-Encoding.", headers={"Accept-Encoding": "identity"})
     content_type = request.headers.get("content-type")
     if content_type is None or not content_type.lower().startswith(MULTIPART):
         expected_size = _content_length(request, limit, limit)

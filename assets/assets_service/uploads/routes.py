@@ -1,5 +1,7 @@
 """`POST /api/v1/assets`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -8,13 +10,15 @@ from assets_service.components import AppComponents
 from assets_service.records.routes import PREFIX
 from assets_service.records.schemas import AssetOut
 from assets_service.uploads.media_types import ACCEPTED_TYPES
-from assets_service.uploads.request import open_upload
+from assets_service.uploads.request import MULTIPART, open_upload
 from servicekit.auth.access_tokens import CurrentUser
+from servicekit.core.errors import UnsupportedMedia
 from servicekit.idempotency import IdempotencyKey, IdempotentRequest, StoredResponse
 from servicekit.web.openapi import problems
 
 router = APIRouter(prefix=PREFIX, tags=["assets"])
 
+_ACCEPTED: Final = ", ".join([MULTIPART, "application/octet-stream", *sorted(ACCEPTED_TYPES)])
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 # FastAPI never sees the body, so its two forms are described here.
 _OPENAPI: Final[dict[str, Any]] = {
@@ -62,9 +66,21 @@ async def upload_asset(request: Request, user: CurrentUser, key: IdempotencyKey,
     async def identify(content: bytes) -> IdempotentRequest:
         return await key.scoped_to(user.id, content=content)
 
-    file = await open_upload(request, actions.limits.file)
-    response = await actions.upload(user.id, file, identify, _created)
+    with _naming_accepted_types():
+        file = await open_upload(request, actions.limits.file)
+        response = await actions.upload(user.id, file, identify, _created)
     return response.to_response()
+
+
+@contextmanager
+def _naming_accepted_types() -> Iterator[None]:
+    """Add what is taken to the refusal of a type (RFC 9110, section 15.5.16)."""
+    try:
+        yield
+    except UnsupportedMedia as error:
+        if "Accept-Encoding" not in error.headers:
+            error.headers["Accept"] = _ACCEPTED
+        raise
 
 
 def _created(asset: AssetOut) -> StoredResponse:

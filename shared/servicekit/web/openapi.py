@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from servicekit.core.errors import PROBLEM_JSON
+from servicekit.core.errors import MAX_ERRORS, PROBLEM_JSON
 
 PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
     "title": "Problem",
@@ -20,15 +20,18 @@ PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "instance", "request_id"],
     "properties": {
-        "type": {"type": "string"},
+        "type": {"type": "string", "examples": ["urn:baseplate:problem:not-found"]},
         "title": {"type": "string", "examples": ["Not Found"]},
         "status": {"type": "integer", "examples": [404]},
         "detail": {"type": "string", "examples": ["There is no such resource."]},
         "instance": {"type": "string"},
         "request_id": {"type": "string"},
+        "limit_bytes": {"description": "With `too-large`: the largest body.", "type": "integer"},
+        "field": {"description": "With `conflict`: the field whose value is taken.", "type": "string"},
         "errors": {
-            "description": "The fields that are invalid.",
+            "description": "What is not accepted.",
             "type": "array",
+            "maxItems": MAX_ERRORS,
             "items": {
                 "type": "object",
                 "required": ["field", "message"],
@@ -72,7 +75,7 @@ def implied_errors(path: str, operation: Mapping[str, Any]) -> set[int]:
     places = {place for place, _ in parameters}
     statuses: set[int] = set()
     if "requestBody" in operation:
-        statuses |= {400, 413, 422}
+        statuses |= {400, 413, 415, 422}
     if places & {"path", "query"}:
         statuses.add(422)
     if "path" in places:
@@ -80,7 +83,9 @@ def implied_errors(path: str, operation: Mapping[str, Any]) -> set[int]:
     if ("header", "Idempotency-Key") in parameters:
         statuses |= {409, 422}
     if ("header", "If-Match") in parameters:
-        statuses |= {412, 428}
+        statuses |= {400, 412, 428}
+    if ("header", "If-None-Match") in parameters:
+        statuses.add(400)
     if "security" in operation:
         statuses.add(401)
     if path.startswith("/api/"):
