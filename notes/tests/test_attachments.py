@@ -11,6 +11,7 @@ from uuid_utils.compat import uuid7
 
 from notes_service.notes.actions import AttachmentsNotChecked
 from notes_service.peers import OWNED_PATH, AssetsService
+from servicekit.core.errors import MAX_ERRORS
 from servicekit.dispatcher import CircuitOpen, DispatchError, PeerTimeout, PeerUnreachable, ResponseRejected
 from servicekit.testing.dispatch import FakeDispatcher
 
@@ -38,6 +39,8 @@ async def test_an_asset_that_is_not_owned_is_refused(user: Any, peers: Any) -> N
         assert response.status_code == 422
         assert [error["field"] for error in response.json()["errors"]] == ["body.attachments"]
     assert (await user.get()).json()["items"] == [note]
+    many = await user.create(attachments=[str(uuid7()) for _ in range(100)])
+    assert len(many.json()["errors"]) == MAX_ERRORS
 
 
 async def test_while_the_assets_service_is_unavailable_new_attachments_get_503(user: Any, peers: Any) -> None:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Final, Self
 from uuid import UUID
 
@@ -68,13 +69,13 @@ def accept(sender: Sender, body: EventIn | BatchIn, *, request_id: bytes | None,
     that the same request after a day still has the same events.
     """
     items = body.events if isinstance(body, BatchIn) else [body]
-    errors = [
+    errors = (
         {"field": f"{_place(body, index)}.{field}", "message": message}
         for index, item in enumerate(items)
         for field, message in _errors(sender, item, now)
-    ]
-    if errors:
-        raise EventsRefused(errors=errors[:MAX_ERRORS])
+    )
+    if first_errors := list(islice(errors, MAX_ERRORS)):
+        raise EventsRefused(errors=first_errors)
     received_at = to_milliseconds(now)
     events = (_event(sender, index, item, request_id, received_at) for index, item in enumerate(items))
     first: dict[bytes, Event] = {}

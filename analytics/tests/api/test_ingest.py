@@ -151,3 +151,54 @@ async def test_a_repeated_request_with_a_key_gets_the_first_response(replicas: A
 async def test_keys_of_different_senders_are_independent(replica: Any) -> None:
     for user in (uuid7(), uuid7()):
         assert (await replica.send(user, {"type": "a"}, key="k")).json() == {"accepted": 1, "duplicates": 0}
+
+
+HOSTILE = {
+    "unknown fields of an event": '{"type": "a", ' + ",".join(f'"k{number}": 0' for number in range(40_000)) + "}",
+    "unknown fields in a batch": '{"events": [{"type": "a"}, {'
+    + ",".join(f'"k{number}": 0' for number in range(40_000))
+    + "}]}",
+    "wrong events": '{"events": [' + "0," * 90_000 + "0]}",
+    "too many events": '{"events": [' + '{"type": "a"},' * 30_000 + '{"type": "a"}]}',
+    "large properties": '{"type": "a", "properties": {"x": [' + "0," * 90_000 + "0]}}",
+    "properties with many names": '{"type": "a", "properties": {'
+    + ",".join(f'"k{number}": 0' for number in range(40_000))
+    + "}}",
+    "properties in properties": '{"type": "a", "properties": ' + '{"x":' * 900 + "0" + "}" * 901,
+    "more values than any batch has": '{"type": "a", "properties": {"x": [' + "0," * 900_000 + "0]}}",
+    "a long name": '{"type": "a", "' + "k" * 1_000_000 + '": 0}',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_hostile_body_gets_a_short_answer(replica: Any, name: str) -> None:
+    headers = {**replica.headers(uuid7()), "Content-Type": "application/json"}
+    response = await replica.http.post(EVENTS, content=HOSTILE[name], headers=headers)
+
+    assert response.status_code == 422
+    assert 1 <= len(response.json()["errors"]) <= 20
+    assert len(response.content) < 4_000
+
+
+async def test_the_place_of_a_fault_is_the_sender_s_own_path(replica: Any) -> None:
+    headers = replica.headers(uuid7())
+    faults = {
+        "body.type": {"type": ""},
+        "body.properties": {"type": "a", "properties": 1},
+        "body.events": {"events": 1},
+        "body.events.1.type": {"events": [{"type": "a"}, {}]},
+        "body.events.0": {"events": ["a"]},
+        "body.batch": {"batch": []},
+        "body.event": {"event": {}},
+        "body": [],
+    }
+    for field, body in faults.items():
+        response = await replica.http.post(EVENTS, json=body, headers=headers)
+        assert [error["field"] for error in response.json()["errors"]] == [field], body
+        assert "Input" not in response.text
+
+
+async def test_who_sends_events_is_asked_before_they_are_read(replica: Any) -> None:
+    response = await replica.http.post(EVENTS, content=b"x" * 3_000_000)
+
+    assert (response.status_code, response.json()["type"]) == (401, "urn:baseplate:problem:token-missing")

@@ -207,10 +207,10 @@ class ProblemResponse:
 
     def __init__(self, error: ServiceError, *, instance: str) -> None:
         self.status_code = error.status
-        self.body = orjson.dumps(
-            problem(error.status, detail=error.detail, instance=instance, type_=error.type, **error.members),
-            default=str,
-        )
+        document = problem(error.status, detail=error.detail, instance=instance, type_=error.type, **error.members)
+        if "errors" in document:
+            document["errors"] = document["errors"][:MAX_ERRORS]
+        self.body = orjson.dumps(document, default=str)
         self._headers = error.headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

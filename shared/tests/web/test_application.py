@@ -9,17 +9,21 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from loguru import logger
 from prometheus_client import generate_latest
 from pydantic import BaseModel, ConfigDict
 
 from servicekit.core import context, errors
+from servicekit.dispatcher import PeerTimeout
+from servicekit.dispatcher.errors import ResponseRejected
+from servicekit.idempotency import KeyInUse
 from servicekit.testing.serving import nothing_to_do
 from servicekit.testing.settings import unconnected_settings
 from servicekit.web.application import build_app
 from servicekit.web.body_limit import route_with_body_limit
 from servicekit.web.health import Check
+from servicekit.web.json_body import InvalidJson
 
 
 class Parcel(BaseModel):
@@ -56,6 +60,23 @@ def _routes() -> APIRouter:
     @router.get("/unavailable")
     async def away() -> None:
         raise StoreGone
+
+    @router.get("/in-flight")
+    async def in_flight() -> None:
+        raise KeyInUse
+
+    @router.get("/unread")
+    async def unread() -> None:
+        # As the framework's parser of forms does.
+        raise HTTPException(400)
+
+    @router.get("/peer-refused")
+    async def peer_refused() -> None:
+        raise ResponseRejected("user", "not sealed")
+
+    @router.get("/peer-slow")
+    async def peer_slow() -> None:
+        raise PeerTimeout("user", "no response")
 
     @router.get("/slow")
     async def slow() -> None:
@@ -103,22 +124,26 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status"),
+    ("method", "path", "body", "status", "type_"),
     [
-        ("GET", "/nowhere", None, 404),
-        ("PUT", "/api/v1/parcels/7", None, 405),
-        ("GET", "/api/v1/parcels/seven", None, 422),
-        ("GET", "/api/v1/parcels/7", None, 404),
-        ("POST", "/api/v1/parcels/", "{", 400),
-        ("POST", "/api/v1/parcels/", '{"weight": 1, "colour": "red"}', 422),
-        ("POST", "/api/v1/parcels/", '{"weight": "heavy"}', 422),
-        ("GET", "/api/v1/parcels/broken", None, 500),
-        ("GET", "/api/v1/parcels/inner-timeout", None, 500),
-        ("GET", "/api/v1/parcels/unavailable", None, 503),
+        ("GET", "/nowhere", None, 404, errors.BLANK),
+        ("PUT", "/api/v1/parcels/7", None, 405, errors.BLANK),
+        ("GET", "/api/v1/parcels/seven", None, 422, errors.UnprocessableContent.type),
+        ("GET", "/api/v1/parcels/7", None, 404, errors.NotFound.type),
+        ("POST", "/api/v1/parcels/", "{", 400, InvalidJson.type),
+        ("POST", "/api/v1/parcels/", '{"weight": 1, "colour": "red"}', 422, errors.UnprocessableContent.type),
+        ("POST", "/api/v1/parcels/", '{"weight": "heavy"}', 422, errors.UnprocessableContent.type),
+        ("GET", "/api/v1/parcels/broken", None, 500, errors.ServiceError.type),
+        ("GET", "/api/v1/parcels/inner-timeout", None, 500, errors.ServiceError.type),
+        ("GET", "/api/v1/parcels/unavailable", None, 503, errors.ServiceUnavailable.type),
+        ("GET", "/api/v1/parcels/in-flight", None, 409, "urn:baseplate:problem:key-in-flight"),
+        ("GET", "/api/v1/parcels/unread", None, 400, errors.BadRequest.type),
+        ("GET", "/api/v1/parcels/peer-refused", None, 502, errors.ServiceUnavailable.type),
+        ("GET", "/api/v1/parcels/peer-slow", None, 504, errors.DeadlineExceeded.type),
     ],
 )
 async def test_every_error_is_a_problem_document(
-    client: httpx2.AsyncClient, method: str, path: str, body: str | None, status: int
+    client: httpx2.AsyncClient, method: str, path: str, body: str | None, status: int, type_: str
 ) -> None:
     response = await client.request(method, path, content=body, headers={"Content-Type": "application/json"})
 
@@ -126,7 +151,7 @@ async def test_every_error_is_a_problem_document(
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
     assert {"type", "title", "status", "detail", "instance", "request_id"} <= problem.keys()
-    assert problem["status"] == status
+    assert (problem["status"], problem["type"]) == (status, type_)
     assert problem["instance"] == path
     assert problem["request_id"] == response.headers["x-request-id"]
 
