@@ -92,7 +92,11 @@ class ServiceKit:
             title=title,
             lifespan=lifespan,
             routers=routers,
-            checks={**checks, "valkey": Check(self.valkey_client.ping, required=False)},
+            checks={
+                **checks,
+                "valkey": Check(self.valkey_client.ping, required=False),
+                "revocations": Check(self.revoked_sessions.check, required=False),
+            },
             is_unavailable=is_unavailable,
             receiver=Middleware(
                 SealedReceiver,

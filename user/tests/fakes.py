@@ -2,15 +2,16 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
 from redis.asyncio import Redis
 
+from servicekit.auth.revoked_sessions import AccountSessions, Revoked
 from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.outbox import DomainEvent
 from servicekit.valkey.client import Valkey, ValkeyUnavailable
@@ -18,11 +19,19 @@ from user_service.accounts.actions import AccountTaken, AccountTransaction, NewA
 from user_service.accounts.rules import Role, email_key, username_key
 from user_service.accounts.schemas import Account, ProfileChange
 from user_service.cache import Cache
-from user_service.logins.actions import Candidate, NewSession
+from user_service.logins.actions import Candidate, NewSession, StartedSession, new_session_id
 from user_service.passwords.actions import CurrentPassword
 from user_service.passwords.hashing import HashCost, PasswordHasher
 from user_service.sessions.actions import IssuedToken, SessionTransaction
-from user_service.sessions.rules import REVOCATION_KEPT, Revocations, TokenState
+from user_service.sessions.rules import (
+    FEW_SESSIONS,
+    ID_DELAY,
+    MAX_SESSIONS,
+    REVOCATION_KEPT,
+    Revocations,
+    TokenState,
+    milliseconds,
+)
 
 CHEAP = HashCost(memory_kibibytes=8, iterations=1)
 """For tests of anything but the cost: a real argon2id hash that takes no time."""
@@ -85,6 +94,7 @@ class _User:
 class _Session:
     id: UUID
     user_id: UUID
+    created_at: datetime
     expires_at: datetime
     generation: int = 0
 
@@ -99,7 +109,7 @@ class _Token:
 
 @dataclass
 class MemoryRevocation:
-    """A row of the table of revoked sessions."""
+    """A row of one of the two tables of revoked sessions."""
 
     expires_at: datetime
     published: bool = False
@@ -111,7 +121,7 @@ class _Tables:
     sessions: dict[UUID, _Session] = field(default_factory=dict)
     tokens: dict[bytes, _Token] = field(default_factory=dict)
     addresses: set[tuple[UUID, str]] = field(default_factory=set)
-    revocations: dict[UUID, MemoryRevocation] = field(default_factory=dict)
+    revocations: dict[Revoked, MemoryRevocation] = field(default_factory=dict)
     responses: dict[bytes, tuple[bytes, StoredResponse]] = field(default_factory=dict)
     events: list[DomainEvent] = field(default_factory=list)
 
@@ -134,13 +144,39 @@ class MemoryDatabase:
                 raise
 
 
-def _revoke(tables: _Tables, which: Callable[[_Session], bool], now: datetime) -> Revocations:
-    revoked = [session.id for session in tables.sessions.values() if which(session)]
-    for session_id in revoked:
-        del tables.sessions[session_id]
-        tables.revocations[session_id] = MemoryRevocation(now + REVOCATION_KEPT)
+def _revoke(
+    tables: _Tables,
+    which: Callable[[_Session], bool],
+    now: datetime,
+    many: Callable[[datetime], AccountSessions] | None = None,
+) -> Revocations:
+    """Revoke sessions, one by one or, if they are more than a few, as what `many` returns for the latest start."""
+    found = [session for session in tables.sessions.values() if which(session)]
+    revoked: list[Revoked] = [session.id for session in found]
+    if many and len(found) > FEW_SESSIONS:
+        account = many(max(session.created_at for session in found))
+        for known in _marks(tables, account.user_id):
+            del tables.revocations[known]
+        revoked = [account]
+    for session in found:
+        del tables.sessions[session.id]
+    for what in revoked:
+        tables.revocations[what] = MemoryRevocation(now + REVOCATION_KEPT)
     tables.tokens = {digest: token for digest, token in tables.tokens.items() if token.session_id in tables.sessions}
     return dict.fromkeys(revoked, (now + REVOCATION_KEPT).timestamp())
+
+
+def _revoke_all(tables: _Tables, user_id: UUID, now: datetime, kept: UUID | None = None) -> Revocations:
+    return _revoke(
+        tables,
+        lambda session: session.user_id == user_id and session.id != kept,
+        now,
+        lambda latest: AccountSessions(user_id, milliseconds(max(now, latest)), kept),
+    )
+
+
+def _marks(tables: _Tables, user_id: UUID) -> list[AccountSessions]:
+    return [what for what in tables.revocations if isinstance(what, AccountSessions) and what.user_id == user_id]
 
 
 class MemoryAccounts:
@@ -212,7 +248,7 @@ class MemoryAccountTransaction:
         return next((user.id for user in self._tables.users.values() if username_key(user.username) == key), None)
 
     async def revoke_sessions(self, user_id: UUID, now: datetime) -> Revocations:
-        return _revoke(self._tables, lambda session: session.user_id == user_id, now)
+        return _revoke_all(self._tables, user_id, now)
 
     async def remove(self, user_id: UUID) -> bool:
         return self._tables.users.pop(user_id, None) is not None
@@ -243,16 +279,36 @@ class MemoryLogins:
                 return Candidate(user.id, user.password_hash, (user.id, network) in tables.addresses)
         return None
 
-    async def start(self, session: NewSession, *, password_hash: str, new_hash: str | None) -> str | None:
+    async def start(self, session: NewSession, *, password_hash: str, new_hash: str | None) -> StartedSession | None:
         async with self._database.begin() as tables:
             user = tables.users.get(session.user_id)
             if user is None or user.password_hash != password_hash:
                 return None
             user.password_hash = new_hash or password_hash
-            tables.sessions[session.id] = _Session(session.id, session.user_id, session.expires_at)
+            revoked = self._revoke_oldest(tables, session)
+            until = max((mark.until for mark in _marks(tables, user.id)), default=0)
+            if milliseconds(session.created_at) <= until:
+                began = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=until + 1)
+                session = replace(session, id=new_session_id(began), created_at=began)
+            tables.sessions[session.id] = _Session(session.id, user.id, session.created_at, session.expires_at)
             tables.tokens[session.token_digest] = _Token(session.id, generation=0)
             tables.addresses.add((user.id, session.client.network))
-            return user.role
+            return StartedSession(session.id, user.role, revoked)
+
+    @staticmethod
+    def _revoke_oldest(tables: _Tables, new: NewSession) -> Revocations:
+        live = [
+            (session.created_at, session.id)
+            for session in tables.sessions.values()
+            if session.user_id == new.user_id and session.expires_at > new.created_at
+        ]
+        beyond = {session_id for _, session_id in sorted(live, reverse=True)[MAX_SESSIONS - 1 :]}
+        return _revoke(
+            tables,
+            lambda session: session.id in beyond,
+            new.created_at,
+            lambda latest: AccountSessions(new.user_id, milliseconds(latest + ID_DELAY)),
+        )
 
 
 def _username_key(user: _User) -> str:
@@ -282,7 +338,7 @@ class MemoryPasswords:
             if user is None or user.password_hash != old_hash:
                 return None
             user.password_hash = new_hash
-            return _revoke(tables, lambda session: session.user_id == user_id and session.id != keep_session, now)
+            return _revoke_all(tables, user_id, now, keep_session)
 
 
 class MemorySessions:
@@ -333,7 +389,7 @@ class MemorySessionTransaction:
     async def revoke_all(self, user_id: UUID, *, now: datetime) -> Revocations | None:
         if user_id not in self._tables.users:
             return None
-        return _revoke(self._tables, lambda session: session.user_id == user_id, now)
+        return _revoke_all(self._tables, user_id, now)
 
 
 class MemoryRevocationRecords:
@@ -342,15 +398,16 @@ class MemoryRevocationRecords:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    async def unpublished(self) -> Revocations:
-        return self._which(lambda revocation: not revocation.published)
+    async def expiring_after(self, time: datetime) -> Revocations:
+        return self._which(lambda revocation: revocation.expires_at > time)
 
-    async def unexpired(self, now: datetime) -> Revocations:
-        return self._which(lambda revocation: revocation.expires_at > now)
-
-    async def mark_published(self, ids: Collection[UUID]) -> None:
-        for session_id in ids:
-            self._database.tables.revocations[session_id].published = True
+    @asynccontextmanager
+    async def pending(self, limit: int) -> AsyncIterator[Revocations]:
+        found = self._which(lambda revocation: not revocation.published)
+        reserved = dict(sorted(found.items(), key=lambda item: item[1], reverse=True)[:limit])
+        yield reserved
+        for what in reserved:
+            self._database.tables.revocations[what].published = True
 
     def _which(self, which: Callable[[MemoryRevocation], bool]) -> Revocations:
         revocations = self._database.tables.revocations.items()
@@ -361,27 +418,35 @@ class MemoryStream:
     """Implements `sessions.announcements.RevocationStream`. `published` is None while Valkey has lost the stream."""
 
     def __init__(self) -> None:
-        self.refused: set[UUID] = set()
-        self.published: set[UUID] | None = set()
+        self.refused: set[Revoked] = set()
+        self.published: set[Revoked] | None = set()
+        self.publications: list[int] = []
+        self.heartbeats = 0
+        self.refilled_elsewhere = False
         self.fails = False
 
-    def add(self, session_id: UUID, expires_at: float) -> None:
-        self.refused.add(session_id)
+    def add(self, revoked: Revoked, expires_at: float) -> None:
+        self.refused.add(revoked)
 
-    async def publish(self, revoked: Mapping[UUID, float]) -> bool:
+    async def publish(self, revoked: Mapping[Revoked, float]) -> bool:
         self._fail_if_set()
         if self.published is None:
             return False
         self.published |= revoked.keys()
+        self.publications.append(len(revoked))
         return True
 
-    async def refill(self, revoked: Mapping[UUID, float]) -> None:
+    async def heartbeat(self) -> bool:
+        self._fail_if_set()
+        self.heartbeats += self.published is not None
+        return self.published is not None
+
+    async def may_refill(self) -> bool:
+        return not self.refilled_elsewhere
+
+    async def refill(self, revoked: Mapping[Revoked, float]) -> None:
         self._fail_if_set()
         self.published = set(revoked)
-
-    async def exists(self) -> bool:
-        self._fail_if_set()
-        return self.published is not None
 
     def _fail_if_set(self) -> None:
         if self.fails:

@@ -1,5 +1,6 @@
 """One contract for the stores of accounts, logins, passwords and sessions: in memory and on PostgreSQL."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -10,11 +11,13 @@ from uuid import UUID, uuid4
 
 import pytest
 from pydantic import SecretStr
+from redis.asyncio import Redis
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from local_platform.stores import StoreSet
+from servicekit.auth.revoked_sessions import AccountSessions, RevokedSessions
 from servicekit.idempotency import IdempotentRequest, KeyReused, StoredResponse
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.outbox import DomainEvent, Origin
@@ -35,7 +38,7 @@ from user_service.accounts.rules import Role
 from user_service.accounts.schemas import Account, ProfileChange
 from user_service.accounts.store import PostgresAccounts
 from user_service.client import Client
-from user_service.logins.actions import Candidate, LoginStore, NewSession
+from user_service.logins.actions import Candidate, LoginStore, NewSession, StartedSession, new_session_id
 from user_service.logins.store import PostgresLogins
 from user_service.migrate import FOLDER
 from user_service.models import IDEMPOTENCY_KEYS, OUTBOX
@@ -43,8 +46,15 @@ from user_service.passwords.actions import CurrentPassword, PasswordStore
 from user_service.passwords.store import PostgresPasswords
 from user_service.sessions.actions import IssuedToken
 from user_service.sessions.announcements import RevocationRecords
-from user_service.sessions.rules import IDLE, REVOCATION_KEPT, TokenState
-from user_service.sessions.store import PostgresSessions, RevokedSessionRecords
+from user_service.sessions.rules import (
+    FEW_SESSIONS,
+    IDLE,
+    MAX_SESSIONS,
+    REVOCATION_KEPT,
+    TokenState,
+    milliseconds,
+)
+from user_service.sessions.store import PostgresSessions, RevocationTables
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CLIENT = Client("192.0.2.1", "tests")
@@ -67,10 +77,12 @@ class Storage:
         async with self.accounts.begin() as transaction:
             return await transaction.add(new_account(**fields))
 
-    async def log_in(self, account: Account) -> NewSession:
-        session = new_session(account.id)
-        assert await self.logins.start(session, password_hash="hash", new_hash=None) == "user"
-        return session
+    async def log_in(self, account: Account, at: datetime = NOW) -> NewSession:
+        session = new_session(account.id, created_at=at)
+        started = await self.logins.start(session, password_hash="hash", new_hash=None)
+        assert started is not None
+        assert started.role == "user"
+        return replace(session, id=started.id)
 
     async def state(self, session: NewSession) -> TokenState | None:
         """Return the state of the session's first refresh token."""
@@ -86,8 +98,14 @@ def new_account(**fields: Any) -> NewAccount:
 
 
 def new_session(user_id: UUID, **fields: Any) -> NewSession:
-    values = {"client": CLIENT, "token_digest": uuid4().bytes * 2, "created_at": NOW, "expires_at": NOW + IDLE}
-    return NewSession(id=uuid7(), user_id=user_id, **(values | fields))
+    values: dict[str, Any] = {
+        "client": CLIENT,
+        "token_digest": uuid4().bytes * 2,
+        "created_at": NOW,
+        "expires_at": NOW + IDLE,
+    }
+    values |= fields
+    return NewSession(id=new_session_id(values["created_at"]), user_id=user_id, **values)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +143,7 @@ async def storage(server_url: str | None) -> AsyncIterator[Storage]:
         PostgresLogins(sessions),
         PostgresPasswords(sessions),
         PostgresSessions(sessions),
-        RevokedSessionRecords(sessions),
+        RevocationTables(sessions, clock=lambda: NOW),
         recorded,
     )
     await engine.dispose()
@@ -291,7 +309,8 @@ async def test_a_login_starts_a_session_with_a_fresh_token_and_returns_the_role(
         await transaction.set_role(account.id, Role.ADMIN)
     session = new_session(account.id)
 
-    assert await storage.logins.start(session, password_hash="hash", new_hash="renewed") == "admin"
+    started = await storage.logins.start(session, password_hash="hash", new_hash="renewed")
+    assert started == StartedSession(session.id, "admin")
 
     async with storage.sessions.begin() as transaction:
         assert await transaction.find(session.token_digest) == IssuedToken(
@@ -394,14 +413,87 @@ async def test_all_sessions_of_an_account_are_revoked(storage: Storage) -> None:
     assert await storage.state(stranger) is not None
 
 
-async def test_a_revocation_is_unpublished_until_it_is_marked_and_known_until_it_expires(storage: Storage) -> None:
+async def test_a_revocation_is_pending_until_it_is_published_and_known_until_it_expires(storage: Storage) -> None:
     session = await storage.log_in(await storage.add())
     async with storage.sessions.begin() as transaction:
         revoked = await transaction.revoke(session.id, now=NOW)
     records = storage.revocations
 
-    assert revoked.items() <= (await records.unpublished()).items()
-    await records.mark_published(revoked.keys())
-    assert session.id not in await records.unpublished()
-    assert revoked.items() <= (await records.unexpired(NOW)).items()
-    assert session.id not in await records.unexpired(NOW + REVOCATION_KEPT)
+    with suppress(ConnectionError):
+        async with records.pending(1000) as pending:
+            assert revoked.items() <= pending.items()
+            raise ConnectionError
+    async with records.pending(1000) as pending:
+        assert revoked.items() <= pending.items()
+    async with records.pending(1000) as pending:
+        assert session.id not in pending
+    assert revoked.items() <= (await records.expiring_after(NOW)).items()
+    assert session.id not in await records.expiring_after(NOW + REVOCATION_KEPT)
+
+
+async def test_many_sessions_are_one_revocation_that_spares_the_kept_and_later_ones(storage: Storage) -> None:
+    account = await storage.add()
+    kept, *others = [await storage.log_in(account) for _ in range(FEW_SESSIONS + 2)]
+
+    revoked = await storage.passwords.replace(
+        account.id, old_hash="hash", new_hash="hash", keep_session=kept.id, now=NOW
+    )
+
+    mark = AccountSessions(account.id, milliseconds(NOW), kept.id)
+    assert revoked == {mark: (NOW + REVOCATION_KEPT).timestamp()}
+    assert [await storage.state(session) is None for session in (kept, *others)] == [False] + [True] * len(others)
+    assert revoked.items() <= (await storage.revocations.expiring_after(NOW)).items()
+    async with storage.revocations.pending(1000) as pending:
+        assert revoked.items() <= pending.items()
+    # The clock of this login's process is behind that of the revocation.
+    later = await storage.log_in(account)
+    known = RevokedSessions(Redis())
+    known.add(mark, time.time() + 60)
+    assert [known.revokes(account.id, session.id, 0) for session in (kept, *others, later)] == [
+        False,
+        *[True] * len(others),
+        False,
+    ]
+
+
+async def test_a_later_revocation_of_many_sessions_replaces_the_earlier_one(storage: Storage) -> None:
+    account = await storage.add()
+    marks = []
+    for hours in (0, 1):
+        at = NOW + timedelta(hours=hours)
+        for _ in range(FEW_SESSIONS + 1):
+            session = new_session(account.id, created_at=at)
+            assert await storage.logins.start(session, password_hash="hash", new_hash=None)
+        async with storage.sessions.begin() as transaction:
+            (mark,) = await transaction.revoke_all(account.id, now=at)
+        marks.append(mark)
+
+    async with storage.revocations.pending(1000) as pending:
+        assert marks[1] in pending
+        assert marks[0] not in pending
+
+
+async def test_a_login_beyond_the_limit_revokes_the_oldest_session(storage: Storage) -> None:
+    account, stranger = await storage.add(), await storage.log_in(await storage.add())
+    sessions = [await storage.log_in(account, NOW + timedelta(seconds=second)) for second in range(MAX_SESSIONS)]
+    assert await storage.state(sessions[0]) is not None
+
+    at = NOW + timedelta(hours=1)
+    started = await storage.logins.start(new_session(account.id, created_at=at), password_hash="hash", new_hash=None)
+
+    assert started.revoked == {sessions[0].id: (at + REVOCATION_KEPT).timestamp()}
+    assert await storage.state(sessions[0]) is None
+    assert None not in [await storage.state(session) for session in (*sessions[1:], stranger)]
+
+
+async def test_expired_sessions_do_not_count(storage: Storage) -> None:
+    account = await storage.add()
+    lasting = await storage.log_in(account)
+    for _ in range(MAX_SESSIONS - 1):
+        expired = new_session(account.id, expires_at=NOW)
+        assert await storage.logins.start(expired, password_hash="hash", new_hash=None)
+
+    started = await storage.logins.start(new_session(account.id), password_hash="hash", new_hash=None)
+
+    assert started.revoked == {}
+    assert await storage.state(lasting) is not None

@@ -33,7 +33,7 @@ from user_service.sessions.actions import SessionActions
 from user_service.sessions.announcements import Announcements
 from user_service.sessions.queries import SessionQueries
 from user_service.sessions.routes import router as session_routes
-from user_service.sessions.store import PostgresSessions, RevokedSessionRecords
+from user_service.sessions.store import PostgresSessions, RevocationTables
 from user_service.settings import Settings
 from user_service.throttling.failure_limits import FailureLimits
 from user_service.throttling.guard import PasswordGuard
@@ -61,7 +61,7 @@ def create_app(
     signing_keys = SigningKeys(settings.jwt_keys_dir)
     kit = ServiceKit(settings, keys=signing_keys)
     issuer = TokenIssuer(signing_keys, settings.token_issuer, settings.token_audience)
-    announcements = Announcements(kit.revoked_sessions, RevokedSessionRecords(sessions), clock=clock)
+    announcements = Announcements(kit.revoked_sessions, RevocationTables(sessions, clock=clock), clock=clock)
     announce = announcements.announce
 
     hasher = PasswordHasher(hashing_threads(), cost=hash_cost)
@@ -89,7 +89,10 @@ def create_app(
         lifespan=lifespan,
         # `/users/{user_id}` matches every word, so its router comes last.
         routers=[token_routes, login_routes, password_routes, session_routes, account_routes],
-        checks={"postgres": Check(lambda: postgres.ping(engine, Base.metadata))},
+        checks={
+            "postgres": Check(lambda: postgres.ping(engine, Base.metadata)),
+            "revocation_publishing": Check(announcements.check, required=False),
+        },
         is_unavailable=postgres.is_unavailable,
     )
 
@@ -97,7 +100,9 @@ def create_app(
         account_actions=AccountActions(accounts, hasher=hasher, views=views, announce=announce, clock=clock),
         account_queries=AccountQueries(engine, views),
         role_actions=RoleActions(accounts, announce=announce, clock=clock),
-        login_actions=LoginActions(PostgresLogins(sessions), guard=guard, hasher=hasher, issuer=issuer, clock=clock),
+        login_actions=LoginActions(
+            PostgresLogins(sessions), guard=guard, hasher=hasher, issuer=issuer, announce=announce, clock=clock
+        ),
         password_actions=PasswordActions(
             PostgresPasswords(sessions), guard=guard, hasher=hasher, announce=announce, clock=clock
         ),

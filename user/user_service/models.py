@@ -115,15 +115,34 @@ class RefreshToken(Base):
     generation: Mapped[int]
     used_at: Mapped[datetime | None] = mapped_column(index=True)
     successor: Mapped[bytes | None]
+    # The network of the client that used it, and when it was answered again.
+    used_from: Mapped[str | None]
+    repeated_at: Mapped[datetime | None]
 
 
 class RevokedSession(Base):
     """A revoked session, kept until its last access token has expired. `published` is set after Valkey has it."""
 
     __tablename__ = "ended_sessions"
-    __table_args__ = (Index("ix_ended_sessions_unpublished", "session_id", postgresql_where=text("NOT published")),)
+    __table_args__ = (Index("ix_ended_sessions_pending", "expires_at", postgresql_where=text("NOT published")),)
 
     session_id: Mapped[UUID] = mapped_column(primary_key=True)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    published: Mapped[bool] = mapped_column(server_default=text("false"))
+
+
+class RevokedAccount(Base):
+    """Revoked sessions of an account: all that began no later than `until` (Unix milliseconds), except `kept`.
+
+    Kept like `RevokedSession`, also after the account is deleted. A later revocation replaces an earlier one.
+    """
+
+    __tablename__ = "ended_accounts"
+    __table_args__ = (Index("ix_ended_accounts_unpublished", "expires_at", postgresql_where=text("NOT published")),)
+
+    user_id: Mapped[UUID] = mapped_column(primary_key=True)
+    until: Mapped[int] = mapped_column(BigInteger)
+    kept: Mapped[UUID | None]
     expires_at: Mapped[datetime] = mapped_column(index=True)
     published: Mapped[bool] = mapped_column(server_default=text("false"))
 

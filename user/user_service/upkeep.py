@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, delete, select, tuple_
 
 from servicekit.core.clock import Clock
 from servicekit.storage.postgres_models import Sessions
-from user_service.models import Base, LoginAddress, RefreshToken, RevokedSession, UserSession
+from user_service.models import Base, LoginAddress, RefreshToken, RevokedAccount, RevokedSession, UserSession
 from user_service.sessions.rules import IDLE
 from user_service.throttling.rules import ADDRESS_KEPT
 
@@ -51,6 +51,7 @@ class Upkeep:
 def _expired(now: datetime) -> list[tuple[type[Base], ColumnElement[bool]]]:
     return [
         (RevokedSession, RevokedSession.expires_at <= now),
+        (RevokedAccount, RevokedAccount.expires_at <= now),
         (UserSession, UserSession.expires_at <= now),
         # The reuse of a token is recognised for as long as a session lives without a refresh.
         (RefreshToken, RefreshToken.used_at <= now - IDLE),

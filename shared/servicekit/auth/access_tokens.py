@@ -5,9 +5,10 @@ never comes from a header.
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Protocol
 from uuid import UUID
@@ -19,6 +20,7 @@ from fastapi.security import OAuth2PasswordBearer
 from jwt.algorithms import ECAlgorithm
 from loguru import logger
 
+from servicekit.auth.revoked_sessions import RevokedTokens
 from servicekit.core import context
 from servicekit.core.before_body import before_body
 from servicekit.core.errors import Forbidden, ServiceUnavailable, Unauthorized
@@ -27,6 +29,10 @@ from servicekit.observability.key_metrics import ACCESS_TOKENS, KeyMetrics, anno
 ALGORITHM = "ES256"
 TYPE = "at+jwt"
 CLAIMS = ("iss", "aud", "sub", "sid", "roles", "jti", "iat", "exp")
+# The longest validity of a token, from `iat` to `exp`. Nobody is believed for longer, whoever signed.
+LIFETIME_SECONDS = 15 * 60
+# How far the issuer's clock may be ahead of ours.
+CLOCK_SKEW_SECONDS = 60
 CACHE_SIZE = 10_000
 # A new key is known, and a withdrawn key forgotten, after at most this time.
 KEYS_REFRESH_SECONDS = 10.0
@@ -70,11 +76,12 @@ class KeysUnavailable(ServiceUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The user whom a verified token identifies. `expires_at` is in Unix seconds."""
+    """The user whom a verified token identifies. `issued_at` and `expires_at` are in Unix seconds."""
 
     id: UUID
     session_id: UUID
     roles: frozenset[str]
+    issued_at: float
     expires_at: float
 
     @property
@@ -86,7 +93,10 @@ class KeySource(Protocol):
     """A source of verification keys."""
 
     async def key(self, kid: str) -> EllipticCurvePublicKey | None:
-        """Return the key with this id, or None."""
+        """Return the key with this id, or None. It may be fetched."""
+
+    def known(self, kid: str) -> EllipticCurvePublicKey | None:
+        """Return the key with this id if it is known now. An unchanged key is the same object each time."""
 
 
 class RemoteKeys:
@@ -110,6 +120,9 @@ class RemoteKeys:
             raise KeysUnavailable
         return self._keys.get(kid)
 
+    def known(self, kid: str) -> EllipticCurvePublicKey | None:
+        return self._keys.get(kid) if self._keys else None
+
     async def follow(self) -> None:
         """Keep the keys current until cancelled. Run it as a task of the lifespan."""
         while True:
@@ -120,7 +133,7 @@ class RemoteKeys:
     async def _refresh(self) -> None:
         self._fetched_at = time.monotonic()
         try:
-            self._keys = parse_jwks(await self._fetch())
+            self._keys = keep_unchanged(self._keys or {}, parse_jwks(await self._fetch()))
         except Exception as error:  # Whatever went wrong, the known keys stay in use.
             logger.warning("the user service's keys could not be fetched: {}", type(error).__name__)
         else:
@@ -142,33 +155,49 @@ def parse_jwks(document: Mapping[str, Any]) -> dict[str, EllipticCurvePublicKey]
     return keys
 
 
-class TokenVerifier:
-    """Turns an access token into a principal. Verified tokens are cached until they expire."""
+def keep_unchanged(
+    old: Mapping[str, EllipticCurvePublicKey], new: Mapping[str, EllipticCurvePublicKey]
+) -> dict[str, EllipticCurvePublicKey]:
+    """Return the new keys, with the old object for each key that is the same under the same id."""
+    return {kid: old[kid] if old.get(kid) == key else key for kid, key in new.items()}
 
-    def __init__(self, keys: KeySource, *, issuer: str, audience: str, revoked_sessions: Container[UUID] = ()) -> None:
+
+class TokenVerifier:
+    """Turns an access token into a principal.
+
+    Verified tokens are cached until they expire, each with the key that verified it: without its key, a token is
+    verified again.
+    """
+
+    def __init__(
+        self, keys: KeySource, *, issuer: str, audience: str, revoked_sessions: RevokedTokens | None = None
+    ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
         self._revoked_sessions = revoked_sessions
-        self._verified: OrderedDict[str, Principal] = OrderedDict()
+        self._verified: OrderedDict[str, _Verified] = OrderedDict()
 
     async def verify(self, token: str) -> Principal:
         """Return the token's principal.
 
         Raises `InvalidToken`, or `KeysUnavailable` until keys have been fetched once.
         """
-        principal = self._verified.get(token)
-        if principal is None:
-            principal = await self._verify(token)
-            self._remember(token, principal)
+        verified = self._verified.get(token)
+        if verified is None or self._keys.known(verified.kid) is not verified.key:
+            self._verified.pop(token, None)
+            verified = await self._verify(token)
+            self._remember(token, verified)
+        principal = verified.principal
         if principal.expires_at <= time.time():
             self._verified.pop(token, None)
             raise TokenExpired
-        if principal.session_id in self._revoked_sessions:
+        revoked = self._revoked_sessions
+        if revoked is not None and revoked.revokes(principal.id, principal.session_id, principal.issued_at):
             raise SessionEnded
         return principal
 
-    async def _verify(self, token: str) -> Principal:
+    async def _verify(self, token: str) -> "_Verified":
         try:
             header = jwt.get_unverified_header(token)
             kid = header.get("kid")
@@ -183,26 +212,49 @@ class TokenVerifier:
                 algorithms=[ALGORITHM],
                 issuer=self._issuer,
                 audience=self._audience,
-                # The issuer's clock may be a little ahead of ours. `exp` alone decides how long a token is valid.
+                # PyJWT allows no skew for `iat` alone; `_validity` looks at it.
                 options={"require": list(CLAIMS), "verify_iat": False},
             )
-            return Principal(
+            issued_at, expires_at = _validity(claims)
+            principal = Principal(
                 id=UUID(claims["sub"]),
                 session_id=UUID(claims["sid"]),
                 roles=frozenset(claims["roles"]),
-                expires_at=float(claims["exp"]),
+                issued_at=issued_at,
+                expires_at=expires_at,
             )
+            return _Verified(principal, kid, key)
         except jwt.ExpiredSignatureError:
             # The signature has been verified before.
             raise TokenExpired from None
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, OverflowError) as error:
             logger.info("access token refused: {}", type(error).__name__)
             raise InvalidToken from None
 
-    def _remember(self, token: str, principal: Principal) -> None:
-        self._verified[token] = principal
+    def _remember(self, token: str, verified: "_Verified") -> None:
+        self._verified[token] = verified
         if len(self._verified) > CACHE_SIZE:
             self._verified.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """A token's principal, and the key that verified its signature."""
+
+    principal: Principal
+    kid: str
+    key: EllipticCurvePublicKey
+
+
+def _validity(claims: Mapping[str, Any]) -> tuple[float, float]:
+    """Return `iat` and `exp`. Raises `InvalidToken` unless they are times and bound the token's validity."""
+    times = claims["iat"], claims["exp"]
+    if any(isinstance(at, bool) or not isinstance(at, int | float) or not math.isfinite(at) for at in times):
+        raise InvalidToken
+    issued_at, expires_at = map(float, times)
+    if expires_at - issued_at > LIFETIME_SECONDS or issued_at > time.time() + CLOCK_SKEW_SECONDS:
+        raise InvalidToken
+    return issued_at, expires_at
 
 
 class Authenticator:

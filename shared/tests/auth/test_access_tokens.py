@@ -6,13 +6,14 @@ import json
 import time
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm
+from redis.asyncio import Redis
 
 from servicekit.auth import access_tokens as tokens
 from servicekit.auth.access_tokens import (
@@ -23,6 +24,7 @@ from servicekit.auth.access_tokens import (
     TokenExpired,
     TokenVerifier,
 )
+from servicekit.auth.revoked_sessions import AccountSessions, RevokedSessions
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 STRANGERS_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -30,8 +32,16 @@ SUBJECT, SESSION = uuid4(), uuid4()
 
 
 class Keys:
+    """The keys by id, which a test may change."""
+
+    def __init__(self) -> None:
+        self.public = {"current": KEY.public_key()}
+
     async def key(self, kid: str) -> ec.EllipticCurvePublicKey | None:
-        return KEY.public_key() if kid == "current" else None
+        return self.known(kid)
+
+    def known(self, kid: str) -> ec.EllipticCurvePublicKey | None:
+        return self.public.get(kid)
 
 
 def _claims(**changes: Any) -> dict[str, Any]:
@@ -56,8 +66,8 @@ def _token(key: Any = KEY, algorithm: str = "ES256", header: Mapping[str, Any] |
     return jwt.encode(_claims(**changes), key, algorithm=algorithm, headers=headers)
 
 
-def _verifier(**options: Any) -> TokenVerifier:
-    return TokenVerifier(Keys(), issuer="issuer", audience="audience", **options)
+def _verifier(keys: Keys | None = None, **options: Any) -> TokenVerifier:
+    return TokenVerifier(keys or Keys(), issuer="issuer", audience="audience", **options)
 
 
 def _unsigned(header: Mapping[str, Any]) -> str:
@@ -95,6 +105,14 @@ def _refused() -> dict[str, str]:
         "an altered signature": valid[:-6] + ("A" * 6 if not valid.endswith("A" * 6) else "B" * 6),
         "expired": _token(exp=int(time.time()) - 1),
         "no expiry": _token(exp=None),
+        "valid for longer than any token": _token(exp=int(time.time()) + 901),
+        "valid for years": _token(exp=int(time.time()) + 10 * 365 * 86_400),
+        "no time of issue": _token(iat=None),
+        "issued in the future": _token(iat=int(time.time()) + 90, exp=int(time.time()) + 120),
+        "issued at a text": _token(iat=str(int(time.time()))),
+        "issued at a truth value": _token(iat=True),
+        "issued at no number": _token(iat=float("nan")),
+        "issued before the epoch": _token(iat=-1),
         "another issuer": _token(iss="mallory"),
         "another audience": _token(aud="other"),
         "an unknown key": _token(header={"kid": "unknown"}),
@@ -126,13 +144,59 @@ async def test_a_remembered_token_is_refused_once_it_has_expired(monkeypatch: py
 
 
 async def test_a_remembered_token_is_refused_once_its_session_ended() -> None:
-    ended: set[UUID] = set()
-    verifier, token = _verifier(revoked_sessions=ended), _token()
+    revoked = RevokedSessions(Redis())
+    verifier, token = _verifier(revoked_sessions=revoked), _token()
     await verifier.verify(token)
 
-    ended.add(SESSION)
+    revoked.add(SESSION, time.time() + 60)
     with pytest.raises(SessionEnded):
         await verifier.verify(token)
+
+
+async def test_a_remembered_token_is_refused_once_its_account_has_revoked_its_sessions() -> None:
+    revoked = RevokedSessions(Redis())
+    verifier, token = _verifier(revoked_sessions=revoked), _token()
+    await verifier.verify(token)
+
+    revoked.add(AccountSessions(SUBJECT, until=int(time.time() * 1000)), time.time() + 60)
+    with pytest.raises(InvalidToken):
+        await verifier.verify(token)
+
+
+async def test_a_remembered_token_is_refused_once_its_key_is_withdrawn() -> None:
+    keys = Keys()
+    verifier, token = _verifier(keys), _token()
+    await verifier.verify(token)
+
+    del keys.public["current"]
+    with pytest.raises(InvalidToken):
+        await verifier.verify(token)
+
+
+async def test_a_remembered_token_is_refused_once_its_key_id_names_another_key() -> None:
+    keys = Keys()
+    verifier, token = _verifier(keys), _token()
+    await verifier.verify(token)
+
+    keys.public["current"] = STRANGERS_KEY.public_key()
+    with pytest.raises(InvalidToken):
+        await verifier.verify(token)
+    await verifier.verify(_token(STRANGERS_KEY))
+
+
+async def test_a_refresh_of_the_keys_keeps_unchanged_ones_and_drops_withdrawn_ones() -> None:
+    user = UserService()
+    keys = RemoteKeys(user.jwks)
+    await keys._refresh()
+    before = keys.known("current")
+    assert before is not None
+
+    await keys._refresh()
+    assert keys.known("current") is before
+
+    user.withdrawn = True
+    await keys._refresh()
+    assert keys.known("current") is None
 
 
 async def test_the_memory_of_verified_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

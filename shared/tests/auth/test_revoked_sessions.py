@@ -6,9 +6,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from uuid_utils.compat import uuid7
 
 from servicekit.auth import revoked_sessions as revoked_sessions
-from servicekit.auth.revoked_sessions import RevokedSessions
+from servicekit.auth.revoked_sessions import AccountSessions, RevocationsStale, RevokedSessions
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ async def test_an_emptied_valkey_looks_complete_only_once_it_was_refilled(valkey
 
     await valkey.flushall()
     assert not await follower.publish({after: time.time() + 60})
-    assert not await follower.exists()
+    assert not await follower.heartbeat()
 
     await follower.refill({before: time.time() + 60, after: time.time() + 60})
     newcomer = RevokedSessions(valkey)
@@ -61,7 +63,7 @@ async def test_a_refill_without_revoked_sessions_creates_the_stream_and_revokes_
     await ended.refill({})
     await ended.refresh()
 
-    assert await ended.exists()
+    assert await ended.heartbeat()
     assert UUID(int=0) not in ended
 
 
@@ -72,6 +74,158 @@ async def test_without_valkey_a_metric_shows_that_revocations_are_stale() -> Non
 
     assert revoked_sessions.REVOCATIONS_STALE._value.get() == 1
     revoked_sessions.REVOCATIONS_STALE.set(0)
+
+
+async def test_a_valkey_that_takes_no_writes_is_noticed_by_its_silence(
+    valkey: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher, follower = RevokedSessions(valkey), RevokedSessions(valkey)
+    monkeypatch.setattr(revoked_sessions, "HEARTBEAT_SECONDS", 0)
+    await publisher.refill({})
+    assert await publisher.heartbeat()
+    await follower.refresh()
+    await follower.check()
+
+    now = time.monotonic() + revoked_sessions.SILENCE_SECONDS + 1
+    monkeypatch.setattr("servicekit.auth.revoked_sessions.time.monotonic", lambda: now)
+    await follower.refresh()
+    with pytest.raises(RevocationsStale):
+        await follower.check()
+    assert revoked_sessions.REVOCATIONS_STALE._value.get() == 1
+
+    assert await publisher.heartbeat()
+    await follower.refresh()
+    await follower.check()
+    assert revoked_sessions.REVOCATIONS_STALE._value.get() == 0
+
+
+async def test_old_heartbeats_that_are_read_again_do_not_end_the_silence(
+    valkey: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = RevokedSessions(valkey)
+    await follower.refill({})
+    monkeypatch.setattr(revoked_sessions, "HEARTBEAT_SECONDS", 0)
+    await follower.heartbeat()
+    await follower.refresh()
+    now = time.monotonic() + revoked_sessions.SILENCE_SECONDS + 1
+    monkeypatch.setattr("servicekit.auth.revoked_sessions.time.monotonic", lambda: now)
+
+    monkeypatch.setattr(follower, "_last_id", revoked_sessions.START)
+    await follower.refresh()
+    with pytest.raises(RevocationsStale):
+        await follower.check()
+
+
+async def test_a_stream_that_never_appears_is_silence(valkey: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    follower = RevokedSessions(valkey)
+    await follower.refresh()
+    await follower.check()
+
+    now = time.monotonic() + revoked_sessions.SILENCE_SECONDS + 1
+    monkeypatch.setattr("servicekit.auth.revoked_sessions.time.monotonic", lambda: now)
+    await follower.refresh()
+    with pytest.raises(RevocationsStale):
+        await follower.check()
+
+
+async def test_a_user_service_of_the_version_before_writes_no_heartbeats(
+    valkey: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower, session = RevokedSessions(valkey), uuid4()
+    await valkey.xadd(revoked_sessions.STREAM, {"sid": str(session), "exp": str(time.time() + 60)})
+    now = time.monotonic() + revoked_sessions.SILENCE_SECONDS + 1
+    monkeypatch.setattr("servicekit.auth.revoked_sessions.time.monotonic", lambda: now)
+
+    await follower.refresh()
+
+    await follower.check()
+    assert session in follower
+
+
+async def test_heartbeats_are_rare_and_fail_on_a_full_valkey_each_time(
+    valkey: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revoked_sessions, "HEARTBEAT_SECONDS", 3600)
+    publisher = RevokedSessions(valkey)
+    await publisher.refill({})
+    for _ in range(5):
+        assert await publisher.heartbeat()
+    assert await valkey.xlen(revoked_sessions.STREAM) == 1
+    monkeypatch.setattr(revoked_sessions, "HEARTBEAT_SECONDS", 0)
+    assert await publisher.heartbeat()
+    assert await valkey.xlen(revoked_sessions.STREAM) == 2
+
+    await valkey.config_set("maxmemory", 1)
+    try:
+        for _ in range(2):
+            with pytest.raises(RedisError):
+                await publisher.heartbeat()
+    finally:
+        await valkey.config_set("maxmemory", 0)
+
+
+async def test_a_valkey_that_hangs_on_writes_fails_the_heartbeat(
+    valkey: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revoked_sessions, "HEARTBEAT_SECONDS", 0)
+    await RevokedSessions(valkey).refill({})
+    async with Redis.from_url(valkey_url, socket_timeout=0.25) as impatient:
+        await valkey.execute_command("CLIENT", "PAUSE", "60000", "WRITE")
+        try:
+            with pytest.raises(RedisError):
+                await RevokedSessions(impatient).heartbeat()
+        finally:
+            await valkey.execute_command("CLIENT", "UNPAUSE")
+
+
+async def test_many_sessions_of_an_account_are_one_entry_that_an_older_process_skips(valkey: Redis) -> None:
+    publisher, follower = RevokedSessions(valkey), RevokedSessions(valkey)
+    ada, bob, kept = uuid4(), uuid4(), uuid4()
+    at = 1_800_000_000_000
+    before, after = [uuid7(nanoseconds=(at + difference) * 1_000_000) for difference in (0, 1)]
+    await publisher.refill({})
+
+    await publisher.publish({AccountSessions(ada, at, kept): time.time() + 60})
+
+    await follower.refresh()
+    assert await valkey.xlen(revoked_sessions.STREAM) == 2
+    revoked = [(ada, before, True), (ada, after, False), (ada, kept, False), (bob, before, False)]
+    assert [follower.revokes(user, session, at / 1000) for user, session, _ in revoked] == [end for *_, end in revoked]
+    # An id without a time: the token's time counts.
+    assert follower.revokes(ada, uuid4(), at / 1000)
+    assert not follower.revokes(ada, uuid4(), at / 1000 + 1)
+    ((_, fields),) = await valkey.xrevrange(revoked_sessions.STREAM, count=1)
+    assert UUID(fields[b"sid"].decode()) == UUID(int=0)
+    assert float(fields[b"exp"]) > time.time()
+
+
+async def test_an_older_entry_about_an_account_does_not_replace_a_newer_one(valkey: Redis) -> None:
+    known, ada, kept = RevokedSessions(valkey), uuid4(), uuid4()
+    known.add(AccountSessions(ada, 2_000), time.time() + 60)
+    known.add(AccountSessions(ada, 1_000, kept), time.time() + 60)
+
+    assert known.revokes(ada, kept, 2)
+
+
+async def test_a_refill_is_written_in_batches_and_appears_at_once(
+    valkey: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revoked_sessions, "WRITE_BATCH", 10)
+    sessions = {uuid4(): time.time() + 60 for _ in range(35)}
+    publisher, follower = RevokedSessions(valkey), RevokedSessions(valkey)
+    assert await publisher.may_refill()
+    assert not await follower.may_refill()
+
+    await publisher.refill(sessions)
+
+    await follower.refresh()
+    assert all(session in follower for session in sessions)
+    assert await valkey.ttl(revoked_sessions.STREAM) == -1
+    assert await valkey.keys() == [revoked_sessions.STREAM.encode()]
+    # A second refill adds nothing.
+    await follower.refill(sessions)
+    assert await valkey.xlen(revoked_sessions.STREAM) == 36
+    assert await valkey.keys() == [revoked_sessions.STREAM.encode()]
 
 
 async def test_a_session_is_forgotten_once_its_token_has_expired(

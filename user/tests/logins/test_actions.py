@@ -14,7 +14,7 @@ from user_service.accounts.actions import NewAccount
 from user_service.client import Client
 from user_service.logins.actions import Credentials, InvalidCredentials, LoginActions, NewSession
 from user_service.sessions.refresh_tokens import digest
-from user_service.sessions.rules import IDLE
+from user_service.sessions.rules import IDLE, MAX_SESSIONS, Revocations
 from user_service.sessions.schemas import TokenPair
 from user_service.throttling import rules
 from user_service.throttling.failure_limits import FailureLimit, FailureLimits
@@ -32,10 +32,13 @@ class World:
 
     def __init__(self, hasher: CountingHasher, issuer: TokenIssuer) -> None:
         self.database = MemoryDatabase()
+        self.announced: list[Revocations] = []
         self.hasher = hasher
         self.store = MemoryLogins(self.database)
         guard = PasswordGuard(FailureLimits(UnavailableValkey(), service="test"), hasher.verify)
-        self.actions = LoginActions(self.store, guard=guard, hasher=hasher, issuer=issuer, clock=lambda: NOW)
+        self.actions = LoginActions(
+            self.store, guard=guard, hasher=hasher, issuer=issuer, announce=self.announced.append, clock=lambda: NOW
+        )
         self.ada = uuid4()
 
     async def add_ada(self) -> None:
@@ -197,3 +200,15 @@ async def test_the_addresses_of_one_ipv6_subscriber_count_as_one(world: World) -
 def test_the_limits_are_those_that_we_promise() -> None:
     limits = [rules.PER_ACCOUNT_AND_ADDRESS, rules.PER_ADDRESS, rules.PER_ACCOUNT]
     assert [(limit.count, limit.seconds) for limit in limits] == [(10, 15 * 60), (100, 15 * 60), (100, 60 * 60)]
+
+
+async def test_a_login_beyond_the_limit_announces_the_session_that_it_replaces(world: World) -> None:
+    for _ in range(MAX_SESSIONS):
+        await world.log_in()
+    assert not any(world.announced)
+
+    await world.log_in()
+
+    assert len(world.database.tables.sessions) == MAX_SESSIONS
+    (revoked,) = world.announced[-1]
+    assert revoked not in world.database.tables.sessions

@@ -6,7 +6,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from user.tests.fakes import MemoryDatabase, MemoryRevocation, MemoryRevocationRecords, MemoryStream
-from user_service.sessions.announcements import Announcements
+from user_service.sessions.announcements import (
+    BATCH,
+    BATCHES,
+    UNPUBLISHED,
+    Announcements,
+    RevocationsUnpublished,
+    StreamLost,
+)
 
 EXPIRY = datetime(2096, 1, 1, tzinfo=UTC)
 
@@ -100,20 +107,57 @@ async def test_a_valkey_that_is_emptied_between_check_and_publication_is_refille
     before = records.add()
     await announcements.publish_pending()
     after = records.add()
-    exists = stream.exists
+    heartbeat = stream.heartbeat
 
     async def check_then_lose_everything() -> bool:
-        found = await exists()
+        found = await heartbeat()
         stream.published = None
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(stream, "exists", check_then_lose_everything)
-        await announcements.publish_pending()
+        patch.setattr(stream, "heartbeat", check_then_lose_everything)
+        with pytest.raises(StreamLost):
+            await announcements.publish_pending()
     assert not records.is_published(after)
 
     await announcements.publish_pending()
     assert stream.published == {before, after}
+
+
+async def test_only_one_process_refills(announcements: Announcements, stream: MemoryStream, records: Records) -> None:
+    records.add()
+    stream.published, stream.refilled_elsewhere = None, True
+
+    with pytest.raises(StreamLost):
+        await announcements.publish_pending()
+    assert stream.published is None
+
+
+async def test_many_revocations_are_published_in_batches_with_heartbeats_between(
+    announcements: Announcements, stream: MemoryStream, records: Records
+) -> None:
+    for _ in range(BATCH * BATCHES + 1):
+        records.add()
+
+    await announcements.publish_pending()
+    assert stream.publications == [BATCH] * BATCHES
+    await announcements.publish_pending()
+    assert stream.publications == [*[BATCH] * BATCHES, 1]
+    assert stream.heartbeats == 2
+
+
+async def test_a_valkey_that_takes_no_writes_is_reported_although_nothing_is_pending(
+    announcements: Announcements, stream: MemoryStream
+) -> None:
+    stream.fails = True
+    async with announcements.running():
+        with pytest.raises(RevocationsUnpublished):
+            await announcements.check()
+        assert UNPUBLISHED._value.get() == 1
+
+        stream.fails = False
+    await announcements.check()
+    assert UNPUBLISHED._value.get() == 0
 
 
 async def test_a_new_process_knows_what_was_revoked_before_its_start(

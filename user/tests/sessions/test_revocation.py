@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 
 from servicekit.auth import revoked_sessions
-from servicekit.auth.revoked_sessions import RevokedSessions
+from servicekit.auth.revoked_sessions import RevocationsStale, RevokedSessions
 from user_service.sessions import announcements
 
 API = "/api/v1/users"
@@ -243,3 +243,69 @@ async def test_a_revocation_is_kept_until_the_last_token_of_its_session_has_expi
         )
     expires = jwt.decode(refreshed, options={"verify_signature": False})["exp"]
     assert expires < kept.timestamp() < time.time() + 20 * 60
+
+
+REFUSALS = [
+    pytest.param(["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"], id="full"),
+    pytest.param(
+        ["CONFIG", "SET", "min-replicas-to-write", "1"],
+        ["CONFIG", "SET", "min-replicas-to-write", "0"],
+        id="too few replicas",
+    ),
+    pytest.param(["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"], id="read-only"),
+    pytest.param(["ACL", "SETUSER", "WHOAMI", "-xadd"], ["ACL", "SETUSER", "WHOAMI", "+xadd"], id="denied"),
+]
+
+
+@pytest.mark.parametrize(("refuse", "accept"), REFUSALS)
+async def test_a_valkey_that_takes_no_writes_is_reported_and_gets_all_revocations_afterwards(
+    own_replicas: Any, valkey_url: str, refuse: list[str], accept: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = own_replicas
+    ada = await first.sign_in()
+    async with Redis.from_url(valkey_url) as client:
+        listener = RevokedSessions(client)
+        await _until_state(listener, stale=False)
+        me = await client.acl_whoami()
+        refuse, accept = ([me if word == "WHOAMI" else word for word in command] for command in (refuse, accept))
+        await client.execute_command(*refuse)
+        try:
+            assert (await _log_out(first, ada)).status_code == 204
+            await _until_refused(second, ada)
+            # The publisher says so, and so does every process that listens.
+            await _until_status(first, "degraded", "revocation_publishing")
+            await _until_status(second, "degraded", "revocations")
+            await _until_state(listener, stale=True)
+            assert _session_id(ada) not in listener
+        finally:
+            await client.execute_command(*accept)
+
+        await _until_known(listener, _session_id(ada))
+        await _until_state(listener, stale=False)
+        for replica in own_replicas:
+            await _until_status(replica, "ready", "revocation_publishing")
+
+
+async def _until_status(replica: Any, status: str, check: str) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            response = await replica.http.get("/ready")
+            assert response.status_code == 200
+            found = response.json()
+            if found["status"] == status and found["checks"][check] == ("up" if status == "ready" else "down"):
+                return
+            await asyncio.sleep(0.05)
+
+
+async def _until_state(listener: RevokedSessions, *, stale: bool) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            await listener.refresh()
+            try:
+                await listener.check()
+                known = False
+            except RevocationsStale:
+                known = True
+            if known is stale and listener._has_heartbeats:
+                return
+            await asyncio.sleep(0.05)

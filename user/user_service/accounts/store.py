@@ -18,9 +18,9 @@ from servicekit.storage.postgres_models import Sessions
 from user_service.accounts.actions import AccountTaken, AccountTransaction, NewAccount
 from user_service.accounts.rules import Role, email_key, username_key
 from user_service.accounts.schemas import Account, ProfileChange
-from user_service.models import User, UserSession, users_read, users_read_totals
+from user_service.models import User, users_read, users_read_totals
 from user_service.sessions.rules import Revocations
-from user_service.sessions.store import revoke_sessions
+from user_service.sessions.store import revoke_all_sessions
 
 SHARDS: Final = 16
 # Writes a domain event in a transaction.
@@ -105,7 +105,7 @@ class PostgresAccountTransaction:
     async def revoke_sessions(self, user_id: UUID, now: datetime) -> Revocations:
         # A login locks the account's row until its session is stored, so no session is missed.
         await self._lock(user_id)
-        return await revoke_sessions(self._session, UserSession.user_id == user_id, now=now)
+        return await revoke_all_sessions(self._session, user_id, now=now)
 
     async def remove(self, user_id: UUID) -> bool:
         user = await self._lock(user_id)

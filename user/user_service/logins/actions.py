@@ -14,7 +14,7 @@ from user_service.accounts.rules import login_keys
 from user_service.client import Client
 from user_service.passwords.hashing import PasswordHasher
 from user_service.sessions.refresh_tokens import digest, new_token
-from user_service.sessions.rules import IDLE
+from user_service.sessions.rules import IDLE, Announce, Revocations, milliseconds
 from user_service.sessions.schemas import TokenPair
 from user_service.throttling.guard import PasswordGuard
 from user_service.tokens.issuer import TokenIssuer
@@ -56,27 +56,50 @@ class NewSession:
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class StartedSession:
+    """A session that was added, the account's role, and the sessions that it has replaced."""
+
+    id: UUID
+    role: str
+    revoked: Revocations = field(default_factory=dict)
+
+
+def new_session_id(began: datetime) -> UUID:
+    """Return an id that tells when the session began, for revocations of all sessions before a time."""
+    return uuid7(nanoseconds=milliseconds(began) * 1_000_000)
+
+
 class LoginStore(Protocol):
     async def find(self, *, username_key: str | None, email_key: str | None, network: str) -> Candidate | None:
         """Return the account with this user name or email address."""
 
-    async def start(self, session: NewSession, *, password_hash: str, new_hash: str | None) -> str | None:
-        """Add the session and return the account's role, or None if `password_hash` is no longer its hash.
+    async def start(self, session: NewSession, *, password_hash: str, new_hash: str | None) -> StartedSession | None:
+        """Add the session and revoke the oldest beyond `MAX_SESSIONS`, or return None if the hash is another one now.
 
+        The session gets another id if the account's sessions up to a later time are revoked.
         `new_hash` replaces `password_hash` unless it is None.
         """
 
 
 class LoginActions:
-    """Logins."""
+    """Logins. `announce` gets every session that a newer one has replaced, after the commit."""
 
     def __init__(
-        self, store: LoginStore, *, guard: PasswordGuard, hasher: PasswordHasher, issuer: TokenIssuer, clock: Clock
+        self,
+        store: LoginStore,
+        *,
+        guard: PasswordGuard,
+        hasher: PasswordHasher,
+        issuer: TokenIssuer,
+        announce: Announce,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._guard = guard
         self._hasher = hasher
         self._issuer = issuer
+        self._announce = announce
         self._clock = clock
 
     async def log_in(self, credentials: Credentials, client: Client) -> TokenPair:
@@ -101,15 +124,16 @@ class LoginActions:
             new_hash = await self._hasher.hash(password)
         now, refresh_token = self._clock(), new_token()
         session = NewSession(
-            id=uuid7(),
+            id=new_session_id(now),
             user_id=candidate.user_id,
             client=client,
             token_digest=digest(refresh_token),
             created_at=now,
             expires_at=now + IDLE,
         )
-        role = await self._store.start(session, password_hash=candidate.password_hash, new_hash=new_hash)
-        if role is None:
+        started = await self._store.start(session, password_hash=candidate.password_hash, new_hash=new_hash)
+        if started is None:
             raise InvalidCredentials
-        access = self._issuer.issue(user_id=session.user_id, session_id=session.id, role=role, now=now)
+        self._announce(started.revoked)
+        access = self._issuer.issue(user_id=session.user_id, session_id=started.id, role=started.role, now=now)
         return TokenPair(access_token=access, refresh_token=refresh_token)

@@ -1,11 +1,15 @@
 """Logins in PostgreSQL."""
 
+from dataclasses import replace
+
 from sqlalchemy import exists, select
 from sqlalchemy.dialects.postgresql import insert
 
 from servicekit.storage.postgres_models import Sessions
-from user_service.logins.actions import Candidate, NewSession
+from user_service.logins.actions import Candidate, NewSession, StartedSession, new_session_id
 from user_service.models import LoginAddress, RefreshToken, User, UserSession
+from user_service.sessions.rules import MAX_SESSIONS
+from user_service.sessions.store import first_start, revoke_oldest_sessions
 
 
 class PostgresLogins:
@@ -23,14 +27,21 @@ class PostgresLogins:
             found = (await session.execute(statement.where(named))).one_or_none()
         return Candidate(*found) if found else None
 
-    async def start(self, session: NewSession, *, password_hash: str, new_hash: str | None) -> str | None:
+    async def start(self, session: NewSession, *, password_hash: str, new_hash: str | None) -> StartedSession | None:
         async with self._sessions.begin() as transaction:
             # A concurrent change of password or role, or a deletion, is seen here, or waits to revoke the session.
+            # Logins into one account wait for each other, so their number of sessions is right.
             user = await transaction.get(User, session.user_id, with_for_update={"key_share": True})
             if user is None or user.password_hash != password_hash:
                 return None
             if new_hash is not None:
                 user.password_hash = new_hash
+            revoked = await revoke_oldest_sessions(
+                transaction, session.user_id, leave=MAX_SESSIONS - 1, now=session.created_at
+            )
+            began = await first_start(transaction, session.user_id, session.created_at)
+            if began != session.created_at:
+                session = replace(session, id=new_session_id(began), created_at=began)
             transaction.add(
                 UserSession(
                     id=session.id,
@@ -53,4 +64,4 @@ class PostgresLogins:
                     index_elements=["user_id", "address"], set_={"last_login_at": seen.excluded.last_login_at}
                 )
             )
-            return user.role
+            return StartedSession(session.id, user.role, revoked)

@@ -3,13 +3,13 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import and_, exists, select
+from sqlalchemy import exists, select
 
 from servicekit.storage.postgres_models import Sessions
-from user_service.models import LoginAddress, User, UserSession
+from user_service.models import LoginAddress, User
 from user_service.passwords.actions import CurrentPassword
 from user_service.sessions.rules import Revocations
-from user_service.sessions.store import revoke_sessions
+from user_service.sessions.store import revoke_all_sessions
 
 
 class PostgresPasswords:
@@ -34,5 +34,4 @@ class PostgresPasswords:
                 return None
             user.password_hash = new_hash
             await session.flush()
-            others = and_(UserSession.user_id == user_id, UserSession.id != keep_session)
-            return await revoke_sessions(session, others, now=now)
+            return await revoke_all_sessions(session, user_id, now=now, kept=keep_session)

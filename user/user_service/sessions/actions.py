@@ -10,6 +10,7 @@ from uuid import UUID
 from loguru import logger
 from prometheus_client import Counter
 
+from servicekit.auth.revoked_sessions import Revoked
 from servicekit.core.clock import Clock
 from servicekit.core.errors import NotFound, Unauthorized
 from user_service.sessions.refresh_tokens import (
@@ -128,7 +129,7 @@ class SessionActions:
         if session_id is None and refresh_token is None:
             raise RefreshRefused
         now = self._clock()
-        revoked: dict[UUID, float] = {}
+        revoked: dict[Revoked, float] = {}
         async with self._begin() as transaction:
             if session_id is not None:
                 revoked.update(await transaction.revoke(session_id, now=now))

@@ -1,47 +1,71 @@
 """Announcements of revoked sessions: this process refuses them at once, all others learn of them through Valkey.
 
 PostgreSQL knows every revoked session, and whether Valkey has it. A process may therefore die between the two, and
-Valkey may restart empty: any worker notices within half a second and publishes again.
+Valkey may restart empty or take no writes for a while: any worker notices within half a second and publishes again.
+Each revocation is published by one worker, in batches of limited size, the newest first.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import datetime, timedelta
 from typing import Final, Protocol
-from uuid import UUID
 
 from loguru import logger
+from prometheus_client import Gauge
 
+from servicekit.auth.revoked_sessions import Revoked
 from servicekit.core.clock import Clock
 from servicekit.core.tasks import background_task
-from user_service.sessions.rules import Revocations
+from user_service.sessions.rules import REVOCATION_KEPT, Revocations
 
 PAUSE_SECONDS: Final = 0.4
+# A round publishes so many batches of so many revocations at most. Then it looks for what is new.
+BATCH: Final = 100
+BATCHES: Final = 10
+# How late a revocation may be seen in the database, and how far the clocks of replicas may differ.
+OVERLAP: Final = timedelta(seconds=5)
+
+UNPUBLISHED = Gauge(
+    "service_ended_sessions_unpublished",
+    "1 while revocations cannot be published, so that other services accept revoked sessions.",
+    multiprocess_mode="livemax",
+)
+
+
+class RevocationsUnpublished(Exception):
+    """Revoked sessions cannot be published."""
+
+
+class StreamLost(Exception):
+    """Valkey has lost the stream, which must be filled again."""
 
 
 class RevocationStream(Protocol):
     """The revoked sessions that this process knows, and the stream in Valkey that all processes read."""
 
-    def add(self, session_id: UUID, expires_at: float) -> None: ...
+    def add(self, revoked: Revoked, expires_at: float) -> None: ...
 
     async def publish(self, revoked: Revocations) -> bool: ...
 
-    async def refill(self, revoked: Revocations) -> None: ...
+    async def heartbeat(self) -> bool: ...
 
-    async def exists(self) -> bool: ...
+    async def may_refill(self) -> bool: ...
+
+    async def refill(self, revoked: Revocations) -> None: ...
 
 
 class RevocationRecords(Protocol):
     """The revoked sessions in the database."""
 
-    async def unpublished(self) -> Revocations:
-        """Return the sessions that Valkey does not have yet."""
+    async def expiring_after(self, time: datetime) -> Revocations:
+        """Return what has to be known as revoked until later than `time`."""
 
-    async def unexpired(self, now: datetime) -> Revocations:
-        """Return all sessions that still have an unexpired access token."""
+    def pending(self, limit: int) -> AbstractAsyncContextManager[Revocations]:
+        """Reserve the newest revocations that Valkey does not have. They count as published unless the context fails.
 
-    async def mark_published(self, ids: Collection[UUID]) -> None: ...
+        What another worker has reserved is left out.
+        """
 
 
 class Announcements:
@@ -52,8 +76,8 @@ class Announcements:
         self._records = records
         self._clock = clock
         self._pending = asyncio.Event()
-        self._loaded = False
-        self._failing = False
+        self._learnt_at: datetime | None = None
+        self._failure = ""
 
     def announce(self, revoked: Revocations) -> None:
         """Refuse these sessions in this process from now on, and publish them soon. Call it after the commit."""
@@ -63,21 +87,22 @@ class Announcements:
 
     async def publish_pending(self) -> None:
         """Publish what Valkey does not have. Raises what the stores raise."""
-        if not self._loaded:
-            # A new worker must not depend on Valkey for what was revoked before its start.
-            self._refuse(await self._records.unexpired(self._clock()))
-            self._loaded = True
-        # What other workers have revoked is learnt here too, so this service needs no Valkey for it.
-        revoked = await self._records.unpublished()
-        self._refuse(revoked)
-        if not await self._stream.exists():
-            revoked = {**await self._records.unexpired(self._clock()), **revoked}
-            await self._stream.refill(revoked)
-            logger.info("Valkey had lost the revoked sessions: {} published again", len(revoked))
-        elif revoked and not await self._stream.publish(revoked):
-            return
-        if revoked:
-            await self._records.mark_published(revoked.keys())
+        await self._learn()
+        if not await self._stream.heartbeat():
+            await self._refill()
+        for _ in range(BATCHES):
+            async with self._records.pending(BATCH) as revoked:
+                if revoked and not await self._stream.publish(revoked):
+                    raise StreamLost
+            if len(revoked) < BATCH:
+                return
+        # There is more. Others, and the next heartbeat, have their turn first.
+        self._pending.set()
+
+    async def check(self) -> None:
+        """Raise `RevocationsUnpublished` while revocations cannot be published."""
+        if self._failure:
+            raise RevocationsUnpublished(self._failure)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -97,15 +122,36 @@ class Announcements:
             await self._try()
 
     async def _try(self) -> None:
+        failure = ""
         try:
             await self.publish_pending()
+        except StreamLost:
+            # Another worker fills it again, or this one does in the next round. Until then, readers hear nothing.
+            failure = self._failure
         except Exception as error:  # Whatever went wrong, the next attempt does the work again.
-            if not self._failing:
-                logger.warning("revoked sessions cannot be published, retrying: {}: {}", type(error).__name__, error)
-            self._failing = True
-        else:
-            self._failing = False
+            failure = f"{type(error).__name__}: {error}"
+        if failure and not self._failure:
+            logger.error("revoked sessions cannot be published, retrying: {}", failure)
+        elif self._failure and not failure:
+            logger.info("revoked sessions are published again")
+        self._failure = failure
+        UNPUBLISHED.set(1 if failure else 0)
+
+    async def _learn(self) -> None:
+        """Refuse what other workers have revoked. So this service needs no Valkey for it."""
+        now = self._clock()
+        # A new worker learns all, and later what was revoked since the last time.
+        since = now if self._learnt_at is None else min(self._learnt_at, now) - OVERLAP + REVOCATION_KEPT
+        self._refuse(await self._records.expiring_after(since))
+        self._learnt_at = now
+
+    async def _refill(self) -> None:
+        if not await self._stream.may_refill():
+            raise StreamLost
+        revoked = await self._records.expiring_after(self._clock())
+        await self._stream.refill(revoked)
+        logger.info("Valkey had lost the revoked sessions: {} published again", len(revoked))
 
     def _refuse(self, revoked: Revocations) -> None:
-        for session_id, expires_at in revoked.items():
-            self._stream.add(session_id, expires_at)
+        for what, expires_at in revoked.items():
+            self._stream.add(what, expires_at)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import Final
-from uuid import UUID
 
+from servicekit.auth.access_tokens import CLOCK_SKEW_SECONDS
+from servicekit.auth.revoked_sessions import Revoked
 from user_service.tokens.issuer import LIFETIME
 
 # A session expires this long after its last refresh.
@@ -14,12 +15,25 @@ IDLE: Final = timedelta(days=30)
 # A client that has not received the response may send a used token again for this long.
 GRACE: Final = timedelta(seconds=10)
 # How long a session is known as revoked: until its last access token has expired on the slowest clock.
-REVOCATION_KEPT: Final = LIFETIME + timedelta(minutes=1)
+REVOCATION_KEPT: Final = LIFETIME + timedelta(seconds=CLOCK_SKEW_SECONDS)
+# A login beyond this number revokes the oldest sessions of its account.
+MAX_SESSIONS: Final = 100
+# So many sessions are revoked one by one. More are one revocation, which processes of version 0.1 do not know.
+FEW_SESSIONS: Final = 10
+# The id of a session of version 0.1 may be so much later than its `created_at`.
+ID_DELAY: Final = timedelta(milliseconds=5)
 
-Revocations = Mapping[UUID, float]
-"""Revoked sessions, each with the time (Unix seconds) until which every process has to know it as revoked."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Revocations = Mapping[Revoked, float]
+"""What is revoked, each with the time (Unix seconds) until which every process has to know it as revoked."""
 
 Announce = Callable[[Revocations], None]
+
+
+def milliseconds(time: datetime) -> int:
+    """Return the time in whole Unix milliseconds, as in a UUIDv7."""
+    return (time - _EPOCH) // timedelta(milliseconds=1)
 
 
 class Outcome(Enum):

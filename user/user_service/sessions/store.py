@@ -1,28 +1,95 @@
 """Sessions in PostgreSQL."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, delete, insert, literal, select, true, update
+from sqlalchemy import ARRAY, ColumnElement, Select, Uuid, and_, delete, func, insert, literal, select, true
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from servicekit.auth.revoked_sessions import AccountSessions, Revoked
+from servicekit.core.clock import Clock
 from servicekit.storage.postgres_models import Sessions
-from user_service.models import RefreshToken, RevokedSession, User, UserSession
+from user_service.models import RefreshToken, RevokedAccount, RevokedSession, User, UserSession
 from user_service.sessions.actions import IssuedToken, SessionTransaction
-from user_service.sessions.rules import REVOCATION_KEPT, Revocations, TokenState
+from user_service.sessions.rules import (
+    FEW_SESSIONS,
+    ID_DELAY,
+    REVOCATION_KEPT,
+    Revocations,
+    TokenState,
+    milliseconds,
+)
 
 
-async def revoke_sessions(session: AsyncSession, which: ColumnElement[bool], *, now: datetime) -> Revocations:
-    """Delete the sessions and record them as revoked, in one statement."""
+async def revoke_session(session: AsyncSession, which: ColumnElement[bool], *, now: datetime) -> Revocations:
+    """Delete the few sessions and record each as revoked."""
+    revoked, _ = await _revoke(session, which, now=now)
+    return revoked
+
+
+async def revoke_all_sessions(
+    session: AsyncSession, user_id: UUID, *, now: datetime, kept: UUID | None = None
+) -> Revocations:
+    """Delete all sessions of the account but one, and record them as revoked. The account's row must be locked."""
+    others = true() if kept is None else UserSession.id != kept
+    revoked, latest = await _revoke(session, and_(UserSession.user_id == user_id, others), now=now)
+    if latest is None:
+        return revoked
+    # The clock of the process that started the last session may be ahead of this one's.
+    return await _revoke_account(session, AccountSessions(user_id, milliseconds(max(now, latest)), kept), now=now)
+
+
+async def revoke_oldest_sessions(session: AsyncSession, user_id: UUID, *, leave: int, now: datetime) -> Revocations:
+    """Leave the newest live sessions of the account, and revoke the others. The account's row must be locked."""
+    newest_first = (UserSession.created_at.desc(), UserSession.id.desc())
+    live = and_(UserSession.user_id == user_id, UserSession.expires_at > now)
+    beyond = select(UserSession.id).where(live).order_by(*newest_first).offset(leave)
+    revoked, latest = await _revoke(session, UserSession.id.in_(beyond), now=now)
+    if latest is None:
+        return revoked
+    return await _revoke_account(session, AccountSessions(user_id, milliseconds(latest + ID_DELAY)), now=now)
+
+
+async def _revoke(
+    session: AsyncSession, which: ColumnElement[bool], *, now: datetime
+) -> tuple[Revocations, datetime | None]:
+    """Delete the sessions, and record each as revoked if they are few; otherwise return when the last one began."""
     expires_at = now + REVOCATION_KEPT
-    deleted = delete(UserSession).where(which).returning(UserSession.id).cte("deleted")
-    revoked = insert(RevokedSession).from_select(
-        ["session_id", "expires_at"], select(deleted.c.id, literal(expires_at, RevokedSession.expires_at.type))
+    deleted = delete(UserSession).where(which).returning(UserSession.id, UserSession.created_at).cte("deleted")
+    number = select(func.count()).select_from(deleted).scalar_subquery()
+    few = (
+        insert(RevokedSession)
+        .from_select(
+            ["session_id", "expires_at"],
+            select(deleted.c.id, literal(expires_at, RevokedSession.expires_at.type)).where(number <= FEW_SESSIONS),
+        )
+        .returning(RevokedSession.session_id)
+        .cte("few")
     )
-    ids = await session.scalars(revoked.returning(RevokedSession.session_id))
-    return dict.fromkeys(ids, expires_at.timestamp())
+    ids = select(func.array_agg(few.c.session_id, type_=ARRAY(Uuid))).scalar_subquery()
+    row = await session.execute(select(func.count(), func.max(deleted.c.created_at), ids).select_from(deleted))
+    count, latest, recorded = row.one()
+    return dict.fromkeys(recorded or (), expires_at.timestamp()), latest if count > FEW_SESSIONS else None
+
+
+async def _revoke_account(session: AsyncSession, revoked: AccountSessions, *, now: datetime) -> Revocations:
+    expires_at = now + REVOCATION_KEPT
+    values = {"until": revoked.until, "kept": revoked.kept, "expires_at": expires_at, "published": False}
+    statement = upsert(RevokedAccount).values(user_id=revoked.user_id, **values)
+    await session.execute(statement.on_conflict_do_update(index_elements=["user_id"], set_=values))
+    return {revoked: expires_at.timestamp()}
+
+
+async def first_start(session: AsyncSession, user_id: UUID, now: datetime) -> datetime:
+    """Return when a new session of the account may begin: now, or just after the last one that was revoked."""
+    until = await session.scalar(select(RevokedAccount.until).where(RevokedAccount.user_id == user_id))
+    if until is None or milliseconds(now) > until:
+        return now
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=until + 1)
 
 
 class PostgresSessions:
@@ -80,35 +147,58 @@ class PostgresSessionTransaction:
 
     async def revoke(self, session_id: UUID, *, now: datetime, user_id: UUID | None = None) -> Revocations:
         owned = true() if user_id is None else UserSession.user_id == user_id
-        return await revoke_sessions(self._session, and_(UserSession.id == session_id, owned), now=now)
+        return await revoke_session(self._session, and_(UserSession.id == session_id, owned), now=now)
 
     async def revoke_all(self, user_id: UUID, *, now: datetime) -> Revocations | None:
         # A login holds this lock until its session is stored, so no session is missed.
         account = await self._session.get(User, user_id, with_for_update={"key_share": True})
         if account is None:
             return None
-        return await revoke_sessions(self._session, UserSession.user_id == user_id, now=now)
+        return await revoke_all_sessions(self._session, user_id, now=now)
 
 
-class RevokedSessionRecords:
+class RevocationTables:
     """Implements `announcements.RevocationRecords`."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, *, clock: Clock) -> None:
         self._sessions = sessions
+        self._clock = clock
 
-    async def unpublished(self) -> Revocations:
-        return await self._read(~RevokedSession.published)
-
-    async def unexpired(self, now: datetime) -> Revocations:
-        return await self._read(RevokedSession.expires_at > now)
-
-    async def mark_published(self, ids: Collection[UUID]) -> None:
-        # One array instead of one parameter per id: a statement takes at most 32,767 parameters.
-        given = RevokedSession.session_id == any_(literal(list(ids), ARRAY(Uuid)))
-        async with self._sessions.begin() as session:
-            await session.execute(update(RevokedSession).where(given, ~RevokedSession.published).values(published=True))
-
-    async def _read(self, which: ColumnElement[bool]) -> Revocations:
+    async def expiring_after(self, time: datetime) -> Revocations:
+        revoked: dict[Revoked, float] = {}
         async with self._sessions() as session:
-            rows = await session.execute(select(RevokedSession.session_id, RevokedSession.expires_at).where(which))
-            return {session_id: expires_at.timestamp() for session_id, expires_at in rows}
+            for row in await session.execute(_ACCOUNTS.where(RevokedAccount.expires_at > time)):
+                revoked[AccountSessions(row.user_id, row.until, row.kept)] = row.expires_at.timestamp()
+            rows = await session.stream(_SESSIONS.where(RevokedSession.expires_at > time))
+            # In parts: a great number must not block the event loop.
+            async for part in rows.partitions(_PART):
+                revoked.update((row.session_id, row.expires_at.timestamp()) for row in part)
+        return revoked
+
+    @asynccontextmanager
+    async def pending(self, limit: int) -> AsyncIterator[Revocations]:
+        now = self._clock()
+        async with self._sessions.begin() as session:
+            accounts = list(await session.scalars(_newest_pending(RevokedAccount, now, limit)))
+            single = list(await session.scalars(_newest_pending(RevokedSession, now, limit - len(accounts))))
+            revoked: dict[Revoked, float] = {row.session_id: row.expires_at.timestamp() for row in single}
+            for row in accounts:
+                revoked[AccountSessions(row.user_id, row.until, row.kept)] = row.expires_at.timestamp()
+            yield revoked
+            # The rows are locked, so none of them has changed meanwhile.
+            rows: list[RevokedAccount | RevokedSession] = [*accounts, *single]
+            for published in rows:
+                published.published = True
+
+
+_PART = 1_000
+_ACCOUNTS = select(RevokedAccount.user_id, RevokedAccount.until, RevokedAccount.kept, RevokedAccount.expires_at)
+_SESSIONS = select(RevokedSession.session_id, RevokedSession.expires_at)
+
+_T = TypeVar("_T", RevokedAccount, RevokedSession)
+
+
+def _newest_pending(model: type[_T], now: datetime, limit: int) -> Select[_T]:
+    """Lock revocations that Valkey does not have, and skip those that another worker is publishing."""
+    pending = select(model).where(~model.published, model.expires_at > now)
+    return pending.order_by(model.expires_at.desc()).limit(limit).with_for_update(skip_locked=True)

@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 
 import jwt
 
-from servicekit.auth.access_tokens import ALGORITHM, TYPE
+from servicekit.auth.access_tokens import ALGORITHM, LIFETIME_SECONDS, TYPE
 from user_service.tokens.signing_keys import SigningKeys
 
-LIFETIME: Final = timedelta(minutes=15)
+LIFETIME: Final = timedelta(seconds=LIFETIME_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,9 @@ class SigningKeys:
         return self._keys.jwks
 
     async def key(self, kid: str) -> ec.EllipticCurvePublicKey | None:
+        return self.known(kid)
+
+    def known(self, kid: str) -> ec.EllipticCurvePublicKey | None:
         return self._keys.public.get(kid)
 
     def refresh(self) -> None:
