@@ -278,7 +278,7 @@ async def running_bench(folder: Path) -> AsyncIterator[Bench]:
     issuer = TestIssuer()
     # It answers unsealed, so statistics come without the number of users, at the same cost each time.
     user_service = WireServer(responding(reply(200, json.dumps(issuer.jwks()).encode())))
-    headers = {**issuer.headers(USERS[0], seconds=3_600), "Content-Type": "application/json"}
+    headers = {**issuer.headers(USERS[0]), "Content-Type": "application/json"}
     async with (
         running_stores(folder / "stores", engines=("mongo", "valkey")) as stores,
         user_service,

@@ -167,7 +167,7 @@ async def running_service(folder: Path, stores: StoreSet, mebibytes: int) -> Asy
             )
         try:
             await asyncio.to_thread(wait_until_alive, port)
-            yield Service(port, process.pid, issuer.headers(uuid4(), seconds=3600)["Authorization"])
+            yield Service(port, process.pid, issuer.headers(uuid4())["Authorization"])
         finally:
             process.send_signal(signal.SIGTERM)
             await process.wait()

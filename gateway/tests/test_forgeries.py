@@ -70,6 +70,13 @@ FORGERIES: dict[str, Forge] = {
     "expired": lambda i: make_token(i, exp=int(time.time()) - 1),
     "expiring this second": lambda i: make_token(i, exp=int(time.time())),
     "expiry left out": lambda i: make_token(i, exp=None),
+    "valid for longer than any token": lambda i: make_token(i, exp=int(time.time()) + 960),
+    "issue left out": lambda i: make_token(i, iat=None),
+    "issued as text": lambda i: make_token(i, iat=str(int(time.time()))),
+    "issued in the future": lambda i: make_token(i, iat=int(time.time()) + 120, exp=int(time.time()) + 300),
+    "issued at minus infinity": lambda i: i.sign(
+        i.jose_header(), b'{"iss":"baseplate-user","aud":"baseplate","iat":-1e999,"exp":%d}' % (time.time() + 60)
+    ),
     "expiry as text": lambda i: make_token(i, exp=str(int(time.time()) + 60)),
     "expiry null": lambda i: i.sign(i.jose_header(), {**i.claims(USER), "exp": None}),
     "expiry infinite": lambda i: i.sign(i.jose_header(), b'{"iss":"baseplate-user","aud":"baseplate","exp":-1e999}'),

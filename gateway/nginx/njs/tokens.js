@@ -7,8 +7,9 @@ import keys from 'keys.js';
 
 // RFC 6750, with at least one space. The parts of a token are base64url.
 const BEARER = /^bearer +([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)$/i;
-// Verified tokens are remembered for this long at most, even if they expire later.
-const LONGEST_MEMORY_SECONDS = 3600;
+// The longest validity of a token, from `iat` to `exp`, and how far the issuer's clock may be ahead; as in servicekit.auth.access_tokens.
+const LIFETIME_SECONDS = 15 * 60;
+const CLOCK_SKEW_SECONDS = 60;
 // Codes of problems (docs/errors.md).
 const INVALID = 'token-invalid';
 const EXPIRED = 'token-expired';
@@ -58,8 +59,7 @@ async function refusalOf(r, header) {
     if (claims.exp <= now) {
         return EXPIRED;
     }
-    const memory = Math.min(claims.exp - now, LONGEST_MEMORY_SECONDS);
-    ngx.shared.verified_tokens.set(digest, claims.exp, Math.ceil(memory * 1000));
+    ngx.shared.verified_tokens.set(digest, claims.exp, Math.ceil((claims.exp - now) * 1000));
     return null;
 }
 
@@ -73,6 +73,7 @@ function areAcceptable(r, jose, claims, now) {
         && claims.iss === r.variables.token_issuer
         && includesAudience(claims.aud, r.variables.token_audience)
         && typeof claims.exp === 'number'
+        && typeof claims.iat === 'number' && claims.iat <= now + CLOCK_SKEW_SECONDS && claims.exp - claims.iat <= LIFETIME_SECONDS
         && (claims.nbf === undefined || (typeof claims.nbf === 'number' && claims.nbf <= now));
 }
 
