@@ -22,7 +22,6 @@ KEYS = pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "once"}], ids=["p
 PROTECTED = [
     ("GET", "/api/v1/users/profile"),
     ("PATCH", "/api/v1/users/profile"),
-    ("POST", "/api/v1/users/logout"),
     ("POST", "/api/v1/users/password"),
     ("DELETE", "/api/v1/users/1"),
     ("POST", "/api/v1/analytics/events"),
@@ -64,6 +63,19 @@ async def test_a_protected_route_refuses_a_forged_token_and_passes_a_valid_one(
     assert (await platform.gateway.send(method, path, headers=key, token=token)).status == 200
     (request,) = platform.reached()
     assert request.headers["authorization"] == f"Bearer {token}"
+
+
+@KEYS
+@pytest.mark.parametrize("authorization", ["Bearer a.b.c", "Basic dXNlcjpwYXNz", "garbage", "Bearer"])
+@pytest.mark.parametrize("path", ["/api/v1/users/logout", "/api/users/logout"])
+async def test_a_logout_reaches_its_service_whatever_authorization_holds(
+    platform: Platform, path: str, authorization: str, key: dict[str, str]
+) -> None:
+    response = await platform.gateway.send("POST", path, headers={"Authorization": authorization, **key})
+
+    assert response.status == 200
+    (request,) = platform.reached()
+    assert request.headers["authorization"] == authorization
 
 
 @KEYS

@@ -105,6 +105,8 @@ class _Token:
     generation: int
     used_at: datetime | None = None
     successor: bytes | None = None
+    used_from: str | None = None
+    repeated: bool = False
 
 
 @dataclass
@@ -369,17 +371,26 @@ class MemorySessionTransaction:
             session_id=session.id,
             user_id=session.user_id,
             role=self._tables.users[session.user_id].role,
-            state=TokenState(session.expires_at, behind=session.generation - token.generation, used_at=token.used_at),
+            state=TokenState(
+                session.expires_at,
+                behind=session.generation - token.generation,
+                used_at=token.used_at,
+                used_from=token.used_from,
+                repeated=token.repeated,
+            ),
             sealed_successor=token.successor,
         )
 
     async def rotate(
-        self, token: IssuedToken, *, successor: bytes, sealed: bytes, now: datetime, expires_at: datetime
+        self, token: IssuedToken, *, successor: bytes, sealed: bytes, network: str, now: datetime, expires_at: datetime
     ) -> None:
         used, session = self._tables.tokens[token.digest], self._tables.sessions[token.session_id]
-        used.used_at, used.successor = now, sealed
+        used.used_at, used.used_from, used.successor = now, network, sealed
         session.expires_at, session.generation = expires_at, used.generation + 1
         self._tables.tokens[successor] = _Token(session.id, session.generation)
+
+    async def mark_repeated(self, token: IssuedToken, now: datetime) -> None:
+        self._tables.tokens[token.digest].repeated = True
 
     async def revoke(self, session_id: UUID, *, now: datetime, user_id: UUID | None = None) -> Revocations:
         return _revoke(

@@ -366,15 +366,22 @@ async def test_a_rotation_puts_each_token_one_step_behind_its_successor(storage:
             token = await transaction.find(used)
             assert token.state == TokenState(NOW + IDLE + timedelta(hours=step - 1))
             await transaction.rotate(
-                token, successor=successor, sealed=b"sealed %d" % step, now=later, expires_at=later + IDLE
+                token,
+                successor=successor,
+                sealed=b"sealed %d" % step,
+                network=f"192.0.2.{step}",
+                now=later,
+                expires_at=later + IDLE,
             )
+            if step == 1:
+                await transaction.mark_repeated(token, later)
 
     async with storage.sessions.begin() as transaction:
         found = [await transaction.find(digest) for digest in digests]
     expires_at = NOW + IDLE + timedelta(hours=2)
     assert [(token.state, token.sealed_successor) for token in found] == [
-        (TokenState(expires_at, behind=2, used_at=NOW + timedelta(hours=1)), b"sealed 1"),
-        (TokenState(expires_at, behind=1, used_at=NOW + timedelta(hours=2)), b"sealed 2"),
+        (TokenState(expires_at, 2, NOW + timedelta(hours=1), "192.0.2.1", repeated=True), b"sealed 1"),
+        (TokenState(expires_at, 1, NOW + timedelta(hours=2), "192.0.2.2"), b"sealed 2"),
         (TokenState(expires_at), None),
     ]
 

@@ -23,7 +23,7 @@ from loguru import logger
 from servicekit.auth.revoked_sessions import RevokedTokens
 from servicekit.core import context
 from servicekit.core.before_body import before_body
-from servicekit.core.errors import Forbidden, ServiceUnavailable, Unauthorized
+from servicekit.core.errors import Forbidden, ServiceError, ServiceUnavailable, Unauthorized
 from servicekit.observability.key_metrics import ACCESS_TOKENS, KeyMetrics, announce_worker
 
 ALGORITHM = "ES256"
@@ -317,6 +317,31 @@ OptionalUser = Annotated[Principal | None, Depends(_optional_user)]
 
 CurrentUser = Annotated[Principal, Depends(_current_user)]
 """The signed-in user; 401 without a valid token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authentication:
+    """The result of an authentication that has not been required yet."""
+
+    principal: Principal | None
+    refusal: ServiceError | None = None
+
+    def require(self) -> Principal:
+        """Return the principal. Raises why there is none."""
+        if self.principal is None:
+            raise self.refusal or Unauthorized()
+        return self.principal
+
+
+async def _unchecked_user(request: Request, token: Annotated[str | None, Security(_bearer)]) -> Authentication:
+    try:
+        return Authentication(await _optional_user(request, token))
+    except ServiceError as error:
+        return Authentication(None, error)
+
+
+UncheckedUser = Annotated[Authentication, Depends(_unchecked_user)]
+"""The signed-in user, or why there is none: for a route that also accepts other proofs than a token."""
 
 
 def require_role(role: str) -> Callable[[Principal], Awaitable[Principal]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from user_service.sessions.refresh_tokens import new_token
+from user_service.sessions.refresh_tokens import digest, new_token
 
 
 async def _refreshed(replica: Any, token: str) -> str:
@@ -43,15 +43,60 @@ async def test_a_client_that_has_lost_a_response_gets_the_same_successor_from_an
     assert await _refreshed(replicas[0], third) not in (first, second, third)
 
 
-async def test_concurrent_requests_with_one_token_get_the_same_successor(replicas: Any) -> None:
+async def test_two_concurrent_requests_with_one_token_get_the_same_successor(replicas: Any) -> None:
     ada = await replicas[0].sign_in()
 
-    successors = await asyncio.gather(
-        *(_refreshed(replicas[number % 2], ada.tokens["refresh_token"]) for number in range(8))
-    )
+    successors = await asyncio.gather(*(_refreshed(replica, ada.tokens["refresh_token"]) for replica in replicas))
 
     assert len(set(successors)) == 1
     await _refreshed(replicas[0], successors[0])
+
+
+async def test_of_concurrent_repeats_one_is_answered_and_the_others_revoke_the_session(replicas: Any) -> None:
+    ada = await replicas[0].sign_in()
+    stolen = ada.tokens["refresh_token"]
+    newest = await _refreshed(replicas[0], stolen)
+
+    responses = await asyncio.gather(*(replicas[number % 2].refresh(stolen) for number in range(8)))
+
+    assert sorted(response.status_code for response in responses) == [200, *[401] * 7]
+    assert (await replicas[1].refresh(newest)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("used_from", "repeated_from", "status"),
+    [
+        pytest.param("192.0.2.7", "192.0.2.7", 200, id="same address"),
+        pytest.param("192.0.2.7", "192.0.2.8", 401, id="another address"),
+        pytest.param("2001:db8:0:1::7", "2001:db8:0:1:ffff::9", 200, id="same network"),
+        pytest.param("2001:db8:0:1::7", "2001:db8:0:2::7", 401, id="another network"),
+    ],
+)
+async def test_a_used_token_is_answered_again_in_its_network_only(
+    replica: Any, used_from: str, repeated_from: str, status: int
+) -> None:
+    ada = await replica.sign_in()
+    body = {"refresh_token": ada.tokens["refresh_token"]}
+
+    statuses = []
+    for address in (used_from, repeated_from):
+        response = await replica.http.post("/api/v1/users/refresh", json=body, headers=replica.at(address))
+        statuses.append(response.status_code)
+
+    assert statuses == [200, status]
+
+
+async def test_a_token_that_the_version_before_has_rotated_is_answered_once_more(replica: Any, database: Any) -> None:
+    ada = await replica.sign_in()
+    used = ada.tokens["refresh_token"]
+    newest = await _refreshed(replica, used)
+    async with database.begin() as connection:
+        await connection.execute(
+            text("UPDATE refresh_tokens SET used_from = NULL WHERE digest = :digest"), {"digest": digest(used)}
+        )
+
+    assert await _refreshed(replica, used) == newest
+    assert (await replica.refresh(used)).status_code == 401
 
 
 async def test_a_used_token_after_the_grace_revokes_the_session(replica: Any, clock: Any) -> None:

@@ -86,6 +86,60 @@ async def test_a_logout_without_any_token_or_with_other_fields_is_refused(replic
     assert (await replica.http.post(f"{API}/logout", json={"everywhere": True})).status_code == 422
 
 
+INVALID = {
+    "expired": "Bearer {expired}",
+    "malformed": "Bearer a.b.c",
+    "empty": "Bearer ",
+    "of another scheme": "Basic dXNlcjpwYXNz",
+    "no scheme": "garbage",
+    "not ascii": "Bearer \u00e9",
+}
+
+
+@pytest.mark.parametrize("kind", [*INVALID, "revoked"])
+async def test_a_refresh_token_logs_out_whatever_the_authorization_header_holds(
+    replica: Any, clock: Any, kind: str
+) -> None:
+    ada = await replica.sign_in()
+    authorization = ada.headers["Authorization"]
+    body = {"refresh_token": ada.tokens["refresh_token"]}
+    if kind == "revoked":
+        ended = await replica.log_in_again(ada)
+        await _log_out(replica, ended)
+        authorization = ended.headers["Authorization"]
+    elif kind == "expired":
+        clock.advance(minutes=-20)
+        authorization = (await replica.log_in_again(ada)).headers["Authorization"]
+        clock.reset()
+    else:
+        authorization = INVALID[kind]
+    headers = {"Authorization": authorization.encode()}
+
+    for _ in range(2):
+        response = await replica.http.post(f"{API}/logout", headers=headers, json=body)
+        assert response.status_code == 204
+    assert (await replica.profile(ada)).status_code == 401
+    assert (await replica.refresh(ada.tokens["refresh_token"])).status_code == 401
+    for empty in (None, {}, {"refresh_token": None}):
+        response = await replica.http.post(f"{API}/logout", headers=headers, json=empty)
+        assert response.status_code == 401
+
+
+async def test_of_two_logouts_at_once_both_succeed(replicas: Any) -> None:
+    ada = await replicas[0].sign_in()
+    bob = await replicas[0].log_in_again(ada)
+    pairs = [(ada, bob), (bob, ada)] * 4
+
+    responses = await asyncio.gather(
+        *(
+            _log_out(replicas[number % 2], owner, {"refresh_token": other.tokens["refresh_token"]})
+            for number, (owner, other) in enumerate(pairs)
+        )
+    )
+
+    assert [response.status_code for response in responses] == [204] * len(pairs)
+
+
 async def test_the_list_shows_the_users_own_sessions_and_their_clients(replica: Any) -> None:
     ada, bob = await replica.sign_in(), await replica.sign_in()
     phone = await replica.log_in_again(ada, address="2001:db8::7", agent="Phone/1.0 \x1b[31m" + "x" * 500)

@@ -16,6 +16,7 @@ from user_service.sessions.rules import GRACE, Outcome, TokenState, decide
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
+HOME = "192.0.2.1"
 MOMENT = timedelta(microseconds=1)
 
 
@@ -25,18 +26,22 @@ MOMENT = timedelta(microseconds=1)
         (TokenState(LATER), Outcome.ROTATE),
         (TokenState(NOW + MOMENT), Outcome.ROTATE),
         (TokenState(NOW), Outcome.EXPIRED),
+        (TokenState(LATER, behind=1, used_at=NOW, used_from=HOME), Outcome.REPEAT),
+        (TokenState(LATER, behind=1, used_at=NOW - GRACE, used_from=HOME), Outcome.REPEAT),
         (TokenState(LATER, behind=1, used_at=NOW), Outcome.REPEAT),
-        (TokenState(LATER, behind=1, used_at=NOW - GRACE), Outcome.REPEAT),
+        (TokenState(LATER, behind=1, used_at=NOW, used_from=HOME, repeated=True), Outcome.REUSED),
+        (TokenState(LATER, behind=1, used_at=NOW, repeated=True), Outcome.REUSED),
+        (TokenState(LATER, behind=1, used_at=NOW, used_from="203.0.113.9"), Outcome.REUSED),
         (TokenState(LATER, behind=1, used_at=NOW - GRACE - MOMENT), Outcome.REUSED),
         (TokenState(LATER, behind=2, used_at=NOW), Outcome.REUSED),
         (TokenState(LATER, behind=500, used_at=NOW), Outcome.REUSED),
         (TokenState(NOW, behind=1, used_at=NOW), Outcome.EXPIRED),
     ],
 )
-def test_a_used_token_is_good_only_within_the_grace_and_while_its_successor_is_unused(
+def test_a_used_token_is_good_once_more_for_its_network_within_the_grace_while_its_successor_is_unused(
     state: TokenState, outcome: Outcome
 ) -> None:
-    assert decide(state, NOW) is outcome
+    assert decide(state, NOW, HOME) is outcome
 
 
 def test_only_the_used_token_opens_its_successor() -> None:

@@ -10,7 +10,6 @@ from uuid import UUID
 from loguru import logger
 from prometheus_client import Counter
 
-from servicekit.auth.revoked_sessions import Revoked
 from servicekit.core.clock import Clock
 from servicekit.core.errors import NotFound, Unauthorized
 from user_service.sessions.refresh_tokens import (
@@ -62,9 +61,12 @@ class SessionTransaction(Protocol):
         """Return a token, and lock its session until the end of the transaction."""
 
     async def rotate(
-        self, token: IssuedToken, *, successor: bytes, sealed: bytes, now: datetime, expires_at: datetime
+        self, token: IssuedToken, *, successor: bytes, sealed: bytes, network: str, now: datetime, expires_at: datetime
     ) -> None:
-        """Mark the token as used, add the token with the digest `successor`, and extend the session."""
+        """Mark the token as used from `network`, add the token with the digest `successor`, extend the session."""
+
+    async def mark_repeated(self, token: IssuedToken, now: datetime) -> None:
+        """Record that the used token was answered again."""
 
     async def revoke(self, session_id: UUID, *, now: datetime, user_id: UUID | None = None) -> Revocations:
         """Revoke a session, if it exists; with `user_id`, only a session of this user."""
@@ -89,8 +91,8 @@ class SessionActions:
         self._announce = announce
         self._clock = clock
 
-    async def refresh(self, refresh_token: str) -> TokenPair:
-        """Exchange a refresh token for its successor and a new access token.
+    async def refresh(self, refresh_token: str, network: str) -> TokenPair:
+        """Exchange a refresh token, sent from this network, for its successor and a new access token.
 
         Raises `RefreshRefused`. A token that was used before has its session revoked first.
         """
@@ -101,15 +103,21 @@ class SessionActions:
             token = await _find(transaction, refresh_token)
             if token is None:
                 raise RefreshRefused
-            outcome = decide(token.state, now)
+            outcome = decide(token.state, now, network)
             if outcome is Outcome.ROTATE:
                 successor = new_token()
                 sealed = seal_successor(successor, under=refresh_token)
                 await transaction.rotate(
-                    token, successor=digest(successor), sealed=sealed, now=now, expires_at=now + IDLE
+                    token,
+                    successor=digest(successor),
+                    sealed=sealed,
+                    network=network,
+                    now=now,
+                    expires_at=now + IDLE,
                 )
             elif outcome is Outcome.REPEAT and token.sealed_successor is not None:
                 successor = open_successor(token.sealed_successor, under=refresh_token)
+                await transaction.mark_repeated(token, now)
             elif outcome is Outcome.REUSED:
                 revoked = await transaction.revoke(token.session_id, now=now)
         if revoked:
@@ -122,20 +130,21 @@ class SessionActions:
         return TokenPair(access_token=access, refresh_token=successor)
 
     async def log_out(self, session_id: UUID | None, refresh_token: str | None) -> None:
-        """Revoke the session of the access token, and that of the refresh token. Raises `RefreshRefused` for neither.
+        """Revoke the session of the access token, and that of the refresh token.
 
         An unknown refresh token is no error: its session is over, as the client wishes (RFC 7009, section 2.2).
         """
-        if session_id is None and refresh_token is None:
-            raise RefreshRefused
         now = self._clock()
-        revoked: dict[Revoked, float] = {}
-        async with self._begin() as transaction:
-            if session_id is not None:
-                revoked.update(await transaction.revoke(session_id, now=now))
-            if refresh_token is not None and (token := await _find(transaction, refresh_token)):
-                revoked.update(await transaction.revoke(token.session_id, now=now))
-        self._announce(revoked)
+        # A transaction for each: in one, two logouts could wait for each other's session.
+        if session_id is not None:
+            async with self._begin() as transaction:
+                revoked = await transaction.revoke(session_id, now=now)
+            self._announce(revoked)
+        if refresh_token is not None:
+            async with self._begin() as transaction:
+                token = await _find(transaction, refresh_token)
+                revoked = await transaction.revoke(token.session_id, now=now) if token else {}
+            self._announce(revoked)
 
     async def revoke(self, user_id: UUID, session_id: UUID) -> None:
         """Revoke one of the user's sessions. Raises `SessionNotFound`."""

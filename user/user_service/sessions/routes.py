@@ -4,10 +4,11 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, OptionalUser
+from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, UncheckedUser
 from servicekit.web.openapi import problems
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 from user_service.bodies import AccountRoute
+from user_service.client import RequestClient
 from user_service.components import AppComponents
 from user_service.no_store import no_store
 from user_service.sessions.schemas import LogoutBody, RefreshBody, SessionView, TokenPair
@@ -16,15 +17,24 @@ router = APIRouter(prefix="/api/v1/users", tags=["sessions"], route_class=Accoun
 
 
 @router.post("/refresh", dependencies=[no_store], responses=problems(401))
-async def refresh(body: RefreshBody, components: AppComponents) -> TokenPair:
-    """Exchange a refresh token for a new pair. A token that is used twice has its session revoked."""
-    return await components.session_actions.refresh(body.refresh_token)
+async def refresh(body: RefreshBody, client: RequestClient, components: AppComponents) -> TokenPair:
+    """Exchange a refresh token for a new pair.
+
+    A used token is answered once more within 10 seconds, for a client whose response was lost. Any other second use
+    revokes the session.
+    """
+    return await components.session_actions.refresh(body.refresh_token, client.network)
 
 
-@router.post("/logout", status_code=204)
-async def log_out(user: OptionalUser, components: AppComponents, body: LogoutBody | None = None) -> None:
-    """Revoke the session of the access token, of the refresh token in the body, or of both."""
-    await components.session_actions.log_out(user.session_id if user else None, body.refresh_token if body else None)
+@router.post("/logout", status_code=204, responses=problems(401))
+async def log_out(user: UncheckedUser, components: AppComponents, body: LogoutBody | None = None) -> None:
+    """Revoke the session of the refresh token in the body, and that of the access token.
+
+    With a refresh token, an invalid access token does no harm. Without one, it is refused.
+    """
+    refresh_token = body.refresh_token if body else None
+    principal = user.principal if refresh_token is not None else user.require()
+    await components.session_actions.log_out(principal.session_id if principal else None, refresh_token)
 
 
 @router.get("/sessions")

@@ -12,7 +12,7 @@ from user_service.tokens.issuer import LIFETIME
 
 # A session expires this long after its last refresh.
 IDLE: Final = timedelta(days=30)
-# A client that has not received the response may send a used token again for this long.
+# A client that has not received the response may send a used token once more for this long.
 GRACE: Final = timedelta(seconds=10)
 # How long a session is known as revoked: until its last access token has expired on the slowest clock.
 REVOCATION_KEPT: Final = LIFETIME + timedelta(seconds=CLOCK_SKEW_SECONDS)
@@ -47,23 +47,30 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TokenState:
-    """The state of a refresh token. `behind` is the number of newer tokens of its session."""
+    """The state of a refresh token. `behind` is the number of newer tokens of its session.
+
+    `used_from` is the network of its first use; None if a process of version 0.1 has answered it.
+    """
 
     session_expires_at: datetime
     behind: int = 0
     used_at: datetime | None = None
+    used_from: str | None = None
+    repeated: bool = False
 
 
-def decide(token: TokenState, now: datetime) -> Outcome:
-    """Decide on a refresh token. A used token is good only within the grace period and while its successor is unused.
+def decide(token: TokenState, now: datetime, network: str) -> Outcome:
+    """Decide on a refresh token that a client in this network sends.
 
-    Any other use of a used token shows that two parties hold the session's tokens, one of them by theft.
+    A used token is good once more, for the network that used it, within the grace period, while its successor is
+    unused. Any other use shows that two parties hold the session's tokens, one of them by theft.
     """
     if now >= token.session_expires_at:
         return Outcome.EXPIRED
     if token.behind == 0:
         return Outcome.ROTATE
     # The newest token is always unused, so the token before it has an unused successor.
-    if token.behind == 1 and token.used_at is not None and now - token.used_at <= GRACE:
+    in_time = token.behind == 1 and token.used_at is not None and now - token.used_at <= GRACE
+    if in_time and not token.repeated and token.used_from in (None, network):
         return Outcome.REPEAT
     return Outcome.REUSED

@@ -130,20 +130,30 @@ class PostgresSessionTransaction:
             session_id=owned.id,
             user_id=owned.user_id,
             role=role,
-            state=TokenState(owned.expires_at, behind=owned.generation - token.generation, used_at=token.used_at),
+            state=TokenState(
+                owned.expires_at,
+                behind=owned.generation - token.generation,
+                used_at=token.used_at,
+                used_from=token.used_from,
+                repeated=token.repeated_at is not None,
+            ),
             sealed_successor=token.successor,
         )
 
     async def rotate(
-        self, token: IssuedToken, *, successor: bytes, sealed: bytes, now: datetime, expires_at: datetime
+        self, token: IssuedToken, *, successor: bytes, sealed: bytes, network: str, now: datetime, expires_at: datetime
     ) -> None:
         # `find` has read both rows and locked the session.
         used = await self._session.get_one(RefreshToken, token.digest)
         owned = await self._session.get_one(UserSession, token.session_id)
-        used.used_at, used.successor = now, sealed
+        used.used_at, used.used_from, used.successor = now, network, sealed
         owned.last_used_at, owned.expires_at, owned.generation = now, expires_at, used.generation + 1
         self._session.add(RefreshToken(digest=successor, session_id=owned.id, generation=owned.generation))
         await self._session.flush()
+
+    async def mark_repeated(self, token: IssuedToken, now: datetime) -> None:
+        used = await self._session.get_one(RefreshToken, token.digest)
+        used.repeated_at = now
 
     async def revoke(self, session_id: UUID, *, now: datetime, user_id: UUID | None = None) -> Revocations:
         owned = true() if user_id is None else UserSession.user_id == user_id
