@@ -39,7 +39,7 @@ async def test_a_change_of_the_profile_documents_limits_and_no_defaults(replica:
     [
         ("post", "/register", {"409", "413", "422", "429"}),
         ("post", "/login", {"401", "422", "429"}),
-        ("post", "/token", {"400", "401"}),
+        ("post", "/token", {"400", "401", "415"}),
         ("post", "/refresh", {"401"}),
         ("patch", "/profile", {"401", "409"}),
         ("post", "/password", {"401", "403", "409"}),

@@ -13,7 +13,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from email.message import Message as MediaType
 from typing import Any, Final
 
-from fastapi import params
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.requests import Request
@@ -29,13 +28,11 @@ DEFAULT_MAX_BYTES: Final = 1024 * 1024
 DEFAULT_MAX_VALUES: Final = 10_000
 
 JSON: Final = "application/json"
-# RFC 6749 wants the first; browsers' FormData sends the second.
-FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 _UTF_8: Final = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
 class BodyRoute(APIRoute):
-    """A route that reads a body."""
+    """A route that takes a JSON body."""
 
     max_bytes = DEFAULT_MAX_BYTES
     max_values = DEFAULT_MAX_VALUES
@@ -46,13 +43,12 @@ class BodyRoute(APIRoute):
         if field is None:
             return handle
         checks = list(_checks_in(self.dependant))
-        is_form = isinstance(field.field_info, params.Form)
 
         async def bounded(request: Request) -> Response:
             for check in checks:
                 await check(request)
-            body = await _read(request, self.max_bytes, FORMS if is_form else (JSON,))
-            return await handle(_ReadRequest(request, body, None if is_form else self.max_values))
+            body = await read_body(request, self.max_bytes, (JSON,))
+            return await handle(_ReadRequest(request, body, self.max_values))
 
         return bounded
 
@@ -66,12 +62,12 @@ def route_with_body_limit(
 
 
 class _ReadRequest(Request):
-    """A request whose body has been read. With `max_values` it is JSON, otherwise a form."""
+    """A request whose body, which is JSON, has been read."""
 
-    def __init__(self, request: Request, body: bytes, max_values: int | None) -> None:
+    def __init__(self, request: Request, body: bytes, max_values: int) -> None:
         super().__init__(request.scope, _replay(body, request.receive))
         # Parsed outside of the framework's code, which turns most errors into one.
-        self._value = parse_json(body, max_values) if body and max_values is not None else None
+        self._value = parse_json(body, max_values) if body else None
 
     async def json(self) -> Any:
         return self._value
@@ -84,8 +80,11 @@ def _checks_in(dependant: Dependant) -> Iterator[Check]:
         yield from _checks_in(inner)
 
 
-async def _read(request: Request, max_bytes: int, media_types: tuple[str, ...]) -> bytes:
-    """Return the body. Raises `UnsupportedMedia`, `PayloadTooLarge`."""
+async def read_body(request: Request, max_bytes: int, media_types: tuple[str, ...]) -> bytes:
+    """Return the body of a request, which must be of one of these media types.
+
+    Raises `UnsupportedMedia` and `PayloadTooLarge`.
+    """
     announced = request.headers.get("content-length", "")
     # int() refuses to read thousands of digits, and the first ones are too many in any case.
     length = int(announced[:18]) if announced.isascii() and announced.isdigit() else None

@@ -122,16 +122,87 @@ async def test_the_password_form_of_oauth_is_the_same_login(replica: Any) -> Non
     assert (await replica.http.get(f"{API}/profile", headers=headers)).json() == ada.account
 
 
-async def test_the_password_form_refuses_with_the_codes_of_the_rfc_in_a_problem_document(replica: Any) -> None:
+async def test_a_refresh_token_is_a_grant(replica: Any) -> None:
     ada = await replica.sign_in()
+    form = {"grant_type": "refresh_token", "refresh_token": ada.tokens["refresh_token"], "scope": "", "client_id": "x"}
 
-    wrong = await replica.http.post(f"{API}/token", data={"username": ada.username, "password": "wrong password"})
+    response = await replica.http.post(f"{API}/token", data=form)
+
+    assert response.status_code == 200
+    assert response.headers["cache-control"] == "no-store"
+    assert response.json().keys() == ada.tokens.keys()
+    assert (await replica.refresh(response.json()["refresh_token"])).status_code == 200
+    # Used before, and its successor as well.
+    again = await replica.http.post(f"{API}/token", data=form)
+    assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
+    unknown = await replica.http.post(f"{API}/token", data={**form, "refresh_token": "never issued"})
+    assert (unknown.status_code, unknown.json()["error"]) == (400, "invalid_grant")
+
+
+async def test_client_credentials_are_ignored_because_no_client_is_registered(replica: Any) -> None:
+    """Swagger's button Authorize sends them, empty ones too."""
+    ada = await replica.sign_in()
+    form = {"grant_type": "password", "username": ada.username, "password": PASSWORD}
+
+    for authorization in ("Basic Og==", "Basic Y2xpZW50OnNlY3JldA==", "Bearer a.b.c"):
+        response = await replica.http.post(f"{API}/token", data=form, headers={"Authorization": authorization})
+        assert response.status_code == 200
+
+
+async def test_a_wrong_password_in_the_form_is_an_invalid_grant(replica: Any) -> None:
+    ada = await replica.sign_in()
+    form = {"grant_type": "password", "username": ada.username, "password": "wrong password"}
+
+    wrong = await replica.http.post(f"{API}/token", data=form)
+
     assert (wrong.status_code, wrong.json()["error"]) == (401, "invalid_grant")
-    other = {"grant_type": "client_credentials", "username": ada.username, "password": PASSWORD}
-    unsupported = await replica.http.post(f"{API}/token", data=other)
-    assert (unsupported.status_code, unsupported.json()["error"]) == (400, "unsupported_grant_type")
-    for response in (wrong, unsupported, await replica.http.post(f"{API}/token", data={"username": "x"})):
-        assert response.headers["content-type"] == "application/problem+json"
+    assert wrong.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("form", "code"),
+    [
+        pytest.param("", "invalid_request", id="empty"),
+        pytest.param("username=ada&password=x", "invalid_request", id="no grant type"),
+        pytest.param("grant_type=&username=ada&password=x", "invalid_request", id="empty grant type"),
+        pytest.param("grant_type=password&username=ada", "invalid_request", id="no password"),
+        pytest.param("grant_type=password&username=&password=x", "invalid_request", id="empty name"),
+        pytest.param("grant_type=password&username=a&username=b&password=x", "invalid_request", id="two names"),
+        pytest.param("grant_type=password&grant_type=password", "invalid_request", id="two grant types"),
+        pytest.param("grant_type=password&scope=a&scope=a&username=a&password=x", "invalid_request", id="two scopes"),
+        pytest.param("grant_type=refresh_token", "invalid_request", id="no refresh token"),
+        pytest.param("grant_type=refresh_token&refresh_token=" + "x" * 600, "invalid_request", id="long token"),
+        pytest.param("grant_type=password&password=x&username=" + "x" * 600, "invalid_request", id="long name"),
+        pytest.param("grant_type=password&username=%FF&password=x", "invalid_request", id="not UTF-8"),
+        pytest.param("&".join(f"p{n}=1" for n in range(100)), "invalid_request", id="many parameters"),
+        pytest.param("grant_type=client_credentials", "unsupported_grant_type", id="client credentials"),
+        pytest.param("grant_type=authorization_code&code=x", "unsupported_grant_type", id="code"),
+        pytest.param("grant_type=PASSWORD&username=a&password=x", "unsupported_grant_type", id="capitals"),
+        pytest.param(
+            "grant_type=urn:ietf:params:oauth:grant-type:device_code", "unsupported_grant_type", id="device code"
+        ),
+    ],
+)
+async def test_the_form_is_refused_with_the_codes_of_the_rfc_in_a_problem_document(
+    replica: Any, form: str, code: str
+) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    response = await replica.http.post(f"{API}/token", content=form, headers=headers)
+
+    assert (response.status_code, response.json()["error"]) == (400, code)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "multipart/form-data; boundary=x", "text/plain", ""])
+async def test_another_media_type_than_a_form_is_refused(replica: Any, media_type: str) -> None:
+    body = b'{"grant_type": "password", "username": "ada", "password": "x"}'
+
+    response = await replica.http.post(f"{API}/token", content=body, headers={"Content-Type": media_type})
+
+    assert (response.status_code, response.json()["error"]) == (415, "invalid_request")
+    assert response.headers["accept"] == "application/x-www-form-urlencoded"
 
 
 async def test_no_password_and_no_token_is_logged(

@@ -1,0 +1,112 @@
+"""The request of the token endpoint (RFC 6749, sections 4.3.2 and 6): a form, read as the RFC demands."""
+
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from servicekit.core.errors import BadRequest, UnsupportedMedia
+from servicekit.web.body_limit import read_body
+from user_service.bodies import MAX_BODY_BYTES
+from user_service.passwords.rules import MAX_INPUT_LENGTH
+from user_service.sessions.schemas import RefreshTokenText
+
+FORM: Final = "application/x-www-form-urlencoded"
+# Parameters that we do not know are ignored, but not in any number.
+MAX_PARAMETERS: Final = 50
+
+
+class UnsupportedGrant(BadRequest):
+    """Another grant type than `password` and `refresh_token`; `error` is the code of RFC 6749, section 5.2."""
+
+    type = "urn:baseplate:problem:unsupported-grant-type"
+    detail = "The grant types are `password` and `refresh_token`."
+
+    def __init__(self) -> None:
+        super().__init__(error="unsupported_grant_type")
+
+
+class InvalidTokenRequest(BadRequest):
+    """A parameter is missing, repeated or not acceptable; `error` is the code of RFC 6749, section 5.2."""
+
+    type = "urn:baseplate:problem:invalid-token-request"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, error="invalid_request")
+
+
+class InvalidGrant(BadRequest):
+    """The refresh token is not valid; `error` is the code of RFC 6749, section 5.2."""
+
+    type = "urn:baseplate:problem:refresh-token-invalid"
+    detail = "The refresh token is not valid."
+
+    def __init__(self) -> None:
+        super().__init__(error="invalid_grant")
+
+
+class PasswordGrant(BaseModel):
+    """RFC 6749, section 4.3.2. The client has no credentials of its own."""
+
+    model_config = ConfigDict(frozen=True)
+
+    grant_type: Literal["password"]
+    username: Annotated[str, Field(min_length=1, max_length=512)]
+    password: Annotated[str, Field(min_length=1, max_length=MAX_INPUT_LENGTH, repr=False)]
+
+
+class RefreshGrant(BaseModel):
+    """RFC 6749, section 6."""
+
+    model_config = ConfigDict(frozen=True)
+
+    grant_type: Literal["refresh_token"]
+    refresh_token: RefreshTokenText = Field(repr=False)
+
+
+Grant = PasswordGrant | RefreshGrant
+_GRANT: Final[TypeAdapter[Grant]] = TypeAdapter(Annotated[Grant, Field(discriminator="grant_type")])
+
+OPENAPI: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {FORM: {"schema": {"oneOf": [PasswordGrant.model_json_schema(), RefreshGrant.model_json_schema()]}}},
+    }
+}
+"""What FastAPI cannot derive, because it does not read the form."""
+
+
+async def read_grant(request: Request) -> Grant:
+    """Return the grant in the body of a request.
+
+    Client credentials in the Authorization header are ignored: no client is registered. Raises `UnsupportedMedia`,
+    `PayloadTooLarge`, `InvalidTokenRequest` or `UnsupportedGrant`.
+    """
+    try:
+        body = await read_body(request, MAX_BODY_BYTES, (FORM,))
+    except UnsupportedMedia as refusal:
+        refusal.members["error"] = "invalid_request"
+        raise
+    parameters = _parameters(body)
+    if "grant_type" not in parameters:
+        raise InvalidTokenRequest("The parameter `grant_type` is missing.")
+    if parameters["grant_type"] not in ("password", "refresh_token"):
+        raise UnsupportedGrant
+    try:
+        return _GRANT.validate_python(parameters)
+    except ValidationError as error:
+        names = sorted({str(fault["loc"][-1]) for fault in error.errors(include_url=False, include_input=False)})
+        raise InvalidTokenRequest(f"Missing or not acceptable: {', '.join(names)}.") from None
+
+
+def _parameters(body: bytes) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+    except ValueError:
+        raise InvalidTokenRequest("The body is not a form in UTF-8.") from None
+    parameters = dict(pairs)
+    if len(parameters) < len(pairs):
+        raise InvalidTokenRequest("A parameter must not be repeated.")
+    # A parameter without a value counts as left out (RFC 6749, section 3.1).
+    return {name: value for name, value in parameters.items() if value}
