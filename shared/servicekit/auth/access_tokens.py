@@ -34,7 +34,8 @@ LIFETIME_SECONDS = 15 * 60
 # How far the issuer's clock may be ahead of ours.
 CLOCK_SKEW_SECONDS = 60
 CACHE_SIZE = 10_000
-# A new key is known, and a withdrawn key forgotten, after at most this time.
+# A new key is known, and a withdrawn key forgotten, after at most this time. A pause as long as the JWKS may be cached
+# would let tokens of a withdrawn key live on for as long.
 KEYS_REFRESH_SECONDS = 10.0
 # The pause between attempts to fetch the first keys.
 FIRST_KEYS_SECONDS = 0.2
@@ -108,6 +109,7 @@ class RemoteKeys:
         self._key_metrics = KeyMetrics(ACCESS_TOKENS)
         self._keys: dict[str, EllipticCurvePublicKey] | None = None
         self._fetched_at = -KEYS_REFRESH_SECONDS
+        self._failing = False
         self._lock = asyncio.Lock()
 
     async def key(self, kid: str) -> EllipticCurvePublicKey | None:
@@ -135,9 +137,14 @@ class RemoteKeys:
         try:
             self._keys = keep_unchanged(self._keys or {}, parse_jwks(await self._fetch()))
         except Exception as error:  # Whatever went wrong, the known keys stay in use.
-            logger.warning("the user service's keys could not be fetched: {}", type(error).__name__)
+            if not self._failing:
+                logger.warning("the user service's keys could not be fetched, retrying: {}", type(error).__name__)
+            self._failing = True
         else:
             self._key_metrics.report(self._keys)
+            if self._failing:
+                logger.info("the user service's keys are fetched again")
+            self._failing = False
 
     def _fetched_recently(self) -> bool:
         pause = FIRST_KEYS_SECONDS if self._keys is None else UNKNOWN_KEY_SECONDS

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
+from opskit.catalog import JWKS_PATH
 from servicekit.core import context, errors
 from servicekit.core.client_address import GatewayAddresses, client_address
 from servicekit.observability import logs, metrics
@@ -22,8 +23,9 @@ from servicekit.observability.tracing.service import Tracing, end_request
 from servicekit.observability.tracing.spans import span_of
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# Probes and scrapes come every few seconds; a line or a span for each would bury the others.
-_UNLOGGED = frozenset({"/health", "/ready", "/metrics"})
+# Probes, scrapes and polls of keys come every few seconds; a line or a span for each would bury the others.
+_PROBES = frozenset({"/health", "/ready", "/metrics"})
+_POLLS = _PROBES | {JWKS_PATH}
 NO_ROUTE = "(no route)"
 
 
@@ -41,7 +43,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         request = _request_context(scope)
-        if self._tracing.on and scope["path"] not in _UNLOGGED:
+        if self._tracing.on and scope["path"] not in _POLLS:
             self._tracing.begin(request)
         response = _Response(send, request.request_id)
         started = time.perf_counter()
@@ -58,7 +60,8 @@ class RequestMiddleware:
             metrics.observe_request(scope["method"], _route_template(scope) or NO_ROUTE, status, seconds)
             if (span := span_of(request)) is not None:
                 end_request(span, scope, _route_template(scope), response.status)
-            if scope["path"] not in _UNLOGGED:
+            # A failed poll of keys is worth a line. A failed probe has its own.
+            if scope["path"] not in (_PROBES if status >= 400 else _POLLS):
                 self._log(scope, request, status, seconds)
 
     def _log(self, scope: Scope, request: context.RequestContext, status: int, seconds: float) -> None:

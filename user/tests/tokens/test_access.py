@@ -15,9 +15,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from prometheus_client import REGISTRY
 
 from opskit.catalog import JWKS_PATH
-from user_service.tokens.signing_keys import SigningKeys, ensure_signing_key, write_signing_key
+from user_service.tokens.signing_keys import SigningKeys, ensure_signing_key, make_current, write_signing_key
 
 API = "/api/v1/users"
 
@@ -110,6 +111,24 @@ async def test_the_published_keys_may_be_cached_for_a_minute(replica: Any) -> No
     assert response.headers["cache-control"] == "public, max-age=60"
 
 
+async def test_polls_of_keys_are_counted_but_leave_no_line_in_the_log(
+    deployment: Any, valkey_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def polls() -> float:
+        labels = {"method": "GET", "route": JWKS_PATH, "status": "200"}
+        return REGISTRY.get_sample_value("service_http_request_duration_seconds_count", labels) or 0
+
+    # The log goes to the streams that are there when a process starts.
+    async with deployment.replica() as replica:
+        before = polls()
+        await replica.http.get(JWKS_PATH)
+        assert (await replica.http.post(JWKS_PATH)).status_code == 405
+        assert polls() == before + 1
+
+    lines = [line for line in capfd.readouterr().out.splitlines() if JWKS_PATH in line]
+    assert [json.loads(line)["status"] for line in lines] == [405]
+
+
 async def test_a_rotation_takes_effect_in_running_processes_and_ends_no_session(
     deployment: Any, valkey_url: str, tmp_path: Path
 ) -> None:
@@ -129,6 +148,29 @@ async def test_a_rotation_takes_effect_in_running_processes_and_ends_no_session(
                 after = await first.log_in_again(before)
         for session in (before, after):
             assert (await second.profile(session)).status_code == 200
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["withdrawn", "replaced under its id"])
+async def test_a_token_is_refused_once_its_key_is_gone(
+    deployment: Any, valkey_url: str, tmp_path: Path, replaced: bool
+) -> None:
+    ensure_signing_key(tmp_path)
+    async with deployment.replica(jwt_keys_dir=tmp_path) as replica:
+        ada = await replica.sign_in()
+        # From now on its token is remembered.
+        assert (await replica.profile(ada)).status_code == 200
+        old = (tmp_path / "current").read_text()
+        new = write_signing_key(tmp_path)
+        if replaced:
+            (tmp_path / f"{new}.pem").replace(tmp_path / f"{old}.pem")
+        else:
+            make_current(tmp_path, new)
+            (tmp_path / f"{old}.pem").unlink()
+
+        async with asyncio.timeout(60):
+            while (await replica.profile(ada)).status_code != 401:
+                await asyncio.sleep(0.05)
+        assert (await replica.profile(await replica.log_in_again(ada))).status_code == 200
 
 
 async def _until_published(replicas: Any, kid: str) -> None:

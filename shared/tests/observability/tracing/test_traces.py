@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from opskit.catalog import JWKS_PATH
 from servicekit.storage import postgres
 from servicekit.testing.collector import TakenSpan
 
@@ -186,10 +187,12 @@ async def test_background_work_continues_the_trace_of_its_cause(make_world: Make
     assert named["analytics", "POST /api/v1/events/{event}"].parent_id == call.span_id
 
 
-async def test_probes_and_invented_methods_and_paths_make_no_names_of_spans(make_world: MakeWorld) -> None:
+async def test_probes_polls_and_invented_methods_and_paths_make_no_names_of_spans(
+    make_world: MakeWorld,
+) -> None:
     world = await make_world()
 
-    for path in ("/health", "/ready", "/metrics"):
+    for path in ("/health", "/ready", "/metrics", JWKS_PATH):
         await world.http.get(path, headers={"traceparent": SAMPLED})
     await world.http.request("PROPFIND", "/pots/4711", headers={"traceparent": SAMPLED})
     spans = await world.collector.trace(TRACE, "HTTP")
