@@ -189,7 +189,7 @@ class RevokedSessions:
         # A user service of the version before writes a stream without heartbeats.
         expects = self._has_heartbeats or self._last_id == START
         silent = expects and now - self._heard_at > SILENCE_SECONDS
-        self._set_stale("the user service publishes nothing" if silent else "")
+        self._set_stale("nothing is published, or Valkey takes no writes" if silent else "")
         self._forget_expired()
 
     async def _read(self) -> None:
