@@ -91,7 +91,7 @@ def create_app(
         routers=[token_routes, login_routes, password_routes, session_routes, account_routes],
         checks={
             "postgres": Check(lambda: postgres.ping(engine, Base.metadata)),
-            "revocation_publishing": Check(announcements.check, required=False),
+            "revocation_publishing": Check(announcements.trouble, required=False),
         },
         is_unavailable=postgres.is_unavailable,
     )

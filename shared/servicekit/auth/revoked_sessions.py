@@ -46,10 +46,6 @@ REVOCATIONS_STALE = Gauge(
 )
 
 
-class RevocationsStale(Exception):
-    """Revoked sessions do not arrive in this process."""
-
-
 @dataclass(frozen=True, slots=True)
 class AccountSessions:
     """The sessions of an account that began no later than `until` (Unix milliseconds), except `kept`."""
@@ -158,16 +154,17 @@ class RevokedSessions:
                 pipeline.set(REFILL_KEY, "1", px=int(REFILL_SECONDS * 1000))
                 await pipeline.execute()
         async with self._valkey.pipeline(transaction=True) as pipeline:
-            # Another process may have been faster. What was published since then must stay.
             pipeline.renamenx(key, STREAM)
             pipeline.persist(STREAM)
             pipeline.delete(key, REFILL_KEY)
-            await pipeline.execute()
+            renamed, *_ = await pipeline.execute()
+        if not renamed:
+            # Another process was faster. What has been published since then must stay.
+            await self.publish(revoked)
 
-    async def check(self) -> None:
-        """Raise `RevocationsStale` while revocations do not arrive."""
-        if self._stale:
-            raise RevocationsStale(self._stale)
+    async def trouble(self) -> str | None:
+        """Return why revocations do not arrive, or None if they do. A check of `/ready`."""
+        return f"do not arrive: {self._stale}" if self._stale else None
 
     async def follow(self) -> None:
         """Read new entries until cancelled. Run it as a task of the lifespan, after a first `refresh`."""

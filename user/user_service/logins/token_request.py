@@ -1,6 +1,7 @@
 """The request of the token endpoint (RFC 6749, sections 4.3.2 and 6): a form, read as the RFC demands."""
 
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import parse_qsl
 
 from fastapi import Request
@@ -18,9 +19,10 @@ MAX_PARAMETERS: Final = 50
 
 
 class UnsupportedGrant(BadRequest):
-    """Another grant type than `password` and `refresh_token`; `error` is the code of RFC 6749, section 5.2."""
+    """The grant type is neither `password` nor `refresh_token`."""
 
     type = "urn:baseplate:problem:unsupported-grant-type"
+    extensions: ClassVar[Mapping[str, str]] = {"error": "`unsupported_grant_type` (RFC 6749, section 5.2)"}
     detail = "The grant types are `password` and `refresh_token`."
 
     def __init__(self) -> None:
@@ -28,18 +30,20 @@ class UnsupportedGrant(BadRequest):
 
 
 class InvalidTokenRequest(BadRequest):
-    """A parameter is missing, repeated or not acceptable; `error` is the code of RFC 6749, section 5.2."""
+    """A parameter of the token request is missing, repeated or not acceptable."""
 
     type = "urn:baseplate:problem:invalid-token-request"
+    extensions: ClassVar[Mapping[str, str]] = {"error": "`invalid_request` (RFC 6749, section 5.2)"}
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, error="invalid_request")
 
 
 class InvalidGrant(BadRequest):
-    """The refresh token is not valid; `error` is the code of RFC 6749, section 5.2."""
+    """The refresh token of a token request is not valid."""
 
-    type = "urn:baseplate:problem:refresh-token-invalid"
+    type = "urn:baseplate:problem:invalid-grant"
+    extensions: ClassVar[Mapping[str, str]] = {"error": "`invalid_grant` (RFC 6749, section 5.2)"}
     detail = "The refresh token is not valid."
 
     def __init__(self) -> None:

@@ -33,10 +33,6 @@ UNPUBLISHED = Gauge(
 )
 
 
-class RevocationsUnpublished(Exception):
-    """Revoked sessions cannot be published."""
-
-
 class StreamLost(Exception):
     """Valkey has lost the stream, which must be filled again."""
 
@@ -99,10 +95,9 @@ class Announcements:
         # There is more. Others, and the next heartbeat, have their turn first.
         self._pending.set()
 
-    async def check(self) -> None:
-        """Raise `RevocationsUnpublished` while revocations cannot be published."""
-        if self._failure:
-            raise RevocationsUnpublished(self._failure)
+    async def trouble(self) -> str | None:
+        """Return why revocations cannot be published, or None if they can. A check of `/ready`."""
+        return f"fails: {self._failure}" if self._failure else None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -129,10 +124,10 @@ class Announcements:
             # Another worker fills it again, or this one does in the next round. Until then, readers hear nothing.
             failure = self._failure
         except Exception as error:  # Whatever went wrong, the next attempt does the work again.
-            failure = f"{type(error).__name__}: {error}"
-        if failure and not self._failure:
-            logger.error("revoked sessions cannot be published, retrying: {}", failure)
-        elif self._failure and not failure:
+            failure = type(error).__name__
+            if not self._failure:
+                logger.error("revoked sessions cannot be published, retrying: {}: {}", failure, error)
+        if self._failure and not failure:
             logger.info("revoked sessions are published again")
         self._failure = failure
         UNPUBLISHED.set(1 if failure else 0)
