@@ -4,6 +4,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
+import pytest
 
 from servicekit.core.errors import TYPE_PREFIX
 from user.tests.conftest import API, PASSWORD
@@ -75,6 +76,44 @@ async def test_the_token_form_takes_forms_only(replica: Any) -> None:
     refused = await replica.http.post(f"{API}/token", json=fields)
     assert code_of(refused) == (415, "unsupported-media-type")
     assert refused.headers["Accept"] == "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        ("multipart/form-data", b"--x"),
+        ("multipart/form-data; boundary=x", b"--y\r\n"),
+        ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n"),
+        ("multipart/form-data; boundary=x", b"--x\r\n" * 2_000),
+        ("application/x-www-form-urlencoded", b"\xff\xfe=%ff&%=%zz&username"),
+        ("application/x-www-form-urlencoded", b"&".join([b"username=a"] * 1_400)),
+        ("application/x-www-form-urlencoded", b"a" * 16_000),
+    ],
+)
+async def test_a_malformed_form_is_refused(replica: Any, media_type: str, body: bytes) -> None:
+    response = await replica.http.post(f"{API}/token", content=body, headers={"Content-Type": media_type})
+
+    assert response.status_code in (400, 422)
+    assert code_of(response)[1] in ("malformed-request", "validation")
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("limit=x", "must be an integer"),
+        ("limit=0", "must be at least 1"),
+        ("limit=" + "9" * 5_000, "must be an integer"),
+        ("&".join(["limit=x"] * 5_000), "must be an integer"),
+        ("cursor=" + "a" * 5_000, "must have at most 512 characters"),
+    ],
+    ids=["text", "zero", "thousands of digits", "thousands of them", "a long cursor"],
+)
+async def test_a_query_is_refused_shortly_and_in_plain_words(replica: Any, query: str, message: str) -> None:
+    ada = await replica.sign_in()
+    response = await replica.http.get(f"{API}/sessions?{query}", headers=ada.headers)
+
+    assert code_of(response) == (422, "validation")
+    assert response.json()["errors"] == [{"field": f"query.{query[: query.index('=')]}", "message": message}]
 
 
 async def test_a_signed_in_user_needs_no_body_to_be_refused(replica: Any) -> None:
