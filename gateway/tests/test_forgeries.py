@@ -79,7 +79,9 @@ FORGERIES: dict[str, Forge] = {
     ),
     "expiry as text": lambda i: make_token(i, exp=str(int(time.time()) + 60)),
     "expiry null": lambda i: i.sign(i.jose_header(), {**i.claims(USER), "exp": None}),
-    "expiry infinite": lambda i: i.sign(i.jose_header(), b'{"iss":"baseplate-user","aud":"baseplate","exp":-1e999}'),
+    "expiry infinite": lambda i: i.sign(
+        i.jose_header(), b'{"iss":"baseplate-user","aud":"baseplate","iat":1,"exp":-1e999}'
+    ),
     "not valid yet": lambda i: make_token(i, nbf=int(time.time()) + 60),
     "another issuer": lambda i: make_token(i, iss="somebody"),
     "issuer left out": lambda i: make_token(i, iss=None),

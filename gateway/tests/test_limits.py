@@ -248,7 +248,7 @@ async def test_an_address_has_at_most_256_requests_in_progress(limited: LimitedG
         ("/api/v1/users/login", 16 * 1024),
         ("/api/v1/users/register", 16 * 1024),
         ("/api/v1/users/password", 16 * 1024),
-        ("/api/v1/users/logout", MIB),
+        ("/api/v1/users/logout", 16 * 1024),
         ("/api/v1/analytics/events", 9 * MIB),
         ("/api/v1/notes", 9 * MIB),
         ("/api/v1/assets", 4 * MIB + 64 * 1024),
