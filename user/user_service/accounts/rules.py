@@ -1,13 +1,12 @@
 """What an account's fields may hold, and in which form names and addresses are unique."""
 
 import re
-import unicodedata
 from enum import StrEnum
 from typing import Final
 
 from email_validator import EmailNotValidError, validate_email
 
-from servicekit.core.text import BIDI_CONTROLS, has_unprintable
+from servicekit.core.text import normalize_visible
 
 USERNAME_LENGTH: Final = 32
 EMAIL_LENGTH: Final = 254
@@ -45,13 +44,8 @@ def normalize_email(text: str) -> str:
 
 
 def normalize_display_name(text: str) -> str:
-    """Return the name in NFC without surrounding space. Raises ValueError if it cannot be shown."""
-    name = unicodedata.normalize("NFC", text).strip()
-    if has_unprintable(name) or not BIDI_CONTROLS.isdisjoint(name):
-        raise ValueError("control characters are not allowed")
-    if not 1 <= len(name) <= DISPLAY_NAME_LENGTH:
-        raise ValueError(f"1 to {DISPLAY_NAME_LENGTH} characters")
-    return name
+    """Return the one form of all names that look like this one. Raises ValueError if it cannot be shown."""
+    return normalize_visible(text, DISPLAY_NAME_LENGTH)
 
 
 def username_key(username: str) -> str:
