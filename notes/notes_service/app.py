@@ -11,6 +11,7 @@ from notes_service.erasure.actions import ErasureActions
 from notes_service.erasure.store import ErasedOwners
 from notes_service.notes.actions import NoteActions
 from notes_service.notes.queries import NoteQueries
+from notes_service.notes.reindexing import Reindexing
 from notes_service.notes.routes import router as note_routes
 from notes_service.notes.store import NoteStore
 from notes_service.notes.writer import NoteWriter
@@ -51,6 +52,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
             await stack.enter_async_context(kit.running())
             await stack.enter_async_context(outbox.relaying())
             await stack.enter_async_context(background_task(erasure.settle_forever()))
+            await stack.enter_async_context(background_task(Reindexing(database).run_forever()))
             yield
 
     app = kit.build(

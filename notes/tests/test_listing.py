@@ -71,6 +71,36 @@ async def test_a_tag_selects_the_notes_that_have_exactly_this_tag(user: Any, str
     assert len(await user.titles(tag="")) == 5
 
 
+async def test_tags_compare_by_one_form(user: Any) -> None:
+    note = await user.created(tags=["caf\u00e9", "cafe\u0301", " caf\u00e9\u200b", "cafe"])
+
+    assert note["tags"] == ["caf\u00e9", "cafe"]
+    for tag in ("caf\u00e9", "cafe\u0301", "ca\u00adf\u00e9 "):
+        assert await user.titles(tag=tag) == ["a title"]
+    assert await user.titles(tag="\u200b") == []
+    longest = await user.edit(note["id"], "*", "PATCH", tags=["e\u0301" * 50])
+    assert longest.json()["tags"] == ["\u00e9" * 50]
+
+
+@pytest.mark.parametrize("tag", ["", " ", "\u200b", "\u3164", "\u2800", "\u0301", "a\x00", "x" * 51], ids=ascii)
+async def test_a_tag_without_visible_characters_is_refused(user: Any, tag: str) -> None:
+    response = await user.create(tags=[tag])
+
+    assert response.status_code == 422
+    assert (
+        response.json()["errors"][0]["field"] == "body.tags[0]"
+        or response.json()["errors"][0]["field"] == "body.tags.0"
+    )
+
+
+async def test_a_search_finds_words_of_any_script_inside_of_a_text(user: Any) -> None:
+    for title, body in {"hi": "यह नदी है", "th": "ฉันรักประเทศไทย", "tm": "Hello\u2122", "shy": "so\u00adft"}.items():
+        await user.created(title=title, body=body)
+
+    for query, found in {"हिन्दी": [], "ไทย": ["th"], "hellotm": ["tm"], "soft": ["shy"], "s\u200boft": ["shy"]}.items():
+        assert await user.titles(q=query) == found
+
+
 async def test_a_search_finds_notes_with_all_words(user: Any, stranger: Any) -> None:
     for title, body in {"Blue moon": "rises", "moon": "is blue, and full", "blues": "moonlight", "Mönd": "été"}.items():
         await user.created(title=title, body=body)

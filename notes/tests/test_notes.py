@@ -188,7 +188,7 @@ async def test_a_note_needs_a_title(user: Any) -> None:
     [
         {"title": "t" * 200, "body": "x" * MEBIBYTE},
         {"title": "ü" * 200, "body": "😀" * (MEBIBYTE // 4)},
-        {"title": "\x00", "body": "a\x00b\x00\x1f\x7f", "tags": ["\x00", "a\x00"]},
+        {"title": "\x00", "body": "a\x00b\x00\x1f\x7f"},
         {"title": "$where", "body": '{"$ne": 1}', "tags": ["$gt", "a.b", "__proto__"]},
         {
             "title": "\u202e\u2066\ufeff",

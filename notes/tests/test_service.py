@@ -48,7 +48,7 @@ async def test_concurrent_migrations_create_each_collection_and_index_once(mongo
 
         assert set(COLLECTIONS) <= set(await database.list_collection_names())
         names = set(await database["notes"].index_information())
-    assert names == {"_id_", "by_owner", "by_tag", "by_word", "by_slug"}
+    assert names == {"_id_", "by_owner", "by_tag", "by_word", "by_form", "by_slug"}
 
 
 async def test_requests_succeed_again_after_the_primary_was_killed(stores: Any, user: Any) -> None:

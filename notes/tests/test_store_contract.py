@@ -18,8 +18,10 @@ from notes_service.erasure.actions import DeletedOwners, OwnedNotes
 from notes_service.erasure.store import ErasedOwners
 from notes_service.notes.actions import EditableNotes, NoteCreator
 from notes_service.notes.queries import NoteFilter, ReadableNotes
+from notes_service.notes.reindexing import Reindexing
 from notes_service.notes.rules import Note, new_note, next_version
 from notes_service.notes.schemas import NoteIn
+from notes_service.notes.search_terms import FORM
 from notes_service.notes.store import NoteStore
 from notes_service.notes.writer import NoteWriter
 from notes_service.preconditions import EntityTag
@@ -303,3 +305,40 @@ async def test_an_erasure_is_unsettled_until_it_is_marked(db: Database, owner: U
     assert await db.deleted_owners.find_unsettled(after_seconds=-60) == []
     await db.deleted_owners.add(owner)
     assert await db.deleted_owners.find_unsettled(after_seconds=-60) == [owner]
+
+
+async def test_notes_that_older_code_wrote_are_indexed_anew_unless_edited_meanwhile(
+    contract_database: Any, on_mongo: OnMongo, owner: UUID
+) -> None:
+    """Two jobs at once, while another replica edits; an interrupted job is simply run again."""
+    db: Database = on_mongo
+    notes = [await added(db, owner, body="हिन्दी") for _ in range(50)]
+    old = {"$set": {"words": ["ह", "नद"], "tags": ["cafe\u0301", "caf\u00e9", "\u200b"]}}
+    await contract_database["notes"].update_many({"_id": {"$ne": notes[0].id}}, old)
+    await contract_database["notes"].update_one({"_id": notes[1].id}, {"$set": {"words": []}})
+    edited = next_version(notes[2], {"body": "new"}, utc_now())
+
+    *numbers, _ = await asyncio.gather(
+        *(Reindexing(contract_database).run() for _ in range(2)), db.editable.save(edited, ["new"])
+    )
+
+    assert sum(numbers) in (48, 49)
+    found = await db.readable.find_newest(owner, NoteFilter.of("caf\u00e9", "हिन्दी"), None, 99)
+    assert {note_id for note_id, _ in found} == {note.id for note in [notes[1], *notes[3:]]}
+    assert await db.editable.find_version(owner, notes[3].id) == 1
+    assert [note_id for note_id, _ in await db.readable.find_newest(owner, NoteFilter.of(None, "new"), None, 9)] == [
+        edited.id
+    ]
+    assert await Reindexing(contract_database).run() == 0
+
+
+async def test_a_look_for_outdated_notes_reads_no_current_ones(
+    contract_database: Any, on_mongo: OnMongo, owner: UUID
+) -> None:
+    for _ in range(30):
+        await added(on_mongo, owner)
+    command = {"find": "notes", "filter": {"words.0": {"$ne": FORM}}, "hint": "by_form"}
+
+    plan = await contract_database.command("explain", command, verbosity="executionStats")
+
+    assert plan["executionStats"]["totalKeysExamined"] <= 2

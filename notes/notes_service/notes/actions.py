@@ -16,7 +16,7 @@ from servicekit.idempotency import IdempotentRequest, StoredResponse
 # Only `If-Match: *` leads to a second try: it matches every version that a concurrent change may leave behind.
 MAX_TRIES: Final = 10
 # From this number of characters on, a text is split in a thread, so that other requests go on meanwhile.
-LONG_TEXT: Final = 32 * 1024
+LONG_TEXT: Final = 4 * 1024
 
 
 class NoteNotFound(NotFound):

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from notes_service.notes.actions import NoteNotFound
 from notes_service.notes.rules import Note, count_fitting
 from notes_service.notes.schemas import NoteOut
-from notes_service.notes.search_terms import search_terms
+from notes_service.notes.search_terms import query_terms
 from servicekit.web.pagination import Page, decode_cursor, encode_cursor
 
 PAGE_BYTES: Final = 4 * 1024 * 1024
@@ -29,7 +29,7 @@ class NoteFilter:
     @classmethod
     def of(cls, tag: str | None, text: str | None) -> "NoteFilter":
         """Return the filter for a client's query. Blank text selects all; text without words selects nothing."""
-        return cls(tag or None, search_terms(text) if text and text.strip() else None)
+        return cls(tag or None, query_terms(text) if text and text.strip() else None)
 
 
 class ReadableNotes(Protocol):

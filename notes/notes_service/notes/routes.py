@@ -10,7 +10,7 @@ from starlette.responses import Response
 from notes_service.components import AppComponents
 from notes_service.notes.queries import NoteFilter
 from notes_service.notes.rules import Note
-from notes_service.notes.schemas import NoteChange, NoteIn, NoteOut
+from notes_service.notes.schemas import NoteChange, NoteIn, NoteOut, TagFilter
 from notes_service.preconditions import ExpectedVersion, KnownEntityTags, is_current
 from servicekit.auth.access_tokens import CurrentUser
 from servicekit.idempotency import IdempotencyKey
@@ -40,10 +40,10 @@ async def list_notes(
     user: CurrentUser,
     components: AppComponents,
     response: Response,
-    tag: Annotated[str | None, Query(max_length=50, description="Only notes with this tag.")] = None,
+    tag: Annotated[TagFilter | None, Query(description="Only notes with this tag, in any normal form.")] = None,
     q: Annotated[
         str | None,
-        Query(max_length=200, description="Only notes that have all of these words; case and accents do not matter."),
+        Query(max_length=200, description="Only notes that have all of these words. Case and accents do not matter."),
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,

@@ -1,15 +1,18 @@
 """Notes in requests and responses."""
 
+import unicodedata
 from datetime import datetime
 from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, FailFast, Field
 
+from servicekit.core.text import normalize_visible
 from servicekit.web.json_body import RequestBody
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_TAGS: Final = 20
+TAG_LENGTH: Final = 50
 MAX_ATTACHMENTS: Final = 100
 
 Item = TypeVar("Item", str, UUID)
@@ -22,6 +25,21 @@ def _check_size(body: str) -> str:
     return body
 
 
+def normalize_tag(text: str) -> str:
+    """Return the one form of all tags that look like this one. Raises ValueError if it cannot be shown."""
+    return normalize_visible(text, TAG_LENGTH)
+
+
+def normalize_tag_filter(text: str) -> str:
+    """Return the tag to look for. What cannot be a tag finds nothing. Raises ValueError if it is too long."""
+    if len(unicodedata.normalize("NFC", text)) > TAG_LENGTH:
+        raise ValueError(f"at most {TAG_LENGTH} characters")
+    try:
+        return normalize_tag(text)
+    except ValueError:
+        return text
+
+
 def _without_repetitions(items: list[Item]) -> list[Item]:
     return list(dict.fromkeys(items))
 
@@ -32,7 +50,15 @@ Body = Annotated[
     AfterValidator(_check_size),
     Field(max_length=MAX_BODY_BYTES, description="At most 1 MiB in UTF-8.", examples=["Apples and bread"]),
 ]
-Tag = Annotated[str, Field(min_length=1, max_length=50, examples=["home"])]
+Tag = Annotated[
+    str,
+    # Another form of a tag may be longer than the one that counts.
+    Field(max_length=512, examples=["home"], json_schema_extra={"minLength": 1, "maxLength": TAG_LENGTH}),
+    AfterValidator(normalize_tag),
+]
+TagFilter = Annotated[
+    str, Field(max_length=512, json_schema_extra={"maxLength": TAG_LENGTH}), AfterValidator(normalize_tag_filter)
+]
 Tags = Annotated[
     list[Tag],
     FailFast(),

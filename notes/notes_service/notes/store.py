@@ -10,6 +10,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from notes_service.notes.queries import NoteFilter
 from notes_service.notes.rules import Note
+from notes_service.notes.search_terms import FORM
 from servicekit.storage.mongo import Document
 
 COLLECTION_NAME: Final = "notes"
@@ -19,6 +20,8 @@ INDEXES: Final = [
     IndexModel([("owner_id", 1), ("_id", -1), ("size", 1)], name="by_owner"),
     IndexModel([("owner_id", 1), ("tags", 1), ("_id", -1)], name="by_tag"),
     IndexModel([("owner_id", 1), ("words", 1), ("_id", -1)], name="by_word"),
+    # Finds the notes whose terms other rules have made: the first term names the rules.
+    IndexModel([("words.0", 1)], name="by_form"),
 ]
 # A search for terms that are common but never occur together reads all notes that have the first of them.
 LIST_MILLISECONDS: Final = 5_000
@@ -113,6 +116,6 @@ def _content(note: Note, terms: Sequence[str]) -> Document:
         "tags": list(note.tags),
         "attachments": list(note.attachments),
         "updated_at": note.updated_at,
-        "words": list(terms),
+        "words": [FORM, *terms],
         "size": len(note.body.encode()),
     }
