@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from user_service.accounts.rules import email_key
 from user_service.migrate import FOLDER
 
 
@@ -69,6 +70,37 @@ async def test_the_migrations_lead_to_the_models_and_back_to_an_empty_database(
         assert set(tables) == {"alembic_version"}
     await engine.dispose()
     assert _run(environment, *alembic, "upgrade", "head")[0] == 0
+
+
+async def test_stored_addresses_compare_by_idna_also_those_that_the_version_before_adds(
+    environment: dict[str, str], postgres_url: str
+) -> None:
+    alembic = ("-m", "alembic", "-c", str(FOLDER / "alembic.ini"))
+    assert _run(environment, *alembic, "upgrade", "0002")[0] == 0
+    add = text(
+        "INSERT INTO users"
+        " (id, username, username_key, email, email_key, display_name, password_hash, role, created_at)"
+        " VALUES (gen_random_uuid(), CAST(:name AS text), CAST(:name AS text), :email, :key, '', '', 'user', now())"
+    )
+    engine = create_async_engine(postgres_url)
+    async with engine.begin() as connection:
+        await connection.execute(add, {"name": "before", "email": "Groß@faß.example", "key": "gross@fass.example"})
+        await connection.execute(add, {"name": "other", "email": "A@b.example", "key": "a@b.example"})
+    code, output = _run(environment, *alembic, "upgrade", "head")
+    assert code == 0, output
+    async with engine.begin() as connection:
+        await connection.execute(add, {"name": "meanwhile", "email": "x@βόλος.example", "key": "x@βόλοσ.example"})
+        await connection.execute(add, {"name": "new", "email": "gross@fass.example", "key": "gross@fass.example"})
+        rows = (await connection.execute(text("SELECT username, email, email_key FROM users"))).all()
+    await engine.dispose()
+
+    assert {name: key for name, _, key in rows} == {
+        "before": "gross@faß.example",
+        "other": "a@b.example",
+        "meanwhile": "x@βόλος.example",
+        "new": "gross@fass.example",
+    }
+    assert all(key == email_key(email) for _, email, key in rows)
 
 
 def test_an_unusable_directory_of_keys_fails_the_job_with_a_message_that_names_the_file(

@@ -26,12 +26,18 @@ _IN_PLACE: Final = (
     r"|(?<=[\p{jt=L}\p{jt=D}]\p{M}*)\u200c(?=\p{M}*[\p{jt=R}\p{jt=D}])"
 )
 _INVISIBLE: Final = regex.compile(rf"(?V1)({_IN_PLACE})|[\p{{DI}}\ufff9-\ufffc]")
+_AROUND: Final = regex.compile(r"\A[\s\p{DI}]+|[\s\p{DI}]+\Z")
 _VISIBLE: Final = regex.compile(r"[\p{L}\p{N}\p{P}\p{S}]")
 
 
 def has_unprintable(text: str) -> bool:
     """Whether the text contains a control character, a lone surrogate or a separator of lines or paragraphs."""
     return any(unicodedata.category(character) in _UNPRINTABLE_CATEGORIES for character in text)
+
+
+def trim(text: str) -> str:
+    """Return the text without spaces and invisible characters around it, which come along when a text is copied."""
+    return _AROUND.sub("", text)
 
 
 def normalize_visible(text: str, max_length: int) -> str:

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from servicekit.core.text import BIDI_CONTROLS, has_unprintable, normalize_visible
+from servicekit.core.text import BIDI_CONTROLS, has_unprintable, normalize_visible, trim
 
 
 @pytest.mark.parametrize("character", ["\x00", "\t", "\n", "\x1b", "\x7f", "\x85", "\u2028", "\u2029", "\ud800"])
@@ -107,3 +107,8 @@ def test_the_one_form_of_a_text_is_that_of_itself() -> None:
         except ValueError:
             continue
         assert normalize_visible(form, 50) == form, ascii(text)
+
+
+@pytest.mark.parametrize("text", ["a b", " a b\n", "\ufeffa b\u200b", "\u3000\u2060 a b\u00a0\u00ad"], ids=ascii)
+def test_what_comes_along_when_a_text_is_copied_is_trimmed(text: str) -> None:
+    assert trim(text) == "a b"
