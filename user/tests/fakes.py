@@ -278,7 +278,8 @@ class MemoryLogins:
         tables = self._database.tables
         for user in tables.users.values():
             if email_key == _email_key(user) or username_key == _username_key(user):
-                return Candidate(user.id, user.password_hash, (user.id, network) in tables.addresses)
+                network_known = (user.id, network) in tables.addresses
+                return Candidate(user.id, user.password_hash, network_known, _username_key(user), _email_key(user))
         return None
 
     async def start(self, session: NewSession, *, password_hash: str, new_hash: str | None) -> StartedSession | None:
@@ -330,7 +331,10 @@ class MemoryPasswords:
     async def current(self, user_id: UUID, network: str) -> CurrentPassword | None:
         tables = self._database.tables
         user = tables.users.get(user_id)
-        return CurrentPassword(user.password_hash, (user_id, network) in tables.addresses) if user else None
+        if user is None:
+            return None
+        network_known = (user_id, network) in tables.addresses
+        return CurrentPassword(user.password_hash, network_known, _username_key(user), _email_key(user))
 
     async def replace(
         self, user_id: UUID, *, old_hash: str, new_hash: str, keep_session: UUID, now: datetime

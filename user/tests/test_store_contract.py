@@ -295,10 +295,11 @@ async def test_a_login_finds_its_account_by_name_or_address_and_remembers_the_ne
         keys = [(account.username, None), (None, account.email)]
         return [await storage.logins.find(username_key=name, email_key=email, network=network) for name, email in keys]
 
-    assert await candidates(CLIENT.network) == [Candidate(account.id, "hash", network_known=False)] * 2
+    stranger = Candidate(account.id, "hash", False, account.username, account.email)
+    assert await candidates(CLIENT.network) == [stranger] * 2
     await storage.log_in(account)
-    assert await candidates(CLIENT.network) == [Candidate(account.id, "hash", network_known=True)] * 2
-    assert await candidates("198.51.100.1") == [Candidate(account.id, "hash", network_known=False)] * 2
+    assert await candidates(CLIENT.network) == [replace(stranger, network_known=True)] * 2
+    assert await candidates("198.51.100.1") == [stranger] * 2
     for name, email in ((None, None), ("no-such-name", None), (None, "nobody@example.com")):
         assert await storage.logins.find(username_key=name, email_key=email, network="") is None
 
@@ -317,7 +318,7 @@ async def test_a_login_starts_a_session_with_a_fresh_token_and_returns_the_role(
             session.token_digest, session.id, account.id, "admin", TokenState(session.expires_at), None
         )
     current = await storage.passwords.current(account.id, CLIENT.network)
-    assert current == CurrentPassword("renewed", network_known=True)
+    assert current == CurrentPassword("renewed", True, account.username, account.email)
 
 
 async def test_no_session_starts_with_a_password_that_has_changed(storage: Storage) -> None:
@@ -340,7 +341,7 @@ async def test_a_new_password_revokes_all_sessions_but_one(storage: Storage) -> 
     assert replaced == {other.id: (NOW + REVOCATION_KEPT).timestamp()}
     assert [await storage.state(session) is None for session in (kept, other, stranger)] == [False, True, False]
     current = await storage.passwords.current(account.id, "198.51.100.1")
-    assert current == CurrentPassword("new", network_known=False)
+    assert current == CurrentPassword("new", False, account.username, account.email)
 
 
 async def test_a_password_that_has_changed_is_not_replaced(storage: Storage) -> None:

@@ -131,19 +131,48 @@ async def test_ten_guesses_per_account_and_address_are_answered_and_further_ones
     assert world.hasher.verified == 10
 
 
-async def test_all_spellings_of_an_accounts_name_and_address_share_one_limit(world: World) -> None:
+@pytest.mark.parametrize(
+    "spellings",
+    [("Ada", "ADA", " ada\u200b"), ("ada@example.com", "ADA@Example.com "), ("x@faß.example", "X@xn--fa-hia.example")],
+    ids=["name", "address", "unknown address"],
+)
+async def test_all_spellings_of_a_name_or_an_address_share_one_limit(world: World, spellings: tuple[str, ...]) -> None:
     outcomes = Counter[str]()
-    for name in ("Ada", "ADA", "Ada@example.com", "ADA@example.com"):
-        outcomes += await world.guess(name, 4)
-    assert outcomes == {"answered": 10, "refused": 6}
+    for name in spellings:
+        outcomes += await world.guess(name, 7)
+    assert outcomes == {"answered": 10, "refused": 7 * len(spellings) - 10}
 
 
-async def test_right_passwords_are_not_counted(world: World) -> None:
-    await world.guess("Ada", 9, address=HOME)
+@pytest.mark.parametrize("limit", ["PER_ACCOUNT_AND_ADDRESS", "PER_ACCOUNT"])
+@pytest.mark.parametrize(
+    ("guessed", "other"), [("Ada", "Ada@example.com"), ("Ada@example.com", "Ada"), ("ada@example.com", "nobody")]
+)
+async def test_guesses_do_not_tell_which_name_and_address_belong_together(
+    world: World, monkeypatch: pytest.MonkeyPatch, limit: str, guessed: str, other: str
+) -> None:
+    monkeypatch.setattr(rules, limit, FailureLimit(limit, 5, 900))
+    await world.guess(guessed, 8)
 
-    for _ in range(5):
-        await world.log_in()
-    assert await world.guess("Ada", 2, address=HOME) == {"answered": 1, "refused": 1}
+    assert await world.guess(other, 8) == {"answered": 5, "refused": 3}
+
+
+async def test_a_right_password_ends_the_count_of_its_network_under_every_name(world: World) -> None:
+    for failed in ("Ada", "ada@example.com", "Ada"):
+        await world.guess(failed, 9, address=HOME)
+        await world.log_in("Ada@example.com")
+        assert await world.guess(failed, 1, address=HOME) == {"answered": 1}
+        await world.log_in(failed)
+    assert await world.guess("Ada", 12, address=HOME) == {"answered": 10, "refused": 2}
+
+
+async def test_a_right_password_ends_no_count_of_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "PER_ADDRESS", FailureLimit("address", 20, 900))
+    outcomes = Counter[str]()
+    for number in range(25):
+        outcomes += await world.guess(f"nobody-{number % 3}", 1, address=HOME)
+        if outcomes["answered"] < 20:
+            await world.log_in()
+    assert outcomes == {"answered": 20, "refused": 5}
 
 
 async def test_guesses_from_other_addresses_cannot_lock_the_owner_out(

@@ -105,6 +105,21 @@ async def test_a_limit_that_does_not_refuse_still_counts(limits: list[FailureLim
         await limits[0].check(FailureCounter(ADDRESS, "2"), FailureCounter(ACCOUNT, "ann"))
 
 
+async def test_a_success_ends_the_windows_that_forgive_unless_a_limit_refuses_it(limits: list[FailureLimits]) -> None:
+    forgiving = FailureCounter(PAIR, "ann 1", forgives=True)
+    for _ in range(2):
+        await limits[0].record_failure(forgiving, FailureCounter(ADDRESS, "1"))
+    await limits[1].record_success(forgiving, FailureCounter(ADDRESS, "1"))
+    for _ in range(3):
+        await limits[0].record_failure(forgiving, FailureCounter(ADDRESS, "1"))
+    assert await _full(limits[1], ADDRESS, "1")
+
+    for success in ((forgiving,), (FailureCounter(PAIR, "bob 1", forgives=True), FailureCounter(ADDRESS, "1"))):
+        with pytest.raises(TooManyRequests):
+            await limits[1].record_success(*success)
+    assert await _full(limits[1], PAIR, "ann 1")
+
+
 async def test_a_window_ends_after_the_announced_time(limits: list[FailureLimits]) -> None:
     counter = FailureCounter(SOON, "ann")
     await limits[0].record_failure(counter)
@@ -140,6 +155,6 @@ async def test_without_valkey_the_limit_holds_in_each_process_and_a_metric_says_
 def test_the_memory_is_bounded_and_forgets_the_oldest_window_first() -> None:
     memory = FailureMemory(capacity=2)
     for key in ("a", "b", "c"):
-        memory.settle([key], [FailureCounter(SOON, key)], count=True)
-    full = [memory.settle([key], [FailureCounter(SOON, key)], count=False)[0] >= 0 for key in ("a", "b", "c")]
+        memory.settle([key], [FailureCounter(SOON, key)], "failure")
+    full = [memory.settle([key], [FailureCounter(SOON, key)], "unknown")[0] >= 0 for key in ("a", "b", "c")]
     assert full == [False, True, True]

@@ -63,3 +63,40 @@ async def test_guesses_are_limited_while_valkey_is_unavailable(deployment: Any, 
             assert (await replica.profile(ada)).status_code == 200
         finally:
             await stores.start("valkey")
+
+
+async def test_guesses_tell_neither_who_exists_nor_which_names_belong_together(replicas: Any) -> None:
+    """Statuses, texts, and headers but for times and ids are those of names that do not exist."""
+    ada = await replicas[0].sign_in()
+    seen = []
+    for first, second in (
+        (ada.account["email"], ada.username),
+        (ada.username, ada.account["email"].upper()),
+        ("nobody@example.com", "nobody"),
+        (ada.account["email"], "nobody-else"),
+    ):
+        seen.append([])
+        for number, name in enumerate([first] * 11 + [second] * 11):
+            response = await replicas[number % 2].log_in(name, WRONG, address=f"203.0.113.{len(seen)}")
+            text = {**response.json(), "request_id": None}
+            waits = 800 < int(response.headers.get("retry-after", 900)) <= 900
+            seen[-1].append((response.status_code, text, waits, sorted(set(response.headers) - {"x-request-id"})))
+    assert [status for status, *_ in seen[0]] == ([401] * 10 + [429]) * 2
+    assert all(other == seen[0] for other in seen)
+
+
+async def test_a_login_between_failures_begins_the_count_anew(replicas: Any) -> None:
+    ada = await replicas[0].sign_in()
+    statuses = []
+    for password, times in (
+        (WRONG, 9),
+        (ada.password, 1),
+        (WRONG, 1),
+        (ada.password, 1),
+        (WRONG, 9),
+        (ada.password, 1),
+    ):
+        for number in range(times):
+            response = await replicas[number % 2].log_in(f" {ada.username} ", password, address="203.0.113.9")
+            statuses.append(response.status_code)
+    assert statuses == [401] * 9 + [200, 401, 200] + [401] * 9 + [200]

@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 
 from servicekit.core.clock import Clock
 from servicekit.core.errors import Unauthorized
-from user_service.accounts.rules import login_keys
+from user_service.accounts.rules import login_keys, login_subject
 from user_service.client import Client
 from user_service.passwords.hashing import PasswordHasher
 from user_service.sessions.refresh_tokens import digest, new_token
@@ -44,6 +44,8 @@ class Candidate:
     user_id: UUID
     password_hash: str
     network_known: bool
+    username_key: str
+    email_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,11 @@ class LoginActions:
         right = await self._guard.verify(
             candidate.password_hash if candidate else None,
             credentials.password,
-            # Name and address of an account are one subject. Guesses at an unknown name are limited in the same way.
-            subject=str(candidate.user_id) if candidate else f"unknown {credentials.username_or_email.casefold()}",
+            # Not by the account: a stranger would learn which name and which address belong together, and who exists.
+            subject=login_subject(credentials.username_or_email),
             network=client.network,
             network_known=candidate is not None and candidate.network_known,
+            aliases=(candidate.username_key, candidate.email_key) if candidate else (),
         )
         if not right or candidate is None:
             raise InvalidCredentials

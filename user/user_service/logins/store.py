@@ -20,7 +20,7 @@ class PostgresLogins:
 
     async def find(self, *, username_key: str | None, email_key: str | None, network: str) -> Candidate | None:
         known = exists().where(LoginAddress.user_id == User.id, LoginAddress.address == network)
-        statement = select(User.id, User.password_hash, known)
+        statement = select(User.id, User.password_hash, known, User.username_key, User.email_key)
         # An invalid name is looked up all the same, as the empty name, which no account has.
         named = User.email_key == email_key if email_key else User.username_key == (username_key or "")
         async with self._sessions() as session:

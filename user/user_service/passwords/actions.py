@@ -25,10 +25,12 @@ class PasswordChanged(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class CurrentPassword:
-    """The current hash, and whether the account has logged in from the client's network before."""
+    """The current hash, whether the account has logged in from the client's network before, and the account's names."""
 
     password_hash: str
     network_known: bool
+    username_key: str
+    email_key: str
 
 
 class PasswordStore(Protocol):
@@ -72,9 +74,11 @@ class PasswordActions:
         right = await self._guard.verify(
             found.password_hash if found else None,
             current,
-            subject=str(user_id),
+            # Guesses here count like those at a login.
+            subject=found.username_key if found else str(user_id),
             network=network,
             network_known=found is not None and found.network_known,
+            aliases=(found.email_key,) if found else (),
         )
         if not right or found is None:
             raise WrongPassword

@@ -21,8 +21,8 @@ class PostgresPasswords:
     async def current(self, user_id: UUID, network: str) -> CurrentPassword | None:
         known = exists().where(LoginAddress.user_id == User.id, LoginAddress.address == network)
         async with self._sessions() as session:
-            row = await session.execute(select(User.password_hash, known).where(User.id == user_id))
-            found = row.one_or_none()
+            statement = select(User.password_hash, known, User.username_key, User.email_key)
+            found = (await session.execute(statement.where(User.id == user_id))).one_or_none()
         return CurrentPassword(*found) if found else None
 
     async def replace(

@@ -4,10 +4,10 @@ Successes are not counted, so a right password is never refused because it came 
 at once learns no more than the limits allow, if the limits are consulted before each result is returned:
 
     await limits.check(*counters)               # before the expensive verification
-    if verified: await limits.check(*counters)
+    if verified: await limits.record_success(*counters)
     else:        await limits.record_failure(*counters)
 
-One script reads and increments all counters of an attempt. While Valkey is unavailable, each process counts in its own
+One script reads and changes all counters of an attempt. While Valkey is unavailable, each process counts in its own
 memory: an outage of Valkey must not open the way to brute force.
 """
 
@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from loguru import logger
 from prometheus_client import Counter
@@ -25,25 +25,30 @@ from prometheus_client import Counter
 from servicekit.core.errors import TooManyRequests
 from servicekit.valkey.client import Valkey, ValkeyUnavailable
 
-# ARGV: 1 to count a failure or 0 to read only, then for each key its limit, its window in ms, and 1 if it refuses.
+# ARGV: what to do, then for each key its limit, its window in ms, 1 if it refuses, and 1 if a success ends its window.
 # Returns for each key the ms until its window ends if the limit is reached, else -1.
 _SETTLE: Final = """
 local waits, refused = {}, false
 for i, key in ipairs(KEYS) do
-  if tonumber(redis.call('GET', key) or 0) >= tonumber(ARGV[3 * i - 1]) then
+  if tonumber(redis.call('GET', key) or 0) >= tonumber(ARGV[4 * i - 2]) then
     waits[i] = redis.call('PTTL', key)
-    refused = refused or ARGV[3 * i + 1] == '1'
+    refused = refused or ARGV[4 * i] == '1'
   else
     waits[i] = -1
   end
 end
-if ARGV[1] == '1' and not refused then
+if not refused then
   for i, key in ipairs(KEYS) do
-    if redis.call('INCR', key) == 1 then redis.call('PEXPIRE', key, ARGV[3 * i]) end
+    if ARGV[1] == 'failure' then
+      if redis.call('INCR', key) == 1 then redis.call('PEXPIRE', key, ARGV[4 * i - 1]) end
+    elseif ARGV[1] == 'success' and ARGV[4 * i + 1] == '1' then
+      redis.call('DEL', key)
+    end
   end
 end
 return waits
 """
+Outcome = Literal["unknown", "failure", "success"]
 
 # How many counters the memory holds that stands in for Valkey. The oldest windows are dropped first.
 CAPACITY: Final = 10_000
@@ -70,11 +75,15 @@ class FailureLimit:
 
 @dataclass(frozen=True, slots=True)
 class FailureCounter:
-    """The failures of a subject under a limit. With `refuses=False` they are counted, but refuse nothing."""
+    """The failures of a subject under a limit. With `refuses=False` they are counted, but refuse nothing.
+
+    With `forgives=True` a success ends the window.
+    """
 
     limit: FailureLimit
     subject: str
     refuses: bool = True
+    forgives: bool = False
 
 
 class FailureLimits:
@@ -88,23 +97,28 @@ class FailureLimits:
 
     async def check(self, *counters: FailureCounter) -> None:
         """Raise `TooManyRequests` if a limit refuses the attempt. Nothing is counted."""
-        await self._settle(counters, count=False)
+        await self._settle(counters, "unknown")
 
     async def record_failure(self, *counters: FailureCounter) -> None:
         """Count a failure in all counters. If a limit refuses it, count nothing and raise `TooManyRequests`."""
-        await self._settle(counters, count=True)
+        await self._settle(counters, "failure")
 
-    async def _settle(self, counters: Sequence[FailureCounter], *, count: bool) -> None:
+    async def record_success(self, *counters: FailureCounter) -> None:
+        """End the windows of the counters that forgive. If a limit refuses the attempt, raise `TooManyRequests`."""
+        await self._settle(counters, "success")
+
+    async def _settle(self, counters: Sequence[FailureCounter], outcome: Outcome) -> None:
         keys = [self._key(counter) for counter in counters]
-        arguments: list[int] = [int(count)]
+        arguments: list[int | str] = [outcome]
         for counter in counters:
-            arguments += [counter.limit.count, counter.limit.seconds * 1000, int(counter.refuses)]
+            arguments += [counter.limit.count, counter.limit.seconds * 1000]
+            arguments += [int(counter.refuses), int(counter.forgives)]
         try:
             waits = await self._valkey.run(lambda client: self._script(keys=keys, args=arguments, client=client))
         except ValkeyUnavailable:
             COUNTED_LOCALLY.inc()
             logger.debug("failures are counted in this process only: Valkey is unavailable")
-            waits = self._memory.settle(keys, counters, count=count)
+            waits = self._memory.settle(keys, counters, outcome)
         _raise_if_refused(counters, waits)
 
     def _key(self, counter: FailureCounter) -> str:
@@ -127,13 +141,15 @@ class FailureMemory:
         self._clock = clock
         self._windows: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
-    def settle(self, keys: Sequence[str], counters: Sequence[FailureCounter], *, count: bool) -> list[int]:
+    def settle(self, keys: Sequence[str], counters: Sequence[FailureCounter], outcome: Outcome) -> list[int]:
         """Return what the script returns."""
         waits = [self._wait(key, counter.limit) for key, counter in zip(keys, counters, strict=True)]
         refused = any(wait >= 0 and counter.refuses for wait, counter in zip(waits, counters, strict=True))
-        if count and not refused:
-            for key, counter in zip(keys, counters, strict=True):
+        for key, counter in () if refused else zip(keys, counters, strict=True):
+            if outcome == "failure":
                 self._add(key, counter.limit.seconds)
+            elif outcome == "success" and counter.forgives:
+                self._windows.pop(key, None)
         return waits
 
     def _wait(self, key: str, limit: FailureLimit) -> int:
