@@ -37,6 +37,11 @@ async def test_a_new_account_is_returned_with_its_location_and_without_its_passw
     assert PASSWORD not in response.text
 
 
+async def test_a_display_name_does_not_pass_for_another(replica: Any) -> None:
+    response = await replica.register(display_name="Ada\u200b\u00a0Love\u00adlace\u3164")
+    assert response.json()["display_name"] == "Ada Lovelace"
+
+
 async def test_a_display_name_is_stored_in_nfc_without_surrounding_space(replica: Any) -> None:
     response = await replica.register(display_name="  Zoe\u0308 Müller 👩\u200d🔬 ")
 
@@ -50,7 +55,7 @@ async def test_a_display_name_is_stored_in_nfc_without_surrounding_space(replica
         ("username", "a" * 33),
         ("username", "with space"),
         ("username", "nul\x00byte"),
-        ("username", "line\n"),
+        ("username", "li\nne"),
         ("username", "аdmin"),  # The first letter is Cyrillic.
         ("username", "a@b.example"),
         ("username", "x" * 10_000),
@@ -72,6 +77,11 @@ async def test_a_display_name_is_stored_in_nfc_without_surrounding_space(replica
         ("display_name", "tab\tstop"),
         ("display_name", "line\u2028break"),
         ("display_name", "evil\u202etxt.exe"),
+        ("display_name", "\u3164"),
+        ("display_name", "\u200b\u2800"),
+        ("display_name", "\u0301"),
+        ("email", "a" * 65 + "@example.com"),
+        ("email", "a@" + "b" * 64 + ".example"),
         ("password", "short-7"),
         ("password", "x" * 129),
         ("password", "x" * 10_000),
@@ -187,13 +197,46 @@ async def test_equal_concurrent_requests_with_one_key_make_one_account(replicas:
     assert await _count(replicas[0]) == before + 1
 
 
-async def test_a_key_with_another_body_is_refused(replica: Any) -> None:
-    headers = {"Idempotency-Key": uuid4().hex}
-    await replica.http.post(f"{API}/register", json=_body(f"u{uuid4().hex[:8]}"), headers=headers)
+@pytest.mark.parametrize("change", [{"display_name": "Other"}, {"username": "other-name"}, {"password": "p" * 20}])
+async def test_a_key_with_another_body_for_the_same_address_is_refused(replica: Any, change: dict[str, str]) -> None:
+    body, headers = _body(f"u{uuid4().hex[:8]}"), {"Idempotency-Key": uuid4().hex}
+    await replica.http.post(f"{API}/register", json=body, headers=headers)
 
-    response = await replica.http.post(f"{API}/register", json=_body(f"u{uuid4().hex[:8]}"), headers=headers)
+    response = await replica.http.post(f"{API}/register", json=body | change, headers=headers)
 
     assert response.status_code == 422
+
+
+async def test_strangers_may_choose_the_same_key(replicas: Any) -> None:
+    headers = {"Idempotency-Key": "1"}
+    bodies = [_body(f"u{uuid4().hex[:8]}") for _ in range(3)]
+
+    responses = await asyncio.gather(
+        *(
+            replicas[number % 2].http.post(f"{API}/register", json=bodies[number % 3], headers=headers)
+            for number in range(12)
+        )
+    )
+
+    assert {response.status_code for response in responses} <= {201, 409}
+    created = {response.json()["id"] for response in responses if response.status_code == 201}
+    assert len(created) == 3
+    # Another spelling of the address is another body for the same address.
+    again = bodies[0] | {"email": bodies[0]["email"].upper()}
+    assert (await replicas[0].http.post(f"{API}/register", json=again, headers=headers)).status_code == 422
+
+
+async def test_a_name_is_trimmed_at_registration_and_login_alike(replica: Any) -> None:
+    name = f"u{uuid4().hex[:8]}"
+    body = _body(name) | {"username": f" {name}\u200b ", "email": f" {name}@FA\u0308\u00df.example\n"}
+    account = (await replica.http.post(f"{API}/register", json=body)).json()
+
+    assert (account["username"], account["email"]) == (name, f"{name}@f\u00e4\u00df.example")
+    for typed in (f"{name} ", f"\ufeff{name.upper()}", f"{name}@xn--f-qfao.example ", f" {name}@f\u00e4\u00df.example"):
+        assert (await replica.log_in(typed)).status_code == 200
+    assert (await replica.log_in(f"{name}@f\u00e4ss.example")).status_code == 401
+    assert (await replica.register(f"{name}2", email=f"{name}@f\u00e4ss.example")).status_code == 201
+    assert (await replica.register(f"{name}3", email=f"{name}@xn--f-qfao.example")).status_code == 409
 
 
 async def test_a_refused_registration_leaves_its_key_free(replica: Any) -> None:

@@ -12,10 +12,12 @@ from starlette.responses import Response
 
 from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, SessionEnded
 from servicekit.idempotency import IdempotencyKey, StoredResponse
+from servicekit.idempotency.request import ANONYMOUS
 from servicekit.sealing.route_policy import OptionalCallerService, optional
 from servicekit.web.openapi import problems
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 from user_service.accounts.actions import AccountNotFound
+from user_service.accounts.rules import email_key
 from user_service.accounts.schemas import (
     Account,
     AccountCount,
@@ -49,7 +51,9 @@ async def register(
     registration: Registration, key: IdempotencyKey, caller: OptionalCallerService, components: AppComponents
 ) -> Response:
     """Create an account. 409 if the name or the address is taken; `errors` says which."""
-    stored = await components.account_actions.register(registration, await key.scoped_to(caller), _created)
+    # Strangers may choose the same key, so the key of an anonymous client is one of the address that it registers.
+    scope = caller or f"{ANONYMOUS} {email_key(registration.email)}"
+    stored = await components.account_actions.register(registration, await key.scoped_to(scope), _created)
     return stored.to_response()
 
 
