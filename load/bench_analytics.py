@@ -180,7 +180,7 @@ async def load(database: AsyncDatabase[Document], number: int) -> None:
             ordered=False,
         )
     labels = EventTypes(database, RESERVED_EVENT_TYPES)
-    await labels.of(TYPES)
+    await labels.labels(TYPES, None)
     started = time.perf_counter()
     await Rebuild(database, labels).run(lambda _done, _days, _corrected: None)
     rebuilt = time.perf_counter()

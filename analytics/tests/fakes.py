@@ -16,13 +16,17 @@ from servicekit.idempotency import IdempotentRequest, StoredResponse
 class MemoryDatabase:
     """Fulfils the Protocols of the actions and queries."""
 
-    def __init__(self, *, max_types: int = 1_000, reserved: Collection[str] = RESERVED_EVENT_TYPES) -> None:
+    def __init__(
+        self, *, max_types: int = 1_000, allowance: int = 50, reserved: Collection[str] = RESERVED_EVENT_TYPES
+    ) -> None:
         self.events: dict[bytes, Event] = {}
         self.responses: dict[bytes, tuple[StoredResponse, bytes]] = {}
         self._users: set[UUID] = set()
         self._types: set[str] = set()
         self._counts: defaultdict[Cell, Counter[int]] = defaultdict(Counter)
         self._max_types = max_types
+        self._allowance = allowance
+        self._added: defaultdict[str, int] = defaultdict(int)
         self._reserved = frozenset(reserved)
 
     async def record(
@@ -45,11 +49,15 @@ class MemoryDatabase:
             self.responses[request.id] = (response, request.fingerprint)
         return response
 
-    async def labels(self, types: Iterable[str]) -> Mapping[str, str]:
-        wanted = set(types)
-        for type_ in sorted(wanted - self._reserved):
-            if len(self._types) < self._max_types:
+    async def labels(self, types: Iterable[str], user: str | None) -> Mapping[str, str]:
+        wanted = list(dict.fromkeys(types))
+        for type_ in wanted:
+            if type_ in self._reserved | self._types or len(self._types) == self._max_types:
+                continue
+            if user is None or self._added[user] < self._allowance:
                 self._types.add(type_)
+                if user is not None:
+                    self._added[user] += 1
         return {type_: type_ if type_ in self._reserved | self._types else OTHER for type_ in wanted}
 
     async def find_newest(self, wanted: EventFilter, after: Position | None, limit: int) -> Sequence[Mapping[str, Any]]:

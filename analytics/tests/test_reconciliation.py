@@ -12,9 +12,11 @@ from uuid_utils.compat import uuid7
 from analytics_service import check, rebuild
 from analytics_service.check import find_differences, table
 from analytics_service.events.rules import RESERVED_EVENT_TYPES
+from analytics_service.free_types import free_types
 from analytics_service.reconciliation.fence import RebuildFence, Superseded
 from analytics_service.reconciliation.rebuilding import Rebuild
-from analytics_service.rollups.event_types import EventTypes
+from analytics_service.rollups.event_types import ALLOWANCE, CACHE_SECONDS, EventTypes
+from analytics_service.rollups.rules import OTHER
 
 Agreement = Callable[[], Awaitable[int]]
 
@@ -207,3 +209,58 @@ async def test_rollups_agree_with_events_of_types_beyond_the_limit(
     assert len(own) == 1
     assert sum(by_type.values()) == 4
     assert await agreement() == 6
+
+
+async def test_one_request_does_not_use_up_the_labels(replica: Any, database: Any) -> None:
+    await replica.send(uuid7(), {"events": [{"type": f"junk-{number}"} for number in range(1_000)]})
+    await asyncio.gather(*(replica.send(uuid7(), {"type": "genuine"}) for _ in range(4)))
+
+    by_type = (await replica.stats())["by_type"]
+    assert by_type["genuine"] == 4
+    assert (len(by_type), by_type[OTHER]) == (ALLOWANCE + 2, 1_000 - ALLOWANCE)
+    assert await find_differences(database) == ([], 0)
+
+
+async def test_an_allowance_holds_over_replicas(replicas: Any, database: Any) -> None:
+    user = uuid7()
+    batches = [{"events": [{"type": f"t{part}-{number}"} for number in range(40)]} for part in range(6)]
+
+    await asyncio.gather(*(replicas[part % 2].send(user, batch) for part, batch in enumerate(batches)))
+
+    by_type = (await replicas[0].stats())["by_type"]
+    assert (len(by_type), by_type[OTHER]) == (ALLOWANCE + 1, 240 - ALLOWANCE)
+    assert await find_differences(database) == ([], 0)
+
+
+async def test_freed_labels_are_available_while_rollups_agree_with_events(replica: Any, database: Any) -> None:
+    """Events keep arriving meanwhile. A freed type that is sent again has a label, and its earlier events have none."""
+    sender = uuid7()
+    await replica.send(sender, {"events": [{"type": f"junk-{number}"} for number in range(ALLOWANCE)]})
+    await replica.send(uuid7(), {"events": [{"type": "genuine"} for _ in range(5)]})
+    stop = asyncio.Event()
+
+    async def keep_sending() -> int:
+        sent = 0
+        while not stop.is_set():
+            assert (await replica.send(uuid7(), {"type": "junk-1"})).status_code == 202
+            sent += 1
+        return sent
+
+    sending = asyncio.create_task(keep_sending())
+    freed = await free_types(database, ["junk-*", "gen*"], fewer=5, settled_after=CACHE_SECONDS + 2)
+    stop.set()
+    sent = await sending
+    await replica.send(sender, {"events": [{"type": "junk-2"}, {"type": "junk-3"}]})
+    await replica.send(uuid7(), {"type": "junk-4"})
+
+    assert set(freed) >= {"junk-0", "junk-2", "junk-49"}
+    assert "genuine" not in freed
+    stats = await replica.stats()
+    assert stats["total"] == ALLOWANCE + 5 + sent + 3
+    assert stats["by_type"]["genuine"] == 5
+    # The sender's allowance stays used.
+    assert stats["by_type"].keys() <= {"genuine", "junk-1", "junk-4", OTHER}
+    assert stats["by_type"]["junk-4"] == 1
+    await _rebuild(database).run(_silent)
+    assert await find_differences(database) == ([], 0)
+    assert (await replica.stats())["total"] == stats["total"]

@@ -34,7 +34,7 @@ NOW = datetime(2026, 3, 1, 12, 30, 45, tzinfo=UTC)
 KEYED = IdempotentRequest("events", b"key", b"fingerprint")
 UNKEYED = IdempotentRequest("events", None)
 RESERVED = {"reserved"}
-MAX_TYPES = 3
+MAX_TYPES, ALLOWANCE = 3, 2
 
 
 class Database(Protocol):
@@ -48,14 +48,16 @@ class Database(Protocol):
 
 class InMemory:
     def __init__(self) -> None:
-        self.recorder = self.types = self.listed = self.rollups = MemoryDatabase(max_types=MAX_TYPES, reserved=RESERVED)
+        self.recorder = self.types = self.listed = self.rollups = MemoryDatabase(
+            max_types=MAX_TYPES, allowance=ALLOWANCE, reserved=RESERVED
+        )
 
 
 class OnMongo:
     def __init__(self, database: Any) -> None:
         self.listed, self.rollups = EventStore(database), RollupStore(database)
         self.recorder = EventWriter(MongoIdempotency(database), self.listed, self.rollups, ShardPool())
-        self.types = EventTypes(database, RESERVED, limit=MAX_TYPES)
+        self.types = EventTypes(database, RESERVED, limit=MAX_TYPES, allowance=ALLOWANCE)
 
 
 @pytest.fixture
@@ -165,14 +167,21 @@ async def test_an_event_is_counted_under_its_label_and_keeps_its_type(db: Databa
 
 
 async def test_the_first_types_get_a_label_of_their_own(db: Database) -> None:
-    assert await db.types.labels(["a", "reserved"]) == {"a": "a", "reserved": "reserved"}
-    assert await db.types.labels(["d", "c", "b"]) == {"b": "b", "c": "c", "d": OTHER}
-    assert await db.types.labels(["d", "e", "a", "reserved"]) == {
+    assert await db.types.labels(["a", "reserved"], "ann") == {"a": "a", "reserved": "reserved"}
+    assert await db.types.labels(["c", "b", "d"], None) == {"b": "b", "c": "c", "d": OTHER}
+    assert await db.types.labels(["d", "e", "a", "reserved"], "bob") == {
         "a": "a",
         "d": OTHER,
         "e": OTHER,
         "reserved": "reserved",
     }
+
+
+async def test_a_user_adds_no_more_labels_than_the_allowance(db: Database) -> None:
+    assert await db.types.labels(["z", "y", "x"], "ann") == {"z": "z", "y": "y", "x": OTHER}
+    assert await db.types.labels(["w", "z"], "ann") == {"w": OTHER, "z": "z"}
+    assert await db.types.labels(["x"], "bob") == {"x": "x"}
+    assert await db.types.labels(["x"], "ann") == {"x": "x"}
 
 
 async def test_an_event_is_listed_as_it_was_recorded(db: Database) -> None:

@@ -28,8 +28,11 @@ class EventRecorder(Protocol):
 
 
 class TypeLabels(Protocol):
-    async def labels(self, types: Iterable[str]) -> Mapping[str, str]:
-        """Return the label under which each type is counted. New types get one while there is room."""
+    async def labels(self, types: Iterable[str], user: str | None) -> Mapping[str, str]:
+        """Return the label under which each type is counted.
+
+        New types get one while there is room and the user's allowance lasts. Services (None) have no such limit.
+        """
 
 
 class EventActions:
@@ -45,7 +48,9 @@ class EventActions:
         events = accept(sender, body, request_id=request.id, now=self._clock())
         sent = len(body.events) if isinstance(body, BatchIn) else 1
         # Before the transaction: a label that no event uses after all does no harm.
-        labels = await self._types.labels(event.type for event in events)
+        labels = await self._types.labels(
+            (event.type for event in events), None if sender.user_id is None else sender.name
+        )
         new = 0
 
         def respond(added: int) -> StoredResponse:

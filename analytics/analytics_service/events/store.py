@@ -11,6 +11,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from analytics_service.events.queries import EventFilter, Position
 from analytics_service.events.rules import Event
+from analytics_service.rollups.rules import OTHER
 from servicekit.storage.mongo import Document
 
 COLLECTION_NAME: Final = "events"
@@ -21,7 +22,11 @@ INDEXES: Final = [
     IndexModel([("user_id", 1), ("occurred_at", 1), ("_id", 1), ("type", 1)], name="by_user"),
     IndexModel([("occurred_at", 1), ("_id", 1), ("type", 1)], name="by_time"),
     IndexModel([("type", 1), ("occurred_at", 1), ("_id", 1)], name="by_type"),
+    # Events without a label of their own: the first index minus this one is what each label counts.
+    IndexModel([("occurred_at", 1), ("type", 1)], name="by_time_other", partialFilterExpression={"other": True}),
 ]
+# Marks an event that is counted under `OTHER`, even if its type gets a label later.
+_OTHER: Final = {"other": True}
 
 
 class EventStore:
@@ -36,9 +41,17 @@ class EventStore:
         known = await _find_ids(session, self._events, [_id_of(event) for event in events])
         return [event for event in events if UUID(bytes=event.key) not in known]
 
-    async def add(self, session: AsyncClientSession, events: Sequence[Event]) -> None:
+    async def add(self, session: AsyncClientSession, events: Sequence[Event], labels: Mapping[str, str]) -> None:
         """Add within the caller's transaction. Raises `BulkWriteError` when one is stored already."""
-        await self._events.insert_many([_document(event) for event in events], session=session)
+        await self._events.insert_many(
+            [{**_document(event), **(_OTHER if labels[event.type] == OTHER else {})} for event in events],
+            session=session,
+        )
+
+    async def mark_others(self, labelled: Collection[str]) -> int:
+        """Record that all events of other types have no label of their own; return how many were not marked."""
+        query = {"type": {"$nin": list(labelled)}, "other": {"$exists": False}}
+        return (await self._events.update_many(query, {"$set": _OTHER}, hint="by_type")).modified_count
 
     async def add_users(self, session: AsyncClientSession, users: Collection[UUID]) -> int:
         """Record that these users have events; return how many of them are new."""

@@ -82,7 +82,7 @@ class EventWriter:
     ) -> None:
         users = self._seen_users.missing(_users_of(new))
         new_users = await self._events.add_users(session, users) if users else 0
-        await self._events.add(session, new)
+        await self._events.add(session, new, labels)
         try:
             counts = {**count_events(count_minutes(new, labels)), **count_users(new_users)}
             await self._rollups.add(session, counts, shard.number)

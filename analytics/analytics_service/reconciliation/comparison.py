@@ -5,6 +5,7 @@ https://www.mongodb.com/docs/manual/reference/read-concern-snapshot/. The server
 each day is compared in a snapshot of its own.
 """
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from analytics_service.rollups.rules import (
     ALL,
     EPOCH,
     EVER_SLOT,
+    OTHER,
     TIMED,
     USERS,
     Cell,
@@ -81,18 +83,20 @@ class Comparison:
         """Compare the minutes, the hours and the sum of one day."""
         async with self._snapshot() as session:
             minutes = await self._minutes(session, day)
+            others = await self._minutes(session, day, {"other": True}, index="by_time_other")
             found: dict[Cell, Mapping[int, int]] = {}
             for span in (Span.HOUR, Span.DAY):
                 found |= await self._rollups.cells(session, span, day, day + _DAY)
             month, slot = start_of(Span.MONTH, day), slot_of(Span.MONTH, day)
             months = await self._rollups.cells(session, Span.MONTH, month, month + _DAY)
             found |= {cell: {slot: slots[slot]} for cell, slots in months.items() if slot in slots}
-        # Read after the snapshot: types are only added, so all that had a label in the snapshot still have it.
+        # Read after the snapshot: all types that had a label in it still have it, unless labels are freed meanwhile.
         labels = await self._types.stored_labels({type_ for type_, _ in minutes})
-        merged: dict[tuple[str, datetime], int] = {}
+        merged: dict[tuple[str, datetime], int] = defaultdict(int)
         for (type_, minute), count in minutes.items():
-            key = labels[type_], minute
-            merged[key] = merged.get(key, 0) + count
+            without_label = others.get((type_, minute), 0)
+            merged[OTHER, minute] += without_label
+            merged[labels[type_], minute] += count - without_label
         expected = {cell: slots for cell, slots in count_events(merged).items() if cell.span in TIMED}
         return list(_differences(expected, found))
 
@@ -149,11 +153,13 @@ class Comparison:
         ]
         return [event for event in ends if event is not None]
 
-    async def _minutes(self, session: AsyncClientSession, day: datetime) -> dict[tuple[str, datetime], int]:
+    async def _minutes(
+        self, session: AsyncClientSession, day: datetime, wanted: Document | None = None, *, index: str = "by_time"
+    ) -> dict[tuple[str, datetime], int]:
         """Count the events of a day by type and minute. This reads the index only."""
         found = await self._events.aggregate(
             [
-                {"$match": {"occurred_at": {"$gte": day, "$lt": day + _DAY}}},
+                {"$match": {"occurred_at": {"$gte": day, "$lt": day + _DAY}, **(wanted or {})}},
                 {
                     "$group": {
                         "_id": {"type": "$type", "minute": {"$dateTrunc": {"date": "$occurred_at", "unit": "minute"}}},
@@ -161,7 +167,7 @@ class Comparison:
                     }
                 },
             ],
-            hint="by_time",
+            hint=index,
             session=session,
         )
         return {(group["_id"]["type"], group["_id"]["minute"]): group["count"] async for group in found}
