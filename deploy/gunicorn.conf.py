@@ -12,9 +12,11 @@ import importlib
 import os
 from pathlib import Path
 
-from prometheus_client.multiprocess import mark_process_dead
-
+from servicekit.observability import metric_files
 from servicekit.server.worker import die_with_master
+
+# Before the first metric is made.
+metric_files.install()
 
 worker_class = "servicekit.server.worker.GracefulWorker"
 logger_class = "servicekit.server.worker.KitLogger"
@@ -75,7 +77,9 @@ gc.enable()
 def on_starting(_server):
     """Remove the metrics of former processes."""
     if directory := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        Path(directory).mkdir(parents=True, exist_ok=True)
+        # A full disk is no reason not to start: workers keep in memory what they cannot write.
+        with contextlib.suppress(OSError):
+            Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
         for values in Path(directory).glob("*.db"):
             values.unlink()
 
@@ -100,4 +104,4 @@ def post_worker_init(_worker):
 def child_exit(_server, worker):
     """Remove an ended worker from the gauges that count living ones."""
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        mark_process_dead(worker.pid)
+        metric_files.remove_values_of(worker.pid)

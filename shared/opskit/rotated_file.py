@@ -36,6 +36,8 @@ class RotatedFile:
         self._check_at = 0.0
         self._descriptor = _open(path)
         self._inode = os.fstat(self._descriptor).st_ino
+        # Whether the last line found room for its beginning only.
+        self._is_torn = False
 
     def write(self, line: bytes) -> None:
         """Append a line. Raises OSError for the write, not for the rotation."""
@@ -43,7 +45,9 @@ class RotatedFile:
         if now >= self._check_at:
             self._check_at = now + self._check_seconds
             self.follow()
-        os.write(self._descriptor, line)
+        if self._is_torn:
+            line = b"\n" + line
+        self._is_torn = 0 < os.write(self._descriptor, line) < len(line)
 
     def follow(self) -> None:
         """Rotate the file if it is full; open the new one if this or another process has rotated it."""

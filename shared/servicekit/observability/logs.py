@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,15 +75,19 @@ class _Outputs:
     errors: RotatedFile | None = None
 
     def write(self, line: bytes, *, is_error: bool = False) -> None:
+        # A line that finds no room on the disk, or no reader, is lost. The request that it is about must not fail.
         if self.standard:
-            os.write(1, line)
+            with suppress(OSError):
+                os.write(1, line)
         self.write_to_files(line, is_error=is_error)
 
     def write_to_files(self, line: bytes, *, is_error: bool = False) -> None:
         if self.all is not None:
-            self.all.write(line)
+            with suppress(OSError):
+                self.all.write(line)
         if self.errors is not None and is_error:
-            self.errors.write(line)
+            with suppress(OSError):
+                self.errors.write(line)
 
 
 _outputs = _Outputs()
@@ -96,9 +101,14 @@ def _open_outputs(directory: Path | None, name: str) -> _Outputs:
         # A worker inherits its master's files, and standard output may still lead to one that was put aside.
         _outputs.all.follow()
         return _outputs
-    file = RotatedFile(every)
+    try:
+        file, errors_file = RotatedFile(every), RotatedFile(errors)
+    except OSError as error:
+        outputs = _Outputs()
+        outputs.write(f"log files cannot be opened: {error}\n".encode())
+        return outputs
     # A launcher may have made the file this process's standard output; then each line is written once.
-    return _Outputs(not file.is_open_as(1), file, RotatedFile(errors))
+    return _Outputs(not file.is_open_as(1), file, errors_file)
 
 
 def _parse_levels(levels: str) -> dict[str, str]:

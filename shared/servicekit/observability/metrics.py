@@ -16,7 +16,8 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
+
+from servicekit.observability.metric_files import MetricFilesCollector
 
 REQUEST_SECONDS = Histogram(
     "service_http_request_duration_seconds",
@@ -47,8 +48,9 @@ def observe_request(method: str, route: str, status: int, seconds: float) -> Non
 
 def render() -> bytes:
     """Return the exposition text for all workers. Call it in a thread: it reads files."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if directory is None:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    MetricFilesCollector(registry, directory)
     return generate_latest(registry)

@@ -127,3 +127,32 @@ def test_the_access_line_is_json_of_its_own(lines: Lines) -> None:
     sys.stdout.flush()
 
     assert lines() == [{"path": "/x", "status": 200}]
+
+
+WRITE_AND_GO_ON = """
+from pathlib import Path
+import sys
+from loguru import logger
+from servicekit.observability import logs
+logs.configure("parcels", directory=Path(sys.argv[1]))
+logger.error("a line")
+logs.access({"path": "/"})
+Path(sys.argv[1], "went-on").touch()
+"""
+
+
+def test_a_full_disk_loses_lines_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("parcels.log", "parcels.error.log"):
+        (tmp_path / name).symlink_to("/dev/full")
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-c", WRITE_AND_GO_ON, str(tmp_path)]
+        subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (tmp_path / "went-on").exists()
+
+
+def test_log_files_that_cannot_be_opened_leave_standard_output(tmp_path: Path) -> None:
+    (tmp_path / "parcels.log").mkdir()
+    command = [sys.executable, "-c", WRITE_AND_GO_ON, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "a line" in done.stdout
+    assert (tmp_path / "went-on").exists()

@@ -1,5 +1,6 @@
 """Log files of several processes: no line is lost or mixed, and every file stays small."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +107,15 @@ def test_standard_output_follows_its_file(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", PRINTER, path], stdout=output, check=True)
     assert path.read_text() == "written\nprinted\n"
     assert path.with_name("x.log.1").read_text() == "a long line\n"
+
+
+def test_a_line_after_one_that_was_cut_off_begins_a_new_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = RotatedFile(tmp_path / "parcels.log")
+    write = os.write
+    with monkeypatch.context() as patched:
+        patched.setattr("os.write", lambda descriptor, line: write(descriptor, line[:3]))
+        file.write(b"first\n")
+    file.write(b"second\n")
+    file.write(b"third\n")
+
+    assert (tmp_path / "parcels.log").read_text() == "fir\nsecond\nthird\n"
