@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, HttpUrl, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -16,6 +16,7 @@ from servicekit.core.client_address import Network, network_or_name
 
 PLACEHOLDERS = ("change-me", "changeme", "placeholder", "example", "secret", "password")
 FILE_SUFFIX = "_FILE"
+LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")
 
 # Connections of one process where no budget is given.
 POOL_SIZE: Final = 5
@@ -23,6 +24,21 @@ POOL_SIZE: Final = 5
 LEAST_POOL_SIZE: Final = 2
 # Set aside for two migration jobs, one running and one waiting, and an operator's command.
 JOB_CONNECTIONS: Final = 4
+
+
+def _level(value: str) -> str:
+    if value.upper() not in LOG_LEVELS:
+        raise ValueError(f"{value!r} is none of {', '.join(LOG_LEVELS)}")
+    return value
+
+
+def _levels(value: str) -> str:
+    for part in filter(str.strip, value.split(",")):
+        library, sign, level = part.partition("=")
+        if not library.strip() or not sign:
+            raise ValueError(f"{part.strip()!r} is not of the form library=LEVEL")
+        _level(level.strip())
+    return value
 
 
 class SecretFiles(PydanticBaseSettingsSource):
@@ -65,13 +81,13 @@ class ServiceSettings(EnvironmentSettings):
     service_name: str
     environment: Literal["development", "production"] = "production"
 
-    log_level: str = "INFO"
+    log_level: Annotated[str, AfterValidator(_level)] = "INFO"
     log_format: Literal["json", "console"] = "json"
     # A directory for log files, and their name there (default: the service's name).
     log_dir: Path | None = None
     log_name: str = ""
     # Levels of single libraries: `sqlalchemy=WARNING,aiohttp=ERROR`.
-    log_levels: str = ""
+    log_levels: Annotated[str, AfterValidator(_levels)] = ""
 
     # The base URL of an OpenTelemetry collector (OTLP over HTTP); without one there are no traces.
     otel_exporter_otlp_endpoint: HttpUrl | None = None

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ CONSOLE_FORMAT = (
     "<dim>{time:HH:mm:ss.SSS}</dim> <level>{level: <7}</level> {extra[service]} "
     "<cyan>{name}</cyan> {message} <dim>{extra[request_id]}</dim>\n{exception}"
 )
+ACCESS_FIELDS = ("service", "method", "path", "status", "ms", "request_id")
+BRIEF_CHARACTERS = 200
 # Libraries whose INFO lines are of no use to an operator.
 QUIET_LIBRARIES = {"httpx2": "WARNING", "sqlalchemy": "WARNING", "pymongo": "WARNING", "alembic": "WARNING"}
 
@@ -47,13 +50,14 @@ def configure(
     `<name>.log` there, and errors to `<name>.error.log`, as JSON. Any number of processes may share these files, which
     are rotated at 10 MB. `name` is the service's name by default.
     """
-    global _outputs
+    global _outputs, _console
     level = level.upper()
     logger.remove()
     logger.configure(extra={"service": service, "request_id": ""}, patcher=_add_request)
     _outputs = _open_outputs(directory, name or service)
     # `diagnose` prints the values of variables beside a traceback, including secrets: it stays off everywhere.
-    if format_ == "json" or not _outputs.standard:
+    _console = format_ != "json" and _outputs.standard
+    if not _console:
         logger.add(_write_json, level=level, diagnose=False, backtrace=False)
     else:
         logger.add(sys.stderr, level=level, format=CONSOLE_FORMAT, colorize=True, diagnose=False, backtrace=False)
@@ -63,7 +67,23 @@ def configure(
 
 def access(line: Mapping[str, Any]) -> None:
     """Write the access line of one request, straight to the descriptors."""
-    _outputs.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z, default=str))
+    text = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z, default=str)
+    if _console:
+        time = datetime.now().strftime("%H:%M:%S")
+        words = (str(line[name]) for name in ACCESS_FIELDS if name in line)
+        os.write(2, " ".join([time, "ACCESS ", *words, "\n"]).encode())
+        _outputs.write_to_files(text)
+    else:
+        _outputs.write(text)
+
+
+def brief(error: BaseException) -> str:
+    """Return an exception's type and the beginning of its first line, for a person who scans the log.
+
+    Databases put the values that a statement met into further lines.
+    """
+    first = str(error).strip().split("\n", 1)[0]
+    return f"{type(error).__name__}: {first[:BRIEF_CHARACTERS]}" if first else type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +111,7 @@ class _Outputs:
 
 
 _outputs = _Outputs()
+_console = False
 
 
 def _open_outputs(directory: Path | None, name: str) -> _Outputs:
@@ -134,15 +155,16 @@ def _request_fields(request: context.RequestContext) -> dict[str, str]:
 
 
 def _render(record: "Record") -> bytes:
+    error = record["exception"]
     line: dict[str, Any] = {
         "time": record["time"].isoformat(),
         "level": record["level"].name,
         "logger": record["name"],
         "message": record["message"],
+        **({"error": error.type.__name__} if error is not None and error.type is not None else {}),
         **{name: value for name, value in record["extra"].items() if value != "" and not name.startswith("_")},
     }
-    if (error := record["exception"]) is not None and error.type is not None:
-        line["error"] = error.type.__name__
+    if error is not None and error.type is not None:
         line["traceback"] = "".join(traceback.format_exception(error.type, error.value, error.traceback))
     return orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
 

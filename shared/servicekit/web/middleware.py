@@ -148,7 +148,7 @@ class ErrorBoundary:
                 logger.error("a store is unavailable: {}", cause)
             else:
                 failure = errors.ServiceError("The service failed. The request id identifies the incident.")
-                logger.exception("unexpected error")
+                logger.exception("unexpected {}", logs.brief(error))
         if started:
             # The status has been sent. Only a broken connection can still tell the client.
             raise ConnectionAbortedError("the response broke off after its start")

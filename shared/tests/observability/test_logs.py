@@ -82,7 +82,9 @@ def messages(file: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("format_", ["json", "console"])
-def test_files_in_a_directory_hold_all_lines_and_errors_apart(lines: Lines, tmp_path: Path, format_: str) -> None:
+def test_files_in_a_directory_hold_all_lines_and_errors_apart(
+    capfd: pytest.CaptureFixture[str], lines: Lines, tmp_path: Path, format_: str
+) -> None:
     logs.configure("parcels", format_=format_, directory=tmp_path)
     logger.info("one {}", "{two}")
     logger.error("three")
@@ -90,7 +92,44 @@ def test_files_in_a_directory_hold_all_lines_and_errors_apart(lines: Lines, tmp_
 
     assert messages(tmp_path / "parcels.log") == ["one {two}", "three", "GET /"]
     assert messages(tmp_path / "parcels.error.log") == ["three"]
-    assert lines()[-1] == {"message": "GET /"}
+    standard_output = capfd.readouterr().out
+    assert ('{"message":"GET /"}' in standard_output) == (format_ == "json")
+
+
+def test_in_console_format_the_access_line_is_readable_too(capfd: pytest.CaptureFixture[str], lines: Lines) -> None:
+    logs.configure("parcels", format_="console")
+    logger.info("weighed")
+    logs.access({"service": "parcels", "method": "GET", "path": "/x", "status": 200, "ms": 1.5, "request_id": "r-1"})
+    output = capfd.readouterr()
+    assert output.out == ""
+    weighed, access = filter(None, output.err.splitlines())
+    assert "weighed" in weighed
+    assert access.split()[1:] == ["ACCESS", "parcels", "GET", "/x", "200", "1.5", "r-1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("too heavy"), "ValueError: too heavy"),
+        (KeyError(), "KeyError"),
+        (ValueError("duplicate key\nDETAIL: Key (email)=(ada@mail.dev)"), "ValueError: duplicate key"),
+        (ValueError("x" * 5000), "ValueError: " + "x" * 200),
+    ],
+    ids=["message", "none", "lines", "long"],
+)
+def test_an_exception_in_brief_is_its_type_and_first_line(error: Exception, text: str) -> None:
+    assert logs.brief(error) == text
+
+
+def test_a_line_about_an_exception_names_it_before_all_details(capfd: pytest.CaptureFixture[str], lines: Lines) -> None:
+    logs.configure("parcels")
+    try:
+        raise ValueError("too heavy")
+    except ValueError as error:
+        logger.exception("unexpected {}", logs.brief(error))
+    line = capfd.readouterr().out
+    assert "unexpected ValueError: too heavy" in line[:200]
+    assert list(json.loads(line))[4] == "error"
 
 
 def test_files_have_the_given_name(lines: Lines, tmp_path: Path) -> None:
