@@ -32,7 +32,12 @@ class NameRefused(GeneratorError):
 def check_name(name: str, catalog: Mapping[str, ServiceEntry], repository: Path) -> None:
     """Check the name of a new service. Raises NameRefused."""
     if not _NAME.fullmatch(name):
-        raise NameRefused(f"{name!r} cannot be a name; use 2 to 30 lower-case letters and digits, a letter first")
+        # A hyphen cannot stand in a package, nor an underscore in the name of a host; so neither is offered.
+        plain = re.sub("[^a-z0-9]", "", name.lower())
+        instead = f", such as {plain}" if _NAME.fullmatch(plain) else ""
+        raise NameRefused(
+            f"{name!r} cannot be a name; use 2 to 30 lower-case letters and digits, a letter first{instead}"
+        )
     if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in sys.stdlib_module_names:
         raise NameRefused(f"{name!r} means something in Python; choose another name")
     if name in _RESERVED:

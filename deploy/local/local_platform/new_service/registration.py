@@ -1,4 +1,4 @@
-"""Adds a service to `deploy/services.toml` and to the lists of the root pyproject.toml.
+"""Adds a service to `deploy/services.toml`, to the README and to the lists of the root pyproject.toml.
 
 The Makefile, the launcher, the gateway and the key tools read the service list. The tools that are configured in
 pyproject.toml read no other file, so each of their lists names all services.
@@ -49,6 +49,17 @@ def with_entry(services: str, entry: ServiceEntry) -> str:
     )
     document.append(entry.name, table)
     return tomlkit.dumps(document)
+
+
+def with_row(readme: str, existing: Collection[str], entry: ServiceEntry, title: str) -> str:
+    """Return the README with a row for a service below those of the existing ones. Raises NotRegistered."""
+    lines = readme.splitlines(keepends=True)
+    rows = [number for number, line in enumerate(lines) if line.startswith(tuple(f"| [`{name}`]" for name in existing))]
+    if not rows:
+        raise NotRegistered("README.md has no table of services")
+    row = f"| [`{entry.name}`]({entry.name}/README.md) | {title} | entries | `/api/v1/{entry.prefix}` |\n"
+    lines.insert(rows[-1] + 1, row)
+    return "".join(lines)
 
 
 def with_member(manifest: str, existing: Collection[str], name: str) -> str:

@@ -17,7 +17,7 @@ from local_platform.new_service.containers import (
     with_connections,
 )
 from local_platform.new_service.naming import check_name
-from local_platform.new_service.registration import CALLER, free_port, with_entry, with_member
+from local_platform.new_service.registration import CALLER, free_port, with_entry, with_member, with_row
 from opskit.catalog import ServiceEntry, Store, read_catalog
 
 Catalog = Mapping[str, ServiceEntry]
@@ -27,6 +27,9 @@ TEMPLATES: Final = Path(__file__).parent / "templates"
 LISTS: Final[Mapping[str, Callable[[str, Catalog, ServiceEntry], str]]] = {
     "deploy/services.toml": lambda text, _catalog, entry: with_entry(text, entry),
     "pyproject.toml": lambda text, catalog, entry: with_member(text, catalog, entry.name),
+    "README.md": lambda text, catalog, entry: with_row(
+        text, catalog, entry, _NAMES_BY_STORE[entry.store]["store_title"]
+    ),
     "docker-compose.yml": lambda text, _catalog, entry: in_development(text, entry),
     "docker-compose.prod.yml": lambda text, _catalog, entry: in_production(text, entry),
     ".env.example": lambda text, _catalog, entry: with_connections(text, entry),

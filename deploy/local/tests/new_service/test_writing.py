@@ -43,6 +43,15 @@ def test_a_second_service_of_the_same_name_is_refused_and_changes_nothing(reposi
     assert contents(repository) == before
 
 
+def test_the_readme_gets_a_row_below_those_of_the_other_services(repository: Path) -> None:
+    before = (repository / "README.md").read_text(encoding="utf-8").splitlines()
+    write_service(repository, "billing", "mongo")
+    after = (repository / "README.md").read_text(encoding="utf-8").splitlines()
+    row = "| [`billing`](billing/README.md) | MongoDB | entries | `/api/v1/billing` |"
+    assert [line for line in after if line not in before] == [row]
+    assert after[after.index(row) - 1].startswith("| [`assets`]")
+
+
 def test_a_failure_in_the_middle_leaves_nothing_behind(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(repository)
 
