@@ -44,9 +44,10 @@ LOCAL_TOOL = exec $(BIN)/python -m local_platform
 TOOL = $(if $(call on,PROD),$(RELEASE_TOOL),$(LOCAL_TOOL))
 TOOL_NEEDS = $(if $(call on,PROD),,.venv/.complete)
 
+##@ Help
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z_-]+:.*## / {printf "  \033[36m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-zA-Z_-]+:.*## / {printf "  \033[36m%-15s\033[0m %s\n", $$1, $$2}' Makefile
 
 $(UV):
 	@echo "fetching uv $(UV_VERSION)"
@@ -67,6 +68,7 @@ STALE := $(shell test ! -e .venv/.complete || .venv/bin/python -Ic 'import os, l
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
 	@touch $@
 
+##@ On this machine, without Docker
 .PHONY: install
 install: .venv/.complete ## Build the environment; the other targets do so when they need it
 
@@ -78,6 +80,7 @@ run: .venv/.complete ## Start the platform: GATEWAY_PORT=8080 DATA_DIR=.data REP
 demo: .venv/.complete ## Take a tour of the running platform: DATA_DIR=… as for make run
 	@$(LOCAL_TOOL) demo
 
+##@ In containers, for development
 .PHONY: up
 up: ## Start the platform in containers for development, with reload on edit: PROFILES=observability adds Jaeger and Prometheus
 	@$(RELEASE_TOOL) up --environment development
@@ -86,11 +89,14 @@ up: ## Start the platform in containers for development, with reload on edit: PR
 down: ## Stop the containers of make up; VOLUMES=1 removes their data
 	@$(RELEASE_TOOL) down --environment development $(if $(call on,VOLUMES),--volumes)
 
+##@ A running platform
 .PHONY: logs
 logs: ## Follow the logs of make run or make up, whichever runs, with PROD=1 of make prod: all services, or SERVICE=…
-	@$(if $(call on,PROD),,if test -e "$${DATA_DIR:-.data}/run.json"; then $(LOCAL_TOOL) logs -- $${SERVICE:-}; fi;) \
+	@$(if $(call on,PROD),,if test -e "$${DATA_DIR:-.data}/run.json"; then $(LOCAL_TOOL) logs -- $${SERVICE:-}; fi; \
+		type docker >/dev/null 2>&1 || { echo "error: nothing runs on DATA_DIR=$${DATA_DIR:-.data}; start the platform with: make run" >&2; exit 1; };) \
 	$(RELEASE_TOOL) logs --environment $(if $(call on,PROD),production,development) -- $${SERVICE:-}
 
+##@ Production on one host
 .PHONY: prod
 prod: ## Start the platform in containers for production, or apply changed settings: docs/operations.md
 	@$(RELEASE_TOOL) up
@@ -113,6 +119,7 @@ rollback: ## Undo an unfinished release: SERVICE=…
 restart: ## Replace the replicas in production one by one, with changed settings: all, or SERVICE=…
 	@$(RELEASE_TOOL) restart -- $${SERVICE:-}
 
+##@ Tests, checks and figures
 .PHONY: test
 test: .venv/.complete ## Run all tests, or those of one member: SERVICE=notes; ARGS="-k name" selects, JOBS=1 runs one process, CASES=100 sends more generated requests
 	@for member in $${SERVICE:-}; do case " $(MEMBERS) " in *" $$member "*) ;; *) echo "error: unknown member $$member; SERVICE is one of: $(MEMBERS)" >&2; exit 2; esac; done
@@ -152,6 +159,7 @@ lock: | $(UV) ## Resolve all dependencies to their current releases, into requir
 	@$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --upgrade \
 		--group build --group dev --all-extras --no-emit-package servicekit --output-file requirements.lock $(MANIFESTS)
 
+##@ Accounts and keys
 .PHONY: admin
 admin: $(TOOL_NEEDS) ## Give an account the role admin: USERNAME=… [PROD=1]
 	@test -n "$${USERNAME:-}" || { echo "error: name the account: make admin USERNAME=ada" >&2; exit 2; }
@@ -169,6 +177,7 @@ rotate-keys: $(TOOL_NEEDS) ## Replace the keys between services while the platfo
 rotate-jwt-key: $(TOOL_NEEDS) ## Replace the key that signs access tokens while the platform runs (about 20 s): [PROD=1]
 	@$(TOOL) rotate-jwt-key
 
+##@ New code
 .PHONY: migration
 migration: .venv/.complete ## Write a migration for a PostgreSQL service: SERVICE=user MESSAGE="add a column"
 	@test -n "$${SERVICE:-}" && test -n "$${MESSAGE:-}" || { echo 'error: name service and change: make migration SERVICE=user MESSAGE="add a column"' >&2; exit 2; }
@@ -179,6 +188,7 @@ new-service: .venv/.complete ## Write a small working service with tests: NAME=b
 	@test -n "$${NAME:-}" && test -n "$${STORE:-}" || { echo 'error: name service and store: make new-service NAME=billing STORE=postgres' >&2; exit 2; }
 	@$(LOCAL_TOOL) new-service -- "$$NAME" "$$STORE"
 
+##@ Clean up
 .PHONY: clean
 clean: ## Remove the environment, caches and reports; the data of make run stays
 	@rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .import_linter_cache htmlcov .coverage

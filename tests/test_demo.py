@@ -1,9 +1,12 @@
 """The tour of `make demo`, through the running platform."""
 
 import asyncio
+import re
 import subprocess
 import sys
 from typing import Any
+
+import httpx2
 
 
 async def test_the_tour_finds_everything_as_claimed_as_often_as_it_is_taken(running: Any) -> None:
@@ -12,6 +15,10 @@ async def test_the_tour_finds_everything_as_claimed_as_often_as_it_is_taken(runn
         tour = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, text=True)
         assert tour.returncode == 0, tour.stdout + tour.stderr
         assert "7 steps, everything as claimed." in tour.stdout
+        links = re.findall(r"https?://\S+", tour.stdout)
+        assert links
+        async with httpx2.AsyncClient(trust_env=False, timeout=20) as browser:
+            assert {(await browser.get(link)).status_code for link in links} == {200}
 
 
 async def test_the_tour_finds_out_when_a_claim_does_not_hold(running: Any, tmp_path: Any) -> None:

@@ -18,7 +18,7 @@ _PROCESS = {
 }
 _LAUNCHER = {"DATA_DIR", "REPLICAS", "MONGO_NODES", "POSTGRES_URL", "MONGO_URL", "VALKEY_URL"}
 # Settings of all services and of the gateway. The gateway's other ones begin with GATEWAY_.
-_SETTINGS = {
+SETTINGS = {
     *("LOG_LEVEL", "LOG_LEVELS", "LOG_FORMAT", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER_ARG"),
     *("SERVICE_CIPHER", "USER_RATE", "MAX_UPLOAD_BYTES", "TOKEN_ISSUER", "TOKEN_AUDIENCE"),
     *("TRUSTED_PROXIES", "CORS_ALLOWED_ORIGINS", "DATABASE_CONNECTIONS", "DATABASE_REPLICAS"),
@@ -29,7 +29,7 @@ _PREFIXES = ("LC_", "GATEWAY_")
 def known_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the variables that count, of this process unless others are given."""
     environ = os.environ if environ is None else environ
-    names = _PROCESS | _LAUNCHER | _SETTINGS | _settings_of_services()
+    names = _PROCESS | _LAUNCHER | SETTINGS | settings_of_services()
     return {name: value for name, value in environ.items() if name in names or name.startswith(_PREFIXES)}
 
 
@@ -41,7 +41,8 @@ def keep_known_variables(*also: str) -> None:
             del os.environ[name]
 
 
-def _settings_of_services() -> set[str]:
+def settings_of_services() -> set[str]:
+    """Return the names of settings that single services have, and of files that hold them."""
     try:
         catalog = read_catalog()
     except CatalogError:

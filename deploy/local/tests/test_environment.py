@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from local_platform.environment import keep_known_variables, known_variables
+from local_platform.errors import InvalidOption
 from local_platform.platform.options import Options
 from local_platform.platform.service_environment import service_environment
 from local_platform.supervision.process import Command, spawn
@@ -80,3 +81,40 @@ def test_the_launchers_own_process_holds_no_stray_variable(tmp_path):
     assert "'PYTHONPATH'" in done.stdout
     assert "PGSSLMODE" not in done.stdout
     assert "http_proxy" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LOG_FORMAT", "xml"),
+        ("LOG_LEVEL", "LOUD"),
+        ("LOG_LEVELS", "sqlalchemy"),
+        ("LOG_LEVELS", "sqlalchemy=LOUD"),
+        ("SERVICE_CIPHER", "rot13"),
+        ("USER_RATE", "-1"),
+        ("USER_RATE", "many"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "no address"),
+        ("OTEL_TRACES_SAMPLER_ARG", "2"),
+        ("USER_QUOTA_BYTES", "0"),
+        ("DATABASE_CONNECTIONS", "none"),
+    ],
+)
+def test_a_value_that_a_service_would_refuse_is_refused_before_anything_starts(tmp_path, name, value):
+    with pytest.raises(InvalidOption, match=f"^{name}={value} is invalid: "):
+        Options(tmp_path, settings={name: value}).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LOG_FORMAT", "console"),
+        ("LOG_LEVEL", "debug"),
+        ("LOG_LEVELS", "sqlalchemy=INFO, aiohttp=error"),
+        ("SERVICE_CIPHER", "aes-256-gcm"),
+        ("USER_RATE", "0"),
+        ("USER_RATE", ""),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
+    ],
+)
+def test_a_value_that_a_service_takes_is_taken(tmp_path, name, value):
+    Options(tmp_path, settings={name: value}).check()

@@ -230,3 +230,33 @@ def _write_wheel(directory: Path, version: str) -> None:
 def test_a_switch_that_is_off_is_off(clone: Path, make: Make, value: str) -> None:
     assert "--volumes" in make(clone, "down", "VOLUMES=1").stdout
     assert "--volumes" not in make(clone, "down", f"VOLUMES={value}").stdout
+
+
+def test_logs_follow_what_runs(clone: Path, make: Make) -> None:
+    tools = clone / "tools"
+    tools.mkdir()
+    for name in ("make", "env", "bash", "sed", "sh"):
+        (tools / name).symlink_to(shutil.which(name) or "")
+    make(clone, "install")
+
+    def logs(*words: str, path: str) -> subprocess.CompletedProcess[str]:
+        return make(clone, "logs", *words, PATH=path)
+
+    nothing = logs(path=f"{tools}")
+    assert nothing.returncode != 0
+    assert "error: nothing runs on DATA_DIR=.data; start the platform with: make run" in nothing.stderr
+    (tools / "docker").symlink_to("/bin/true")
+    assert "'logs' '--environment' 'development'" in logs(path=f"{tools}").stdout
+    (clone / ".data").mkdir()
+    (clone / ".data/run.json").touch()
+    assert "'logs' '--' 'notes' 'user'" in logs("SERVICE=notes user", path=f"{tools}").stdout
+    assert "'logs' '--environment' 'production'" in logs("PROD=1", path=f"{tools}").stdout
+
+
+def test_help_lists_every_target_in_groups(clone: Path, make: Make) -> None:
+    text = make(clone, "help").stdout
+    groups = [block.splitlines() for block in text.strip().split("\n\n")]
+    assert len(groups) > 5
+    assert all(len(group) > 1 and not group[0].startswith(" ") for group in groups)
+    targets = (clone / "Makefile").read_text().count(".PHONY:") - 1
+    assert sum(len(group) - 1 for group in groups) == targets

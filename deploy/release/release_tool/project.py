@@ -59,13 +59,17 @@ def bring_down(deployment: Deployment, *, volumes: bool) -> None:
 
 
 def show_logs(deployment: Deployment, services: Sequence[str]) -> None:
-    """Follow the logs until interrupted. Raises `Refused` for a name that is not in the compose file."""
-    known = deployment.project.services
+    """Follow the logs until interrupted. Raises `Refused` when nothing runs, and for an unknown name."""
+    project = deployment.project
+    known = project.services
     # Compose ignores an unknown name without a message.
     if unknown := [name for name in services if name not in known]:
         raise Refused(f"there is no {unknown[0]!r}; the compose file has {', '.join(sorted(known))}")
+    if not project.containers():
+        start = "make prod" if deployment.environment == "production" else "make run, or in containers with: make up"
+        raise Refused(f"nothing runs here; start the platform with: {start}")
     with contextlib.suppress(Interrupted):
-        deployment.project.compose("logs", "--follow", "--tail", "100", *services, shown=True)
+        project.compose("logs", "--follow", "--tail", "100", *services, shown=True)
 
 
 def run_tool(deployment: Deployment, tool: str, arguments: Sequence[str]) -> None:

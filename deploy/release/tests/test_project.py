@@ -104,6 +104,12 @@ def test_logs_of_an_unknown_name_are_refused(deployment):
         show_logs(deployment, ["notes", "note"])
 
 
+def test_logs_of_a_platform_that_does_not_run_are_refused(deployment, docker):
+    docker.containers.clear()
+    with pytest.raises(Refused, match="nothing runs here; start the platform with: make prod"):
+        show_logs(deployment, [])
+
+
 def test_the_status_table_shows_each_change_once_and_forgets_containers_that_are_gone(capsys):
     table = StatusTable(Console())
 

@@ -184,15 +184,15 @@ def new_service(
 
 @app.command()
 def logs(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A service or a process of run.json (default: all).")
-    ] = "",
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]…", help="Services or processes of run.json (default: all).")
+    ] = None,
     data_dir: DataDir = DATA_DIR,
 ) -> int:
     """Follow the logs of the running platform."""
     from local_platform.cli.logs import follow
 
-    return follow(data_dir, name)
+    return follow(data_dir, names or ())
 
 
 @app.command("exec", context_settings={**PASS_ON, "allow_interspersed_args": False})

@@ -169,4 +169,6 @@ def take_tour(data_dir: Path, steps: Mapping[Step, str] = STEPS) -> int:
             echo(f"   {style('✗', fg='red')} {error!r}\nThe tour ends here: is the platform still running?")
             return 1
     echo(style(f"\n{len(possible)} steps, everything as claimed.", fg="green", bold=True))
+    # The account of the tour is gone, and its pages with it; this link lives.
+    echo(f"The APIs of all services: {tour.visitor.base_url.join('/docs')}")
     return 0

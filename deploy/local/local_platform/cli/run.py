@@ -61,6 +61,8 @@ async def _run(options: Options) -> None:
                 ready = await _start_unless_stopped(platform, request)
             if ready:
                 print(f"ready {platform.gateway_url}", file=TolerantStream(sys.stdout), flush=True)
+                display.print(f"  docs  {platform.gateway_url}/docs")
+                display.print(f"  logs  {platform.logs}; follow them with: make logs")
                 await request.stop.wait()
         finally:
             display.print("stopping; press Ctrl-C again to force")

@@ -57,7 +57,8 @@ class Gateway:
             service=GATEWAY,
             url=self.url,
             command=Command(
-                argv=start_command(self._binary, self._target),
+                # It runs in this directory. In a longer prefix NGINX would take a `$` for a variable.
+                argv=start_command(self._binary, Path()),
                 directory=self._target,
                 log=self._layout.log(GATEWAY),
             ),

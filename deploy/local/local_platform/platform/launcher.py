@@ -74,6 +74,11 @@ class Platform:
         self.supervisor.listen(self._run_file.update)
         self.supervisor.listen(status_table.update)
 
+    @property
+    def logs(self) -> Path:
+        """The directory of log files."""
+        return self._layout.logs
+
     def urls(self, service: str) -> list[str]:
         """Return the base URL of each replica of a service."""
         return self._services.urls(service)

@@ -1,17 +1,20 @@
 """The options of `make run`."""
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, Any
 
-from local_platform.environment import known_variables
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from local_platform.environment import SETTINGS, known_variables, settings_of_services
 from local_platform.errors import InvalidOption
-from servicekit.sealing.ciphers import CipherName
+from opskit.catalog import read_catalog
 
 MAX_REPLICAS = 16
 MAX_MONGO_NODES = 7
-_LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +44,28 @@ class Options:
 
 
 def _check_service_settings(environment: Mapping[str, str]) -> None:
-    """Refuse at once a value that every service would refuse later, after the stores have started."""
-    cipher, rate, level = (environment.get(name) for name in ("SERVICE_CIPHER", "USER_RATE", "LOG_LEVEL"))
-    if cipher and cipher not in get_args(CipherName):
-        raise InvalidOption(f"SERVICE_CIPHER={cipher} is unknown; use {' or '.join(get_args(CipherName))}")
-    if rate and not (rate.isascii() and rate.isdigit()):
-        raise InvalidOption(f"USER_RATE={rate} is not a number; use whole requests per second, 0 = no limit")
-    if level and level.upper() not in _LOG_LEVELS:
-        raise InvalidOption(f"LOG_LEVEL={level} is unknown; use one of {', '.join(_LOG_LEVELS)}")
+    """Refuse at once a value that a service would refuse later, after the stores have started.
+
+    The fields of the services' own settings decide. A service's module is imported only for a setting of its own.
+    """
+    catalog = read_catalog().values()
+    for name, value in environment.items():
+        if not value or name not in SETTINGS | settings_of_services():
+            continue
+        owners = [f"{entry.package}.settings" for entry in catalog if name in entry.settings]
+        for module in owners or ["servicekit.core.settings"]:
+            settings = importlib.import_module(module)
+            fields = getattr(settings, "Settings" if owners else "PostgresSettings").model_fields
+            if (field := fields.get(name.lower())) is not None:
+                _check_value(name, value, field)
+
+
+def _check_value(name: str, value: str, field: FieldInfo) -> None:
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+        adapter.validate_python(value)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InvalidOption(
+            f"{name}={value} is invalid: {reason}; use another value, or leave it out for the default"
+        ) from error

@@ -119,16 +119,3 @@ def test_a_data_directory_that_cannot_be_created_is_refused(tmp_path):
 def test_options_out_of_range_are_refused(tmp_path, wrong):
     with pytest.raises(InvalidOption, match="use "):
         Options(tmp_path, **wrong).check()
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"SERVICE_CIPHER": "rot13"}, {"USER_RATE": "-1"}, {"USER_RATE": "many"}, {"LOG_LEVEL": "loud"}]
-)
-def test_settings_that_services_refuse_are_refused_before_anything_starts(tmp_path, wrong):
-    with pytest.raises(InvalidOption, match="use "):
-        Options(tmp_path, settings=wrong).check()
-
-
-def test_settings_that_services_accept_are_accepted(tmp_path):
-    Options(tmp_path, settings={"SERVICE_CIPHER": "aes-256-gcm", "USER_RATE": "0", "LOG_LEVEL": "debug"}).check()
-    Options(tmp_path, settings={"SERVICE_CIPHER": "", "USER_RATE": "", "LOG_LEVEL": ""}).check()
