@@ -135,10 +135,6 @@ class Platform:
         self._run_file.put_first(await self.stores.start_mongo())
 
     async def _start_services(self, ready: Mapping[str, asyncio.Event]) -> None:
-        try:
-            ensure_keys(keys_directory(self._layout), self.catalog)
-        except KeyFileError as error:
-            raise DataDirectoryUnusable(f"{error}; put the key back, or remove the file to have a new key") from error
         await run_concurrently(*(self._start_service(entry, ready) for entry in self.catalog.values()))
 
     async def _start_service(self, entry: ServiceEntry, ready: Mapping[str, asyncio.Event]) -> None:
@@ -180,6 +176,10 @@ async def prepared(
         if warning := check_disk(layout, mongo_nodes=options.mongo_nodes):
             warn(f"warning: {warning}")
         platform = Platform(options, layout, ports, status_table, force, warn)
+        try:
+            ensure_keys(keys_directory(layout), platform.catalog)
+        except KeyFileError as error:
+            raise DataDirectoryUnusable(f"{error}; put the key back, or remove the file to have a new key") from error
         lock.announce(platform.gateway_url)
         yield platform
 
