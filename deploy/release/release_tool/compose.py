@@ -25,6 +25,7 @@ MEANWHILE_SECONDS = 1.0
 INSPECT_ATTEMPTS = 10
 
 _LABEL = "label=com.docker.compose"
+_DIRECTORY = "com.docker.compose.project.working_dir"
 _TLS_DIRECTORY = "/etc/gateway/tls"
 
 
@@ -132,6 +133,11 @@ class ComposeProject:
         found = [_container(document) for document in self._inspect_all()]
         wanted = [container for container in found if not services or container.service in services]
         return sorted(wanted, key=lambda container: container.created)
+
+    def directories(self) -> set[str]:
+        """Return the directories of the compose files that the project's containers were started from."""
+        labels = [document["Config"]["Labels"] or {} for document in self._inspect_all()]
+        return {label[_DIRECTORY] for label in labels if _DIRECTORY in label}
 
     def running(self, service: str) -> Container:
         """Return the oldest running container of a service. Raises `Refused`."""

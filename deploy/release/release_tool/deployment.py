@@ -39,7 +39,7 @@ class Deployment:
 
     @cached_property
     def project(self) -> ComposeProject:
-        """The compose project. Raises `Refused` when docker cannot be used."""
+        """The compose project. Raises `Refused` when docker cannot be used, or another checkout runs under its name."""
         try:
             self._docker.run("version", "--format", "{{.Server.Version}}")
         except CommandFailed as error:
@@ -48,7 +48,9 @@ class Deployment:
             self._docker.run("compose", "version", "--short")
         except CommandFailed as error:
             raise Refused(f"docker compose is missing: https://docs.docker.com/compose/install/\n{error}") from error
-        return ComposeProject(self._docker, self.root / COMPOSE_FILES[self.environment])
+        project = ComposeProject(self._docker, self.root / COMPOSE_FILES[self.environment])
+        _refuse_other_checkout(project, self.root)
+        return project
 
     @property
     def orchestrator(self) -> ComposeOrchestrator:
@@ -90,6 +92,20 @@ class Deployment:
             self.secrets_directory / ".release.lock", action, LEFTOVER_COMMAND_SECONDS, self.console.say
         ):
             yield
+
+
+def _refuse_other_checkout(project: ComposeProject, root: Path) -> None:
+    """Raise `Refused` when the project's containers are those of another checkout.
+
+    A checkout that was moved goes on with its containers: nothing is left at the former place.
+    """
+    for directory in project.directories():
+        other = Path(directory)
+        if other.resolve() != root.resolve() and (other / "deploy" / "services.toml").exists():
+            raise Refused(
+                f"the containers of {project.configuration['name']} belong to the checkout {other}; work there, or "
+                "give this one a name and a port of its own, best in .env: COMPOSE_PROJECT_NAME=… GATEWAY_PORT=…"
+            )
 
 
 @contextmanager

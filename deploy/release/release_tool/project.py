@@ -143,7 +143,8 @@ def _refuse_data_without_secrets(deployment: Deployment) -> None:
         if not file.exists() and (found := deployment.project.volume(volume)):
             raise Refused(
                 f"the volume {found} holds data, and {file}, which opens it, is missing; "
-                f"put the secrets back, or remove the data: {deployment.down_command} VOLUMES=1"
+                f"put the secrets back, or remove the data: {deployment.down_command} VOLUMES=1; if another "
+                "checkout made it, give this one a name of its own in .env: COMPOSE_PROJECT_NAME=…"
             )
 
 

@@ -1,6 +1,7 @@
 """Bringing the platform up: what is refused, what is kept, what is shown, and where its gateway is."""
 
 import json
+import shutil
 import socket
 
 import pytest
@@ -102,6 +103,28 @@ def test_a_job_that_succeeded_is_no_failure_and_a_server_that_ended_is_one(deplo
 def test_logs_of_an_unknown_name_are_refused(deployment):
     with pytest.raises(Refused, match=r"there is no 'note'; the compose file has gateway, notes, user"):
         show_logs(deployment, ["notes", "note"])
+
+
+@pytest.mark.parametrize("place", ["other", "moved", "same", "link"])
+def test_the_containers_of_another_checkout_are_left_alone(deployment, docker, root, place):
+    """A checkout that was moved goes on with its containers."""
+    other = root if place == "same" else root.parent / f"{root.name}-{place}"
+    if place == "other":
+        shutil.copytree(root, other)
+    elif place == "link":
+        other.symlink_to(root)
+    for container in docker.of("notes"):
+        container["Config"]["Labels"]["com.docker.compose.project.working_dir"] = str(other)
+
+    for command in (
+        lambda: show_logs(deployment, []),
+        lambda: bring_up(deployment),
+    ):
+        if place == "other":
+            with pytest.raises(Refused, match=f"belong to the checkout {other}; .* COMPOSE_PROJECT_NAME="):
+                command()
+        else:
+            command()
 
 
 def test_logs_of_a_platform_that_does_not_run_are_refused(deployment, docker):
