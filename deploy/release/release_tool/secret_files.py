@@ -1,7 +1,7 @@
 """The secrets of a deployment: random ones, made once, and files derived from them.
 
-Only its owner may enter the directory. The files in it are readable by everyone, because each container runs as a user
-of its own and has its files mounted one by one.
+Only its owner may enter the directories. The files have mode 0444, because each container runs as a user of its own and
+has its files mounted one by one; docs/security.md says why not less.
 """
 
 import base64
@@ -21,6 +21,7 @@ from opskit.valkey_acl import acl
 Environment = Literal["production", "development"]
 
 ACL_FILE = "valkey/users.acl"
+FILE_MODE = 0o444
 # A certificate and its key in this directory switch TLS on.
 TLS_DIRECTORY = "tls"
 
@@ -65,6 +66,7 @@ class _Writer:
         passwords = {name: self._valkey_password(name) for name in catalog}
         issuers = frozenset(entry.name for entry in catalog.values() if entry.issues_tokens)
         self._derived(ACL_FILE, acl(administrator, passwords, issuers))
+        self._tighten()
         return Written(tuple(self._made), tuple(self._changed))
 
     def _write_service(self, entry: ServiceEntry, mongo_nodes: tuple[str, ...]) -> None:
@@ -110,8 +112,15 @@ class _Writer:
 
     def _store(self, name: str, text: str) -> None:
         path = self._directory / name
-        _ensure_directory(path.parent, 0o755)
-        write_atomically(path, text, mode=0o444)
+        _ensure_directory(path.parent, 0o700)
+        write_atomically(path, text, mode=FILE_MODE)
+
+    def _tighten(self) -> None:
+        """Give existing files and directories the modes of new ones; what belongs to another user stays as it is."""
+        for path in self._directory.rglob("*"):
+            hidden, in_tls = path.name.startswith("."), path.relative_to(self._directory).parts[0] == TLS_DIRECTORY
+            if not (hidden or in_tls or path.is_symlink()) and path.stat().st_uid == os.geteuid():
+                path.chmod(0o700 if path.is_dir() else FILE_MODE)
 
 
 def _random_secrets(entry: ServiceEntry) -> Iterator[str]:

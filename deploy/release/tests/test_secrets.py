@@ -54,7 +54,23 @@ def test_only_the_owner_enters_the_directory_and_containers_can_read_the_files(d
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     modes = {stat.S_IMODE((directory / name).stat().st_mode) for name in content(directory)}
     assert modes == {0o444}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir() if path.is_dir()} == {0o755}
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir() if path.is_dir()}
+    # The gateway's container reads the directory of the certificate itself.
+    assert modes.pop("tls") == 0o755
+    assert set(modes.values()) == {0o700}
+
+
+def test_existing_files_get_the_modes_of_new_ones_and_certificates_keep_theirs(directory):
+    write_secrets(directory, "production", CATALOG)
+    (directory / "postgres").chmod(0o755)
+    (directory / "postgres/user_password").chmod(0o666)
+    (directory / "tls/key.pem").touch(0o640)
+
+    write_secrets(directory, "production", CATALOG)
+
+    places = (("postgres", 0o700), ("postgres/user_password", 0o444), ("tls/key.pem", 0o640))
+    for place, mode in places:
+        assert stat.S_IMODE((directory / place).stat().st_mode) == mode
 
 
 @pytest.mark.parametrize(
