@@ -149,6 +149,10 @@ check: .venv/.complete ## Check format, lint, types, import directions and secur
 	@$(BIN)/lint-imports
 	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(MEMBERS)
 
+.PHONY: audit
+audit: .venv/.complete ## Ask an advisory database about all locked packages, and check their licences; fails where none can be reached
+	@$(BIN)/python deploy/audit.py
+
 .PHONY: fmt
 fmt: .venv/.complete ## Format the code and apply the linter's fixes
 	@$(BIN)/ruff check --fix-only --quiet .
