@@ -153,6 +153,10 @@ check: .venv/.complete ## Check format, lint, types, import directions and secur
 audit: .venv/.complete ## Ask an advisory database about all locked packages, and check their licences; fails where none can be reached
 	@$(BIN)/python deploy/audit.py
 
+.PHONY: pin
+pin: ## Pin base images by digest and GitHub actions by commit; needs docker, and their registries
+	@"$$PYTHON" deploy/pin.py
+
 .PHONY: fmt
 fmt: .venv/.complete ## Format the code and apply the linter's fixes
 	@$(BIN)/ruff check --fix-only --quiet .
