@@ -56,7 +56,7 @@ def test_every_image_and_action_is_pinned_and_keeps_its_tag(copy, tmp_path_facto
     assert not [line for text in after.values() for line in TAGGED.findall(text)]
     assert f"FROM python:3.13-slim@{DIGEST} AS build" in after[copy / "deploy/service.Dockerfile"]
     assert f"image: postgres:18@{DIGEST}" in after[copy / "docker-compose.prod.yml"]
-    assert f"uses: actions/checkout@{COMMIT} # v6" in after[copy / ".github/workflows/ci.yml"]
+    assert f"uses: actions/checkout@{COMMIT} # v6.0.1" in after[copy / ".github/workflows/ci.yml"]
     assert "image: baseplate/user:current" in after[copy / "docker-compose.prod.yml"]
 
 
