@@ -199,16 +199,16 @@ def test_a_service_is_on_the_networks_of_its_store_and_of_no_other(entry: Servic
 
 
 @each_service
-def test_a_candidate_differs_from_its_service_in_the_image_only(entry: ServiceEntry) -> None:
+def test_a_canary_differs_from_its_service_in_the_image_only(entry: ServiceEntry) -> None:
     for name in (entry.name, f"{entry.name}-migrate"):
-        candidate_name = f"{entry.name}-v2" + name.removeprefix(entry.name)
-        stable, candidate = PRODUCTION["services"][name], PRODUCTION["services"][candidate_name]
-        differences = {key for key in stable.keys() | candidate.keys() if stable.get(key) != candidate.get(key)}
+        canary_name = f"{entry.name}-v2" + name.removeprefix(entry.name)
+        stable, canary = PRODUCTION["services"][name], PRODUCTION["services"][canary_name]
+        differences = {key for key in stable.keys() | canary.keys() if stable.get(key) != canary.get(key)}
 
         assert differences == {"image", "profiles", "depends_on"}
-        assert candidate["image"] == stable["image"].replace(":current", ":next")
-        assert candidate["profiles"] == ["release"]
-        assert candidate["depends_on"] == {}
+        assert canary["image"] == stable["image"].replace(":current", ":next")
+        assert canary["profiles"] == ["release"]
+        assert canary["depends_on"] == {}
 
 
 def test_postgres_admits_the_connections_of_every_service_on_it() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from release_tool.orchestrator import Container
 
-# The candidate may fail this much more of its requests than v1 does.
+# The canary may fail this much more of its requests than v1 does.
 MORE_ERRORS = 0.01
 # A small share of few requests says little, so a release stops within a step only at this many errors.
 MANY_ERRORS = 5
-# The candidate may be this much slower.
+# The canary may be this much slower.
 SLOWER_FACTOR = 2.0
 SLOWER_SECONDS = 0.1
 # On a busy machine, times vary from moment to moment. Within a step, which is examined often, and against times of
@@ -81,15 +81,15 @@ def log_entry(line: str) -> Mapping[str, Any]:
     return entry if isinstance(entry, dict) else {}
 
 
-def regression(candidate: RequestStats, stable: RequestStats, *, final: bool, same_time: bool = True) -> str | None:
-    """Return why the candidate must not get more traffic, or None.
+def regression(canary: RequestStats, stable: RequestStats, *, final: bool, same_time: bool = True) -> str | None:
+    """Return why the canary must not get more traffic, or None.
 
     `final`: the step is over. `same_time`: both statistics are of the same time.
     """
     # One failure among few requests says nothing while v1 fails some, too.
     enough_errors = 1 if final and not stable.errors else MANY_ERRORS
     tolerance = 1.0 if final and same_time else NOISE_FACTOR
-    return _more_errors(candidate, stable, enough_errors) or _slower(candidate, stable, tolerance)
+    return _more_errors(canary, stable, enough_errors) or _slower(canary, stable, tolerance)
 
 
 def failed_replica(replicas: Iterable[Container], expected: Collection[str]) -> str | None:
@@ -104,23 +104,23 @@ def failed_replica(replicas: Iterable[Container], expected: Collection[str]) -> 
     return None
 
 
-def _more_errors(candidate: RequestStats, stable: RequestStats, enough: int) -> str | None:
-    if candidate.errors < enough or candidate.error_rate <= stable.error_rate + MORE_ERRORS:
+def _more_errors(canary: RequestStats, stable: RequestStats, enough: int) -> str | None:
+    if canary.errors < enough or canary.error_rate <= stable.error_rate + MORE_ERRORS:
         return None
     return (
-        f"v2 failed {candidate.errors} of {candidate.requests} requests ({candidate.error_rate:.1%}), "
+        f"v2 failed {canary.errors} of {canary.requests} requests ({canary.error_rate:.1%}), "
         f"v1 {stable.errors} of {stable.requests} ({stable.error_rate:.1%})"
     )
 
 
-def _slower(candidate: RequestStats, stable: RequestStats, tolerance: float) -> str | None:
-    if min(len(candidate.seconds), len(stable.seconds)) < ENOUGH_FOR_P95:
+def _slower(canary: RequestStats, stable: RequestStats, tolerance: float) -> str | None:
+    if min(len(canary.seconds), len(stable.seconds)) < ENOUGH_FOR_P95:
         return None
-    if candidate.p95 is None or stable.p95 is None:
+    if canary.p95 is None or stable.p95 is None:
         return None
-    if candidate.p95 <= tolerance * (SLOWER_FACTOR * stable.p95 + SLOWER_SECONDS):
+    if canary.p95 <= tolerance * (SLOWER_FACTOR * stable.p95 + SLOWER_SECONDS):
         return None
-    return f"v2 is slow: 95 % of its requests within {candidate.p95_ms} ms, v1's within {stable.p95_ms} ms"
+    return f"v2 is slow: 95 % of its requests within {canary.p95_ms} ms, v1's within {stable.p95_ms} ms"
 
 
 def _first_attempt(values: str) -> str:

@@ -14,9 +14,9 @@ from pathlib import Path
 from release_tool.compose import GATEWAY, ComposeProject
 from release_tool.console import Console
 from release_tool.errors import CommandFailed, NotHealthy, Refused, StepFailed
-from release_tool.orchestrator import CURRENT, PREVIOUS, Container, candidate_of
+from release_tool.orchestrator import CURRENT, PREVIOUS, Container, canary_of
 
-# The tag of a candidate's image.
+# The tag of a canary's image.
 NEXT = "next"
 # An attestation holds the time of the build, so that the same code would make another image each time.
 REPRODUCIBLE = {"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
@@ -69,14 +69,14 @@ class ComposeOrchestrator:
 
     def migrate(self, service: str, image: str) -> None:
         self._tag(service, image, NEXT)
-        self._project.compose("run", "--rm", "--no-deps", "-T", f"{candidate_of(service)}-migrate")
+        self._project.compose("run", "--rm", "--no-deps", "-T", f"{canary_of(service)}-migrate")
 
-    def start_candidate(self, service: str, image: str, count: int) -> None:
+    def start_canary(self, service: str, image: str, count: int) -> None:
         self._tag(service, image, NEXT)
-        self._project.scale(candidate_of(service), count)
+        self._project.scale(canary_of(service), count)
 
-    def remove_candidate(self, service: str) -> None:
-        self._project.remove(self.replicas(candidate_of(service)))
+    def remove_canary(self, service: str) -> None:
+        self._project.remove(self.replicas(canary_of(service)))
 
     def replace(self, service: str, count: int, is_outdated: Callable[[Container], bool]) -> None:
         # A replica that does not serve may end before its successor starts; a new one is tried again.
@@ -96,8 +96,8 @@ class ComposeOrchestrator:
 
     def weights(self) -> Mapping[str, int]:
         self._project.running(GATEWAY)
-        candidates = json.loads(self._traffic() or "{}")
-        return {service: int(candidate["weight"]) for service, candidate in candidates.items()}
+        canaries = json.loads(self._traffic() or "{}")
+        return {service: int(canary["weight"]) for service, canary in canaries.items()}
 
     def shift(self, service: str, weight: int) -> None:
         self._traffic(service, str(weight))
@@ -108,7 +108,7 @@ class ComposeOrchestrator:
             self._traffic(service, "off")
         self._wait_for_old_workers()
 
-    def check_candidate(self, service: str) -> None:
+    def check_canary(self, service: str) -> None:
         try:
             self._traffic("check", service)
         except CommandFailed as error:

@@ -50,7 +50,7 @@ class Container:
         return f"{state}, was restarted" if self.restarts and not self.healthy else state
 
 
-def candidate_of(service: str) -> str:
+def canary_of(service: str) -> str:
     """Return the name under which the new version of a service runs during a release."""
     return f"{service}-v2"
 
@@ -58,7 +58,7 @@ def candidate_of(service: str) -> str:
 class Orchestrator(Protocol):
     """Starts and ends replicas, provides images, and steers the gateway's traffic.
 
-    During a release, v1 runs under the service's name and the candidate, v2, under `candidate_of` it. Images are named
+    During a release, v1 runs under the service's name and the canary, v2, under `canary_of` it. Images are named
     by their ids. A method that changes something finishes it when it is called again after an interruption.
     Every method may raise `CommandFailed`; further errors are named where they occur.
     """
@@ -79,7 +79,7 @@ class Orchestrator(Protocol):
         ...
 
     def replicas(self, name: str) -> list[Container]:
-        """Return the containers of a service or of a candidate, the oldest first, in whatever state they are."""
+        """Return the containers of a service or of a canary, the oldest first, in whatever state they are."""
         ...
 
     def wait_healthy(self, name: str) -> list[Container]:
@@ -90,12 +90,12 @@ class Orchestrator(Protocol):
         """Run an image's migration job."""
         ...
 
-    def start_candidate(self, service: str, image: str, count: int) -> None:
-        """Start replicas of the candidate until there are `count`; `wait_healthy` waits for them."""
+    def start_canary(self, service: str, image: str, count: int) -> None:
+        """Start replicas of the canary until there are `count`; `wait_healthy` waits for them."""
         ...
 
-    def remove_candidate(self, service: str) -> None:
-        """End the replicas of the candidate once they have finished their requests."""
+    def remove_canary(self, service: str) -> None:
+        """End the replicas of the canary once they have finished their requests."""
         ...
 
     def replace(self, service: str, count: int, is_outdated: Callable[[Container], bool]) -> None:
@@ -106,22 +106,22 @@ class Orchestrator(Protocol):
         ...
 
     def weights(self) -> Mapping[str, int]:
-        """Return the candidates that the gateway knows, by service, and each one's share of the traffic in per cent.
+        """Return the canaries that the gateway knows, by service, and each one's share of the traffic in per cent.
 
         Raises `Refused` when the gateway does not run.
         """
         ...
 
     def shift(self, service: str, weight: int) -> None:
-        """Give the candidate a share of the traffic in per cent; return when no request follows the former share."""
+        """Give the canary a share of the traffic in per cent; return when no request follows the former share."""
         ...
 
     def end_shift(self, service: str) -> None:
-        """Give all traffic to v1 and let the gateway forget the candidate; return as `shift` does."""
+        """Give all traffic to v1 and let the gateway forget the canary; return as `shift` does."""
         ...
 
-    def check_candidate(self, service: str) -> None:
-        """Let the gateway send requests to every replica of the candidate. Raises `StepFailed` when one fails."""
+    def check_canary(self, service: str) -> None:
+        """Let the gateway send requests to every replica of the canary. Raises `StepFailed` when one fails."""
         ...
 
     def access_log(self, since: float, until: float | None = None) -> list[str]:

@@ -15,7 +15,7 @@ from release_tool.compose_orchestrator import REPRODUCIBLE, git_revision
 from release_tool.console import Console, StatusTable
 from release_tool.deployment import Deployment
 from release_tool.errors import CommandFailed, Interrupted, NotHealthy, Refused
-from release_tool.orchestrator import Container, candidate_of
+from release_tool.orchestrator import Container, canary_of
 from release_tool.secret_files import ACL_FILE, OPENED_BY
 
 # Initialising every store on a busy machine takes minutes.
@@ -198,10 +198,10 @@ def _is_finished_job(project: ComposeProject, container: Container) -> bool:
 
 
 def _forget_releases(deployment: Deployment) -> None:
-    """End releases whose candidate ended with the platform: what runs now was built just before."""
+    """End releases whose canary ended with the platform: what runs now was built just before."""
     orchestrator = deployment.orchestrator
     for service in orchestrator.weights():
-        if orchestrator.replicas(candidate_of(service)):
+        if orchestrator.replicas(canary_of(service)):
             raise Refused(f"a release of {service} is unfinished; undo it: make rollback SERVICE={service}")
         orchestrator.end_shift(service)
         deployment.console.say(f"the unfinished release of {service} ended when the platform stopped")

@@ -14,7 +14,7 @@ from release_tool.canary import RequestStats, failed_replica, read_stats, regres
 from release_tool.console import Console
 from release_tool.errors import Interrupted, NotHealthy, Refused, ReleaseFailed, StepFailed, ToolError
 from release_tool.journal import Journal, JournalFile, Phase
-from release_tool.orchestrator import CURRENT, PREVIOUS, Container, Orchestrator, candidate_of
+from release_tool.orchestrator import CURRENT, PREVIOUS, Container, Orchestrator, canary_of
 
 WATCH_SECONDS = 2.0
 # At full share v1 gets no requests, so v2 is compared with this long a time before the release.
@@ -45,10 +45,10 @@ class Start(Enum):
     UNDO_FIRST = auto()
 
 
-def how_to_start(image: str, journal: Journal | None, *, candidate_exists: bool) -> Start:
+def how_to_start(image: str, journal: Journal | None, *, canary_exists: bool) -> Start:
     """Decide by what an earlier run left."""
     if journal is None:
-        return Start.UNDO_FIRST if candidate_exists else Start.NEW
+        return Start.UNDO_FIRST if canary_exists else Start.NEW
     return Start.RESUME if journal.image == image else Start.UNDO_FIRST
 
 
@@ -70,7 +70,7 @@ class Releases:
         if journal is None or journal.phase in (Phase.STARTING, Phase.SHIFTING):
             run.wait_for_v1()
         tag, image = self._orchestrator.prepare_image(plan.service, tag)
-        start = how_to_start(image, journal, candidate_exists=run.candidate_exists())
+        start = how_to_start(image, journal, canary_exists=run.canary_exists())
         if start is Start.UNDO_FIRST:
             self._console.say("a release of another image is unfinished; undoing it first")
             run.undo(journal)
@@ -88,7 +88,7 @@ class Releases:
         """Undo an unfinished release."""
         run = self._run(Plan(service))
         journal = self._unfinished(service)
-        if journal is None and not run.candidate_exists():
+        if journal is None and not run.canary_exists():
             raise Refused(
                 f"no release of {service} is unfinished; to go back to the version before the last release: "
                 f"make release SERVICE={service} TAG={PREVIOUS}"
@@ -114,7 +114,7 @@ class Releases:
         if journal is not None and journal.tag != CURRENT:
             raise Refused(f"the release of {service} is unfinished ({journal.phase}); {journal.ways_on}, then restart")
         if journal is None:
-            if run.candidate_exists():
+            if run.canary_exists():
                 run.undo(None)
             replicas = self._orchestrator.replicas(service)
             if not all(replica.healthy for replica in replicas):
@@ -156,12 +156,12 @@ class ServiceRelease:
         self._console = console
         self._plan = plan
         self._service = plan.service
-        self._candidate = candidate_of(plan.service)
+        self._canary = canary_of(plan.service)
         self._rows: list[tuple[str, ...]] = []
 
-    def candidate_exists(self) -> bool:
-        """Whether the gateway knows a candidate, or a replica of it exists."""
-        return self._service in self._orchestrator.weights() or bool(self._orchestrator.replicas(self._candidate))
+    def canary_exists(self) -> bool:
+        """Whether the gateway knows a canary, or a replica of it exists."""
+        return self._service in self._orchestrator.weights() or bool(self._orchestrator.replicas(self._canary))
 
     def wait_for_v1(self) -> list[Container]:
         """Return v1's replicas once all are healthy. Raises `Refused` when one is not."""
@@ -203,9 +203,9 @@ class ServiceRelease:
             self._put_back(journal)
         self._orchestrator.end_shift(self._service)
         self._console.say(f"all traffic goes to {self._service} as it was before")
-        self._orchestrator.remove_candidate(self._service)
+        self._orchestrator.remove_canary(self._service)
         self._journal_file.remove()
-        self._console.say(f"{self._candidate} is gone")
+        self._console.say(f"{self._canary} is gone")
 
     def _run_phases(self, journal: Journal) -> None:
         phases: Mapping[Phase, Callable[[Journal], Journal]] = {
@@ -218,7 +218,7 @@ class ServiceRelease:
             self._journal_file.write(journal)
         self._orchestrator.end_shift(self._service)
         self._console.say(f"all traffic goes to {self._service} again; ending v2")
-        self._orchestrator.remove_candidate(self._service)
+        self._orchestrator.remove_canary(self._service)
         self._journal_file.remove()
         if self._rows:
             self._console.table(HEADER, self._rows)
@@ -226,13 +226,13 @@ class ServiceRelease:
     def _start(self, journal: Journal) -> Journal:
         # The image in service has migrated the database.
         if journal.changes_image:
-            self._console.say(f"{self._candidate}: migrating the database")
+            self._console.say(f"{self._canary}: migrating the database")
             self._orchestrator.migrate(self._service, journal.image)
-        self._orchestrator.start_candidate(self._service, journal.image, journal.replicas)
-        replicas = self._orchestrator.wait_healthy(self._candidate)
-        self._console.say(f"{self._candidate}: {len(replicas)} healthy")
+        self._orchestrator.start_canary(self._service, journal.image, journal.replicas)
+        replicas = self._orchestrator.wait_healthy(self._canary)
+        self._console.say(f"{self._canary}: {len(replicas)} healthy")
         self._orchestrator.shift(self._service, 0)
-        self._orchestrator.check_candidate(self._service)
+        self._orchestrator.check_canary(self._service)
         self._console.say("the gateway reaches every replica of v2, which has no traffic yet")
         if self._plan.steps:
             address = self._orchestrator.address()
@@ -240,7 +240,7 @@ class ServiceRelease:
         return journal.at(Phase.SHIFTING)
 
     def _shift(self, journal: Journal) -> Journal:
-        expected = {replica.id for replica in self._orchestrator.wait_healthy(self._candidate)}
+        expected = {replica.id for replica in self._orchestrator.wait_healthy(self._canary)}
         reached = self._orchestrator.weights().get(self._service, 0)
         log = self._orchestrator.access_log(journal.began - BASELINE_SECONDS, journal.began)
         baseline = read_stats(log, self._service)["v1"]
@@ -262,9 +262,9 @@ class ServiceRelease:
             self._examine(weight, since, expected, baseline, final=False)
         time.sleep(LOG_SECONDS)
         # A health check takes half a minute to fail, and requests may not reach the route that is broken.
-        self._orchestrator.check_candidate(self._service)
-        stable, candidate = self._examine(weight, since, expected, baseline, final=True)
-        row = (f"{weight} %", *_figures(stable), *_figures(candidate))
+        self._orchestrator.check_canary(self._service)
+        stable, canary = self._examine(weight, since, expected, baseline, final=True)
+        row = (f"{weight} %", *_figures(stable), *_figures(canary))
         self._rows.append(row)
         self._console.say(
             f"{row[0]}: v1 {row[1]} requests, {row[2]} errors, p95 {row[3]} ms; "
@@ -275,15 +275,15 @@ class ServiceRelease:
         self, weight: int, since: float, expected: Collection[str], baseline: RequestStats, *, final: bool
     ) -> tuple[RequestStats, RequestStats]:
         """Return the statistics of v1 and v2 in this step. Raises `StepFailed` when the release must not go on."""
-        if failure := failed_replica(self._orchestrator.replicas(self._candidate), expected):
+        if failure := failed_replica(self._orchestrator.replicas(self._canary), expected):
             raise StepFailed(failure)
         stats = read_stats(self._orchestrator.access_log(since), self._service)
-        stable, candidate = stats["v1"], stats["v2"]
+        stable, canary = stats["v1"], stats["v2"]
         # At full share v1 only finishes earlier requests, which says nothing.
         shared = weight < 100
-        if reason := regression(candidate, stable if shared else baseline, final=final, same_time=shared):
+        if reason := regression(canary, stable if shared else baseline, final=final, same_time=shared):
             raise StepFailed(f"at {weight} %: {reason}")
-        return stable, candidate
+        return stable, canary
 
     def _replace(self, journal: Journal) -> Journal:
         self._orchestrator.shift(self._service, 100)
@@ -295,8 +295,8 @@ class ServiceRelease:
         return journal.at(Phase.FINISHING)
 
     def _put_back(self, journal: Journal) -> None:
-        candidates = self._orchestrator.replicas(self._candidate)
-        if not candidates or not all(replica.healthy for replica in candidates):
+        canaries = self._orchestrator.replicas(self._canary)
+        if not canaries or not all(replica.healthy for replica in canaries):
             # The replicas of v1, old or new, serve better than a v2 that is not healthy.
             self._orchestrator.end_shift(self._service)
         self._orchestrator.put_in_service(self._service, journal.previous)

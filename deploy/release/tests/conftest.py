@@ -14,7 +14,7 @@ import pytest
 
 from release_tool.compose import Options
 from release_tool.errors import CommandFailed, NotHealthy, Refused, StepFailed
-from release_tool.orchestrator import CURRENT, PREVIOUS, Container, candidate_of
+from release_tool.orchestrator import CURRENT, PREVIOUS, Container, canary_of
 
 CATALOG = """
 [user]
@@ -92,12 +92,12 @@ class FakeOrchestrator:
     def migrate(self, service: str, image: str) -> None:
         self._event("migrate", service, image)
 
-    def start_candidate(self, service: str, image: str, count: int) -> None:
-        while len(self.replicas(candidate_of(service))) < count:
-            self._start(candidate_of(service), image)
+    def start_canary(self, service: str, image: str, count: int) -> None:
+        while len(self.replicas(canary_of(service))) < count:
+            self._start(canary_of(service), image)
 
-    def remove_candidate(self, service: str) -> None:
-        for replica in self.replicas(candidate_of(service)):
+    def remove_canary(self, service: str) -> None:
+        for replica in self.replicas(canary_of(service)):
             self._remove(replica)
 
     def replace(self, service: str, count: int, is_outdated: Callable[[Container], bool]) -> None:
@@ -125,9 +125,9 @@ class FakeOrchestrator:
     def end_shift(self, service: str) -> None:
         self._event("shift", service, "off", change=lambda: self.shares.pop(service, None))
 
-    def check_candidate(self, service: str) -> None:
+    def check_canary(self, service: str) -> None:
         self._event("check", service)
-        if not all(replica.healthy for replica in self.replicas(candidate_of(service))):
+        if not all(replica.healthy for replica in self.replicas(canary_of(service))):
             raise StepFailed("a replica of v2 responds with 500")
 
     def access_log(self, since: float, until: float | None = None) -> list[str]:

@@ -52,21 +52,21 @@ def test_the_image_that_is_put_in_service_is_kept_apart_from_the_former_one(test
     assert tested.prepare_image("notes", PREVIOUS) == (PREVIOUS, "old")
 
 
-def test_a_candidate_starts_once_beside_the_service_and_is_removed(tested):
+def test_a_canary_starts_once_beside_the_service_and_is_removed(tested):
     for _ in range(2):
         tested.migrate("notes", "new")
-        tested.start_candidate("notes", "new", 2)
+        tested.start_canary("notes", "new", 2)
     assert [replica.image for replica in tested.wait_healthy("notes-v2")] == ["new", "new"]
     assert images(tested, "notes") == ["old", "old"]
 
     for _ in range(2):
-        tested.remove_candidate("notes")
+        tested.remove_canary("notes")
     assert tested.replicas("notes-v2") == []
     assert images(tested, "notes") == ["old", "old"]
 
 
 def test_replicas_are_listed_the_oldest_first(tested):
-    tested.start_candidate("notes", "new", 3)
+    tested.start_canary("notes", "new", 3)
     created = [replica.created for replica in tested.replicas("notes-v2")]
     assert created == sorted(created)
 
@@ -101,7 +101,7 @@ def test_what_does_not_run_cannot_become_healthy(tested):
         tested.wait_healthy("notes-v2")
 
 
-def test_the_gateway_gives_a_candidate_the_share_that_was_set_and_forgets_it(tested):
+def test_the_gateway_gives_a_canary_the_share_that_was_set_and_forgets_it(tested):
     assert tested.weights() == {}
     for weight in (0, 25, 25):
         tested.shift("notes", weight)
@@ -111,13 +111,13 @@ def test_the_gateway_gives_a_candidate_the_share_that_was_set_and_forgets_it(tes
         assert tested.weights() == {}
 
 
-def test_the_check_of_a_candidate_fails_for_an_unhealthy_replica(tested, platform):
-    tested.start_candidate("notes", "new", 1)
-    tested.check_candidate("notes")
+def test_the_check_of_a_canary_fails_for_an_unhealthy_replica(tested, platform):
+    tested.start_canary("notes", "new", 1)
+    tested.check_canary("notes")
     platform.sick_images = {"new"}
-    tested.start_candidate("notes", "new", 2)
+    tested.start_canary("notes", "new", 2)
     with pytest.raises(StepFailed, match="v2"):
-        tested.check_candidate("notes")
+        tested.check_canary("notes")
 
 
 def test_without_a_gateway_there_are_no_weights(tested, platform, kind):

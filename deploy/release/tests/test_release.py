@@ -283,7 +283,7 @@ def test_a_release_of_another_image_undoes_the_unfinished_one_first(releases, or
     assert orchestrator.tags["notes:previous"] == "old"
 
 
-def test_a_candidate_without_a_journal_is_ended_first(releases, orchestrator):
+def test_a_canary_without_a_journal_is_ended_first(releases, orchestrator):
     orchestrator.start("notes-v2", "lost")
 
     releases.release(PLAN, "2")

@@ -46,7 +46,7 @@ def in_development(compose: str, entry: ServiceEntry) -> str:
 
 
 def in_production(compose: str, entry: ServiceEntry) -> str:
-    """Return docker-compose.prod.yml with one more service and its release candidate. Raises NotRegistered."""
+    """Return docker-compose.prod.yml with one more service and its canary. Raises NotRegistered."""
     with _expected_form(PRODUCTION):
         places: Places = {"definition": ("services",), "production": ("services", "gateway")}
         document = _load_with_blocks(compose, places, entry)

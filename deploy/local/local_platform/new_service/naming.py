@@ -20,7 +20,7 @@ _RESERVED: Final = frozenset(
         "default",  # Valkey's user
         *("gateway", "mongo", "valkey", "internal"),
         *("keys", "jaeger", "prometheus"),  # containers
-        *("candidate", "done", "everybody", "hardened", "healthy", "job", "service", "store"),  # anchors
+        *("canary", "done", "everybody", "hardened", "healthy", "job", "service", "store"),  # anchors
     }
 )
 
