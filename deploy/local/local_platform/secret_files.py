@@ -1,10 +1,14 @@
 """Secrets in private files below DATA_DIR."""
 
+import re
 import secrets
 from pathlib import Path
 
 from local_platform.errors import DataDirectoryUnusable
 from opskit.atomic_file import write_atomically
+
+SECRET_BYTES = 32
+_WHOLE = re.compile(rf"[0-9a-f]{{{2 * SECRET_BYTES}}}\s*")
 
 
 def private_directory(path: Path) -> Path:
@@ -22,15 +26,17 @@ class SecretFiles:
     def value(self, name: str) -> str:
         """Return the secret of this name: 256 random bits in hexadecimal, so safe in a URL.
 
-        Raises DataDirectoryUnusable for an empty file: a new secret would not open what the lost one protects.
+        Raises DataDirectoryUnusable for a file that holds something else.
         """
+        path = self.path(name)
         try:
-            text = self.path(name).read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
-            text = self.store(name, secrets.token_hex(32)).read_text(encoding="utf-8")
-        if not text.strip():
+            return self.store(name, secrets.token_hex(SECRET_BYTES)).read_text(encoding="utf-8")
+        if not _WHOLE.fullmatch(text):
             raise DataDirectoryUnusable(
-                f"{self.path(name)} is empty; put the secret back, or start with another DATA_DIR=…"
+                f"{path} is empty or damaged; restore it from a copy. A new secret is made if the file is missing, but "
+                "a store that has data knows the old one"
             )
         return text
 

@@ -99,14 +99,13 @@ class LocalPostgres:
         unfinished.rename(self._data)
 
     def _remove_stale_pid_file(self) -> None:
-        """Remove a stale postmaster.pid: the server would refuse to start if another program had that process id."""
-        lock = self._data / "postmaster.pid"
-        try:
-            pid = int(lock.read_text(encoding="utf-8").split("\n", 1)[0])
-        except (OSError, ValueError):
-            return
-        if not _runs_in(pid, self._data):
-            lock.unlink(missing_ok=True)
+        """Remove postmaster.pid unless a server runs.
+
+        The server refuses to start if the file is empty or cut off, as after a power failure or on a full disk, or if
+        another program has the process id in it. This launcher has locked DATA_DIR, so no other one starts a server.
+        """
+        if not any(_runs_in(process, self._data) for process in psutil.process_iter()):
+            (self._data / "postmaster.pid").unlink(missing_ok=True)
 
 
 @contextmanager
@@ -136,11 +135,12 @@ def _initdb(binary: Path) -> Iterator[Path]:
         yield copy / "bin" / "initdb"
 
 
-def _runs_in(pid: int, directory: Path) -> bool:
-    """Whether this process runs with this working directory, as a PostgreSQL server does in its data directory."""
+def _runs_in(process: psutil.Process, directory: Path) -> bool:
+    """Whether a process has this working directory, as all of a PostgreSQL server have its data directory.
+
+    The processes of other users cannot be looked at, and cannot open the directory.
+    """
     try:
-        return Path(psutil.Process(pid).cwd()) == directory.resolve()
-    except psutil.AccessDenied:
-        return True
+        return Path(process.cwd()) == directory.resolve()
     except psutil.Error:
         return False

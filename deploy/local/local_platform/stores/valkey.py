@@ -1,6 +1,7 @@
 """The local Valkey server: its process and its readiness."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from local_platform.binaries import VALKEY
 from local_platform.layout import Layout
@@ -45,4 +46,11 @@ class LocalValkey:
                 log=self._layout.log(NAME),
             ),
             probe=self.access.probe,
+            before_start=lambda: _remove_snapshots(directory),
         )
+
+
+def _remove_snapshots(directory: Path) -> None:
+    """Remove what an operator has saved: the server would load it, and would not start on a damaged one."""
+    for snapshot in directory.glob("*.rdb"):
+        snapshot.unlink()

@@ -5,13 +5,13 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from local_platform.errors import DataDirectoryInUse
-from local_platform.layout import Layout
+from local_platform.layout import GATEWAY, Layout
 from local_platform.supervision.process import POLL_SECONDS, group_members
 from opskit.file_lock import AlreadyLockedError, file_lock
 
@@ -55,9 +55,12 @@ async def stop_orphans(layout: Layout) -> list[str]:
     """Stop what a killed launcher left running and remove its run file; return the names of these processes.
 
     Process ids are reused and the run file may be old. So only processes that work below DATA_DIR, in a group that
-    the run file lists, are touched. The caller holds the lock.
+    the run file lists, are touched. If the run file is damaged, they are found by their folders. The caller holds the
+    lock.
     """
-    orphans = {name: pids for name, group in _listed(layout.run_file) if (pids := _members_below(group, layout.root))}
+    listed = _listed(layout.run_file)
+    groups = _found(layout) if listed is None else listed
+    orphans = {name: pids for name, group in groups if (pids := _members_below(group, layout.root))}
     for name, pids in orphans.items():
         # PostgreSQL stops at once, and in order, on INT; on TERM it would wait for its clients.
         _signal(pids, signal.SIGINT if name == "postgres" else signal.SIGTERM)
@@ -70,13 +73,32 @@ async def stop_orphans(layout: Layout) -> list[str]:
     return list(orphans)
 
 
-def _listed(run_file: Path) -> Iterator[tuple[str, int]]:
-    """Yield name and process group of each process in a run file; a damaged file lists nothing."""
+def _listed(run_file: Path) -> list[tuple[str, int]] | None:
+    """Return name and process group of each process in a run file, or None if the file is damaged."""
     try:
         processes = json.loads(run_file.read_text(encoding="utf-8"))["processes"]
-        yield from [(str(process["name"]), int(process["pid"])) for process in processes]
+        return [(str(process["name"]), int(process["pid"])) for process in processes]
+    except FileNotFoundError:
+        return []
     except (OSError, ValueError, KeyError, TypeError):
-        return
+        return None
+
+
+def _found(layout: Layout) -> list[tuple[str, int]]:
+    """Return name and process group of all that leads a group of its own in a folder where only the launcher works.
+
+    A user's shell may stand in such a folder, but has a terminal.
+    """
+    folders = {path: path.name for path in (layout.root / "work").glob("*")} | {layout.gateway: GATEWAY}
+    folders |= {path / "data": path.name for path in layout.store("postgres").parent.glob("postgres")}
+    names = {path.resolve(): name for path, name in folders.items()}
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            name = names.get(Path(process.cwd()))
+            if name is not None and process.terminal() is None and os.getsid(process.pid) == process.pid:
+                found.append((name, process.pid))
+    return found
 
 
 def _members_below(group: int, root: Path) -> list[int]:

@@ -22,6 +22,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 
 from local_platform.errors import DataDirectoryUnusable, InvalidOption, ServerMissing
 from local_platform.layout import Layout
+from local_platform.secret_files import SecretFiles
 from local_platform.stores import StoreSet, running_stores
 from local_platform.stores.mongo_access import SELECTION_MS
 from local_platform.supervision.ports import PortAllocator
@@ -230,6 +231,40 @@ async def test_a_stale_pid_file_with_the_id_of_another_program_is_removed(again)
     finally:
         stranger.kill()
         await stranger.wait()
+
+
+LEFT = {"empty": b"", "cut off": b"14", "garbage": b"\xff\x00garbage", "a number only": b"1\n", "a line": b"\n"}
+
+
+@pytest.mark.parametrize("content", LEFT.values(), ids=LEFT.keys())
+async def test_no_file_that_a_power_failure_leaves_stops_a_store_from_starting(again, content):
+    (again / "stores" / "postgres" / "data" / "postmaster.pid").write_bytes(content)
+    (again / "stores" / "mongo-1" / "mongod.lock").write_bytes(content)
+    (again / "work" / "valkey").mkdir(parents=True, exist_ok=True)
+    (again / "work" / "valkey" / "dump.rdb").write_bytes(b"REDIS0011" + content)
+    (again / "ports.json").write_bytes(content)
+    async with running_stores(again, services=SERVICES) as stores:
+        async with postgres(stores.service_url("user")) as connection:
+            assert await connection.fetchval("SELECT n FROM kept") == 42
+        async with AsyncMongoClient(stores.service_url("notes")) as client:
+            assert (await client["notes"]["kept"].find_one())["n"] == 42
+
+
+async def test_a_server_that_runs_keeps_its_pid_file(again):
+    async with running_stores(again, engines=["postgres"]) as stores:
+        lock = again / "stores" / "postgres" / "data" / "postmaster.pid"
+        stores.supervisor.processes["postgres"].spec.before_start()
+        assert lock.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"4e1f", b"\xff" * 64, b"0" * 63], ids=["empty", "short", "garbage", "cut"])
+@pytest.mark.parametrize("name", ["postgres.password", "mongo.password", "mongo.key", "valkey.password"])
+def test_a_damaged_secret_is_named(tmp_path, name, content):
+    files = SecretFiles(tmp_path)
+    files.value(name)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataDirectoryUnusable, match=rf"{name} is empty or damaged; restore it"):
+        files.value(name)
 
 
 @pytest.mark.parametrize("engine", ["postgres", "mongo"])

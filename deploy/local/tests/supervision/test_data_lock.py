@@ -74,6 +74,10 @@ async def test_another_program_that_has_an_old_process_id_is_left_alone(layout, 
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"processes": [{"pid": "x"}]}'])
-async def test_a_damaged_run_file_lists_no_orphans(layout, text):
+async def test_orphans_are_found_without_the_run_file_if_that_is_damaged(layout, orphan, text):
+    pid, elsewhere = orphan(layout.work("user-1")), orphan(layout.logs)
     layout.run_file.write_text(text)
-    assert await stop_orphans(layout) == []
+    assert await stop_orphans(layout) == ["user-1"]
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert psutil.Process(elsewhere).status() != psutil.STATUS_ZOMBIE
+    assert not layout.run_file.exists()
