@@ -1,7 +1,9 @@
 """The gateway's process: NGINX with a configuration that is rendered for the ports of this start."""
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from local_platform.supervision.process import Command
 from opskit.catalog import ServiceEntry
 from opskit.rotated_file import rotate
 
+# A file system in memory, on Linux.
+MEMORY = Path("/dev/shm")  # nosec B108
+_CACHE_PREFIX = "gateway-cache-"
 # Requests in flight may finish, but a slow upload must not delay the stop for ever.
 STOP_SECONDS = 15.0
 
@@ -52,6 +57,7 @@ class Gateway:
     def process_spec(self) -> ProcessSpec:
         """Render the configuration and return the process that runs on it."""
         render(self._settings, self._catalog, self._servers, self._target)
+        self._move_cache_to_memory()
         return ProcessSpec(
             name=GATEWAY,
             service=GATEWAY,
@@ -68,6 +74,27 @@ class Gateway:
             before_start=self.rotate_access_log,
         )
 
+    def remove_cache(self) -> None:
+        """Remove the copies of public responses from the memory."""
+        cache = self._cache
+        if cache.is_symlink():
+            found = cache.readlink()
+            # The link may be old: a file system in memory is shared with other users.
+            if found.parent == MEMORY and found.name.startswith(_CACHE_PREFIX) and _is_own(found):
+                shutil.rmtree(found, ignore_errors=True)
+            cache.unlink()
+
+    @property
+    def _cache(self) -> Path:
+        return self._target / "temp" / "cache"
+
+    def _move_cache_to_memory(self) -> None:
+        """Link the cache's folder into memory: NGINX breaks off a response whose copy finds no room on the disk."""
+        self.remove_cache()
+        if os.access(MEMORY, os.W_OK):
+            shutil.rmtree(self._cache, ignore_errors=True)
+            self._cache.symlink_to(tempfile.mkdtemp(prefix=_CACHE_PREFIX, dir=MEMORY))
+
     async def all_services_reachable(self) -> None:
         """Raise NotReady unless the gateway reaches every service."""
         status, body = await http_get(f"{self.url}/lb-health")
@@ -81,6 +108,13 @@ class Gateway:
         path = Path(self._target, self._settings.access_log)
         # A setting may name a device, such as /dev/stdout.
         return path.is_relative_to(self._target) and rotate(path)
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        return path.lstat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _own_settings(port: int) -> dict[str, str]:

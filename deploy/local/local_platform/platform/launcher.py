@@ -10,12 +10,12 @@ async with running_platform(tmp_path, replicas=2) as platform:
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from local_platform.errors import DataDirectoryUnusable, ProcessFailed
 from local_platform.layout import GATEWAY, Layout
-from local_platform.platform.disk import check_disk
+from local_platform.platform.disk import DiskReserve, check_disk
 from local_platform.platform.gateway import Gateway
 from local_platform.platform.options import Options
 from local_platform.platform.service_environment import keys_directory
@@ -34,7 +34,7 @@ from opskit.catalog import ServiceEntry, read_catalog
 from servicekit.sealing.key_files import KeyFileError, ensure_keys
 
 REACH_SECONDS = 20.0
-ACCESS_LOG_CHECK_SECONDS = 1.0
+UPKEEP_SECONDS = 1.0
 
 
 class Platform:
@@ -69,7 +69,8 @@ class Platform:
         self._gateway = Gateway(layout, ports.allocate(GATEWAY), self.catalog, self._services.ports, options.settings)
         ports.save()
         self._run_file = RunFile(layout.run_file, self.gateway_url, warn)
-        self._access_log_rotation: asyncio.Task[None] | None = None
+        self._reserve = DiskReserve(layout.root, warn)
+        self._upkeep: asyncio.Task[None] | None = None
         self._add_rows()
         self.supervisor.listen(self._run_file.update)
         self.supervisor.listen(status_table.update)
@@ -94,15 +95,17 @@ class Platform:
         )
         await self.supervisor.add(self._gateway.process_spec()).wait_ready()
         await self._reach_services()
-        self._access_log_rotation = asyncio.create_task(self._rotate_access_log())
+        self._upkeep = asyncio.create_task(self._keep_up())
 
     async def stop(self) -> None:
         """Stop everything, callers before callees: gateway, services, stores."""
-        if self._access_log_rotation is not None:
-            self._access_log_rotation.cancel()
+        if self._upkeep is not None:
+            self._upkeep.cancel()
         await self.supervisor.stop(self.supervisor.of_service(GATEWAY))
         await self.supervisor.stop(self.supervisor.of_service(*self.catalog))
         await self.stores.stop_all()
+        self._gateway.remove_cache()
+        self._reserve.remove()
         self._run_file.remove()
 
     async def stop_process(self, name: str) -> None:
@@ -115,11 +118,14 @@ class Platform:
         process.start()
         await process.wait_ready()
 
-    async def _rotate_access_log(self) -> None:
+    async def _keep_up(self) -> None:
         while True:
-            await asyncio.sleep(ACCESS_LOG_CHECK_SECONDS)
-            if self._gateway.rotate_access_log():
-                self.supervisor.kill(GATEWAY, signal.SIGUSR1)
+            self._reserve.check()
+            await asyncio.sleep(UPKEEP_SECONDS)
+            # A full disk may refuse to rename a file; the next round tries again.
+            with suppress(OSError):
+                if self._gateway.rotate_access_log():
+                    self.supervisor.kill(GATEWAY, signal.SIGUSR1)
 
     async def _reach_services(self) -> None:
         try:
