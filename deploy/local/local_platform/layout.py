@@ -42,11 +42,13 @@ class Layout:
         root = absolute(data_dir)
         _refuse_source(root)
         try:
-            # PostgreSQL refuses to run as root and gets another user, who has to pass through to its own folder.
-            root.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+            root.mkdir(mode=_passable(), parents=True, exist_ok=True)
             probe = root / f".writable-{os.getpid()}"
             probe.touch()
             probe.unlink()
+            stores = root / "stores"
+            stores.mkdir(exist_ok=True)
+            stores.chmod(_passable())
         except OSError as error:
             raise DataDirectoryUnusable(
                 f"DATA_DIR {root} cannot be written ({error.strerror}); make it writable, "
@@ -77,7 +79,7 @@ class Layout:
     @property
     def gateway(self) -> Path:
         """The folder in which NGINX runs: its configuration, buffers and access log."""
-        return self.root / GATEWAY
+        return private_directory(self.root / GATEWAY)
 
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
@@ -87,4 +89,9 @@ class Layout:
 
     def work(self, name: str) -> Path:
         """Return a process's working directory; stop_orphans recognises orphans by its place below DATA_DIR."""
-        return private_directory(self.root / "work" / name)
+        return private_directory(private_directory(self.root / "work") / name)
+
+
+def _passable() -> int:
+    """Return the mode of the folders above PostgreSQL's: it refuses to run as root, and gets another user."""
+    return 0o711 if os.geteuid() == 0 else 0o700

@@ -8,6 +8,8 @@ from local_platform.errors import DataDirectoryUnusable
 from opskit.atomic_file import write_atomically
 
 SECRET_BYTES = 32
+# The rights of all but the owner.
+OTHERS = 0o077
 _WHOLE = re.compile(rf"[0-9a-f]{{{2 * SECRET_BYTES}}}\s*")
 
 
@@ -15,6 +17,19 @@ def private_directory(path: Path) -> Path:
     """Make a directory that only its owner can open, and return it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
+
+
+def withdraw_rights(path: Path) -> None:
+    """Leave a file, or a directory with all its content, to its owner alone. The directory comes last.
+
+    So a directory that is closed already has no open content, unless this was interrupted, and is done quickly.
+    """
+    if path.is_symlink() or not path.exists():
+        return
+    if path.is_dir() and path.stat().st_mode & OTHERS:
+        for child in path.iterdir():
+            withdraw_rights(child)
+    path.chmod(path.stat().st_mode & ~OTHERS)
 
 
 class SecretFiles:

@@ -14,6 +14,7 @@ from local_platform.binaries import NGINX
 from local_platform.environment import known_variables
 from local_platform.errors import InvalidOption
 from local_platform.layout import GATEWAY, Layout
+from local_platform.secret_files import withdraw_rights
 from local_platform.supervision.managed_process import ProcessSpec
 from local_platform.supervision.ports import HOST
 from local_platform.supervision.probes import NotReady, Probe, http_get, json_body
@@ -57,6 +58,10 @@ class Gateway:
     def process_spec(self) -> ProcessSpec:
         """Render the configuration and return the process that runs on it."""
         render(self._settings, self._catalog, self._servers, self._target)
+        for rendered in self._target.glob("rendered/**/*"):
+            withdraw_rights(rendered)
+        withdraw_rights(self._target / "rendered")
+        withdraw_rights(self._target / "temp")
         self._move_cache_to_memory()
         return ProcessSpec(
             name=GATEWAY,

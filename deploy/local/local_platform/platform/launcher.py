@@ -20,6 +20,7 @@ from local_platform.platform.gateway import Gateway
 from local_platform.platform.options import Options
 from local_platform.platform.service_environment import keys_directory
 from local_platform.platform.services import Services
+from local_platform.secret_files import withdraw_rights
 from local_platform.stores import StoreSet
 from local_platform.supervision.data_lock import data_lock, stop_orphans
 from local_platform.supervision.jobs import run_job
@@ -175,6 +176,10 @@ async def prepared(
     """
     options.check()
     layout = Layout.prepare(options.data_dir)
+    files = [entry.name for entry in read_catalog().values() if entry.keeps_files]
+    for folder in ("logs", "secrets", "work", GATEWAY, *files):
+        # An earlier version left some of them open to every user of the machine.
+        withdraw_rights(layout.root / folder)
     with data_lock(layout) as lock, PortAllocator(layout.port_file) as ports:
         for name in await stop_orphans(layout):
             warn(f"stopped {name}, which a killed run had left")

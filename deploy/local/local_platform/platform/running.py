@@ -13,6 +13,7 @@ import psutil
 from local_platform.errors import NotRunning
 from local_platform.layout import Layout, absolute
 from local_platform.platform.service_environment import service_environment
+from local_platform.secret_files import OTHERS
 from opskit.catalog import ServiceEntry
 
 
@@ -42,4 +43,4 @@ def run_module(data_dir: Path, entry: ServiceEntry, module: str, arguments: Sequ
     """Run `python -m module` as this service and return its exit status. Raises NotRunning."""
     command = [sys.executable, "-m", module, *arguments]
     environment = service_environment(running_layout(data_dir), entry)
-    return subprocess.run(command, env=environment, check=False).returncode  # nosec B603
+    return subprocess.run(command, env=environment, umask=OTHERS, check=False).returncode  # nosec B603

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
 from local_platform.environment import known_variables
 from local_platform.errors import ServerMissing
+from local_platform.secret_files import OTHERS
 from opskit.rotated_file import rotate
 
 GROUP_END_SECONDS = 5.0
@@ -55,7 +57,7 @@ def with_death_signal(command: Command) -> list[str]:
 async def spawn(command: Command) -> asyncio.subprocess.Process:
     """Start a process as the leader of a new group; append its output to its log."""
     rotate(command.log)
-    with command.log.open("ab") as log:
+    with _open_log(command.log) as log:
         try:
             return await asyncio.create_subprocess_exec(
                 *with_death_signal(command),
@@ -64,10 +66,16 @@ async def spawn(command: Command) -> asyncio.subprocess.Process:
                 stderr=log,
                 cwd=command.directory,
                 env=known_variables() if command.environment is None else command.environment,
+                # What the process writes, such as uploads and logs, is nobody else's.
+                umask=OTHERS,
                 start_new_session=True,
             )
         except FileNotFoundError as error:
             raise ServerMissing(f"{error.filename} does not exist") from error
+
+
+def _open_log(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
 
 
 def signal_process(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
