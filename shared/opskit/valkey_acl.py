@@ -9,8 +9,18 @@ from collections.abc import Mapping
 ADMINISTRATOR = "administrator"
 # Revoked sessions: written by the service that issues tokens, read by all.
 ENDED_SESSIONS = "sessions:ended*"
-# Without commands on other clients, on the server's configuration and on all keys at once.
-COMMANDS = "+@all -@admin -@dangerous"
+# What works on single keys, whose names the rules for keys check, and what a connection and a script need. Nothing
+# lists keys, clients or channels, removes the scripts of others, or concerns the server as a whole. `client|tracking`
+# is missing because it would tell the names of all changed keys.
+COMMANDS = (
+    "-@all +@string +@hash +@set +@sortedset +@stream +@hyperloglog +@list "
+    "+del +unlink +exists +expire +expireat +pexpire +pexpireat +persist +ttl +pttl +type +touch "
+    "+multi +exec +discard +watch +unwatch "
+    "+eval +evalsha +script|load +script|exists +time "
+    "+publish +subscribe +unsubscribe "
+    "+auth +hello +ping +select +reset +quit +client|id +client|setname +client|setinfo "
+    "-@admin -@dangerous"
+)
 
 
 def acl(administrator_password: str, passwords: Mapping[str, str], issuers: frozenset[str]) -> str:

@@ -33,4 +33,6 @@ def test_a_service_has_its_own_keys_and_no_dangerous_command():
     words = line_of(acl("a", {"notes": "n"}, frozenset()), "notes")
     assert [word for word in words if word.startswith("~")] == ["~notes:*"]
     assert words[-2:] == ["-@admin", "-@dangerous"]
+    assert "-@all" in words
+    assert "+@all" not in words
     assert "resetchannels" in words

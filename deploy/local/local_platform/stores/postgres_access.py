@@ -60,13 +60,16 @@ class PostgresAccess:
                 await connection.fetchval("SELECT 1")
         return ""
 
-    async def ensure_roles(self, passwords: Mapping[str, str]) -> None:
+    async def ensure_roles(self, passwords: Mapping[str, str], *, owned: bool) -> None:
         """Create or update a role for each service, and a database of that name that no other role may enter.
 
-        May be repeated. Raises NotReady when the server becomes unavailable meanwhile.
+        On a server of our own (`owned`), only the administrator enters the databases that come with the server. May be
+        repeated. Raises NotReady when the server becomes unavailable meanwhile.
         """
         with _errors_translated():
             async with self.connect() as connection:
+                if owned:
+                    await connection.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
                 await self._ensure_roles(connection, passwords)
 
     async def _ensure_roles(self, connection: Any, passwords: Mapping[str, str]) -> None:

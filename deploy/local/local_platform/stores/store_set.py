@@ -114,7 +114,10 @@ class StoreSet:
     async def start_postgres(self) -> None:
         if self._local_postgres is not None:
             await self.supervisor.add(await self._local_postgres.prepare()).wait_ready()
-        await wait_until_ready(lambda: self.postgres.ensure_roles(self._passwords("postgres")), START_SECONDS)
+        owned = self._local_postgres is not None
+        await wait_until_ready(
+            lambda: self.postgres.ensure_roles(self._passwords("postgres"), owned=owned), START_SECONDS
+        )
 
     async def start_mongo(self) -> str:
         """Start the nodes; return the name of the primary, empty for a set that the user runs."""

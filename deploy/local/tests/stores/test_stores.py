@@ -67,6 +67,19 @@ async def test_a_service_owns_its_postgres_database_and_cannot_connect_to_anothe
         await asyncpg.connect(plain(own).rsplit("/", 1)[0] + "/assets")
 
 
+async def test_a_role_enters_no_database_but_its_own_also_on_existing_data(separated):
+    own = plain(separated.service_url("user")).rsplit("/", 1)[0]
+    async with separated.postgres.connect() as administrator:
+        # As an earlier version left it.
+        await administrator.execute("GRANT CONNECT, TEMPORARY ON DATABASE postgres, template1 TO PUBLIC")
+        await separated.postgres.ensure_roles({}, owned=True)
+        names = await administrator.fetch("SELECT datname FROM pg_database WHERE datallowconn AND datname <> 'user'")
+    assert {"postgres", "template1", "assets"} <= {row["datname"] for row in names}
+    for row in names:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await asyncpg.connect(f"{own}/{row['datname']}")
+
+
 async def test_a_service_owns_its_mongo_database_and_cannot_read_another(separated):
     async with AsyncMongoClient(separated.service_url("analytics")) as client:
         await client["analytics"]["events"].insert_one({})
@@ -83,6 +96,26 @@ async def test_a_service_owns_its_valkey_keys_and_cannot_use_others(separated):
         for forbidden in (valkey.get("user:x"), valkey.set("user:x", 1), valkey.set("x", 1), valkey.flushall()):
             with pytest.raises(NoPermissionError):
                 await forbidden
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("KEYS *", "SCAN 0", "RANDOMKEY", "DBSIZE", "SWAPDB 0 1", "MOVE notes:x 1", "FLUSHDB", "FLUSHALL"),
+        *("SCRIPT FLUSH", "SCRIPT KILL", "FUNCTION FLUSH", "FUNCTION LIST", "FUNCTION KILL", "FCALL x 0"),
+        *("CONFIG GET *", "CONFIG SET maxmemory 1", "SAVE", "BGSAVE", "SHUTDOWN", "INFO", "ROLE"),
+        *("CLIENT LIST", "CLIENT KILL ID 1", "CLIENT PAUSE 1", "CLIENT TRACKING ON BCAST", "CLIENT NO-EVICT ON"),
+        *("ACL LIST", "ACL WHOAMI", "ACL SETUSER x", "MONITOR", "SLOWLOG GET", "LATENCY LATEST", "MEMORY STATS"),
+        *("PUBSUB CHANNELS", "PSUBSCRIBE *", "SUBSCRIBE user:x", "PUBLISH user:x 1", "MODULE LIST", "REPLICAOF NO ONE"),
+        *("OBJECT FREQ user:x", "DUMP user:x", "RESTORE notes:x 0 x", "SORT notes:x", "COPY user:x notes:x"),
+        *("WAIT 0 1", "LASTSAVE", "CLUSTER INFO", "COMMAND LIST"),
+    ],
+    ids=lambda command: command.replace("*", "all"),
+)
+async def test_a_service_learns_nothing_of_others_from_valkey_and_stops_nobody(separated, command):
+    async with Redis.from_url(separated.service_valkey_url("notes")) as valkey:
+        with pytest.raises(NoPermissionError):
+            await valkey.execute_command(*command.split())
 
 
 async def test_revoked_sessions_are_written_by_the_issuer_and_read_by_all(separated):
