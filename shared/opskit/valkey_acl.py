@@ -14,7 +14,7 @@ ENDED_SESSIONS = "sessions:ended*"
 # is missing because it would tell the names of all changed keys.
 COMMANDS = (
     "-@all +@string +@hash +@set +@sortedset +@stream +@hyperloglog +@list "
-    "+del +unlink +exists +expire +expireat +pexpire +pexpireat +persist +ttl +pttl +type +touch "
+    "+del +unlink +exists +expire +expireat +pexpire +pexpireat +persist +ttl +pttl +type +touch +renamenx "
     "+multi +exec +discard +watch +unwatch "
     "+eval +evalsha +script|load +script|exists +time "
     "+publish +subscribe +unsubscribe "

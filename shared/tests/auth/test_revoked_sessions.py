@@ -6,9 +6,10 @@ from uuid import UUID, uuid4
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 from uuid_utils.compat import uuid7
 
+from opskit.valkey_acl import acl
 from servicekit.auth import revoked_sessions as revoked_sessions
 from servicekit.auth.revoked_sessions import AccountSessions, RevokedSessions
 
@@ -35,6 +36,29 @@ async def test_a_published_end_is_known_to_every_process_after_a_refresh(valkey:
         assert session not in follower
         await follower.refresh()
         assert session in follower
+
+
+async def test_the_issuer_may_publish_and_every_service_may_hear(valkey: Redis, valkey_url: str) -> None:
+    address = valkey_url.rpartition("@")[2].partition("/")[0]
+    lines = acl("a", {"user": "u", "notes": "n"}, frozenset({"user"})).splitlines()
+    for _, name, *rules in (line.split() for line in lines[2:]):
+        await valkey.execute_command("ACL", "SETUSER", name, "reset", *rules)
+    first, second = uuid4(), AccountSessions(uuid7(), 1)
+    async with (
+        Redis.from_url(f"redis://user:u@{address}/1") as issuer,
+        Redis.from_url(f"redis://notes:n@{address}/1") as service,
+    ):
+        publisher, follower = RevokedSessions(issuer), RevokedSessions(service)
+        assert await publisher.may_refill()
+        await publisher.refill({first: time.time() + 60})
+        assert await publisher.publish({second: time.time() + 60})
+        assert await publisher.heartbeat()
+        await follower.refresh()
+        with pytest.raises(NoPermissionError):
+            await follower.publish({uuid4(): time.time() + 60})
+    await valkey.execute_command("ACL", "DELUSER", "user", "notes")
+    assert first in follower
+    assert await follower.trouble() is None
 
 
 async def test_more_revocations_than_one_batch_all_arrive(valkey: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
