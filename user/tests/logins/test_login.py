@@ -195,6 +195,17 @@ async def test_the_form_is_refused_with_the_codes_of_the_rfc_in_a_problem_docume
     assert response.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize("name", ["zo\u00e9", "zo%C3%A9"], ids=["raw", "percent-encoded"])
+async def test_the_form_may_hold_utf_8_in_both_ways(replica: Any, name: str) -> None:
+    """Browsers encode it, curl does not."""
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    form = f"grant_type=password&username={name}&password=x"
+
+    response = await replica.http.post(f"{API}/token", content=form.encode(), headers=headers)
+
+    assert (response.status_code, response.json()["error"]) == (401, "invalid_grant")
+
+
 @pytest.mark.parametrize("media_type", ["application/json", "multipart/form-data; boundary=x", "text/plain", ""])
 async def test_another_media_type_than_a_form_is_refused(replica: Any, media_type: str) -> None:
     body = b'{"grant_type": "password", "username": "ada", "password": "x"}'

@@ -125,8 +125,8 @@ async def test_polls_of_keys_are_counted_but_leave_no_line_in_the_log(
         assert (await replica.http.post(JWKS_PATH)).status_code == 405
         assert polls() == before + 1
 
-    lines = [line for line in capfd.readouterr().out.splitlines() if JWKS_PATH in line]
-    assert [json.loads(line)["status"] for line in lines] == [405]
+    (line,) = [line for line in "".join(capfd.readouterr()).splitlines() if JWKS_PATH in line]
+    assert "405" in line
 
 
 async def test_a_rotation_takes_effect_in_running_processes_and_ends_no_session(

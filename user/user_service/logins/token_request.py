@@ -106,7 +106,7 @@ async def read_grant(request: Request) -> Grant:
 
 def _parameters(body: bytes) -> dict[str, str]:
     try:
-        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
     except ValueError:
         raise InvalidTokenRequest("The body is not a form in UTF-8.") from None
     parameters = dict(pairs)
