@@ -6,9 +6,11 @@ import os
 import shutil
 import signal
 import stat
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import psutil
@@ -28,6 +30,12 @@ from local_platform.stores.mongo_access import SELECTION_MS
 from local_platform.supervision.ports import PortAllocator
 from local_platform.supervision.supervisor import Supervisor
 from local_platform.supervision.tasks import run_concurrently
+from servicekit.auth.revoked_sessions import RevokedSessions
+from servicekit.sealing.replay import ValkeyNonces
+from servicekit.valkey.client import Valkey
+from servicekit.valkey.rate_limit import UNCHECKED, TokenBucket
+from user_service.cache import Cache
+from user_service.throttling.failure_limits import FailureCounter, FailureLimit, FailureLimits
 
 pytestmark = pytest.mark.servers
 
@@ -116,6 +124,29 @@ async def test_a_service_learns_nothing_of_others_from_valkey_and_stops_nobody(s
     async with Redis.from_url(separated.service_valkey_url("notes")) as valkey:
         with pytest.raises(NoPermissionError):
             await valkey.execute_command(*command.split())
+
+
+async def test_a_service_may_use_every_command_that_its_code_sends(separated):
+    async with Redis.from_url(separated.service_valkey_url("user")) as client:
+        revoked = RevokedSessions(client)
+        assert await revoked.may_refill()
+        await revoked.refill({uuid4(): time.time() + 60})
+        assert await revoked.publish({uuid4(): time.time() + 60})
+        assert await revoked.heartbeat()
+        await revoked.refresh()
+        nonces = ValkeyNonces(client, "user")
+        assert await nonces.claim("a")
+        await nonces.add(["b"])
+        valkey = Valkey(client)
+        unused = UNCHECKED.labels("user")._value.get()
+        assert (await TokenBucket(valkey, service="user", name="user", rate=5).take("ada")).allowed
+        assert UNCHECKED.labels("user")._value.get() == unused
+        limits = FailureLimits(valkey, service="user")
+        await limits.record_failure(FailureCounter(FailureLimit("a", 5, 60), "ada"))
+        cache = Cache(valkey, service="user", name="a", ttl=60)
+        assert await cache.get("ada", lambda: asyncio.sleep(0, b"loaded")) == b"loaded"
+        await cache.invalidate("ada")
+        assert valkey._last_failure == ""
 
 
 async def test_revoked_sessions_are_written_by_the_issuer_and_read_by_all(separated):
