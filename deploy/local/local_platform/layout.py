@@ -23,7 +23,9 @@ def absolute(data_dir: Path) -> Path:
 def _refuse_source(root: Path) -> None:
     """Raise DataDirectoryUnusable where secrets would lie among source files."""
     resolved, repository = root.resolve(), REPOSITORY.resolve()
-    inside = resolved.is_relative_to(repository) and root.exists() and not (root / "secrets").exists()
+    # A start that ended early has left the lock alone.
+    used = any((root / name).exists() for name in ("secrets", "launcher.lock"))
+    inside = resolved.is_relative_to(repository) and root.is_dir() and not used
     if repository.is_relative_to(resolved) or (inside and any(root.iterdir())):
         raise DataDirectoryUnusable(
             f"DATA_DIR={root} holds source files; choose a directory of its own, such as DATA_DIR=.data"

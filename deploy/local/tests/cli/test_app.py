@@ -68,6 +68,17 @@ def test_source_files_are_no_data_directory(monkeypatch, capsys, data_dir):
     assert not (REPOSITORY / data_dir / "secrets").exists()
 
 
+@pytest.mark.parametrize("left", [[], ["launcher.lock"], ["secrets", "logs"]], ids=["nothing", "lock", "data"])
+def test_a_directory_of_an_earlier_start_inside_the_checkout_is_used_again(tmp_path, monkeypatch, capsys, left):
+    monkeypatch.setattr("local_platform.layout.REPOSITORY", tmp_path)
+    for name in left:
+        (tmp_path / "data" / name).mkdir(parents=True)
+    assert main(["keys", "--data-dir", str(tmp_path / "data")]) == 0
+    (tmp_path / "other" / "source").mkdir(parents=True)
+    assert main(["keys", "--data-dir", str(tmp_path / "other")]) == 1
+    assert "holds source files" in capsys.readouterr().err
+
+
 def test_the_home_of_an_unknown_user_is_no_data_directory(capsys):
     assert main(["keys", "--data-dir", "~nobody-of-this-name/data"]) == 1
     assert "write the whole path" in capsys.readouterr().err
