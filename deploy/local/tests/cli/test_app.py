@@ -130,13 +130,6 @@ def test_without_a_running_platform_one_line_says_how_to_start_it(tmp_path, caps
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]"], ids=["empty", "cut off", "no object"])
-def test_a_damaged_run_file_is_named_in_one_line(layout, capsys, text):
-    layout.run_file.write_text(text)
-    assert main(["logs", "--data-dir", str(layout.root)]) == 1
-    assert capsys.readouterr().err.startswith(f"error: {layout.run_file} is damaged; start again with: make run")
-
-
 def test_a_module_runs_with_its_arguments_in_the_services_environment(layout, tmp_path, monkeypatch):
     layout.run_file.write_text('{"processes": []}')
     write_secrets(layout, NOTES, store_url="mongodb://x", valkey_url="redis://y")
