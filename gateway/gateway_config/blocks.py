@@ -106,12 +106,22 @@ def limit_zones(settings: GatewaySettings) -> str:
     for zone, rate in rates.items():
         text += map_block("", f"${zone}_limit_key", "$client_network" if rate else "")
         text += text_of([f"limit_req_zone ${zone}_limit_key zone={zone}:10m rate={rate or 1}r/s;"])
-    return text + text_of(["limit_conn_zone $general_limit_key zone=connections:10m;"])
+    zones = {"connections": "$general_limit_key", "uploads": "$upload_limit_key"}
+    return text + text_of(f"limit_conn_zone {key} zone={zone}:10m;" for zone, key in zones.items())
 
 
 def limit(zone: str, rate: int) -> str:
     """Return a location's use of a zone: a burst of twice the rate passes; more is refused and not queued."""
     return text_of([f"limit_req zone={zone} burst={max(1, 2 * rate)} nodelay;"])
+
+
+def concurrent_uploads(settings: GatewaySettings) -> str:
+    """Return how many uploads an address may have in progress: as many as its rate lets through at once.
+
+    Each may occupy the disk with `max_upload_bytes` for as long as its client takes.
+    """
+    # A limit_conn of a location drops the inherited one.
+    return text_of([f"limit_conn uploads {1 + 2 * settings.rate_upload};", "limit_conn connections 256;"])
 
 
 def upload_size(settings: GatewaySettings) -> str:

@@ -84,6 +84,7 @@ def rendered_files(
         "limits/general.conf": blocks.limit("general", settings.rate_general),
         "limits/auth.conf": blocks.limit("auth", settings.rate_auth),
         "limits/upload.conf": blocks.limit("upload", settings.rate_upload),
+        "limits/concurrent_uploads.conf": blocks.concurrent_uploads(settings),
         "limits/upload_size.conf": blocks.upload_size(settings),
     }
 

@@ -232,12 +232,13 @@ async def test_an_ambiguous_header_line_smuggles_no_second_request(platform: Pla
 
 
 async def test_a_chunked_body_arrives_complete_with_its_length(platform: Platform) -> None:
-    data = (
-        b"POST /api/v1/analytics/events HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
-        b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"
+    response = await platform.gateway.post(
+        "/api/v1/analytics/events",
+        headers={"Transfer-Encoding": "chunked"},
+        body=b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
     )
 
-    assert (await platform.gateway.raw(data)).status == 200
+    assert response.status == 200
 
     request = platform.analytics.only()
     assert (request.body, request.headers["content-length"]) == (b"hello world", "11")

@@ -50,7 +50,7 @@ async def test_health_accepts_head(platform: Platform, path: str) -> None:
 
 async def test_health_ignores_bodies_and_credentials(platform: Platform) -> None:
     for path in ("/gateway-health", "/lb-health"):
-        response = await platform.gateway.get(path, token="garbage", body=b"x" * 100_000)
+        response = await platform.gateway.get(path, token="garbage", body=b"x" * 50_000)
         assert response.status == 200
     assert all("authorization" not in request.headers for request in platform.user.requests)
 

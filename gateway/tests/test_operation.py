@@ -135,7 +135,7 @@ async def test_a_reload_loses_no_request_and_takes_new_servers(harness: GatewayH
     old, new = await harness.backend("old"), await harness.backend("new")
     gateway = await harness.gateway({"notes": [old.address]})
 
-    async with KeptAliveClients(gateway.port, path="/api/v1/notes") as clients:
+    async with KeptAliveClients(gateway.port, path="/api/v1/notes", token=gateway.token) as clients:
         await clients.more(50)
         for address in (new.address, old.address, new.address):
             await gateway.reload({"notes": [address]})

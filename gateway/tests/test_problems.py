@@ -125,9 +125,10 @@ async def test_a_service_that_does_not_respond_is_a_gateway_timeout(
 )
 async def test_a_chunked_body_is_refused_once_it_is_too_large(platform: Platform, path: str, limit: int) -> None:
     chunk = b"4000\r\n" + b"a" * 0x4000 + b"\r\n"
-    head = f"POST {path} HTTP/1.1\r\n".encode() + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 
-    response = await platform.gateway.raw(head + chunk * (limit // 0x4000 + 1))
+    response = await platform.gateway.post(
+        path, headers={"Transfer-Encoding": "chunked"}, body=chunk * (limit // 0x4000 + 1)
+    )
 
     assert response.status == 413
     response.problem()

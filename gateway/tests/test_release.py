@@ -247,7 +247,7 @@ async def test_a_release_that_begins_moves_and_ends_loses_no_request(harness: Ga
     servers = {"notes": [stable.address]}
     gateway = await harness.gateway(servers, wait_for_keys=False)
 
-    async with KeptAliveClients(gateway.port, path="/api/v1/notes") as clients:
+    async with KeptAliveClients(gateway.port, path="/api/v1/notes", token=gateway.token) as clients:
         await clients.more(50)
         for weight in (0, 50, 100):
             await gateway.reload(servers, {"notes": Canary([canary.address], weight)})

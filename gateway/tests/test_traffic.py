@@ -56,7 +56,8 @@ async def test_a_release_moves_all_traffic_and_back(installed: InstalledGateway,
 
 
 async def test_no_request_is_lost_while_traffic_moves(installed: InstalledGateway, traffic: Traffic) -> None:
-    async with KeptAliveClients(installed.gateway.port, path="/api/v1/notes", count=8) as clients:
+    gateway = installed.gateway
+    async with KeptAliveClients(gateway.port, path="/api/v1/notes", token=gateway.token, count=8) as clients:
         await clients.more(20)
         for weight in ("50", "100", "0", "off"):
             assert (await traffic("notes", weight))[0] == 0

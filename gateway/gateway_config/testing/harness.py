@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import orjson
 
@@ -143,7 +144,7 @@ class GatewayHarness:
             access_log.write_text(access_log.read_text().replace(" buffer=32k flush=1s", ""))
 
         rerender(servers, canaries)
-        gateway = RunningGateway(target, port, rerender)
+        gateway = RunningGateway(target, port, rerender, self.issuer.token(uuid4()))
         self.stack.push_async_callback(gateway.stop)
         await gateway.start(self.nginx)
         if wait_for_keys and "user" in servers:
@@ -195,7 +196,9 @@ class GatewayHarness:
             },
         )
         installation.render({})
-        gateway = RunningGateway(installation.target, port, lambda _servers, _canaries=None: None)
+        gateway = RunningGateway(
+            installation.target, port, lambda _servers, _canaries=None: None, self.issuer.token(uuid4())
+        )
         self.stack.push_async_callback(gateway.stop)
         await gateway.start(self.nginx)
         return InstalledGateway(installation, gateway, stable, canary)

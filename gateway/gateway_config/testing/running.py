@@ -29,13 +29,14 @@ class Render(Protocol):
 class RunningGateway:
     """A gateway that listens on `port` of 127.0.0.1 between `start` and `stop`.
 
-    `rerender` writes its configuration for other servers into `target`.
+    `rerender` writes its configuration for other servers into `target`. `token` is a valid access token.
     """
 
-    def __init__(self, target: Path, port: int, rerender: Render) -> None:
+    def __init__(self, target: Path, port: int, rerender: Render, token: str) -> None:
         self.target = target
         self.port = port
         self.rerender = rerender
+        self.token = token
         self._process: asyncio.subprocess.Process | None = None
 
     async def send(
@@ -49,13 +50,18 @@ class RunningGateway:
         tls: ssl.SSLContext | None = None,
         address: str = "127.0.0.1",
     ) -> Response:
-        """Send one request over a new connection from this client address; `path` is sent unchanged."""
+        """Send one request over a new connection from this client address; `path` is sent unchanged.
+
+        A request that may change something has a valid token unless the test sends another `Authorization`.
+        """
         pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
         names = {name.lower() for name, _ in pairs}
         if "host" not in names:
             pairs.insert(0, ("Host", "gateway.test"))
         if body and not names & {"content-length", "transfer-encoding"}:
             pairs.append(("Content-Length", str(len(body))))
+        if token is None and method not in ("GET", "HEAD", "OPTIONS") and "authorization" not in names:
+            token = self.token
         if token is not None:
             pairs.append(("Authorization", f"Bearer {token}"))
         head = "".join(f"{name}: {value}\r\n" for name, value in [*pairs, ("Connection", "close")])

@@ -25,7 +25,7 @@ async function check(r) {
         r.warn('token check: ' + error.message);
     }
     // With a body this is the whole response; otherwise NGINX would also make the error page for the subrequest.
-    if (refusal === null || !keys.known()) {
+    if (refusal === null || (header && !keys.known())) {
         r.return(204);
     } else {
         // The error page of the client's request (http/problems.conf) sees the variables of the subrequest.

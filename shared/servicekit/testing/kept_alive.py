@@ -17,13 +17,16 @@ _BROKEN = (ConnectionError, asyncio.IncompleteReadError, TimeoutError)
 class KeptAliveClients:
     """`count` clients that send `POST path` over kept-alive connections for as long as the context is open.
 
+    `token` is their access token, if the route needs one.
     `pause` is the longest time in seconds between two requests of a client. `sent` counts the requests, `lost` those
     without a response by their error, and `statuses` the responses by their status.
     """
 
-    def __init__(self, port: int, *, path: str = "/", count: int = 16, pause: float = 0.01) -> None:
+    def __init__(self, port: int, *, path: str = "/", token: str = "", count: int = 16, pause: float = 0.01) -> None:
         self._port = port
-        self._request = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+        credentials = f"Authorization: Bearer {token}\r\n" if token else ""
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{credentials}Content-Length: 2\r\n\r\n"
+        self._request = f"{head}{{}}".encode()
         self._count = count
         self._pause = pause
         self._done = asyncio.Event()
