@@ -6,6 +6,7 @@ The contract tests run them beside PostgreSQL, the folder and the bucket.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from assets_service.records.schemas import AssetOut
 from assets_service.storage.interface import BytesMissing, StoreUnavailable, WrongStore, shard_of
-from assets_service.uploads.actions import QuotaExceeded, Transaction, UploadTooSlow
+from assets_service.uploads.actions import RESERVED_FOR, QuotaExceeded, QuotaReserved, Transaction, UploadTooSlow
 from servicekit.auth.access_tokens import InvalidToken
 from servicekit.core.clock import Clock, utc_now
 from servicekit.idempotency import IdempotentRequest, StoredResponse
@@ -28,6 +29,8 @@ class MemoryByteStore:
         self.objects: dict[UUID, bytes] = {}
         self.staged: dict[UUID, bytearray] = {}
         self.publications = 0
+        # Called after each write with the size of all objects.
+        self.measure: Callable[[int], None] = lambda _size: None
         self._published_at: dict[UUID, datetime] = {}
         self.clock = clock
         self._prepared = False
@@ -97,6 +100,7 @@ class MemoryStaging:
         await asyncio.sleep(0)
         self._store.require_available()
         self._store.staged[self._asset_id] += b"".join(chunks)
+        self._store.measure(sum(map(len, [*self._store.staged.values(), *self._store.objects.values()])))
 
     async def publish(self) -> None:
         await asyncio.sleep(0)
@@ -104,6 +108,17 @@ class MemoryStaging:
 
     async def discard(self) -> None:
         await self._store.remove(self._asset_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Room in a quota."""
+
+    asset_id: UUID
+    owner: UUID
+    key: bytes | None
+    size: int
+    until: datetime
 
 
 class MemoryDatabase:
@@ -116,6 +131,7 @@ class MemoryDatabase:
     def __init__(self, *, clock: Clock = utc_now) -> None:
         self.assets: dict[UUID, tuple[AssetOut, UUID]] = {}
         self.orphans: dict[UUID, datetime] = {}
+        self.reservations: dict[UUID, Reservation] = {}
         self.usage: dict[UUID, int] = {}
         self.erased: dict[UUID, datetime] = {}
         self.events: list[DomainEvent] = []
@@ -127,10 +143,36 @@ class MemoryDatabase:
         self._locked = False
         self.clock = clock
 
-    async def begin(self, asset_id: UUID, owner: UUID, *, expected_size: int, quota: int) -> None:
-        if self.usage.get(owner, 0) + expected_size > quota:
-            raise QuotaExceeded(quota)
+    async def begin(
+        self, asset_id: UUID, owner: UUID, request: IdempotentRequest, *, expected_size: int, quota: int
+    ) -> None:
+        try:
+            self._check_room(asset_id, owner, expected_size, quota)
+        except QuotaReserved:
+            if request.id is not None and any(other.key == request.id for other in self._in_progress(owner)):
+                raise request.in_use() from None
+            raise
         self.orphans[asset_id] = self.clock()
+        until = self.clock() + RESERVED_FOR
+        self.reservations[asset_id] = Reservation(asset_id, owner, request.id, expected_size, until)
+
+    async def reserve(self, asset_id: UUID, owner: UUID, *, size: int, quota: int) -> None:
+        self._check_room(asset_id, owner, size, quota)
+        if asset_id not in self.orphans:
+            raise UploadTooSlow
+        reserved = self.reservations[asset_id]
+        self.reservations[asset_id] = replace(reserved, size=size, until=self.clock() + RESERVED_FOR)
+
+    def _in_progress(self, owner: UUID) -> list["Reservation"]:
+        reservations = [self.reservations[key] for key in self.orphans.keys() & self.reservations.keys()]
+        return [item for item in reservations if item.owner == owner and item.until > self.clock()]
+
+    def _check_room(self, asset_id: UUID, owner: UUID, size: int, quota: int) -> None:
+        used = self.usage.get(owner, 0)
+        if used + size > quota:
+            raise QuotaExceeded(quota)
+        if used + size + sum(item.size for item in self._in_progress(owner) if item.asset_id != asset_id) > quota:
+            raise QuotaReserved(quota)
 
     async def abandon(self, asset_id: UUID) -> None:
         self.orphans.pop(asset_id, None)
@@ -254,7 +296,7 @@ async def stored_asset(
 ) -> AssetOut:
     """Store a file, as an upload that succeeded."""
     asset = new_asset(size=len(content), created_at=database.clock())
-    await database.begin(asset.id, owner, expected_size=0, quota=10**9)
+    await database.begin(asset.id, owner, IdempotentRequest("/", None), expected_size=0, quota=10**9)
     staging = await store.stage(asset.id)
     await staging.write([content])
     await staging.publish()

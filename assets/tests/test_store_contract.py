@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from assets.tests.fakes import MemoryDatabase, new_asset
@@ -21,16 +22,17 @@ from assets_service.storage.interface import shard_of
 from assets_service.sweeping.orphans import Orphans
 from assets_service.sweeping.reconciliation import AssetRows
 from assets_service.sweeping.store import PostgresSweeping
-from assets_service.uploads.actions import QuotaExceeded, Transaction, Uploads, UploadTooSlow
+from assets_service.uploads.actions import QuotaExceeded, QuotaReserved, Transaction, Uploads, UploadTooSlow
 from assets_service.uploads.store import PostgresUploads
 from servicekit.auth.access_tokens import InvalidToken
-from servicekit.idempotency import IdempotentRequest, KeyReused, StoredResponse
+from servicekit.idempotency import IdempotentRequest, KeyInUse, KeyReused, StoredResponse
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.outbox import DomainEvent, Outbox
 from servicekit.outbox.postgres import PostgresOutboxStore
 from servicekit.storage.postgres_models import sessions_of
 
 QUOTA = 1000
+UNKEYED = IdempotentRequest("/", None)
 RESPONSE = StoredResponse(201, b"{}", (("Location", "/x"),))
 
 
@@ -50,6 +52,9 @@ class Database(Protocol):
 
     async def events(self) -> list[str]: ...
 
+    async def expire_reservations(self) -> None:
+        """Let the time pass after which the reservations of killed processes expire."""
+
 
 class InMemory:
     def __init__(self) -> None:
@@ -67,6 +72,10 @@ class InMemory:
 
     async def events(self) -> list[str]:
         return [event.type for event in self._database.events]
+
+    async def expire_reservations(self) -> None:
+        reservations, now = self._database.reservations, self._database.clock()
+        self._database.reservations = {key: replace(item, until=now) for key, item in reservations.items()}
 
 
 class OnPostgres:
@@ -89,6 +98,10 @@ class OnPostgres:
 
     async def events(self) -> list[str]:
         return await self._column(select(OUTBOX.c.type))
+
+    async def expire_reservations(self) -> None:
+        async with self._engine.begin() as connection:
+            await connection.execute(update(Orphan).values(reserved_until=func.now()))
 
     async def _column(self, statement: Any) -> list[Any]:
         async with self._engine.connect() as connection:
@@ -132,14 +145,14 @@ def _effect(asset: AssetOut, owner: UUID, quota: int = QUOTA) -> Callable[[Trans
 async def _commit(db: Database, owner: UUID, size: int = 1, request: IdempotentRequest | None = None) -> AssetOut:
     """Upload a file as far as the database is concerned."""
     asset = new_asset(size=size)
-    await db.uploads.begin(asset.id, owner, expected_size=0, quota=QUOTA)
+    await db.uploads.begin(asset.id, owner, UNKEYED, expected_size=0, quota=QUOTA)
     await db.uploads.run_once(request or IdempotentRequest("/", None), _effect(asset, owner))
     return asset
 
 
 async def test_an_upload_is_recorded_as_an_orphan_until_it_is_abandoned(db: Database, owner: UUID) -> None:
     asset = new_asset()
-    await db.uploads.begin(asset.id, owner, expected_size=1, quota=QUOTA)
+    await db.uploads.begin(asset.id, owner, UNKEYED, expected_size=1, quota=QUOTA)
     assert await db.orphan_ids() == {asset.id}
 
     await db.uploads.abandon(asset.id)
@@ -159,7 +172,7 @@ async def test_a_commit_makes_the_orphan_an_asset_charges_the_owner_and_records_
 
 async def test_an_orphan_that_was_removed_becomes_no_asset(db: Database, owner: UUID) -> None:
     asset = new_asset()
-    await db.uploads.begin(asset.id, owner, expected_size=1, quota=QUOTA)
+    await db.uploads.begin(asset.id, owner, UNKEYED, expected_size=1, quota=QUOTA)
     await db.uploads.abandon(asset.id)
 
     with pytest.raises(UploadTooSlow):
@@ -183,7 +196,7 @@ async def test_a_key_has_one_effect_and_belongs_to_one_request(db: Database, own
 async def test_a_refused_commit_changes_nothing_and_frees_its_key(db: Database, owner: UUID) -> None:
     request = IdempotentRequest("/", uuid4().bytes * 2, b"f" * 32)
     asset = new_asset()
-    await db.uploads.begin(asset.id, owner, expected_size=1, quota=QUOTA)
+    await db.uploads.begin(asset.id, owner, UNKEYED, expected_size=1, quota=QUOTA)
     commit = _effect(asset, owner)
 
     async def refuse(transaction: Transaction) -> StoredResponse:
@@ -208,7 +221,7 @@ async def test_files_fit_into_the_quota_to_the_byte(db: Database, owner: UUID) -
 
     assert await db.used(owner) == QUOTA
     with pytest.raises(QuotaExceeded):
-        await db.uploads.begin(new_asset().id, owner, expected_size=1, quota=QUOTA)
+        await db.uploads.begin(new_asset().id, owner, UNKEYED, expected_size=1, quota=QUOTA)
     with pytest.raises(QuotaExceeded):
         await _commit(db, uuid4(), size=QUOTA + 1)
     await _commit(db, uuid4(), size=QUOTA)
@@ -220,6 +233,85 @@ async def test_the_quota_holds_under_concurrent_commits(db: Database, owner: UUI
     assert sum(isinstance(outcome, QuotaExceeded) for outcome in outcomes) == 9
     assert len(await db.asset_ids()) == 3
     assert await db.used(owner) == 900
+
+
+async def test_uploads_in_progress_reserve_their_room_at_once(db: Database, owner: UUID) -> None:
+    async def begin(owner: UUID, size: int = 300, request: IdempotentRequest = UNKEYED) -> UUID:
+        asset_id = new_asset().id
+        await db.uploads.begin(asset_id, owner, request, expected_size=size, quota=QUOTA)
+        return asset_id
+
+    outcomes = await asyncio.gather(*(begin(owner) for _ in range(12)), return_exceptions=True)
+    assert sum(isinstance(outcome, QuotaReserved) for outcome in outcomes) == 9
+    assert len(await db.orphan_ids()) == 3
+    await begin(uuid4())
+    await begin(owner, size=100)
+    with pytest.raises(QuotaReserved) as reserved:
+        await begin(owner, size=1)
+    assert reserved.value.headers["Retry-After"] == "1"
+
+    # What cannot fit even when they have failed is refused for good.
+    with pytest.raises(QuotaExceeded) as exceeded:
+        await begin(owner, size=QUOTA + 1)
+    assert type(exceeded.value) is QuotaExceeded
+
+    (first, *_) = [outcome for outcome in outcomes if isinstance(outcome, UUID)]
+    await db.uploads.abandon(first)
+    await begin(owner)
+
+
+async def test_an_upload_of_unknown_size_reserves_room_as_it_grows(db: Database, owner: UUID) -> None:
+    first, second = new_asset(size=600).id, new_asset().id
+    for asset_id in (first, second):
+        await db.uploads.begin(asset_id, owner, UNKEYED, expected_size=0, quota=QUOTA)
+    outcomes = await asyncio.gather(
+        *(db.uploads.reserve(asset_id, owner, size=600, quota=QUOTA) for asset_id in (first, second)),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes if outcome] == [QuotaReserved]
+    # The same room, renewed.
+    winner, loser = (first, second) if outcomes[0] is None else (second, first)
+    await db.uploads.reserve(winner, owner, size=600, quota=QUOTA)
+    await db.uploads.reserve(loser, owner, size=400, quota=QUOTA)
+
+    await db.uploads.abandon(winner)
+    with pytest.raises(UploadTooSlow):
+        await db.uploads.reserve(winner, owner, size=600, quota=QUOTA)
+
+
+async def test_a_reservation_becomes_usage_at_the_commit(db: Database, owner: UUID) -> None:
+    asset = new_asset(size=600)
+    await db.uploads.begin(asset.id, owner, UNKEYED, expected_size=600, quota=QUOTA)
+    await db.uploads.run_once(UNKEYED, _effect(asset, owner))
+
+    with pytest.raises(QuotaExceeded) as exceeded:
+        await db.uploads.begin(new_asset().id, owner, UNKEYED, expected_size=401, quota=QUOTA)
+    assert type(exceeded.value) is QuotaExceeded
+    await db.uploads.begin(new_asset().id, owner, UNKEYED, expected_size=400, quota=QUOTA)
+
+
+async def test_the_reservations_of_a_killed_process_expire(db: Database, owner: UUID) -> None:
+    asset = new_asset(size=600)
+    await db.uploads.begin(asset.id, owner, UNKEYED, expected_size=600, quota=QUOTA)
+    with pytest.raises(QuotaReserved):
+        await db.uploads.begin(new_asset().id, owner, UNKEYED, expected_size=600, quota=QUOTA)
+
+    await db.expire_reservations()
+    await db.uploads.begin(new_asset().id, owner, UNKEYED, expected_size=600, quota=QUOTA)
+    # It was only slow: its bytes are still there.
+    await db.uploads.run_once(UNKEYED, _effect(asset, owner))
+
+
+async def test_a_repeated_upload_that_finds_no_room_is_told_of_the_first_one(db: Database, owner: UUID) -> None:
+    request = IdempotentRequest("/", uuid4().bytes * 2, b"f" * 32)
+    await db.uploads.begin(new_asset().id, owner, request, expected_size=600, quota=QUOTA)
+
+    with pytest.raises(KeyInUse):
+        await db.uploads.begin(new_asset().id, owner, request, expected_size=600, quota=QUOTA)
+    other = IdempotentRequest("/", uuid4().bytes * 2, b"f" * 32)
+    for another in (UNKEYED, other):
+        with pytest.raises(QuotaReserved):
+            await db.uploads.begin(new_asset().id, owner, another, expected_size=600, quota=QUOTA)
 
 
 async def test_a_removed_asset_becomes_an_orphan_and_makes_room(db: Database, owner: UUID) -> None:
@@ -248,7 +340,7 @@ async def test_an_erased_account_has_no_assets_and_accepts_none(db: Database, ow
     erased = {(await _commit(db, owner)).id for _ in range(2)}
     kept = await _commit(db, uuid4())
     late = new_asset()
-    await db.uploads.begin(late.id, owner, expected_size=1, quota=QUOTA)
+    await db.uploads.begin(late.id, owner, UNKEYED, expected_size=1, quota=QUOTA)
 
     now = datetime.now(UTC)
     assert await db.records.remove_all(owner, now) == 2

@@ -9,9 +9,11 @@ from assets.tests.fakes import MemoryByteStore, MemoryDatabase, stored_asset
 from assets_service.storage.interface import StoreUnavailable, shard_of
 from assets_service.sweeping.orphans import ACCOUNTS_KEPT, SETTLED_AFTER, OrphanRemoval
 from assets_service.sweeping.reconciliation import Reconciliation
+from servicekit.idempotency import IdempotentRequest
 from servicekit.testing.clock import MovableClock
 
 OWNER = uuid4()
+UNKEYED = IdempotentRequest("/", None)
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ async def test_orphans_are_removed_once_no_upload_can_need_them(
     database: MemoryDatabase, store: MemoryByteStore, removal: OrphanRemoval, clock: MovableClock
 ) -> None:
     for _ in range(120):
-        await database.begin(await _stray(store), OWNER, expected_size=0, quota=0)
+        await database.begin(await _stray(store), OWNER, UNKEYED, expected_size=0, quota=0)
 
     clock.advance(seconds=SETTLED_AFTER.total_seconds() - 60)
     assert await removal.round() == 0
@@ -66,7 +68,7 @@ async def test_orphans_are_removed_once_no_upload_can_need_them(
 async def test_while_the_store_is_unavailable_no_orphan_is_forgotten(
     database: MemoryDatabase, store: MemoryByteStore, removal: OrphanRemoval, clock: MovableClock
 ) -> None:
-    await database.begin(orphan := uuid7(), OWNER, expected_size=0, quota=0)
+    await database.begin(orphan := uuid7(), OWNER, UNKEYED, expected_size=0, quota=0)
     clock.advance(hours=2)
     store.unavailable = True
 

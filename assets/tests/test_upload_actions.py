@@ -11,7 +11,14 @@ from prometheus_client import REGISTRY
 from assets.tests.fakes import MemoryByteStore, MemoryDatabase
 from assets_service.records.schemas import AssetOut
 from assets_service.storage.interface import StoreUnavailable
-from assets_service.uploads.actions import QuotaExceeded, UploadActions, UploadLimits, UploadTooSlow
+from assets_service.uploads.actions import (
+    RESERVED_FOR,
+    QuotaExceeded,
+    QuotaReserved,
+    UploadActions,
+    UploadLimits,
+    UploadTooSlow,
+)
 from assets_service.uploads.ingest import EmptyFile
 from assets_service.uploads.media_types import TypeMismatch, UnsupportedType
 from assets_service.uploads.request import FileTooLarge, IncomingFile, UploadBrokeOff
@@ -51,7 +58,9 @@ class Service:
                 yield chunk
 
         async def identify(content: bytes) -> IdempotentRequest:
-            self.identities.append(content)
+            # Without content, it is asked for the key alone.
+            if content:
+                self.identities.append(content)
             return IdempotentRequest("/", key, content)
 
         file = IncomingFile(name, declared_type, expected_size, incoming())
@@ -185,6 +194,44 @@ async def test_an_upload_that_cannot_fit_is_refused_before_its_first_byte(servic
         await service.upload(AssertionError("a byte was read"), expected_size=1501)
 
     service.assert_nothing_left()
+
+
+@pytest.mark.parametrize("expected_size", [400, None])
+async def test_uploads_at_once_never_stage_more_than_the_quota(
+    service: Service, monkeypatch: pytest.MonkeyPatch, expected_size: int | None
+) -> None:
+    monkeypatch.setattr("assets_service.uploads.ingest.PIECE_BYTES", 100)
+    most = 0
+
+    def measure(size: int) -> None:
+        nonlocal most
+        most = max(most, size)
+
+    service.store.measure = measure
+    uploads = (service.upload(*[b"x" * 100] * 4, expected_size=expected_size) for _ in range(8))
+    outcomes = await asyncio.gather(*uploads, return_exceptions=True)
+
+    assert {type(outcome) for outcome in outcomes} <= {StoredResponse, QuotaReserved, QuotaExceeded}
+    assert any(isinstance(outcome, StoredResponse) for outcome in outcomes)
+    assert 0 < most <= LIMITS.user
+    service.assert_no_orphans()
+
+
+async def test_a_long_upload_renews_its_reservation(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assets_service.uploads.ingest.PIECE_BYTES", 1)
+    monkeypatch.setattr("assets_service.uploads.actions.RENEWAL_SECONDS", 0.0)
+    now = utc_now()
+
+    def measure(_size: int) -> None:
+        service.database.clock = lambda: now + RESERVED_FOR * len(service.store.staged)
+        (reservation,) = service.database.reservations.values()
+        renewals.append(reservation.until)
+
+    renewals: list[Any] = []
+    service.store.measure = measure
+    await service.upload(b"a", b"b", expected_size=2)
+
+    assert renewals[0] < renewals[1]
 
 
 def _fill_quota(service: Service) -> None:

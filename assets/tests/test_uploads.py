@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from assets_service.settings import StoreSettings
+from servicekit.testing.harness import PATIENCE_SECONDS
 
 API = "/api/v1/assets"
 MEBIBYTE = 1024 * 1024
@@ -248,6 +249,29 @@ async def test_the_quota_holds_under_concurrent_uploads(
         await second.http.delete(created.headers["Location"], headers=second.headers(user))
         assert (await first.upload(user, b"x" * 400)).status_code == 201
         assert (await first.upload(user, b"x")).status_code == 413
+
+
+async def test_an_upload_in_progress_has_its_room_until_it_breaks_off(
+    deployment: Any, user: UUID, list_files: ListFiles
+) -> None:
+    async with deployment.replica(user_quota_bytes=1000) as first, deployment.replica(user_quota_bytes=1000) as second:
+        _, writer = await asyncio.open_connection("127.0.0.1", first.port)
+        writer.write(first.upload_head(user, 600) + b"a beginning")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not list_files():
+                await asyncio.sleep(0.01)
+
+        refused = await second.upload_raw(user, b"x" * 600)
+        assert refused.status_code == 413
+        assert refused.json()["type"] == "urn:baseplate:problem:quota-exceeded"
+        assert refused.headers["Retry-After"] == "1"
+        assert len(list_files()) == 1
+        assert (await second.upload_raw(uuid4(), b"x" * 600)).status_code == 201
+
+        writer.close()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (await second.upload_raw(user, b"x" * 600)).status_code != 201:
+                await asyncio.sleep(0.01)
 
 
 async def test_an_upload_is_recorded_for_analytics(replica: Any, user: UUID, database: Any) -> None:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Index, LargeBinary, SmallInteger, String, func
+from sqlalchemy import BigInteger, Index, LargeBinary, SmallInteger, String, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from assets_service.database import Base
@@ -44,12 +44,20 @@ class Orphan(Base):
 
     The row is written before the bytes and removed after them, or when the bytes become an asset. So the sweeper finds
     the bytes of whatever fails in between.
+
+    While `reserved_until` lies ahead, an upload is in progress: `reserved_bytes` count against its owner's quota.
     """
 
     __tablename__ = "loose_objects"
+    __table_args__ = (Index("ix_loose_objects_owner_id", "owner_id", postgresql_where=text("owner_id IS NOT NULL")),)
 
     asset_id: Mapped[UUID] = mapped_column(primary_key=True)
     since: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    owner_id: Mapped[UUID | None]
+    # Stands for the Idempotency-Key, as in the table of keys.
+    key_id: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    reserved_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    reserved_until: Mapped[datetime | None]
 
 
 assets: Final[Any] = Asset.__table__

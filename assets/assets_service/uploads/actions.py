@@ -5,8 +5,10 @@ commit – a refusal, a client that disconnects, a process that dies – leaves 
 orphan.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import ClassVar, Final, Protocol
 from uuid import UUID
 
@@ -24,6 +26,11 @@ from servicekit.core.errors import PayloadTooLarge, ServiceError, ServiceUnavail
 from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.outbox import DomainEvent
 
+# A reservation expires after this time, so that a killed process soon frees what its uploads had reserved.
+RESERVED_FOR: Final = timedelta(minutes=2)
+# An upload in progress renews its reservation this often. No upload waits as long for its client's next bytes.
+RENEWAL_SECONDS: Final = 20.0
+
 BYTES: Final = Counter("service_uploaded_bytes_total", "Bytes of files that were stored.")
 
 
@@ -39,6 +46,17 @@ class QuotaExceeded(PayloadTooLarge):
             f"All your files together may have {quota} bytes, and this one exceeds that.",
             user_quota_bytes=quota,
         )
+
+
+class QuotaReserved(QuotaExceeded):
+    """Uploads in progress have reserved the room; it is free again if one of them fails."""
+
+    def __init__(self, quota: int) -> None:
+        super().__init__(quota)
+        self.detail = (
+            f"All your files together, those being uploaded included, may have {quota} bytes. Try again later."
+        )
+        self.headers["Retry-After"] = "1"
 
 
 class UploadTooSlow(ServiceUnavailable):
@@ -67,8 +85,20 @@ class Transaction(Protocol):
 
 
 class Uploads(Protocol):
-    async def begin(self, asset_id: UUID, owner: UUID, *, expected_size: int, quota: int) -> None:
-        """Record that there will be orphaned bytes. Raises `QuotaExceeded` if they cannot fit."""
+    async def begin(
+        self, asset_id: UUID, owner: UUID, request: IdempotentRequest, *, expected_size: int, quota: int
+    ) -> None:
+        """Record that there will be orphaned bytes, and reserve this much of the quota for `RESERVED_FOR`.
+
+        Raises `QuotaExceeded` if they cannot fit, `QuotaReserved` while other uploads take the room, and `KeyInUse` if
+        one of those has the same key.
+        """
+
+    async def reserve(self, asset_id: UUID, owner: UUID, *, size: int, quota: int) -> None:
+        """Reserve this much altogether, for `RESERVED_FOR` from now.
+
+        Raises `QuotaExceeded`, `QuotaReserved`, and `UploadTooSlow` when the orphan has been removed meanwhile.
+        """
 
     async def abandon(self, asset_id: UUID) -> None:
         """Note that the orphaned bytes are gone."""
@@ -103,10 +133,14 @@ class UploadActions:
         Raises what `ingest` raises, and what `Uploads` and `Transaction` raise.
         """
         asset_id = uuid7()
-        await self._uploads.begin(asset_id, owner, expected_size=file.expected_size or 0, quota=self.limits.user)
+        expected_size, quota = file.expected_size or 0, self.limits.user
+        # The content is not known yet, and neither is the fingerprint.
+        pending = await identify(b"")
+        await self._uploads.begin(asset_id, owner, pending, expected_size=expected_size, quota=quota)
+        reservation = _Reservation(self._uploads, asset_id, owner, size=expected_size, quota=quota)
         staging = await self._store.stage(asset_id)
         try:
-            received = await ingest(file, staging, limit=self.limits.file)
+            received = await ingest(file, staging, limit=self.limits.file, make_room=reservation.cover)
             request = await identify(_identity(file.filename, received))
             stored = await self._uploads.find_stored(request)
             if stored is None:
@@ -160,6 +194,26 @@ class UploadActions:
         except Exception as error:  # The caller has a better reason to give; the sweeper tries again.
             kind = "store unavailable" if isinstance(error, StoreUnavailable) else type(error).__name__
             logger.warning("the bytes of upload {} are left to the sweeper: {}", asset_id, kind)
+
+
+class _Reservation:
+    """The part of a quota that an upload in progress has reserved."""
+
+    def __init__(self, uploads: Uploads, asset_id: UUID, owner: UUID, *, size: int, quota: int) -> None:
+        self._uploads = uploads
+        self._asset_id = asset_id
+        self._owner = owner
+        self._size = size
+        self._quota = quota
+        self._renewed_at = time.monotonic()
+
+    async def cover(self, size: int) -> None:
+        """Reserve so many bytes at least, and renew the reservation when that is due."""
+        if size <= self._size and time.monotonic() - self._renewed_at < RENEWAL_SECONDS:
+            return
+        self._size = max(self._size, size)
+        await self._uploads.reserve(self._asset_id, self._owner, size=self._size, quota=self._quota)
+        self._renewed_at = time.monotonic()
 
 
 def _uploaded(asset: AssetOut, owner: UUID) -> DomainEvent:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,17 +28,22 @@ class ReceivedFile:
     sha256: bytes
 
 
-async def ingest(file: IncomingFile, staging: Staging, *, limit: int) -> ReceivedFile:
+async def ingest(
+    file: IncomingFile, staging: Staging, *, limit: int, make_room: Callable[[int], Awaitable[None]]
+) -> ReceivedFile:
     """Write the file to `staging`, with about `PIECE_BYTES` of it in memory at a time.
 
-    Raises `EmptyFile`, `FileTooLarge`, `UnsupportedType`, `TypeMismatch` as soon as that is known, what the file's
-    chunks raise, and `StoreUnavailable`.
+    `make_room` is called before each piece with the size up to its end.
+
+    Raises `EmptyFile`, `FileTooLarge`, `UnsupportedType`, `TypeMismatch` as soon as that is known, what `make_room` and
+    the file's chunks raise, and `StoreUnavailable`.
     """
     inspection = _Inspection(file.declared_type)
     async for piece in _gathered(file.chunks):
         inspection.size += sum(map(len, piece))
         if inspection.size > limit:
             raise FileTooLarge(limit)
+        await make_room(inspection.size)
         # In a thread: hashing a piece would block the event loop for too long.
         await asyncio.to_thread(inspection.read, piece)
         await staging.write(piece)

@@ -3,14 +3,14 @@
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Select, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from assets_service.records.schemas import AssetOut
 from assets_service.records.tables import Asset, Orphan, Usage
 from assets_service.storage.interface import shard_of
-from assets_service.uploads.actions import QuotaExceeded, Transaction, UploadTooSlow
+from assets_service.uploads.actions import RESERVED_FOR, QuotaExceeded, QuotaReserved, Transaction, UploadTooSlow
 from servicekit.auth.access_tokens import SessionEnded
 from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.idempotency.postgres import PostgresIdempotency
@@ -26,13 +26,34 @@ class PostgresUploads:
         self._keys = keys
         self._outbox = outbox
 
-    async def begin(self, asset_id: UUID, owner: UUID, *, expected_size: int, quota: int) -> None:
+    async def begin(
+        self, asset_id: UUID, owner: UUID, request: IdempotentRequest, *, expected_size: int, quota: int
+    ) -> None:
         async with self._sessions.begin() as session:
-            used = await session.scalar(select(Usage.bytes).where(Usage.owner_id == owner)) or 0
-            # The last transaction decides; this check only saves an upload that cannot succeed.
-            if used + expected_size > quota:
-                raise QuotaExceeded(quota)
-            await session.execute(insert(Orphan).values(asset_id=asset_id))
+            try:
+                await _check_room(session, asset_id, owner, expected_size, quota)
+            except QuotaReserved:
+                same_key = _in_progress(owner).where(Orphan.key_id == request.id).limit(1)
+                if request.id is not None and await session.scalar(same_key) is not None:
+                    raise request.in_use() from None
+                raise
+            await session.execute(
+                insert(Orphan).values(
+                    asset_id=asset_id,
+                    owner_id=owner,
+                    key_id=request.id,
+                    reserved_bytes=expected_size,
+                    reserved_until=func.now() + RESERVED_FOR,
+                )
+            )
+
+    async def reserve(self, asset_id: UUID, owner: UUID, *, size: int, quota: int) -> None:
+        async with self._sessions.begin() as session:
+            await _check_room(session, asset_id, owner, size, quota)
+            reserved = update(Orphan).where(Orphan.asset_id == asset_id)
+            reserved = reserved.values(reserved_bytes=size, reserved_until=func.now() + RESERVED_FOR)
+            if await session.scalar(reserved.returning(Orphan.asset_id)) is None:
+                raise UploadTooSlow
 
     async def abandon(self, asset_id: UUID) -> None:
         async with self._sessions.begin() as session:
@@ -45,6 +66,24 @@ class PostgresUploads:
         self, request: IdempotentRequest, effect: Callable[[Transaction], Awaitable[StoredResponse]]
     ) -> StoredResponse:
         return await self._keys.run(request, lambda session: effect(_PostgresTransaction(session, self._outbox)))
+
+
+def _in_progress(owner: UUID) -> Select[UUID]:
+    return select(Orphan.asset_id).where(Orphan.owner_id == owner, Orphan.reserved_until > func.now())
+
+
+async def _check_room(session: AsyncSession, asset_id: UUID, owner: UUID, size: int, quota: int) -> None:
+    """Check that an upload of this size fits, and keep the owner's other uploads waiting until the session commits."""
+    # An upload that commits turns its reservation into usage. One statement sees it either before or after that.
+    await session.execute(select(func.pg_advisory_xact_lock(int.from_bytes(owner.bytes[8:], signed=True))))
+    others = _in_progress(owner).where(Orphan.asset_id != asset_id).with_only_columns(func.sum(Orphan.reserved_bytes))
+    usage = select(Usage.bytes).where(Usage.owner_id == owner)
+    row = (await session.execute(select(usage.scalar_subquery(), others.scalar_subquery()))).one()
+    used, reserved = row[0] or 0, int(row[1] or 0)
+    if used + size > quota:
+        raise QuotaExceeded(quota)
+    if used + reserved + size > quota:
+        raise QuotaReserved(quota)
 
 
 class _PostgresTransaction:
