@@ -9,6 +9,7 @@ import pytest
 
 from assets_service.uploads.media_types import (
     ACCEPTED_TYPES,
+    HEAD_BYTES,
     TextCheck,
     TypeMismatch,
     UnsupportedType,
@@ -48,6 +49,29 @@ def test_each_type_is_recognised_by_its_bytes(samples: Mapping[str, bytes]) -> N
         (b'{"json": [1, 2]}\n', "text/plain"),
         (b"a;b;c\n1;2;3\n", "text/plain"),
         ("今日は、世界".encode(), "text/plain"),
+        # What libmagic takes for mail, code or documents.
+        (b"From Monday on, the office is closed.\n", "text/plain"),
+        (b"From: the board\nSubject: Minutes\n\nWe met.\n", "text/plain"),
+        (b"Subject: minutes of the meeting\nPresent: all\n", "text/plain"),
+        (b"Received: three parcels\n", "text/plain"),
+        (b"# Readme\n\n```python\nimport os\n\ndef main():\n    print(1)\n```\n", "text/plain"),
+        (b"# Readme\n\n```sh\n#!/bin/sh\necho\n```\n", "text/plain"),
+        (b'<h1 align="center">Readme</h1>\n\n<!-- badges -->\n', "text/plain"),
+        (b"<!-- badges -->\n# Readme\n", "text/plain"),
+        (b"A page has <html> and <script> in it.\n", "text/plain"),
+        (b"import os\n\nclass A:\n    pass\n", "text/plain"),
+        (b"#![allow(dead_code)]\nfn main() {}\n", "text/plain"),
+        (b"#include <stdio.h>\nint main(void) { return 0; }\n", "text/plain"),
+        (b"var a = function () { return 1; };\n", "text/plain"),
+        (b'<?xml version="1.0"?>\n<!-- a comment --><project><name>a</name></project>\n', "text/plain"),
+        (b"<!DOCTYPE note [<!ELEMENT note (#PCDATA)>]>\n<note>a</note>\n", "text/plain"),
+        (b"BEGIN:VCALENDAR\r\nEND:VCALENDAR\r\n", "text/plain"),
+        (b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n", "text/plain"),
+        (b"{\\rtf1 text}", "text/plain"),
+        # The beginnings of other types.
+        (b"ID3 tags are explained here.\n", "text/plain"),
+        (b"the ftyp box comes first\n", "text/plain"),
+        (b"%PDF is not all that a PDF file has.\n", "text/plain"),
     ],
 )
 def test_variants_of_a_type_are_recognised(content: bytes, media_type: str) -> None:
@@ -63,6 +87,16 @@ def test_variants_of_a_type_are_recognised(content: bytes, media_type: str) -> N
         SVG,
         b'<?xml version="1.0"?>\n' + SVG,
         b"<!-- a comment -->" + SVG,
+        b"\xef\xbb\xbf <!DOCTYPE HTML>",
+        b'<?xml version="1.0"?><!DOCTYPE svg PUBLIC "a" "b"><svg/>',
+        b'<?xml version="1.0"?><?xml-stylesheet href="a"?><!-- > --><x:svg xmlns:x="http://www.w3.org/2000/svg"/>',
+        b'<!DOCTYPE a [<!ENTITY b "<c>">]>\n<html xmlns="http://www.w3.org/1999/xhtml"/>',
+        b"<SCRIPT\n>alert(1)</SCRIPT>",
+        b"<iframe src='a'>",
+        b"#!python\n",
+        b"#! /bin/sh\n",
+        b"\n<?= 1 ?>",
+        b"%!PS-Adobe-3.0\n",
         b"#!/bin/sh\nrm -rf /\n",
         b"#!/usr/bin/env python3\nprint(1)\n",
         b"<?php system('id'); ?>",
@@ -89,6 +123,37 @@ def _accept(content: bytes) -> str:
     if media_type == "text/plain":
         TextCheck().read(content, last=True)
     return media_type
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (HTML, "The file is an HTML or SVG document."),
+        (b"#!/bin/sh\n", "The file is a script, for it begins with #!."),
+        (b"\x1f\x8b\x08\x00" + bytes(32), "The file was recognised as application/gzip."),
+        (b"caf\xe9", "byte 0xE9 at offset 3 is not UTF-8."),
+        ("ä".encode() + b"\x1b[0m", "byte 0x1B at offset 2 is a control character."),
+    ],
+)
+def test_a_refusal_says_what_was_found(content: bytes, found: str) -> None:
+    with pytest.raises(UnsupportedType) as refused:
+        _accept(content)
+    assert found in refused.value.detail
+
+
+def test_a_refusal_counts_from_the_beginning_of_the_file() -> None:
+    check = TextCheck()
+    check.read(b"0123\xc3")
+    with pytest.raises(UnsupportedType, match="byte 0xC3 at offset 4 is not UTF-8"):
+        check.read(b"(")
+
+
+@pytest.mark.parametrize("part", [b"<?", b"<!--", b"<!a [", b"<!-- -->", b"] ", b"<!a [] ", b" ", b"<?a?>"])
+def test_the_search_for_the_first_element_takes_linear_time(part: bytes) -> None:
+    content = b"<!DOCTYPE a [" + part * (HEAD_BYTES // len(part))
+    # Minutes, if it were quadratic.
+    assert detect(content[:HEAD_BYTES]) == "text/plain"
+    assert detect((part * HEAD_BYTES)[:HEAD_BYTES]) == "text/plain"
 
 
 def test_a_java_archive_is_no_zip_file() -> None:
@@ -118,6 +183,15 @@ def test_a_java_archive_is_no_zip_file() -> None:
         ("image/jpg", "image/jpeg"),
         ("text/plain; charset=utf-8", "text/plain"),
         ("application/x-zip-compressed", "application/zip"),
+        # Text has one type.
+        ("text/csv", "text/plain"),
+        ("Text/Markdown; charset=utf-8", "text/plain"),
+        ("text/x-python", "text/plain"),
+        ("text/xml", "text/plain"),
+        ("application/json", "text/plain"),
+        ("application/ld+json", "text/plain"),
+        ("application/xml", "text/plain"),
+        ("application/x-yaml", "text/plain"),
     ],
 )
 def test_declared_types_are_understood(header: str | None, media_type: str | None) -> None:
@@ -125,7 +199,21 @@ def test_declared_types_are_understood(header: str | None, media_type: str | Non
 
 
 @pytest.mark.parametrize(
-    "header", ["text/html", "image/svg+xml", "image/png, text/html", "png", "/", "image/", "x" * 9000]
+    "header",
+    [
+        "text/html",
+        "application/xhtml+xml",
+        "image/svg+xml",
+        "text/",
+        "text/*",
+        "text/a b",
+        "application/x-sh",
+        "image/png, text/html",
+        "png",
+        "/",
+        "image/",
+        "x" * 9000,
+    ],
 )
 def test_other_declared_types_are_refused(header: str) -> None:
     with pytest.raises(UnsupportedType):

@@ -251,6 +251,18 @@ async def test_the_quota_holds_under_concurrent_uploads(
         assert (await first.upload(user, b"x")).status_code == 413
 
 
+@pytest.mark.parametrize("media_type", ["text/csv", "text/markdown", "application/json", "text/plain", None])
+async def test_every_text_is_stored_and_sent_as_plain_text(replica: Any, user: UUID, media_type: str | None) -> None:
+    content = b"From Monday on: <b>a</b>,b,c\n"
+    asset = await replica.stored(user, content, name="a.csv", media_type=media_type)
+    assert asset["media_type"] == "text/plain"
+
+    sent = await replica.content(user, asset["id"])
+    assert sent.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert sent.headers["X-Content-Type-Options"] == "nosniff"
+    assert sent.headers["Content-Disposition"].startswith("attachment")
+
+
 async def test_an_upload_in_progress_has_its_room_until_it_breaks_off(
     deployment: Any, user: UUID, list_files: ListFiles
 ) -> None:

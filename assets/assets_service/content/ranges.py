@@ -9,7 +9,9 @@ from servicekit.core.errors import ServiceError
 
 # More ranges than these suggest an attack; the response is then the whole file (section 17.15).
 MAX_RANGES: Final = 16
-_SPEC: Final = re.compile(r"(\d{0,18})-(\d{0,18})", re.ASCII)
+_SPEC: Final = re.compile(r"(\d*)-(\d*)", re.ASCII)
+# Larger numbers mean the same as this one: int() refuses to read thousands of digits.
+_MAX_DIGITS: Final = 18
 
 
 class RangeNotSatisfiable(ServiceError):
@@ -61,11 +63,15 @@ def _parse(spec: str, size: int) -> ByteRange | None:
     match = _SPEC.fullmatch(spec)
     if match is None or spec == "-":
         raise RangeNotSatisfiable(size)
-    first, last = match.groups()
+    first, last = (number.lstrip("0") or number[:1] for number in match.groups())
     if not first:
-        start, stop = max(0, size - int(last)), size
+        start, stop = max(0, size - _clamped(last)), size
     else:
-        if last and int(last) < int(first):
+        if last and (len(last), last) < (len(first), first):
             raise RangeNotSatisfiable(size)
-        start, stop = int(first), min(size, int(last) + 1) if last else size
+        start, stop = _clamped(first), min(size, _clamped(last) + 1) if last else size
     return ByteRange(start, stop) if start < stop else None
+
+
+def _clamped(number: str) -> int:
+    return int(number) if len(number) <= _MAX_DIGITS else 10**_MAX_DIGITS

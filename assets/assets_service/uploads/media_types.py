@@ -1,14 +1,14 @@
 """Accepted types of files, and the detection of a file's type from its bytes.
 
 Two checks must agree: the file begins with the type's signature, and libmagic's rules (in their Rust port,
-`pure_magic_rs`) find the same type. A file that matches two types is refused, unless it begins with the signature of
-an accepted type; then it is always served as that type.
+`pure_magic_rs`) find the same type. What begins otherwise is text, if all its bytes are. A file that matches two types
+is always served as the one that was found here.
 """
 
 import codecs
 import re
 from functools import cache
-from typing import Final
+from typing import Final, NoReturn
 
 from pure_magic_rs import MagicDb
 
@@ -30,7 +30,7 @@ _SIGNATURES: Final = {
     "application/pdf": re.compile(rb"%PDF-"),
     _MP4: re.compile(rb"....ftyp", re.DOTALL),
     # A tag before the audio (ID3v2), or the header of a frame of MPEG layer III.
-    _MP3: re.compile(rb"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]"),
+    _MP3: re.compile(rb"ID3[\x02-\x04]|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]"),
     "application/zip": re.compile(rb"PK(?:\x03\x04|\x05\x06)"),
 }
 ACCEPTED_TYPES: Final = frozenset({*_SIGNATURES, TEXT})
@@ -46,19 +46,42 @@ _ALIASES: Final = {
 # What clients declare that do not know the type.
 _UNDECLARED: Final = frozenset({"", "application/octet-stream"})
 
-# Kinds of text that a program might run or render. Response headers prevent that; refusing them is a second defence.
-_ACTIVE_TEXT: Final = re.compile(
-    r"text/(?:html|xml|javascript|x-php|x-shellscript|x-msdos-batch|x-perl|x-ruby|x-python|x-script\S*|x-\S*-?script\S*)"
+# Other types of text that clients declare: any text/…, and these. All are stored and sent as text/plain.
+_DECLARED_TEXT: Final = re.compile(
+    r"text/[\w.+-]+|application/(?:[\w.-]+\+)?(?:json|xml)|application/(?:x-)?(?:ndjson|yaml|toml|sql|javascript)",
+    re.ASCII,
 )
-_TEXT_LIKE: Final = frozenset({"application/json", "application/x-ndjson", "application/octet-stream"})
+# Documents with scripts in them, whatever their bytes.
+_ACTIVE_TYPES: Final = frozenset({"text/html", "application/xhtml+xml", "image/svg+xml"})
+
+# Texts that a program runs. Response headers prevent that in a browser; refusing them is a second defence.
+_SCRIPTS: Final = {
+    "a script, for it begins with #!": re.compile(rb"#![ \t]*[\w./]"),
+    "a PHP script": re.compile(rb"\s*<\?(?:php\b|=)", re.IGNORECASE),
+    "a batch file": re.compile(rb"\s*@echo\s+o(?:n|ff)\b", re.IGNORECASE),
+    "a PostScript program": re.compile(rb"%!PS"),
+}
+# What may stand before the first element of a document: space, declarations, comments.
+_PROLOG: Final = re.compile(
+    rb"(?:\s+|<\?.*?\?>|<!--.*?-->|<!(?!doctype\s+(?:html|svg))[a-z][^>\[]*(?:\[.*?\]\s*)?>)*+",
+    re.DOTALL | re.IGNORECASE,
+)
+# The first element of a document that a browser runs. A README may begin with other elements of HTML.
+_ACTIVE_DOCUMENT: Final = re.compile(
+    rb"<(?:!doctype\s+(?:html|svg)|(?:[\w.-]+:)?(?:html|head|body|script|iframe|frameset|embed|applet|svg))(?=[\s/>]|$)",
+    re.IGNORECASE,
+)
+_BYTE_ORDER_MARK: Final = codecs.BOM_UTF8
 _ALLOWED_IN_TEXT: Final = bytes(code for code in range(256) if (code >= 0x20 and code != 0x7F) or code in b"\t\n\f\r")
 
 
 class UnsupportedType(UnsupportedMedia):
-    """Files of this type are not accepted."""
+    """Files of this type are not accepted; `detail` says what was found."""
 
     type = "urn:baseplate:problem:unsupported-file-type"
-    detail = "Files may be PNG, JPEG, GIF, WebP, PDF, plain text (UTF-8), MP4, MP3 or ZIP."
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"{found} Files may be PNG, JPEG, GIF, WebP, PDF, text in UTF-8, MP4, MP3 or ZIP.")
 
 
 class TypeMismatch(UnsupportedMedia):
@@ -76,8 +99,10 @@ def parse_declared_type(content_type: str | None) -> str | None:
     if name in _UNDECLARED:
         return None
     name = _ALIASES.get(name, name)
+    if name not in _ACTIVE_TYPES and _DECLARED_TEXT.fullmatch(name):
+        return TEXT
     if name not in ACCEPTED_TYPES:
-        raise UnsupportedType
+        raise UnsupportedType("The declared type is none of those that are taken.")
     return name
 
 
@@ -87,15 +112,28 @@ def detect(head: bytes) -> str:
     Raises `UnsupportedType`.
     """
     found = _libmagic(head)
-    for media_type, signature in _SIGNATURES.items():
-        if signature.match(head):
-            if found != media_type:
-                raise UnsupportedType
-            return media_type
-    active = _ACTIVE_TEXT.fullmatch(found)
-    if active or not (found.startswith("text/") or found in _TEXT_LIKE):
-        raise UnsupportedType
+    if found in _SIGNATURES and _SIGNATURES[found].match(head):
+        return found
+    try:
+        TextCheck().read(head)
+    except UnsupportedType:
+        if found and not found.startswith("text/") and found not in _UNDECLARED:
+            raise UnsupportedType(f"The file was recognised as {found}.") from None
+        raise
+    if active := _active_text(head.removeprefix(_BYTE_ORDER_MARK)):
+        raise UnsupportedType(f"The file is {active}.")
     return TEXT
+
+
+def _active_text(text: bytes) -> str | None:
+    """Return what a program may run in this text, or None. libmagic is no help: it takes prose for mail or code."""
+    for kind, beginning in _SCRIPTS.items():
+        if beginning.match(text):
+            return kind
+    prolog = _PROLOG.match(text)
+    if _ACTIVE_DOCUMENT.match(text, prolog.end() if prolog else 0):
+        return "an HTML or SVG document"
+    return None
 
 
 def _libmagic(head: bytes) -> str:
@@ -119,12 +157,20 @@ class TextCheck:
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._offset = 0
 
     def read(self, piece: bytes, *, last: bool = False) -> None:
         """Check the next piece. Raises `UnsupportedType`."""
-        if piece.translate(None, _ALLOWED_IN_TEXT):
-            raise UnsupportedType
+        if controls := piece.translate(None, _ALLOWED_IN_TEXT):
+            self._refuse("a control character", controls[0], piece.index(controls[0]))
+        # The beginning of a character that the last piece ended with.
+        pending = len(self._decoder.getstate()[0])
         try:
             self._decoder.decode(piece, last)
-        except UnicodeDecodeError:
-            raise UnsupportedType from None
+        except UnicodeDecodeError as error:
+            self._refuse("not UTF-8", error.object[error.start], error.start - pending)
+        self._offset += len(piece)
+
+    def _refuse(self, reason: str, byte: int, position: int) -> NoReturn:
+        where = f"byte 0x{byte:02X} at offset {self._offset + position}"
+        raise UnsupportedType(f"The file is of no known type, and no text: {where} is {reason}.") from None

@@ -38,7 +38,7 @@ _OPENAPI: Final[dict[str, Any]] = {
                 }
             },
             "application/octet-stream": _BINARY,
-            **dict.fromkeys(sorted(ACCEPTED_TYPES), _BINARY),
+            **dict.fromkeys(sorted({*ACCEPTED_TYPES, "text/csv", "text/markdown"}), _BINARY),
         },
     },
     "parameters": [
