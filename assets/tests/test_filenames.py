@@ -85,6 +85,39 @@ def test_a_name_in_a_form_is_decoded_as_browsers_encode_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("extended", "name"),
+    [
+        (b"utf-8''na%C3%AFve.txt", "naïve.txt"),
+        (b"UTF-8'en'%e5%a4%a9%e7%8b%97.txt", "天狗.txt"),
+        (b"ISO-8859-1''na%EFve.txt", "naïve.txt"),
+        (b"\"utf-8''quoted.txt\"", "quoted.txt"),
+        (b"utf-8''50%2522.txt", "50%22.txt"),
+        (b"utf-8''..%2F..%2Fetc%2Fpasswd", "passwd"),
+        # Not understood: the plain name stands.
+        (b"utf-8''%FF.txt", "plain.txt"),
+        (b"utf-16''a.txt", "plain.txt"),
+        (b"utf-8''50%.txt", "plain.txt"),
+        (b"naive.txt", "plain.txt"),
+        (b"", "plain.txt"),
+        (None, "plain.txt"),
+    ],
+)
+def test_the_extended_name_in_a_form_comes_first_if_it_is_understood(extended: bytes | None, name: str) -> None:
+    assert filename_from_form(b"plain.txt", extended) == name
+    if name == "plain.txt":
+        with pytest.raises(InvalidFilename):
+            filename_from_form(None, extended)
+    else:
+        assert filename_from_form(None, extended) == name
+
+
+def test_an_extended_name_with_control_characters_is_refused() -> None:
+    for extended in (b"utf-8''a%0d%0ab", b"utf-8''%00", b"iso-8859-1''%1b"):
+        with pytest.raises(InvalidFilename):
+            filename_from_form(b"plain.txt", extended)
+
+
+@pytest.mark.parametrize(
     ("name", "header"),
     [
         ("report.pdf", 'attachment; filename="report.pdf"'),
@@ -93,6 +126,18 @@ def test_a_name_in_a_form_is_decoded_as_browsers_encode_it() -> None:
         ("世界", "attachment; filename=\"download\"; filename*=UTF-8''%E4%B8%96%E7%95%8C"),
         ("50%.txt", "attachment; filename=\"50_.txt\"; filename*=UTF-8''50%25.txt"),
         ("a;b=c.txt", 'attachment; filename="a;b=c.txt"'),
+        ("天狗.txt", "attachment; filename=\"download.txt\"; filename*=UTF-8''%E5%A4%A9%E7%8B%97.txt"),
+        ("天.狗.tar.gz", "attachment; filename=\"download.tar.gz\"; filename*=UTF-8''%E5%A4%A9.%E7%8B%97.tar.gz"),
+        ("天狗.", "attachment; filename=\"download\"; filename*=UTF-8''%E5%A4%A9%E7%8B%97."),
+        (".profile", "attachment; filename=\"download.profile\"; filename*=UTF-8''.profile"),
+        ("...", "attachment; filename=\"download\"; filename*=UTF-8''..."),
+        ("a. .", "attachment; filename=\"a\"; filename*=UTF-8''a.%20."),
+        ("NUL", "attachment; filename=\"_NUL\"; filename*=UTF-8''NUL"),
+        ("con.txt", "attachment; filename=\"_con.txt\"; filename*=UTF-8''con.txt"),
+        ("CÖN .txt", "attachment; filename=\"_CON .txt\"; filename*=UTF-8''C%C3%96N%20.txt"),
+        ("COM¹", "attachment; filename=\"_COM1\"; filename*=UTF-8''COM%C2%B9"),
+        ("console.txt", 'attachment; filename="console.txt"'),
+        ("a<b>|c?*.txt", "attachment; filename=\"a_b__c__.txt\"; filename*=UTF-8''a%3Cb%3E|c%3F%2A.txt"),
     ],
 )
 def test_a_download_offers_the_name(name: str, header: str) -> None:
@@ -112,4 +157,5 @@ def test_no_name_breaks_out_of_its_header() -> None:
         assert header.isascii()
         assert header.isprintable()
         assert header.count('"') == 2
+        assert not header.startswith(('attachment; filename="."', 'attachment; filename=""'))
         assert not set("\r\n\0/") & set(name)

@@ -71,6 +71,26 @@ async def test_a_form_is_read_from_chunks_of_any_size() -> None:
         assert await _read(file) == b"line\r\n--xy is no boundary\r\n"
 
 
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        # As .NET and PowerShell send them.
+        ("name=file; filename=\"=?utf-8?B?5aSp54uXLnR4dA==?=\"; filename*=utf-8''%E5%A4%A9%E7%8B%97.txt", "天狗.txt"),
+        ("name=file; filename=a.txt; filename*=utf-8''a.txt", "a.txt"),
+        ("name=\"file\"; filename*=utf-8''%E5%A4%A9%E7%8B%97.txt", "天狗.txt"),
+        ("filename*=iso-8859-1''na%EFve.txt; name=file", "naïve.txt"),
+        ("name=file; FileName*=utf-8''a.txt", "a.txt"),
+        # A parameter's name within another one's value.
+        ("name=file; filename=\"a; filename*=utf-8''b.txt\"", "a; filename*=utf-8''b.txt"),
+        ('name=file; filename="a\\"; filename*=utf-8\'\'b.txt"', "a\"; filename*=utf-8''b.txt"),
+    ],
+)
+async def test_a_form_may_name_its_file_by_an_extended_parameter(parameters: str, name: str) -> None:
+    part = f"--b\r\nContent-Disposition: form-data; {parameters}\r\n\r\nx\r\n--b--\r\n"
+
+    assert (await _open([part.encode()], content_type=FORM)).filename == name
+
+
 async def test_a_raw_body_is_the_file() -> None:
     file = await _open([b"12", b"345"], content_type="image/png", x_filename="b%20c", content_length="5")
 

@@ -1,5 +1,6 @@
 """Headers of responses with content; they keep browsers from running it."""
 
+import re
 import unicodedata
 from typing import Final
 from urllib.parse import quote
@@ -8,6 +9,9 @@ from assets_service.records.schemas import AssetOut
 
 # Characters that an extended value contains unescaped (RFC 8187, section 3.2.1).
 _ATTR_CHARS: Final = "!#$&+-.^_`|~"
+_UNSAFE_IN_NAMES: Final = '"\\%/<>:|?*'
+# Windows opens a device by these names, whatever extension they have.
+_DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9]|lpt[0-9])[ ]*(?:\.|$)", re.IGNORECASE)
 # The content loads, runs, frames and submits nothing, whatever type a browser takes it for.
 CONTENT_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; sandbox"
 
@@ -35,8 +39,18 @@ def validator_headers(asset: AssetOut) -> dict[str, str]:
 
 def disposition(filename: str) -> str:
     """Return the Content-Disposition of a download (RFC 6266): the name in ASCII and, if it differs, in UTF-8."""
-    ascii_name = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode()
-    # A quote would end the name. Browsers disagree on backslashes and percent signs.
-    fallback = "".join("_" if character in '"\\%' else character for character in ascii_name).strip() or "download"
+    fallback = _ascii_name(filename)
     plain = f'attachment; filename="{fallback}"'
     return plain if fallback == filename else f"{plain}; filename*=UTF-8''{quote(filename, safe=_ATTR_CHARS)}"
+
+
+def _ascii_name(filename: str) -> str:
+    """Return a name that every client can store: neither empty nor hidden, and no name of a device."""
+    text = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode()
+    # A quote would end the name. Browsers disagree on backslashes and percent signs. Windows forbids the others.
+    name = "".join("_" if character in _UNSAFE_IN_NAMES else character for character in text).strip(" ").rstrip(" .")
+    if not name.lstrip(" ."):
+        return "download"
+    if name.startswith("."):
+        return f"download.{name.lstrip(' .')}"
+    return f"_{name}" if _DEVICE.match(name) else name

@@ -12,6 +12,7 @@ MAX_RANGES: Final = 16
 _SPEC: Final = re.compile(r"(\d*)-(\d*)", re.ASCII)
 # Larger numbers mean the same as this one: int() refuses to read thousands of digits.
 _MAX_DIGITS: Final = 18
+_NGINX_MOST: Final = 2**63 - 1
 
 
 class RangeNotSatisfiable(ServiceError):
@@ -56,6 +57,11 @@ def parse_ranges(header: str | None, size: int) -> Sequence[ByteRange]:
         raise RangeNotSatisfiable(size)
     # Parts that overlap this much cost more than the whole file.
     return ranges if sum(found.length for found in ranges) <= size else ()
+
+
+def exceeds_64_bits(header: str | None) -> bool:
+    """Whether the header has a number for which NGINX responds with 416."""
+    return any(int(number[:20]) > _NGINX_MOST for number in re.findall(r"[1-9]\d{18,}", header or "", re.ASCII))
 
 
 def _parse(spec: str, size: int) -> ByteRange | None:

@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from assets_service.content.conditions import Conditions
 from assets_service.content.headers import content_headers, validator_headers
-from assets_service.content.ranges import ByteRange, parse_ranges
+from assets_service.content.ranges import ByteRange, exceeds_64_bits, parse_ranges
 from assets_service.records.schemas import AssetOut
 from assets_service.storage.interface import ByteStore
 
@@ -61,6 +61,8 @@ class ContentSender:
             return None
         # NGINX would compare these with the file on disk, which does not have the entity tag.
         if "if-match" in request.headers or "if-unmodified-since" in request.headers:
+            return None
+        if exceeds_64_bits(request.headers.get("range")):
             return None
         path = self._store.location(asset.id)
         return None if path is None else f"{INTERNAL_LOCATION}/{path}"

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import ClassVar, Final
 from urllib.parse import unquote_to_bytes
 
@@ -14,6 +15,12 @@ _NO_BIDI_CONTROLS: Final = dict.fromkeys(map(ord, BIDI_CONTROLS))
 # How browsers escape these three characters, and no others, in a form's file name
 # (https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipart-form-data).
 _FORM_ESCAPES: Final = {b"%22": b'"', b"%0D": b"\r", b"%0A": b"\n"}
+
+
+# An extended value (RFC 8187, section 3.2.1). Some clients put it in quotes.
+_EXTENDED_VALUE: Final = re.compile(
+    rb"\"?(utf-8|iso-8859-1)'[A-Za-z0-9-]*'((?:[A-Za-z0-9!#$&+.^_`|~-]|%[0-9a-f]{2})+)\"?", re.IGNORECASE
+)
 
 
 class InvalidFilename(UnprocessableContent):
@@ -31,8 +38,18 @@ def filename_from_header(value: str | None) -> str:
     return clean_filename(unquote_to_bytes(value.encode("latin-1")))
 
 
-def filename_from_form(value: bytes) -> str:
-    """Return the name of the file in a multipart form. Raises `InvalidFilename`."""
+def filename_from_form(value: bytes | None, extended: bytes | None = None) -> str:
+    """Return the name of the file in a multipart form, from the parameters `filename` and `filename*`.
+
+    RFC 7578 forbids the second one, but .NET and PowerShell send it; there, the first one is no plain text. Raises
+    `InvalidFilename`.
+    """
+    if extended is not None and (match := _EXTENDED_VALUE.fullmatch(extended)):
+        charset, encoded = match.groups()
+        with suppress(UnicodeDecodeError):
+            return clean_filename(unquote_to_bytes(encoded).decode(charset.decode()).encode())
+    if value is None:
+        raise InvalidFilename
     return clean_filename(re.sub(rb"%(?:22|0D|0A)", lambda found: _FORM_ESCAPES[found[0]], value))
 
 

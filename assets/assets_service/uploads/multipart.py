@@ -1,5 +1,6 @@
 """The one file of a multipart/form-data body, read as a stream (RFC 7578)."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final, Self
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 FIELD: Final = b"file"
+# A parameter of Content-Disposition. What stands in quotes is no parameter.
+_PARAMETER: Final = re.compile(rb';[ \t]*([^\s=;"]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^;]*)', re.DOTALL)
 
 
 class MalformedForm(BadRequest):
@@ -26,9 +29,10 @@ class UnexpectedForm(UnprocessableContent):
 class FormFile:
     """The file of a form, whose headers have been read."""
 
-    def __init__(self, parser: "_Parser", chunks: AsyncIterator[bytes], filename: bytes, content_type: str) -> None:
-        self.filename = filename
-        self.content_type = content_type
+    def __init__(self, parser: "_Parser", chunks: AsyncIterator[bytes]) -> None:
+        self.filename = parser.filename
+        self.extended_filename = parser.extended_filename
+        self.content_type = parser.content_type
         self._parser = parser
         self._chunks = chunks
 
@@ -41,8 +45,8 @@ class FormFile:
         parser = _Parser(boundary)
         async for chunk in chunks:
             parser.feed(chunk)
-            if parser.filename is not None:
-                return cls(parser, chunks, parser.filename, parser.content_type)
+            if parser.has_file:
+                return cls(parser, chunks)
         raise UnexpectedForm if parser.complete else MalformedForm
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -57,11 +61,21 @@ class FormFile:
             raise MalformedForm
 
 
+def _extended_filename(disposition: bytes) -> bytes | None:
+    """Return the value of `filename*`, which the parser leaves out."""
+    parameters = {name.lower(): value for name, value in _PARAMETER.findall(disposition)}
+    value = parameters.get(b"filename*")
+    return None if value is None else value.strip()
+
+
 class _Parser:
     """Collects what the parser's callbacks report; the file's bytes stay until `take` only."""
 
     def __init__(self, boundary: bytes) -> None:
+        self.has_file = False
+        # The values of `filename` and `filename*`; one of them may be missing.
         self.filename: bytes | None = None
+        self.extended_filename: bytes | None = None
         self.content_type = ""
         self.complete = False
         self._data: list[bytes] = []
@@ -105,11 +119,13 @@ class _Parser:
         self._name = self._value = b""
 
     def _on_headers(self) -> None:
-        kind, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        filename = options.get(b"filename")
-        if self.filename is not None or kind != b"form-data" or options.get(b"name") != FIELD or filename is None:
+        disposition = self._headers.get(b"content-disposition", b"")
+        kind, options = parse_options_header(disposition)
+        filename, extended = options.get(b"filename"), _extended_filename(disposition)
+        named = filename is not None or extended is not None
+        if self.has_file or kind != b"form-data" or options.get(b"name") != FIELD or not named:
             raise UnexpectedForm
-        self.filename = filename
+        self.has_file, self.filename, self.extended_filename = True, filename, extended
         self.content_type = self._headers.get(b"content-type", b"").decode("latin-1")
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:

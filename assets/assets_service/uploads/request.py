@@ -69,7 +69,7 @@ async def open_upload(request: Request, limit: int) -> IncomingFile:
     length = _content_length(request, limit + MULTIPART_ROOM, limit)
     file = await FormFile.open(content_type, _chunks(request, limit + MULTIPART_ROOM, limit))
     expected_size = None if length is None else max(0, length - MULTIPART_ROOM)
-    filename = filename_from_form(file.filename)
+    filename = filename_from_form(file.filename, file.extended_filename)
     return IncomingFile(filename, parse_declared_type(file.content_type), expected_size, file.chunks())
 
 
