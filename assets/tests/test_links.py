@@ -29,6 +29,22 @@ async def test_a_link_gives_the_content_to_anyone_who_has_it(replica: Any, user:
     assert (await replica.http.head(url)).status_code == 200
 
 
+async def test_a_link_ignores_a_token_that_is_not_valid(replica: Any, user: UUID) -> None:
+    asset = await replica.stored(user, b"content")
+    url = await _link(replica, user, asset["id"])
+
+    expired = replica.headers(user, seconds=-60)["Authorization"]
+    for authorization in (expired, "Bearer a.b.c", "Bearer", "Basic dXNlcjpwYXNz", "garbage", ""):
+        response = await replica.http.get(url, headers={"Authorization": authorization})
+        assert (response.status_code, response.content) == (200, b"content")
+        assert (await replica.http.head(url, headers={"Authorization": authorization})).status_code == 200
+        # A link that is refused is refused as a link, and the content alone still needs a token.
+        refused = await replica.http.get(f"{url}x", headers={"Authorization": authorization})
+        assert refused.status_code == 403
+        own = await replica.http.get(url.partition("?")[0], headers={"Authorization": authorization})
+        assert own.status_code == 401
+
+
 async def test_a_link_expires(replica: Any, user: UUID, clock: Any) -> None:
     asset = await replica.stored(user)
     url = await _link(replica, user, asset["id"])

@@ -90,6 +90,32 @@ async def test_a_public_route_ignores_authorization(
     assert "authorization" not in request.headers
 
 
+@pytest.mark.parametrize("authorization", ["Bearer a.b.c", "Basic dXNlcjpwYXNz", "garbage", "Bearer"])
+@pytest.mark.parametrize("query", ["expires=1&signature=x", "a=b&signature=x", "expires=", "signature="])
+async def test_a_signed_link_ignores_authorization(platform: Platform, query: str, authorization: str) -> None:
+    headers = {"Authorization": authorization}
+    for method, path in (("GET", "/api/v1/assets/1/content"), ("HEAD", "/api/assets/1/content")):
+        assert (await platform.gateway.send(method, f"{path}?{query}", headers=headers)).status == 200
+        assert "authorization" not in platform.assets.only().headers
+
+    for method, path in (
+        ("GET", f"/api/v1/assets/1?{query}"),
+        ("POST", f"/api/v1/assets/1/content?{query}"),
+        ("GET", f"/api/v1/assets/1/content/?{query}"),
+        ("GET", f"/api/v1/notes/1?{query}"),
+        ("GET", "/api/v1/assets/1/content?q=signature=x"),
+        ("GET", "/api/v1/assets/signature=x/content"),
+    ):
+        assert (await platform.gateway.send(method, path, headers=headers)).status in (401, 404)
+    assert platform.reached() == []
+
+
+async def test_a_signed_link_ignores_authorization_during_a_release(release: Release) -> None:
+    response = await release.gateway.get("/api/v1/assets/1/content?expires=1&signature=x", token="a.b.c")
+
+    assert (response.status, release.arrivals()) == (200, (0, 1))
+
+
 # Their bodies may be large, so NGINX buffers them on disk.
 TOKEN_REQUIRED = [
     ("POST", "/api/v1/analytics/events"),

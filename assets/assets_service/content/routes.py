@@ -9,8 +9,7 @@ from assets_service.components import AppComponents
 from assets_service.links.signatures import InvalidLink
 from assets_service.records.routes import PREFIX
 from assets_service.records.schemas import AssetOut
-from servicekit.auth.access_tokens import OptionalUser
-from servicekit.core.errors import Unauthorized
+from servicekit.auth.access_tokens import UncheckedUser
 from servicekit.web.openapi import problems
 
 router = APIRouter(prefix=PREFIX, tags=["assets"])
@@ -26,20 +25,18 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 async def _readable(
     asset_id: UUID,
-    user: OptionalUser,
+    user: UncheckedUser,
     components: AppComponents,
     expires: Annotated[str | None, Query(description="Part of a link.")] = None,
     signature: Annotated[str | None, Query(description="Part of a link.")] = None,
 ) -> AssetOut:
-    """Return the asset if the request may read its content."""
+    """Return the asset if the request may read its content. A link ignores a token."""
     if expires is not None or signature is not None:
         if expires is None or signature is None:
             raise InvalidLink
         components.link_signer.check(asset_id, expires, signature)
         return await components.asset_queries.get(asset_id)
-    if user is None:
-        raise Unauthorized
-    return await components.asset_queries.get_owned(user.id, asset_id)
+    return await components.asset_queries.get_owned(user.require().id, asset_id)
 
 
 @router.head("/{asset_id}/content", include_in_schema=False)
