@@ -61,7 +61,6 @@ async def test_nginx_sends_what_the_service_would_send(
         {"Range": "bytes=7-9223372036854775808"},
         {"Range": "bytes=7-" + "9" * 100},
         {"Range": "bytes=-" + "9" * 100},
-        {"Range": "bytes=0-0,1-" + "9" * 30},
         {"Range": "bytes=" + "9" * 30 + "-"},
         {"Range": "bytes=" + ",".join(["0-0"] * 40)},
         {"Range": "bytes=0-,0-"},

@@ -243,3 +243,15 @@ async def test_a_chunked_body_arrives_complete_with_its_length(platform: Platfor
     request = platform.analytics.only()
     assert (request.body, request.headers["content-length"]) == (b"hello world", "11")
     assert "transfer-encoding" not in request.headers
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket", "TLS/1.0"])
+async def test_an_offer_of_another_protocol_reaches_no_service(platform: Platform, protocol: str) -> None:
+    headers = {"Upgrade": protocol, "Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+    for path in ("/api/v1/users/login", "/api/v1/notes"):
+        assert (await platform.gateway.post(path, headers=headers, body=b"DELETE / HTTP/1.1\r\n\r\n")).status == 200
+
+    for request in platform.reached():
+        assert request.body == b"DELETE / HTTP/1.1\r\n\r\n"
+        assert not {"upgrade", "http2-settings"} & request.headers.keys()
+        assert "pgrade" not in request.headers.get("connection", "")

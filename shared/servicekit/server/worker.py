@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import httptools
 import orjson
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
@@ -49,6 +50,8 @@ APPLICATION_SHUTDOWN_SECONDS = 3.0
 # A quick stop (SIGQUIT, SIGINT) gives requests in flight this long; gunicorn kills after two seconds.
 QUICK_STOP_SECONDS = 1.0
 
+# Headers that offer another protocol, and their names as options of Connection.
+_OFFER = frozenset({b"upgrade", b"http2-settings"})
 _PASS_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -135,11 +138,59 @@ class GracefulServer(Server):
 
 
 class ProblemProtocol(HttpToolsProtocol):
-    """Sends head and body of a response together, and responds to malformed HTTP with a problem document."""
+    """Sends head and body of a response together, and responds to malformed HTTP with a problem document.
+
+    It ignores every offer of another protocol (RFC 9110, section 7.8). uvicorn ignores the offer, too, but its parser
+    takes what follows the head for the other protocol: the body is lost, or is parsed as the next request.
+    """
 
     def connection_made(self, transport: Any) -> None:
         """Begin a connection."""
         super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived. A head that offers another protocol is parsed again without the offer."""
+        self._unset_keepalive_if_required()
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self.parser.get_method() == b"CONNECT":
+                    self.send_400_response("")
+                    return
+                data = self._head_without_offer() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            except httptools.HttpParserError:
+                self.send_400_response("")
+                return
+            else:
+                return
+
+    def on_headers_complete(self) -> None:
+        """Start the request, unless its head will be parsed again."""
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        if not self.parser.should_upgrade():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Finish the request, unless its head will be parsed again."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _head_without_offer(self) -> bytes:
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                options = (option for option in value.split(b",") if option.strip().lower() not in _OFFER)
+                lines.append(b"connection: " + b",".join(options))
+            elif name not in _OFFER:
+                lines.append(b"%b: %b" % (name, value))
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def send_400_response(self, msg: str) -> None:
         """Respond and close. No middleware sees such bytes, so the request gets its id here."""
