@@ -1,16 +1,20 @@
 """Limits by client address, and limits of bodies."""
 
 import asyncio
+import contextlib
+import shutil
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import count, islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway_config import GatewaySettings
+from gateway_config.render import STATIC_FILES
 from gateway_config.testing.client import Response
 from gateway_config.testing.harness import SERVICES, UNLIMITED, GatewayHarness, Platform
 from gateway_config.testing.running import RunningGateway
@@ -239,6 +243,31 @@ async def test_an_address_has_at_most_256_requests_in_progress(limited: LimitedG
         for task in status_lines:
             task.cancel()
         for _, writer in connections:
+            writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: a\r\n"], ids=["silent", "half a head"])
+async def test_connections_without_a_request_do_not_count_and_are_closed(
+    harness: GatewayHarness, tmp_path: Path, sent: bytes
+) -> None:
+    shutil.copytree(STATIC_FILES, static_files := tmp_path / "nginx")
+    client = static_files / "http" / "client.conf"
+    usual = client.read_text()
+    client.write_text(usual.replace("client_header_timeout 10s;", "client_header_timeout 2s;"))
+    assert client.read_text() != usual
+    notes = await harness.backend("notes")
+    settings = replace(UNLIMITED, rate_general=1000)
+    gateway = await harness.gateway({"notes": [notes.address]}, settings, static_files=static_files)
+
+    connections = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(300)]
+    for _, writer in connections:
+        writer.write(sent)
+    assert (await gateway.get("/api/v1/notes")).status == 200
+    async with asyncio.timeout(60):
+        for reader, writer in connections:
+            # It ends without a response, or by a reset.
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
             writer.close()
 
 
