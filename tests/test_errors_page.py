@@ -37,5 +37,6 @@ def test_the_gateway_uses_the_types_of_the_services(generator: dict[str, Any]) -
 
     assert rows.pop("default") == BLANK
     assert rows.pop("401") == f"{TYPE_PREFIX}$token_problem"
+    assert rows.pop("400") == f"{TYPE_PREFIX}$bad_request"
     assert rows.pop("502") == rows["503"]
     assert {type_: int(status) for status, type_ in rows.items()}.items() <= declared.items()

@@ -9,6 +9,7 @@ import pytest
 from gateway_config.testing.client import Response
 from gateway_config.testing.harness import Platform
 from servicekit.testing.wire_server import Received, closing, reply, responding
+from servicekit.web.entity_tags import MalformedCondition
 
 pytestmark = pytest.mark.servers
 
@@ -315,3 +316,24 @@ async def test_a_304_of_a_static_file_has_the_headers_of_its_200(platform: Platf
 async def test_a_response_without_a_tag_gets_none(platform: Platform) -> None:
     for path in ("/api/v1/notes", "/api/v1/assets/1/content", "/gateway-health", "/nowhere", "/api/v1/assets"):
         assert (await platform.gateway.get(path, headers={"Accept-Encoding": "gzip"})).get("ETag") is None
+
+
+@pytest.mark.parametrize("tag", ["1", "W/1", '"1', '"1" "2"', 'w/"1"', '"1", *', ","])
+async def test_a_malformed_condition_is_refused_whether_or_not_there_is_a_copy(
+    platform: Platform, page: str, tag: str
+) -> None:
+    platform.notes.respond = Counting(cache_control=LONG, etag='"1"')
+
+    for _ in range(2):
+        refused = await platform.gateway.get(page, headers={"If-None-Match": tag})
+        assert (refused.status, refused.problem()["type"]) == (400, MalformedCondition.type)
+        assert "double quotes" in refused.problem()["detail"]
+        await platform.gateway.get(page)
+
+
+@pytest.mark.parametrize("tag", ['"1"', 'W/"1"', '"x", "1"', "*", ' , "1" ,'])
+async def test_a_condition_that_names_the_copy_gets_304(platform: Platform, page: str, tag: str) -> None:
+    platform.notes.respond = Counting(cache_control=LONG, etag='"1"')
+    await platform.gateway.get(page)
+
+    assert (await platform.gateway.get(page, headers={"If-None-Match": tag})).status == 304
