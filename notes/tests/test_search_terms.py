@@ -60,13 +60,14 @@ def test_folding_agrees_with_nfkc_casefold_for_every_code_point() -> None:
             text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible.casefold()).casefold())
         return text
 
-    for code in range(sys.maxunicode + 1):
-        if 0xD800 <= code < 0xE000:
+    # Many at once, because one at a time takes half a minute. A line feed combines with nothing.
+    for start in range(0, sys.maxunicode + 1, 1024):
+        if 0xD800 <= start < 0xE000:
             continue
-        text = f"a{chr(code)}"
+        text = "\n".join(f"a{chr(code)}" for code in range(start, start + 1024))
         folded = fold(text)
-        if not folded == fold(folded) == fold(nfkc_casefold(text)):
-            pytest.fail(f"U+{code:04X}: {folded!a}")
+        assert fold(folded) == folded, f"U+{start:04X}"
+        assert fold(nfkc_casefold(text)) == folded, f"U+{start:04X}"
 
 
 @pytest.mark.parametrize(
