@@ -33,7 +33,7 @@ def read_run_file(layout: Layout) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(layout.run_file.read_text(encoding="utf-8"))
         pids = [process["pid"] for process in document["processes"] if "pid" in process]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise NotRunning(f"{layout.run_file} is damaged; stop the platform and start it again") from error
+        raise NotRunning(f"{layout.run_file} is damaged; start again with: make run") from error
     if pids and not any(map(psutil.pid_exists, pids)):
         raise NotRunning(f"the platform on {layout.root} was killed; start it again with: make run")
     return document

@@ -31,5 +31,5 @@ async def test_a_damaged_key_between_services_is_named(tmp_path, content):
 async def test_an_empty_secret_is_named(tmp_path, name, content):
     await prepare(tmp_path)
     (tmp_path / "secrets" / name).write_text(content)
-    with pytest.raises(DataDirectoryUnusable, match=f"{name} is empty; put the secret back"):
+    with pytest.raises(DataDirectoryUnusable, match=f"{name} is empty or damaged; restore it"):
         await prepare(tmp_path)
