@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
+from servicekit.observability import logs
 from servicekit.observability.metric_files import MetricFile, MetricFilesCollector
 
 # A process id that no process has: above the kernel's limit.
@@ -173,6 +174,8 @@ def test_a_damaged_file_is_left_out_and_removed_when_its_process_is_gone(
 
 
 def test_a_damaged_file_is_logged_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    # Whatever another test has set up: the lines go to this test's output.
+    logs.configure("tests")
     path = tmp_path / f"counter_{LIVING}.db"
     path.write_bytes(b"damaged")
     for _ in range(3):
