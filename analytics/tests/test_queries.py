@@ -72,8 +72,8 @@ async def test_a_forged_cursor_is_refused(cursor: str) -> None:
 
 
 def test_users_see_their_own_events_and_administrators_those_of_all() -> None:
-    user, other = Principal(uuid7(), uuid7(), frozenset({"user"}), 0.0), uuid7()
-    administrator = Principal(uuid7(), uuid7(), frozenset({"admin"}), 0.0)
+    user, other = Principal(uuid7(), uuid7(), frozenset({"user"}), 0.0, 0.0), uuid7()
+    administrator = Principal(uuid7(), uuid7(), frozenset({"admin"}), 0.0, 0.0)
 
     assert visible_to(user, None) == visible_to(user, user.id) == user.id
     assert (visible_to(administrator, None), visible_to(administrator, other)) == (None, other)
