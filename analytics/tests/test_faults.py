@@ -258,7 +258,7 @@ async def test_concurrent_migrations_create_each_collection_index_and_document_o
         }
         types = await database["event_types"].find().to_list()
     assert indexes == {
-        "events": {"_id_", "by_user", "by_time", "by_type"},
+        "events": {"_id_", "by_user", "by_time", "by_time_other", "by_type"},
         "rollups": {"_id_", "by_start"},
         "idempotency_keys": {"_id_", "expiry"},
     }
