@@ -21,7 +21,8 @@ from prometheus_client import Counter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from servicekit.core import context
-from servicekit.core.errors import PayloadTooLarge, ProblemResponse, ServiceError
+from servicekit.core.errors import PayloadTooLarge, ServiceError
+from servicekit.core.problems import ProblemResponse
 from servicekit.sealing.ciphers import CipherName, Key
 from servicekit.sealing.envelope import Direction, EnvelopeRefused, MessageBinding, Refusal, is_nonce, open_request
 from servicekit.sealing.keyring import Keyring, UnknownKeyError

@@ -6,7 +6,8 @@ from typing import Final
 from loguru import logger
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from servicekit.core.errors import PROBLEM_JSON, ProblemResponse, ServiceError
+from servicekit.core.errors import ServiceError
+from servicekit.core.problems import PROBLEM_JSON, ProblemResponse
 from servicekit.sealing.ciphers import CipherName, Key
 from servicekit.sealing.envelope import Direction, MessageBinding, seal_response
 from servicekit.sealing.wire import BODILESS_STATUSES, COMMUNICATION, ENCRYPTED, ENVELOPE, MEDIA_TYPE, to_header

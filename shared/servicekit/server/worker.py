@@ -35,7 +35,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
-from servicekit.core import errors
+from servicekit.core import problems
 from servicekit.observability import logs
 from servicekit.server.write_coalescing import CoalescingTransport
 
@@ -195,11 +195,11 @@ class ProblemProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Respond and close. No middleware sees such bytes, so the request gets its id here."""
         request_id = str(uuid7())
-        document = errors.problem(400, detail="This is not a valid HTTP request.", instance="/")
+        document = problems.problem(400, detail="This is not a valid HTTP request.", instance="/")
         body = orjson.dumps({**document, "request_id": request_id})
         headers = [
             *self.server_state.default_headers,
-            (b"content-type", errors.PROBLEM_JSON.encode()),
+            (b"content-type", problems.PROBLEM_JSON.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"cache-control", b"no-store"),
             (b"x-request-id", request_id.encode()),

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from servicekit.core import errors
+from servicekit.core.problems import ProblemResponse
 from servicekit.web.validation_errors import describe
 
 
@@ -20,14 +21,14 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 async def _service_error(request: Request, error: Any) -> Any:
-    return errors.ProblemResponse(error, instance=request.scope["path"])
+    return ProblemResponse(error, instance=request.scope["path"])
 
 
 async def _validation_error(request: Request, error: Any) -> Any:
     failure = errors.UnprocessableContent(
         "Some fields are invalid; `errors` lists them.", errors=describe(error.errors(), error.body)
     )
-    return errors.ProblemResponse(failure, instance=request.scope["path"])
+    return ProblemResponse(failure, instance=request.scope["path"])
 
 
 async def _http_exception(request: Request, error: Any) -> Any:
@@ -35,7 +36,7 @@ async def _http_exception(request: Request, error: Any) -> Any:
     type_ = errors.BadRequest.type if error.status_code == 400 else errors.BLANK
     kind = type("FrameworkError", (errors.ServiceError,), {"status": error.status_code, "type": type_})
     headers = {"Allow": _allowed_methods(request)} if error.status_code == 405 else error.headers
-    return errors.ProblemResponse(kind(str(error.detail), headers=headers), instance=request.scope["path"])
+    return ProblemResponse(kind(str(error.detail), headers=headers), instance=request.scope["path"])
 
 
 def _allowed_methods(request: Request) -> str:

@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 from opskit.catalog import JWKS_PATH
 from servicekit.core import context, errors
 from servicekit.core.client_address import GatewayAddresses, client_address
+from servicekit.core.problems import ProblemResponse
 from servicekit.observability import logs, metrics
 from servicekit.observability.tracing import traceparent as trace_context
 from servicekit.observability.tracing.service import Tracing, end_request
@@ -152,7 +153,7 @@ class ErrorBoundary:
         if started:
             # The status has been sent. Only a broken connection can still tell the client.
             raise ConnectionAbortedError("the response broke off after its start")
-        await errors.ProblemResponse(failure, instance=scope["path"])(scope, receive, send)
+        await ProblemResponse(failure, instance=scope["path"])(scope, receive, send)
 
 
 def _name_of_cause(error: BaseException) -> str:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from servicekit.core.errors import MAX_ERRORS, PROBLEM_JSON
+from servicekit.core.errors import MAX_ERRORS
+from servicekit.core.problems import PROBLEM_JSON
 
 PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
     "title": "Problem",

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Body, Depends, FastAPI
 from starlette.requests import Request
 
 from servicekit.core.before_body import before_body
-from servicekit.core.errors import ProblemResponse, ServiceError, Unauthorized, UnsupportedMedia
+from servicekit.core.errors import ServiceError, Unauthorized, UnsupportedMedia
+from servicekit.core.problems import ProblemResponse
 from servicekit.web.body_limit import route_with_body_limit
 from servicekit.web.error_handlers import add_error_handlers
 
