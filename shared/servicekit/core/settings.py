@@ -61,7 +61,8 @@ class SecretFiles(PydanticBaseSettingsSource):
 class EnvironmentSettings(BaseSettings):
     """Frozen settings from the environment and from the files that it names."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    # The input of a settings error holds secrets.
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     @classmethod
     def settings_customise_sources(

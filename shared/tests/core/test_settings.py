@@ -88,3 +88,12 @@ def test_a_mistaken_network_is_named(environment: pytest.MonkeyPatch) -> None:
 def test_settings_cannot_be_changed_afterwards(environment: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError):
         ServiceSettings().service_name = "other"
+
+
+def test_the_error_of_a_secret_that_is_too_short_does_not_tell_it(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("FINGERPRINT_SECRET", "too-short")
+
+    with pytest.raises(ValidationError) as refused:
+        ServiceSettings()
+    assert "fingerprint_secret" in str(refused.value)
+    assert "too-short" not in str(refused.value)
