@@ -11,13 +11,16 @@ failed.
 import argparse
 import asyncio
 import json
+import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import aiohttp
@@ -31,6 +34,7 @@ SAMPLE_SECONDS = 0.1
 MEBIBYTE = 1024 * 1024
 # What the production stack gives a service.
 CONTAINER_MEBIBYTES = 512
+SPAWN = multiprocessing.get_context("spawn")
 JSON = {"Content-Type": "application/json"}
 
 
@@ -70,22 +74,58 @@ ATTACKS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
-    """An attacker with an address of its own."""
+class Sender:
+    """A client of the gateway: its own address, and the token of its account."""
 
-    http: aiohttp.ClientSession
+    base: str
+    address: str
     token: str
+
+    def session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(self.base, connector=aiohttp.TCPConnector(local_addr=(self.address, 0)))
 
     async def repeat(self, attack: Attack, statuses: Counter[int]) -> None:
         headers = {**attack.headers, **({"Authorization": f"Bearer {self.token}"} if attack.signed_in else {})}
-        while True:
-            try:
-                async with self.http.post(attack.path, data=attack.body, headers=headers) as response:
-                    await response.read()
-                    statuses[response.status] += 1
-            except aiohttp.ClientConnectionError:
-                # The gateway closes a connection whose body it does not want.
-                statuses[0] += 1
+        async with self.session() as http:
+            while True:
+                try:
+                    async with http.post(attack.path, data=attack.body, headers=headers) as response:
+                        await response.read()
+                        statuses[response.status] += 1
+                except aiohttp.ClientConnectionError:
+                    # The gateway closes a connection whose body it does not want.
+                    statuses[0] += 1
+
+
+def attack_until_told(name: str, senders: Sequence[Sender], parent: Connection) -> None:
+    """Attack until the parent sends something, then send it the statuses of the responses."""
+    # Attackers have machines of their own, so they take only what the platform and the reader leave of this one.
+    os.nice(19)
+    statuses: Counter[int] = Counter()
+
+    async def attack() -> None:
+        tasks = [asyncio.create_task(sender.repeat(ATTACKS[name], statuses)) for sender in senders]
+        parent.send("started")
+        await asyncio.to_thread(parent.recv)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    asyncio.run(attack())
+    parent.send(statuses)
+
+
+@asynccontextmanager
+async def attacked(name: str, senders: Sequence[Sender], statuses: Counter[int]) -> AsyncIterator[None]:
+    """Attack from another process while the context is open, and count the responses."""
+    here, there = SPAWN.Pipe()
+    process = SPAWN.Process(target=attack_until_told, args=(name, senders, there), daemon=True)
+    process.start()
+    await asyncio.to_thread(here.recv)
+    yield
+    here.send("stop")
+    statuses.update(await asyncio.to_thread(here.recv))
+    process.join()
 
 
 class Workers:
@@ -110,36 +150,28 @@ class Workers:
             await asyncio.sleep(SAMPLE_SECONDS)
 
 
-@contextmanager
-def cancelled_at_the_end(*tasks: asyncio.Task[None]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
 def p95(times: list[float]) -> float:
     return statistics.quantiles(times, n=20)[18]
 
 
 async def measure(
-    reader: Client, clients: list[Client], attack: Attack, workers: Workers, options: argparse.Namespace
+    reader: Sender, senders: Sequence[Sender], name: str, workers: Workers, options: argparse.Namespace
 ) -> str:
     """Return the row of one attack. Raises `Refused` if a read fails."""
-    ratios, quiets, attacked = [], [], []
+    quiets, busy, ratios = [], [], []
     statuses: Counter[int] = Counter()
     workers.peak = 0.0
-    for _ in range(options.rounds):
-        quiets.append(p95(await paced_reads(reader.http, reader.token, options.seconds)))
-        tasks = [asyncio.create_task(client.repeat(attack, statuses)) for client in clients]
-        with cancelled_at_the_end(*tasks, asyncio.create_task(workers.watch_memory())):
-            attacked.append(p95(await paced_reads(reader.http, reader.token, options.seconds)))
-        await asyncio.wait(tasks)
-        ratios.append(attacked[-1] / quiets[-1])
+    async with reader.session() as http:
+        for _ in range(options.rounds):
+            quiets.append(p95(await paced_reads(http, reader.token, options.seconds)))
+            watch = asyncio.create_task(workers.watch_memory())
+            async with attacked(name, senders, statuses):
+                busy.append(p95(await paced_reads(http, reader.token, options.seconds)))
+            watch.cancel()
+            ratios.append(busy[-1] / quiets[-1])
     sent = ", ".join(f"{number} × {status or 'closed'}" for status, number in statuses.most_common())
     return (
-        f"{statistics.median(quiets):>9.1f} ms{statistics.median(attacked):>12.1f} ms{statistics.median(ratios):>8.2f}"
+        f"{statistics.median(quiets):>9.1f} ms{statistics.median(busy):>12.1f} ms{statistics.median(ratios):>8.2f}"
         f"{workers.peak:>12.0f} MiB   {sent}"
     )
 
@@ -149,18 +181,21 @@ async def main(options: argparse.Namespace) -> int:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         platform = await stack.enter_async_context(running_platform(folder, settings={}))
-        clients = []
+        senders = []
         for number in range(CLIENTS + 1):
-            address = f"127.0.0.{1 if number == 0 else 2 + number % options.addresses}"
-            connector = aiohttp.TCPConnector(local_addr=(address, 0))
-            http = await stack.enter_async_context(aiohttp.ClientSession(platform.gateway_url, connector=connector))
-            clients.append(Client(http, await log_in(http, await register(http))))
+            # The limits of logins count by address, so each account comes from another one.
+            async with Sender(platform.gateway_url, f"127.0.1.{1 + number}", "").session() as http:
+                token = await log_in(http, await register(http))
+            address = f"127.0.0.{2 + number % options.addresses if number else 1}"
+            senders.append(Sender(platform.gateway_url, address, token))
+        reader, *attackers = senders
         workers = Workers(folder)
         before = workers.pids()
-        await paced_reads(clients[0].http, clients[0].token, options.seconds)
+        async with reader.session() as http:
+            await paced_reads(http, reader.token, options.seconds)
         print(f"{'attack':22}{'quiet p95':>12}{'attacked':>15}{'ratio':>8}{'worker peak':>16}   responses")
         for name in options.only or ATTACKS:
-            row = await measure(clients[0], clients[1:], ATTACKS[name], workers, options)
+            row = await measure(reader, attackers, name, workers, options)
             print(f"{name:22}{row}", flush=True)
         killed = len(before - workers.pids())
     print(f"workers killed: {killed} of {len(before)}; a container has {CONTAINER_MEBIBYTES} MiB")
