@@ -32,7 +32,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_COMPILE_BYTECODE := 1
 
 # How many processes run the tests, each with its own servers. conftest.py says which tests stay together.
-export JOBS ?= 2
+export JOBS ?= 3
 SIDE_BY_SIDE = $(if $(filter-out 1,$(JOBS)),--numprocesses "$$JOBS" --no-loadscope-reorder)
 # Whether a switch such as VOLUMES is on.
 on = $(filter-out 0 no off false,$($(1)))
