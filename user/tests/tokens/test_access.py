@@ -125,7 +125,9 @@ async def test_polls_of_keys_are_counted_but_leave_no_line_in_the_log(
         assert (await replica.http.post(JWKS_PATH)).status_code == 405
         assert polls() == before + 1
 
-    (line,) = [line for line in "".join(capfd.readouterr()).splitlines() if JWKS_PATH in line]
+    lines = [line for line in "".join(capfd.readouterr()).splitlines() if JWKS_PATH in line]
+    # A server that other tests share in this process writes lines of uvicorn, which name the protocol.
+    (line,) = [line for line in lines if "HTTP/1.1" not in line]
     assert "405" in line
 
 
