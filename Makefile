@@ -126,8 +126,8 @@ test: .venv/.complete ## Run all tests, or those of one member: SERVICE=notes; A
 	@members=($${SERVICE:-}); $(BIN)/python -m pytest $(SIDE_BY_SIDE) $${members[@]/%//tests} $(ARGS)
 
 .PHONY: test-unit
-test-unit: .venv/.complete ## Run the tests that start no server, in under 30 s; ARGS="-k name" selects
-	@$(BIN)/python -m pytest -m "not servers" $(ARGS)
+test-unit: .venv/.complete ## Run the tests that start no server, in about a minute; ARGS="-k name" selects
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not servers" $(ARGS)
 
 .PHONY: test-cov
 test-cov: .venv/.complete ## Run all tests and report the lines that no test reaches
