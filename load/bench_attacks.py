@@ -1,11 +1,11 @@
 """Measure what hostile requests cost others: the p95 of a profile read, quiet and attacked, and the workers' memory.
 
-    .venv/bin/python load/bench_attacks.py [--rounds 3] [--seconds 5] [--addresses 1] [--only unknown-keys]
+    .venv/bin/python load/bench_attacks.py [--rounds 3] [--seconds 5] [--addresses 1] [--line 1000] [--only no-token]
 
-The script starts a platform with the default limits. Eight clients repeat each attack as fast as they can, from as many
-addresses as `--addresses` says. The reader has an address of its own. Quiet and attacked slices alternate; the result
-is the median over the rounds of the ratio within each round. The exit status is 1 if a worker was killed or a read
-failed.
+The script starts a platform with the default limits. Eight clients repeat each attack as fast as responses come and
+their line of 1 Gbit/s carries, from as many addresses as `--addresses` says. The reader has an address of its own.
+Quiet and attacked slices alternate; the result is the median over the rounds of the ratio within each round. The exit
+status is 1 if a worker was killed or a read failed.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -84,10 +85,12 @@ class Sender:
     def session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(self.base, connector=aiohttp.TCPConnector(local_addr=(self.address, 0)))
 
-    async def repeat(self, attack: Attack, statuses: Counter[int]) -> None:
+    async def repeat(self, attack: Attack, pause: float, statuses: Counter[int]) -> None:
+        """Send a request every `pause` seconds, or as fast as responses come."""
         headers = {**attack.headers, **({"Authorization": f"Bearer {self.token}"} if attack.signed_in else {})}
         async with self.session() as http:
             while True:
+                due = time.monotonic() + pause
                 try:
                     async with http.post(attack.path, data=attack.body, headers=headers) as response:
                         await response.read()
@@ -95,31 +98,35 @@ class Sender:
                 except aiohttp.ClientConnectionError:
                     # The gateway closes a connection whose body it does not want.
                     statuses[0] += 1
+                await asyncio.sleep(due - time.monotonic())
 
 
-def attack_until_told(name: str, senders: Sequence[Sender], parent: Connection) -> None:
+def attack_until_told(name: str, senders: Sequence[Sender], line: float, parent: Connection) -> None:
     """Attack until the parent sends something, then send it the statuses of the responses."""
     # Attackers have machines of their own, so they take only what the platform and the reader leave of this one.
     os.nice(19)
     statuses: Counter[int] = Counter()
 
-    async def attack() -> None:
-        tasks = [asyncio.create_task(sender.repeat(ATTACKS[name], statuses)) for sender in senders]
+    attack = ATTACKS[name]
+    pause = len(senders) * len(attack.body) * 8 / (line * 1e6) if line else 0.0
+
+    async def run() -> None:
+        tasks = [asyncio.create_task(sender.repeat(attack, pause, statuses)) for sender in senders]
         parent.send("started")
         await asyncio.to_thread(parent.recv)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
 
-    asyncio.run(attack())
+    asyncio.run(run())
     parent.send(statuses)
 
 
 @asynccontextmanager
-async def attacked(name: str, senders: Sequence[Sender], statuses: Counter[int]) -> AsyncIterator[None]:
+async def attacked(name: str, senders: Sequence[Sender], line: float, statuses: Counter[int]) -> AsyncIterator[None]:
     """Attack from another process while the context is open, and count the responses."""
     here, there = SPAWN.Pipe()
-    process = SPAWN.Process(target=attack_until_told, args=(name, senders, there), daemon=True)
+    process = SPAWN.Process(target=attack_until_told, args=(name, senders, line, there), daemon=True)
     process.start()
     await asyncio.to_thread(here.recv)
     yield
@@ -165,7 +172,7 @@ async def measure(
         for _ in range(options.rounds):
             quiets.append(p95(await paced_reads(http, reader.token, options.seconds)))
             watch = asyncio.create_task(workers.watch_memory())
-            async with attacked(name, senders, statuses):
+            async with attacked(name, senders, options.line, statuses):
                 busy.append(p95(await paced_reads(http, reader.token, options.seconds)))
             watch.cancel()
             ratios.append(busy[-1] / quiets[-1])
@@ -207,6 +214,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3, help="pairs of slices for each attack (default 3)")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a slice (default 5)")
     parser.add_argument("--addresses", type=int, default=1, help="addresses of the eight clients (default 1)")
+    parser.add_argument("--line", type=float, default=1000.0, help="the attackers' line in Mbit/s (1000), 0: no limit")
     parser.add_argument("--only", nargs="+", choices=ATTACKS, help="the attacks to measure (default: all)")
     try:
         sys.exit(asyncio.run(main(parser.parse_args())))
