@@ -21,7 +21,7 @@ UV: Final = ROOT / ".tools/bin/uv"
 FOUND: Final = 1
 NOT_AUDITED: Final = 3
 
-# They ask for no more than a notice, or, as the MPL, for the changes of their own files.
+# They ask for a notice only or, like the MPL, for the changes of their own files.
 ACCEPTED: Final = {
     *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "HPND", "ISC", "MIT", "MIT-0", "MPL-2.0", "PSF-2.0"),
     *("PostgreSQL", "Unlicense", "Zlib"),

@@ -37,7 +37,7 @@ async def test_no_file_of_a_running_platform_is_open_to_other_users(
 
     assert (running.data_dir / "gateway" / "access.log").exists()
     assert list((running.data_dir / "assets").rglob("*"))
-    # Whoever made the directory itself decides about it.
+    # The mode of the directory itself stays as its owner set it.
     assert [line for line in _open_to_others(running.data_dir) if not line.endswith(" .")] == []
 
 

@@ -111,7 +111,7 @@ FORGERIES: dict[str, Forge] = {
 }
 
 
-# Genuine ones: what is forged as well as expired is told no more than any other forgery.
+# Genuine ones: a forged token that has expired gets the response of any other forgery.
 EXPIRED = [FORGERIES["expired"], FORGERIES["expiring this second"], FORGERIES["expiry infinite"]]
 DETAILS = {
     "token-expired": "The access token has expired.",

@@ -29,7 +29,7 @@ from servicekit.observability.key_metrics import ACCESS_TOKENS, KeyMetrics, anno
 ALGORITHM = "ES256"
 TYPE = "at+jwt"
 CLAIMS = ("iss", "aud", "sub", "sid", "roles", "jti", "iat", "exp")
-# The longest validity of a token, from `iat` to `exp`. Nobody is believed for longer, whoever signed.
+# The longest validity of a token, from `iat` to `exp`. A token that claims more is refused, whatever key signed it.
 LIFETIME_SECONDS = 15 * 60
 # How far the issuer's clock may be ahead of ours.
 CLOCK_SKEW_SECONDS = 60
@@ -334,7 +334,7 @@ class Authentication:
     refusal: ServiceError | None = None
 
     def require(self) -> Principal:
-        """Return the principal. Raises why there is none."""
+        """Return the principal. Raises the refusal if the token was not accepted."""
         if self.principal is None:
             raise self.refusal or Unauthorized()
         return self.principal
@@ -348,7 +348,7 @@ async def _unchecked_user(request: Request, token: Annotated[str | None, Securit
 
 
 UncheckedUser = Annotated[Authentication, Depends(_unchecked_user)]
-"""The signed-in user, or why there is none: for a route that also accepts other proofs than a token."""
+"""The signed-in user, or the refusal of the token: for a route that also accepts other proofs than a token."""
 
 
 def require_role(role: str) -> Callable[[Principal], Awaitable[Principal]]:

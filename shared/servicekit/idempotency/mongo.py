@@ -54,7 +54,7 @@ class MongoIdempotency:
     async def run(
         self, request: IdempotentRequest, effect: Callable[[AsyncClientSession], Awaitable[StoredResponse]]
     ) -> StoredResponse:
-        """Return the stored response; if there is none, run `effect` in a transaction and store a successful response.
+        """Return the stored response, or run `effect` in a transaction and store its response if that is successful.
 
         `effect` may run again after its transaction was undone, so it does nothing but use its session. An error of
         `effect` releases the key. Raises `KeyInUse` if another request with the key is still in progress after

@@ -70,7 +70,7 @@ class PostgresIdempotency:
     async def run(
         self, request: IdempotentRequest, effect: Callable[[AsyncSession], Awaitable[StoredResponse]]
     ) -> StoredResponse:
-        """Return the stored response; if there is none, run `effect` in a transaction and store a successful response.
+        """Return the stored response, or run `effect` in a transaction and store its response if that is successful.
 
         An error of `effect` undoes everything and releases the key. Raises `KeyInUse` while another request with the
         key is in progress, and `KeyReused` if the key belongs to another request.

@@ -92,7 +92,7 @@ async def test_a_request_without_a_body_passes(client: httpx2.AsyncClient) -> No
 
 @pytest.fixture
 async def checked() -> AsyncIterator[tuple[httpx2.AsyncClient, list[str]]]:
-    """A client of routes that refuse whoever names no user, and what the routes did."""
+    """A client of routes that refuse a request without a user, and what the routes did."""
     done: list[str] = []
 
     async def require_user(request: Request) -> None:

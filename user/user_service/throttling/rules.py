@@ -36,8 +36,8 @@ def counters(subject: str, network: str, *, network_known: bool) -> tuple[Failur
     `network_known` tells whether the account has logged in from this network before. If so, the account's own limit
     does not refuse the attempt: guesses from other networks cannot lock the owner out.
 
-    Only the count of this subject and network ends with a success. Otherwise whoever has an account could guess at
-    others without end.
+    Only the count of this subject and network ends with a success. Otherwise the owner of an account could guess
+    at others without end.
     """
     return (
         FailureCounter(PER_ACCOUNT_AND_ADDRESS, f"{subject} {network}", forgives=True),

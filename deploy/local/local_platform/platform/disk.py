@@ -16,7 +16,7 @@ NEARLY_FULL = 0.05
 RESERVE_BYTES = 64 * MEBIBYTE
 # The reserve never takes more than this share of what is free.
 RESERVE_SHARE = 8
-# Below this the reserve is given away.
+# With less free space than this, the stores get the reserve.
 FULL_BYTES = 8 * MEBIBYTE
 
 
