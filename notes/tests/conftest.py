@@ -22,7 +22,7 @@ from servicekit.core.errors import ServiceUnavailable
 from servicekit.sealing.route_policy import sealed
 from servicekit.storage.mongo_migrations import connected
 from servicekit.testing import harness
-from servicekit.testing.harness import PATIENCE_SECONDS, Deployment
+from servicekit.testing.harness import Deployment
 
 API = "/api/v1/notes"
 DATABASE = "notes_tests"
@@ -166,12 +166,8 @@ def deployment(
 
 @pytest.fixture(scope="session")
 async def shared_replica(service: Service) -> AsyncIterator[Replica]:
-    with pytest.MonkeyPatch.context() as patched:
-        # A busy machine must not look like an outage.
-        patched.setattr("servicekit.valkey.client.CALL_SECONDS", PATIENCE_SECONDS)
-        patched.setattr("servicekit.valkey.client.CONNECT_SECONDS", PATIENCE_SECONDS)
-        async with service.replica() as replica:
-            yield replica
+    async with service.patient_replica() as replica:
+        yield replica
 
 
 @pytest.fixture

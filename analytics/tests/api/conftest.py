@@ -15,7 +15,6 @@ from analytics_service.reconciliation import fence
 from analytics_service.rollups import event_types
 from local_platform.stores import StoreSet
 from servicekit.storage.mongo_migrations import connected
-from servicekit.testing.harness import PATIENCE_SECONDS
 
 DATABASE = "analytics_api"
 
@@ -52,12 +51,8 @@ def deployment(service: Any, database: Any, valkey_url: str, peers: Any) -> Iter
 
 @pytest.fixture(scope="session")
 async def shared_replica(service: Any) -> AsyncIterator[Any]:
-    with pytest.MonkeyPatch.context() as patched:
-        # A busy machine must not look like an outage.
-        patched.setattr("servicekit.valkey.client.CALL_SECONDS", PATIENCE_SECONDS)
-        patched.setattr("servicekit.valkey.client.CONNECT_SECONDS", PATIENCE_SECONDS)
-        async with service.replica() as replica:
-            yield replica
+    async with service.patient_replica() as replica:
+        yield replica
 
 
 @pytest.fixture

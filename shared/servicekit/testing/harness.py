@@ -24,6 +24,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
+from unittest.mock import patch
 from uuid import UUID
 
 import httpx2
@@ -40,6 +41,7 @@ from servicekit.testing.sealed import SealedPeer
 from servicekit.testing.serving import in_process, listening, sealed_app
 from servicekit.testing.settings import as_environment, common_settings
 from servicekit.testing.tokens import TestIssuer
+from servicekit.valkey import client as valkey_client
 
 PATIENCE_SECONDS = 60.0
 GUNICORN_CONFIG = DEFAULT_PATH.with_name("gunicorn.conf.py")
@@ -145,6 +147,13 @@ class Deployment(Generic[S, R]):
             else:
                 http = await stack.enter_async_context(in_process(app))
             yield self.replica_type(self.settings.service_name, http, self.peers, app=app)
+
+    @asynccontextmanager
+    async def patient_replica(self) -> AsyncIterator[R]:
+        """Run a replica for many tests. A busy machine does not look to it like an unavailable Valkey."""
+        with patch.multiple(valkey_client, CALL_SECONDS=PATIENCE_SECONDS, CONNECT_SECONDS=PATIENCE_SECONDS):
+            async with self.replica() as replica:
+                yield replica
 
     @asynccontextmanager
     async def process(self, log: Path, **changes: Any) -> AsyncIterator[R]:
