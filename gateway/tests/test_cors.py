@@ -34,8 +34,8 @@ async def test_a_preflight_tells_an_allowed_origin_what_it_may_send(platform: Pl
     allowed = cors_headers(response)
     assert allowed["Access-Control-Allow-Origin"] == ALLOWED
     assert {"PUT", "PATCH", "DELETE"} <= set(allowed["Access-Control-Allow-Methods"].split(", "))
-    wanted = {"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Filename", "Range"}
-    assert wanted <= set(allowed["Access-Control-Allow-Headers"].split(", "))
+    wanted = {"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Filename"}
+    assert wanted | {"Range", "If-Range"} <= set(allowed["Access-Control-Allow-Headers"].split(", "))
     assert int(allowed["Access-Control-Max-Age"]) > 0
     assert "Access-Control-Allow-Credentials" not in allowed
     assert platform.reached() == []
@@ -44,10 +44,11 @@ async def test_a_preflight_tells_an_allowed_origin_what_it_may_send(platform: Pl
 async def test_a_response_to_an_allowed_origin_exposes_headers(platform: Platform) -> None:
     response = await platform.gateway.get("/api/v1/notes", headers={"Origin": ALLOWED})
 
-    assert cors_headers(response) == {
-        "Access-Control-Allow-Origin": ALLOWED,
-        "Access-Control-Expose-Headers": "ETag, Location, Retry-After, X-Request-Id, Idempotency-Replayed",
-    }
+    exposed = (
+        "ETag, Location, Retry-After, WWW-Authenticate, Content-Disposition, Content-Range, X-Request-Id, "
+        "Idempotency-Replayed"
+    )
+    assert cors_headers(response) == {"Access-Control-Allow-Origin": ALLOWED, "Access-Control-Expose-Headers": exposed}
     assert "Origin" in response.all("Vary")
 
 
