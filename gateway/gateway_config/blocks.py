@@ -99,6 +99,21 @@ def file_sending(settings: GatewaySettings) -> str:
     return map_block("$route", "$sendfile_type", "", {"content": "X-Accel-Redirect"} if settings.files_dir else {})
 
 
+def frontend(settings: GatewaySettings) -> str:
+    """Return what stands at `/`: the files of a frontend, or a page of the gateway and 404 for all other paths."""
+    if not settings.static_dir:
+        home, unknown = "include static/snippets/home.conf;", "include static/snippets/unknown.conf;"
+        return text_of([f"location = / {{ {home} }}", f"location / {{ {unknown} }}"])
+    folder = settings.static_dir.rstrip("/")
+    return text_of(["location / {", f'    root "{folder}";', "    include static/snippets/frontend.conf;", "}"])
+
+
+def content_policy(settings: GatewaySettings) -> str:
+    """Return the Content-Security-Policy of the gateway's own responses: that of the frontend in its folder."""
+    folders = {settings.static_dir.rstrip("/"): settings.static_csp} if settings.static_dir else {}
+    return map_block("$document_root", "$own_content_policy", "$gateway_content_policy", folders)
+
+
 def limit_zones(settings: GatewaySettings) -> str:
     """Return the zones that count requests. A limit that is off has an empty key, which NGINX does not count."""
     rates = {"general": settings.rate_general, "auth": settings.rate_auth, "upload": settings.rate_upload}

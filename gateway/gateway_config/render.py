@@ -75,6 +75,8 @@ def rendered_files(
         "http/cors.conf": blocks.cors(settings),
         "http/direct_listeners.conf": blocks.direct_listeners(settings, catalog),
         "files.conf": blocks.files(settings),
+        "frontend.conf": blocks.frontend(settings),
+        "http/content_policy.conf": blocks.content_policy(settings),
         "http/file_sending.conf": blocks.file_sending(settings),
         "http/upload_limit.conf": blocks.upload_limit(settings),
         "http/limit_zones.conf": blocks.limit_zones(settings),

@@ -18,6 +18,7 @@ _ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]
 _PATH = re.compile(r"[A-Za-z0-9_./@+-][A-Za-z0-9_./@+ -]*")
 _NAME = re.compile(r"[A-Za-z0-9._:/@+-]+")
 _USER = re.compile(r"[a-z_][a-z0-9_-]*")
+_CONTENT_POLICY = re.compile(r"[ !#%-\[\]-z|~]{1,2000}", re.ASCII)
 
 
 class SettingError(ValueError):
@@ -35,7 +36,8 @@ class GatewaySettings:
     Rates are requests per second and client address; 0 switches a limit off. Relative paths are relative to the
     directory that NGINX runs in. `traced_share` is the share of requests that services record. It is 0 unless
     OTEL_EXPORTER_OTLP_ENDPOINT is set, and then 1 by default, as in the services. With `direct_ports` each service also
-    has its own port, where nothing is checked or changed; this is for development only.
+    has its own port, where nothing is checked or changed; this is for development only. `static_dir` is the folder of a
+    built frontend, which is served at `/` with the Content-Security-Policy `static_csp`.
     """
 
     bind: str = "127.0.0.1"
@@ -55,6 +57,11 @@ class GatewaySettings:
     worker_user: str = ""
     access_log: str = "access.log"
     files_dir: str = ""
+    static_dir: str = ""
+    static_csp: str = (
+        "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
+        "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+    )
     traced_share: float = 0.0
     direct_ports: bool = False
 
@@ -88,6 +95,8 @@ class GatewaySettings:
             worker_user=read("GATEWAY_WORKER_USER", defaults.worker_user, _user),
             access_log=read("GATEWAY_ACCESS_LOG", defaults.access_log, _path),
             files_dir=read("GATEWAY_FILES_DIR", defaults.files_dir, _path),
+            static_dir=read("STATIC_DIR", defaults.static_dir, _path),
+            static_csp=read("STATIC_CSP", defaults.static_csp, _content_policy),
             traced_share=read("OTEL_TRACES_SAMPLER_ARG", 1.0, _share)
             if environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
             else defaults.traced_share,
@@ -164,6 +173,10 @@ def _name(variable: str, text: str) -> str:
 
 def _user(variable: str, text: str) -> str:
     return _matching(_USER, variable, text, "a user name")
+
+
+def _content_policy(variable: str, text: str) -> str:
+    return _matching(_CONTENT_POLICY, variable, text, 'a Content-Security-Policy without any of " $ \\ { }')
 
 
 def _path(variable: str, text: str) -> str:

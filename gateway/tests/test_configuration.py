@@ -22,6 +22,7 @@ VARIANTS: dict[str, GatewaySettings] = {
     "behind proxies": GatewaySettings(trusted_proxies=("10.0.0.0/8", "2001:db8::/32")),
     "with origins": GatewaySettings(cors_allowed_origins=("https://a.example", "http://[::1]:3000")),
     "paths with spaces": GatewaySettings(access_log="an access.log"),
+    "a frontend": GatewaySettings(static_dir="/srv/a frontend/", static_csp="default-src 'self'; img-src *"),
     "direct ports": GatewaySettings(direct_ports=True),
     **{
         f"traced share {share}": GatewaySettings(traced_share=share)

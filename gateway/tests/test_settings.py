@@ -43,6 +43,8 @@ def test_every_variable_is_read() -> None:
             "GATEWAY_WORKER_USER": "nobody",
             "GATEWAY_ACCESS_LOG": "/dev/stdout",
             "GATEWAY_FILES_DIR": "/var/files",
+            "STATIC_DIR": "/srv/a frontend",
+            "STATIC_CSP": "default-src 'self'; img-src https://*.example:8443/a%20b",
             "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
             "OTEL_TRACES_SAMPLER_ARG": "0.01",
             "GATEWAY_DIRECT_PORTS": "1",
@@ -67,6 +69,8 @@ def test_every_variable_is_read() -> None:
         worker_user="nobody",
         access_log="/dev/stdout",
         files_dir="/var/files",
+        static_dir="/srv/a frontend",
+        static_csp="default-src 'self'; img-src https://*.example:8443/a%20b",
         traced_share=0.01,
         direct_ports=True,
     )
@@ -110,6 +114,11 @@ def test_every_variable_is_read() -> None:
         ("GATEWAY_WORKER_USER", "root wheel"),
         ("GATEWAY_ACCESS_LOG", "log$uri"),
         ("GATEWAY_ACCESS_LOG", "a\nb"),
+        ("STATIC_DIR", "/srv/$uri"),
+        ("STATIC_CSP", 'default-src "self"'),
+        ("STATIC_CSP", "default-src 'self'\nX-Evil: 1"),
+        ("STATIC_CSP", "$uri"),
+        ("STATIC_CSP", "default-src 'self'; \\"),
     ],
 )
 def test_an_invalid_value_is_refused_with_the_name_of_its_variable(variable: str, value: str) -> None:

@@ -50,7 +50,7 @@ class Gateway:
         self.url = f"http://{HOST}:{port}"
         try:
             self._settings = GatewaySettings.from_environ(
-                {**known_variables(), **settings, **_own_settings(port), **_files(catalog)}
+                {**known_variables(), **settings, **_own_settings(port), **_files(catalog), **_frontend()}
             )
         except ValueError as error:
             raise InvalidOption(str(error)) from error
@@ -138,6 +138,17 @@ def _files(catalog: Mapping[str, ServiceEntry]) -> dict[str, str]:
     """Return the setting for the folder of published files, relative to the directory that NGINX runs in."""
     folders = [f"../{entry.name}/objects" for entry in catalog.values() if entry.keeps_files]
     return {"GATEWAY_FILES_DIR": folders[0] if folders else ""}
+
+
+def _frontend() -> dict[str, str]:
+    """Return the absolute folder of the frontend, if STATIC_DIR names one. Raises InvalidOption for another folder."""
+    folder = known_variables().get("STATIC_DIR", "").strip()
+    if not folder:
+        return {}
+    path = Path(folder).expanduser().resolve()
+    if not (path / "index.html").is_file():
+        raise InvalidOption(f"STATIC_DIR must be the folder of a built frontend: {path} has no index.html")
+    return {"STATIC_DIR": str(path)}
 
 
 def _alive(url: str) -> Probe:
