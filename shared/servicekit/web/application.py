@@ -15,20 +15,19 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
-from fastapi.routing import iter_route_contexts
 from starlette.middleware import Middleware
 
 from servicekit.core.client_address import GatewayAddresses
 from servicekit.core.settings import ServiceSettings
 from servicekit.observability import logs
 from servicekit.observability.tracing.service import Tracing
-from servicekit.web.body_limit import BodyRoute
 from servicekit.web.docs import docs_router
 from servicekit.web.error_handlers import add_error_handlers
 from servicekit.web.head import HeadAsGet
 from servicekit.web.health import Check, StoreFailures, health_router
 from servicekit.web.middleware import ErrorBoundary, RequestMiddleware
 from servicekit.web.openapi import ANY_PROBLEM, declaring_errors
+from servicekit.web.route_checks import check_routes
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -83,18 +82,11 @@ def build_app(
     app.include_router(docs_router(title))
     for router in routers:
         app.include_router(router)
-    _check_bodies_are_limited(app)
+    check_routes(app)
     add_error_handlers(app)
     # The documented way to extend the schema (https://fastapi.tiangolo.com/how-to/extending-openapi/).
     app.openapi = declaring_errors(app.openapi)  # type: ignore[method-assign]
     return app
-
-
-def _check_bodies_are_limited(app: FastAPI) -> None:
-    """Raise `TypeError` for a route that would read any body, from anyone, and validate it without limits."""
-    for context in iter_route_contexts(app.routes):
-        if getattr(context, "body_field", None) is not None and not isinstance(context.original_route, BodyRoute):
-            raise TypeError(f"{context.path} reads a body: its router needs route_class=route_with_body_limit()")
 
 
 def _with_tracing(lifespan: Lifespan, tracing: Tracing, gateway: GatewayAddresses) -> Lifespan:

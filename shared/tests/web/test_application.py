@@ -4,12 +4,12 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, Depends, HTTPException
 from loguru import logger
 from prometheus_client import generate_latest
 from pydantic import BaseModel, ConfigDict
@@ -364,6 +364,39 @@ async def test_the_route_of_a_typed_path_parameter_is_logged_without_its_type() 
         assert (await http.get(f"/crates/{uuid4()}")).status_code == 200
 
     assert 'route="/crates/{crate_id}"' in generate_latest().decode()
+
+
+def _get_parcel() -> str:
+    return "a parcel"
+
+
+async def _open_parcel(parcel: Annotated[str, Depends(_get_parcel)]) -> str:
+    return parcel
+
+
+class _ParcelOpener:
+    def __call__(self) -> str:
+        return "a parcel"
+
+
+async def _show(parcel: Annotated[str, Depends(_open_parcel)]) -> str:
+    return parcel
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "dependency"),
+    [
+        pytest.param(_get_parcel, None, id="the route itself"),
+        pytest.param(_show, None, id="the dependency of a dependency"),
+        pytest.param(_succeed, _ParcelOpener(), id="a dependency of the router"),
+    ],
+)
+def test_no_service_has_a_route_or_dependency_that_takes_a_thread(endpoint: Any, dependency: Any) -> None:
+    router = APIRouter(dependencies=[Depends(dependency)] if dependency else [])
+    router.get("/parcel")(endpoint)
+
+    with pytest.raises(TypeError, match=r"/parcel calls .*, which must be asynchronous"):
+        build_app(unconnected_settings("parcels"), title="Parcels", lifespan=nothing_to_do, routers=[router], checks={})
 
 
 async def test_the_gateway_may_be_given_by_its_name() -> None:
