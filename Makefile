@@ -91,8 +91,8 @@ down: ## Stop the containers of make up; VOLUMES=1 removes their data
 
 ##@ A running platform
 .PHONY: logs
-logs: ## Follow the logs of make run or make up, whichever runs, with PROD=1 of make prod: all services, or SERVICE=…
-	@$(if $(call on,PROD),,if test -e "$${DATA_DIR:-.data}/run.json"; then $(LOCAL_TOOL) logs -- $${SERVICE:-}; fi; \
+logs: ## Follow the logs of make run or make up, whichever runs, with PROD=1 of make prod: all services, or SERVICE=…; of make run also one request: REQUEST=…
+	@$(if $(call on,PROD),,if test -e "$${DATA_DIR:-.data}/run.json"; then $(LOCAL_TOOL) logs $${REQUEST:+--request="$$REQUEST"} -- $${SERVICE:-}; fi; \
 		type docker >/dev/null 2>&1 || { echo "error: nothing runs on DATA_DIR=$${DATA_DIR:-.data}; start the platform with: make run" >&2; exit 1; };) \
 	$(RELEASE_TOOL) logs --environment $(if $(call on,PROD),production,development) -- $${SERVICE:-}
 

@@ -187,12 +187,13 @@ def logs(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]…", help="Services or processes of run.json (default: all).")
     ] = None,
+    request: Annotated[str, typer.Option(help="Print the lines with this request, correlation or trace id.")] = "",
     data_dir: DataDir = DATA_DIR,
 ) -> int:
-    """Follow the logs of the running platform."""
-    from local_platform.cli.logs import follow
+    """Follow the logs of the running platform, without probes."""
+    from local_platform.cli.logs import show
 
-    return follow(data_dir, names or ())
+    return show(data_dir, names or (), request.strip())
 
 
 @app.command("exec", context_settings={**PASS_ON, "allow_interspersed_args": False})

@@ -142,25 +142,6 @@ def test_a_module_runs_with_its_arguments_in_the_services_environment(layout, tm
     assert Path(environment["MONGO_URL_FILE"]).read_text() == "mongodb://x"
 
 
-@pytest.mark.parametrize(
-    ("names", "files"),
-    [
-        ([], ["logs/notes-1.log", "logs/notes-2.log", "logs/gateway.log", "gateway/access.log"]),
-        (["notes"], ["logs/notes-1.log", "logs/notes-2.log"]),
-        (["notes-2"], ["logs/notes-2.log"]),
-        (["notes-1", "gateway"], ["logs/notes-1.log", "logs/gateway.log", "gateway/access.log"]),
-    ],
-)
-def test_logs_follows_the_files_of_the_chosen_processes(layout, monkeypatch, names, files):
-    processes = [("notes-1", "notes"), ("notes-2", "notes"), ("gateway", "gateway")]
-    document = {"processes": [{"name": process, "service": service} for process, service in processes]}
-    layout.run_file.write_text(json.dumps(document))
-    executed: list[list[str]] = []
-    monkeypatch.setattr("os.execvp", lambda _program, words: executed.append(words))
-    main(["logs", "--data-dir", str(layout.root), *names])
-    assert executed[0][executed[0].index("-F") + 1 :] == [str(layout.root / file) for file in files]
-
-
 def test_logs_of_an_unknown_name_are_refused_with_the_names_that_run(layout, capsys):
     layout.run_file.write_text(json.dumps({"processes": [{"name": "notes-1", "service": "notes"}]}))
     assert main(["logs", "--data-dir", str(layout.root), "billing"]) == 1
