@@ -101,9 +101,10 @@ def serve() -> None:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A connection, and how far its request and response are."""
+    """A connection, and how far its request and response are. Its socket is opened when it sends."""
 
-    socket: socket.socket
+    socket: "socket.socket" = field(init=False)
+    opened: bool = False
     started: float = 0.0
     unsent: memoryview | None = None
     head: bytes = b""
@@ -131,7 +132,9 @@ class Sending:
         self._view = memoryview(self._buffer)
 
     def run(self, seconds: float) -> Outcome:
-        connections = [self._open() for _ in range(self._load.connections)]
+        connections = [Connection() for _ in range(self._load.connections)]
+        for connection in connections:
+            self._open(connection)
         cpu, began = time.process_time(), time.perf_counter()
         if self._load.rate:
             self._paced(connections, began, int(seconds * self._load.rate))
@@ -172,12 +175,12 @@ class Sending:
                 free.append(connection)
                 done += 1
 
-    def _open(self) -> Connection:
-        connection = Connection(socket.create_connection(self._address, timeout=SILENT_SECONDS))
+    def _open(self, connection: Connection) -> None:
+        connection.socket = socket.create_connection(self._address, timeout=SILENT_SECONDS)
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.socket.setblocking(False)
         self._selector.register(connection.socket, selectors.EVENT_READ, connection)
-        return connection
+        connection.opened, connection.unsent = True, None
 
     def _send(self, connection: Connection, started: float) -> None:
         number = self._next
@@ -186,6 +189,8 @@ class Sending:
         if self._vary[number]:
             self._serial += 1
             request = request.replace(UNIQUE, f"{self._salt}{self._serial:012}".encode())
+        if not connection.opened:
+            self._open(connection)
         connection.started, connection.status, connection.head = started, 0, b""
         try:
             sent = connection.socket.send(request)
@@ -237,25 +242,26 @@ class Sending:
             size = 0
         if not size:
             self._outcome.lost += 1
-            self._reopen(connection)
+            self._close(connection)
             return True
-        if not connection.status:
-            rest = self._read_head(connection, bytes(self._view[:size]))
-            if rest is None:
-                return False
+        if connection.status:
+            length, tail = size, bytes(self._view[max(0, size - 5) : size])
         else:
-            rest = self._view[:size] if connection.missing >= 0 else bytes(self._view[:size])
+            body = self._read_head(connection, bytes(self._view[:size]))
+            if body is None:
+                return False
+            length, tail = len(body), body[-5:]
         if connection.missing >= 0:
-            connection.missing -= len(rest)
+            connection.missing -= length
             if connection.missing > 0:
                 return False
         else:
-            connection.tail = (connection.tail + rest)[-5:]
+            connection.tail = (connection.tail + tail)[-5:]
             if connection.tail != b"0\r\n\r\n":
                 return False
         self._outcome.statuses[connection.status] += 1
         if connection.closes:
-            self._reopen(connection)
+            self._close(connection)
         return True
 
     def _read_head(self, connection: Connection, data: bytes) -> bytes | None:
@@ -277,9 +283,7 @@ class Sending:
             self._outcome.example = data[:1000]
         return data[end + 4 :]
 
-    def _reopen(self, connection: Connection) -> None:
+    def _close(self, connection: Connection) -> None:
         self._selector.unregister(connection.socket)
         connection.socket.close()
-        new = self._open()
-        connection.socket, connection.closes, connection.unsent = new.socket, False, None
-        self._watch(connection, selectors.EVENT_READ)
+        connection.opened = False
