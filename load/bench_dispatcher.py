@@ -26,8 +26,8 @@ import aiohttp
 import orjson
 import uvloop
 
-from servicekit.dispatcher import AiohttpTransport, CallPolicy, Dispatcher, Peer, PeerLimits
-from servicekit.dispatcher.httpx2_transport import Httpx2Transport
+from servicekit.dispatcher import CallPolicy, Dispatcher, Peer, PeerLimits, create_transport
+from servicekit.dispatcher.transports import TransportName
 from servicekit.sealing.ciphers import CipherName
 from servicekit.sealing.client import MessageSealer
 from servicekit.sealing.envelope import MessageBinding, open_request, seal_response
@@ -121,9 +121,9 @@ async def call_kinds(stack: AsyncExitStack, url: str, keys: Path) -> dict[str, C
         async with session.post(url + PATH, data=BODY, headers=headers) as response:
             return await response.read()
 
-    def dispatched(cipher: CipherName | None, transport: AiohttpTransport | Httpx2Transport) -> Call:
+    def dispatched(cipher: CipherName | None, transport: TransportName) -> Call:
         sealer = MessageSealer("user", keyring, cipher) if cipher else None
-        dispatcher = Dispatcher([peer], transport=transport, sealer=sealer)
+        dispatcher = Dispatcher([peer], transport=create_transport(transport), sealer=sealer)
         stack.push_async_callback(dispatcher.aclose)
         headers = {"Content-Type": "application/json"}
         return lambda: dispatcher.call(
@@ -132,10 +132,10 @@ async def call_kinds(stack: AsyncExitStack, url: str, keys: Path) -> dict[str, C
 
     return {
         "raw aiohttp": raw,
-        "dispatcher, plain": dispatched(None, AiohttpTransport()),
-        "dispatcher, aes-256-gcm": dispatched("aes-256-gcm", AiohttpTransport()),
-        "dispatcher, fernet": dispatched("fernet", AiohttpTransport()),
-        "dispatcher on httpx2, plain": dispatched(None, Httpx2Transport()),
+        "dispatcher, plain": dispatched(None, "aiohttp"),
+        "dispatcher, aes-256-gcm": dispatched("aes-256-gcm", "aiohttp"),
+        "dispatcher, fernet": dispatched("fernet", "aiohttp"),
+        "dispatcher on httpx2, plain": dispatched(None, "httpx2"),
     }
 
 

@@ -23,7 +23,7 @@ from servicekit.auth.access_tokens import FIRST_KEYS_SECONDS, Authenticator, Key
 from servicekit.auth.revoked_sessions import RevokedSessions
 from servicekit.core.settings import ServiceSettings
 from servicekit.core.tasks import background_task
-from servicekit.dispatcher import AiohttpTransport, CallPolicy, Dispatcher, Peer, PeerLimits
+from servicekit.dispatcher import BalancingTransport, CallPolicy, Dispatcher, Peer, PeerLimits, create_transport
 from servicekit.idempotency import Fingerprints
 from servicekit.sealing.client import MessageSealer
 from servicekit.sealing.keyring import Keyring
@@ -57,7 +57,7 @@ class ServiceKit:
         peers += [Peer(KEYS, peer.urls, limits=KEYS_LIMITS) for peer in peers if peer.name == USER]
         self.dispatcher = Dispatcher(
             peers,
-            transport=AiohttpTransport(),
+            transport=BalancingTransport(create_transport(settings.dispatch_transport)),
             sealer=MessageSealer(service, self.keyring, settings.service_cipher),
         )
         self.revoked_sessions = RevokedSessions(self.valkey_client)

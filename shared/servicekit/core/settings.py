@@ -99,6 +99,8 @@ class ServiceSettings(EnvironmentSettings):
 
     service_keys_dir: Path
     service_cipher: Literal["fernet", "aes-256-gcm"] = "fernet"
+    # What carries calls to other services: aiohttp's connections, or httpx2 at several times the cost.
+    dispatch_transport: Literal["aiohttp", "httpx2"] = "aiohttp"
     # Base URLs of each service that this one calls, one per replica; a DNS name may resolve to several.
     peer_urls: dict[str, list[str]] = Field(default_factory=dict)
 

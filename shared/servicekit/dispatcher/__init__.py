@@ -6,7 +6,7 @@
 
 A call returns a `PeerResponse` with a status of 2xx or 304, or raises a `DispatchError`; `errors` draws their tree.
 `Peer`, `PeerLimits` and `CallPolicy` configure it. A service depends on `PeerClient`, which its unit tests fake.
-Import `Httpx2Transport` from its own module, so that production does not load httpx2.
+`create_transport` makes a transport, and `BalancingTransport` spreads its requests over the addresses of a name.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, Self
 
 from servicekit.core import context
-from servicekit.dispatcher.aiohttp_transport import AiohttpTransport
+from servicekit.dispatcher.balancing import BalancingTransport
 from servicekit.dispatcher.call import HEADER_VALUE, Param, PeerClient, build_call
 from servicekit.dispatcher.errors import (
     BulkheadFull,
@@ -35,9 +35,10 @@ from servicekit.dispatcher.policy import CallPolicy, Peer, PeerLimits
 from servicekit.dispatcher.resilience import PeerState
 from servicekit.dispatcher.response import PeerFailed, PeerRefused, PeerResponse
 from servicekit.dispatcher.transport import Sealer, Transport
+from servicekit.dispatcher.transports import create_transport
 
 __all__ = [
-    "AiohttpTransport",
+    "BalancingTransport",
     "BulkheadFull",
     "CallPolicy",
     "CircuitOpen",
@@ -57,6 +58,7 @@ __all__ = [
     "ResponseLost",
     "ResponseRejected",
     "UnknownPeer",
+    "create_transport",
 ]
 
 

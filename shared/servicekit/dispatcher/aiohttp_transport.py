@@ -1,20 +1,20 @@
-"""The transport of production: aiohttp, without those of its features that are wrong between services.
+"""The transport of production: aiohttp's connection pool and HTTP parser, without its session.
 
-A name in a URL may stand for several replicas. Requests go to its addresses in turn, each over its own connections. If
-an address cannot be reached, the next one is tried. That does not repeat the request: nothing was sent.
+The session's work beyond these two is wrong between services: it repeats idempotent requests by itself, follows
+redirects, keeps cookies, and adds headers. It also takes half of the time of a call (docs/adr/0002).
 """
 
 import asyncio
 import functools
 from collections.abc import Mapping
-from ipaddress import ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 import aiohttp
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import StreamReader
 from yarl import URL
 
-from servicekit.dispatcher.addresses import Addresses
 from servicekit.dispatcher.response import PeerResponse
 from servicekit.dispatcher.transport import (
     KEEP_ALIVE,
@@ -27,42 +27,38 @@ from servicekit.dispatcher.transport import (
     WireRequest,
 )
 
-# How many addresses of a name are tried for one request.
-MOST_TRIED: Final = 3
-# How long an address may take to accept a connection before the next one is tried, in seconds.
-NEXT_ADDRESS_SECONDS: Final = 0.25
+# A longer body is written by itself: joining it with the head would copy it.
+_JOINED_BYTES: Final = 64 * 1024
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+_SWITCHING_PROTOCOLS: Final = 101
+
+
+class _Origin(NamedTuple):
+    """What all requests to one server share."""
+
+    # It is never sent. The connector takes from it where to connect and which certificate to expect.
+    connecting: aiohttp.ClientRequest
+    host: str
 
 
 class AiohttpTransport:
     """Sends over one pool per process, which is made at the first request, inside the running loop."""
 
-    def __init__(
-        self,
-        *,
-        max_connections: int = MAX_CONNECTIONS,
-        max_response_bytes: int = MAX_RESPONSE_BYTES,
-        addresses: Addresses | None = None,
-    ) -> None:
+    def __init__(self, *, max_connections: int = MAX_CONNECTIONS, max_response_bytes: int = MAX_RESPONSE_BYTES) -> None:
         self._max_connections = max_connections
         self._max_response_bytes = max_response_bytes
-        self._addresses = addresses or Addresses()
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: aiohttp.TCPConnector | None = None
+        self._origin = functools.lru_cache(maxsize=1024)(_origin)
         self._closed = False
 
     async def send(self, request: WireRequest, /) -> PeerResponse:
         """Send once; see `Transport.send`."""
-        url = URL(request.url, encoded=True)
-        host = url.raw_host or ""
         try:
             async with asyncio.timeout(request.timeout):
-                if _is_address(host):
-                    return await self._send_to(url, request, request.headers, request.connect_timeout)
-                return await self._send_to_name(url, host, request)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotSent(str(error)) from error
-        except (ConnectionBroke, aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
+                return await self._send(request)
+        except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
             raise ConnectionLost(str(error) or type(error).__name__) from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, HttpProcessingError) as error:
             raise UnusableResponse(f"{type(error).__name__}: {error}") from error
         except TimeoutError as error:
             raise TimedOut(f"no response within {request.timeout:.3f} s") from error
@@ -70,104 +66,102 @@ class AiohttpTransport:
     async def aclose(self) -> None:
         """Close all connections; nothing can be sent afterwards."""
         self._closed = True
-        if self._session is not None:
-            await self._session.close()
+        if self._connector is not None:
+            await self._connector.close()
 
-    async def _send_to_name(self, url: URL, name: str, request: WireRequest) -> PeerResponse:
-        """Send to the first address of the name that can be reached."""
+    async def _send(self, request: WireRequest) -> PeerResponse:
+        connector = self._connector or self._open()
+        origin = self._origin(request.origin, request.tls_name)
+        head = _head(request, origin.host)
         try:
-            addresses = await self._addresses.in_turn(name, within=request.connect_timeout)
-        except OSError as error:
-            raise NotSent(f"{name} does not resolve: {error}") from error
-        headers = {"Host": url.host_port_subcomponent or name, **request.headers}
-        *others, last = addresses[:MOST_TRIED]
-        for address in others:
-            within = min(request.connect_timeout, NEXT_ADDRESS_SECONDS)
-            try:
-                return await self._send_to(url.with_host(address), request, headers, within, name)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-                self._addresses.avoid(name, address)
-        return await self._send_to(url.with_host(last), request, headers, request.connect_timeout, name)
+            connection = await connector.connect(origin.connecting, [], _connect_within(request.connect_timeout))
+        except (aiohttp.ClientConnectorError, TimeoutError) as error:
+            raise NotSent(str(error) or "the connection was not accepted in time") from error
+        try:
+            response = await self._exchange(connection, request, head)
+        except BaseException:
+            # A late response must not meet the next request.
+            connection.close()
+            raise
+        connection.release()
+        return response
 
-    async def _send_to(
-        self,
-        url: URL,
-        request: WireRequest,
-        headers: Mapping[str, str],
-        connect_timeout: float,
-        tls_name: str | None = None,
-    ) -> PeerResponse:
-        """Send to one address and read the response. A TLS server must have the certificate of `tls_name`."""
-        session = self._session or self._open()
-        async with session.request(
-            request.method,
-            url,
-            headers=headers,
-            data=request.body or None,
-            timeout=_connect_within(connect_timeout),
-            allow_redirects=False,
-            server_hostname=tls_name,
-        ) as response:
-            return PeerResponse(response.status, response.headers, await self._body(response))
-
-    async def _body(self, response: ClientResponse) -> bytes:
-        limit, declared = self._max_response_bytes, response.content_length
-        if declared is not None and declared <= limit:
-            return await response.read()
-        body = bytearray()
-        if declared is None:
-            async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > limit:
-                    break
-            else:
-                return bytes(body)
-        response.close()
-        raise UnusableResponse(f"the response has more than {limit} bytes")
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._closed:
-            raise RuntimeError("the transport is closed")
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=KEEP_ALIVE),
-            cookie_jar=aiohttp.DummyCookieJar(),
+    async def _exchange(self, connection: Connection, request: WireRequest, head: bytes) -> PeerResponse:
+        """Write the request and read the response."""
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is None or transport is None:
+            raise aiohttp.ServerDisconnectedError
+        protocol.set_response_params(
+            skip_payload=request.method == "HEAD",
+            read_until_eof=True,
             # Responses stay as they were sent: a small compressed body must not grow beyond the limit here.
             auto_decompress=False,
-            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-            trust_env=False,
-            middlewares=(send_once,),
         )
-        return self._session
+        if len(request.body) > _JOINED_BYTES:
+            transport.write(head)
+            transport.write(request.body)
+        else:
+            transport.write(head + request.body)
+        message, payload = await protocol.read()
+        while 100 <= message.code < 200:
+            if message.code == _SWITCHING_PROTOCOLS:
+                raise UnusableResponse("the peer switched to another protocol")
+            message, payload = await protocol.read()
+        response = PeerResponse(message.code, message.headers, await self._body(message.headers, payload))
+        if transport.get_write_buffer_size():
+            # The peer responded before it had the whole request. The rest must not delay the next one.
+            protocol.force_close()
+        return response
+
+    async def _body(self, headers: Mapping[str, str], payload: StreamReader) -> bytes:
+        if payload.is_eof():
+            # The usual case: head and body came together.
+            body = payload.read_nowait()
+        elif int(headers.get("Content-Length", 0)) <= self._max_response_bytes:
+            blocks, size = [], 0
+            while size <= self._max_response_bytes and (block := await payload.readany()):
+                blocks.append(block)
+                size += len(block)
+            body = b"".join(blocks)
+        else:
+            raise self._too_long()
+        if len(body) > self._max_response_bytes:
+            raise self._too_long()
+        return body
+
+    def _too_long(self) -> UnusableResponse:
+        return UnusableResponse(f"the response has more than {self._max_response_bytes} bytes")
+
+    def _open(self) -> aiohttp.TCPConnector:
+        if self._closed:
+            raise RuntimeError("the transport is closed")
+        self._connector = aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=KEEP_ALIVE)
+        return self._connector
 
 
-class ConnectionBroke(aiohttp.ClientError):
-    """A connection broke under a request; see `send_once`."""
+def _head(request: WireRequest, host: str) -> bytes:
+    """Return the request line and the headers, as they go over the wire."""
+    lines = [f"{request.method} {request.target} HTTP/1.1"]
+    if "host" not in request.headers:
+        lines.append(f"host: {host}")
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    if request.body or request.method in _WITH_BODY:
+        lines.append(f"content-length: {len(request.body)}")
+    head = "\r\n".join(lines)
+    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
+        raise ValueError("a header or the URL has a line break")
+    return f"{head}\r\n\r\n".encode()
 
 
-async def send_once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-    """Keep aiohttp from sending a request a second time. This is a middleware for its client.
-
-    `ClientSession` repeats GET, PUT, DELETE and the like once if a kept-alive connection breaks. It recognises that
-    case by the exceptions caught here, and lets every other `ClientError` through.
-    """
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise ConnectionBroke(str(error)) from error
+def _origin(origin: str, tls_name: str | None) -> _Origin:
+    url = URL(origin, encoded=True)
+    loop = asyncio.get_running_loop()
+    return _Origin(
+        aiohttp.ClientRequest("GET", url, loop=loop, server_hostname=tls_name), url.host_port_subcomponent or ""
+    )
 
 
 @functools.lru_cache(maxsize=64)
 def _connect_within(seconds: float) -> aiohttp.ClientTimeout:
     # `send` limits the time for the whole request; aiohttp would round it up to whole seconds.
     return aiohttp.ClientTimeout(total=None, sock_connect=seconds, ceil_threshold=float("inf"))
-
-
-@functools.lru_cache(maxsize=256)
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

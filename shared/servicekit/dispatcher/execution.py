@@ -163,7 +163,8 @@ class CallExecution:
         message = self._call if sealed is None else sealed
         request = WireRequest(
             method=self._call.method,
-            url=url + self._call.target,
+            origin=url,
+            target=self._call.target,
             headers={
                 **self._context_headers,
                 **message.headers,

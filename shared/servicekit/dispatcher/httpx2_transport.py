@@ -1,10 +1,10 @@
-"""A transport on httpx2: for tests by its `MockTransport`, and for calls inside one process by its `ASGITransport`.
+"""A transport on httpx2. `DISPATCH_TRANSPORT=httpx2` chooses it for all calls, at several times the cost of aiohttp.
 
-It passes the same contract tests as the transport of production, at several times the cost.
+Tests use it with httpx2's `MockTransport`, and with its `ASGITransport` for calls inside one process.
 """
 
 import asyncio
-from typing import cast
+from typing import Any, cast
 
 import httpx2
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -26,18 +26,20 @@ class Httpx2Transport:
     """Sends through any httpx2 transport; by default over real connections."""
 
     def __init__(
-        self, transport: httpx2.AsyncBaseTransport | None = None, *, max_response_bytes: int = MAX_RESPONSE_BYTES
+        self,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        *,
+        max_connections: int = MAX_CONNECTIONS,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
-        self._transport = transport or httpx2.AsyncHTTPTransport(
-            trust_env=False,
-            retries=0,
-            limits=httpx2.Limits(
-                max_connections=MAX_CONNECTIONS,
-                max_keepalive_connections=MAX_CONNECTIONS,
-                keepalive_expiry=KEEP_ALIVE,
-            ),
-        )
+        self._given = transport
         self._max_response_bytes = max_response_bytes
+        self._limits = httpx2.Limits(
+            max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=KEEP_ALIVE
+        )
+        # By the name in the certificate: a connection whose server proved one name must not serve another. That for
+        # plain connections is made here, because it takes a while.
+        self._pools: dict[str | None, httpx2.AsyncBaseTransport] = {None: transport or self._new_pool()}
 
     async def send(self, request: WireRequest, /) -> PeerResponse:
         """Send once; see `Transport.send`."""
@@ -55,16 +57,20 @@ class Httpx2Transport:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._transport.aclose()
+        for pool in self._pools.values():
+            await pool.aclose()
 
     async def _send(self, request: WireRequest) -> PeerResponse:
-        response = await self._transport.handle_async_request(
+        extensions: dict[str, Any] = {"timeout": {"connect": request.connect_timeout}}
+        if request.tls_name is not None:
+            extensions["sni_hostname"] = request.tls_name
+        response = await self._pool(request).handle_async_request(
             httpx2.Request(
                 request.method,
                 request.url,
                 headers=dict(request.headers),
                 content=request.body,
-                extensions={"timeout": {"connect": request.connect_timeout}},
+                extensions=extensions,
             )
         )
         try:
@@ -77,3 +83,13 @@ class Httpx2Transport:
             await response.aclose()
         headers = CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw)
         return PeerResponse(response.status_code, CIMultiDictProxy(headers), bytes(body))
+
+    def _pool(self, request: WireRequest) -> httpx2.AsyncBaseTransport:
+        name = request.tls_name if request.origin.startswith("https:") and self._given is None else None
+        pool = self._pools.get(name)
+        if pool is None:
+            pool = self._pools[name] = self._new_pool()
+        return pool
+
+    def _new_pool(self) -> httpx2.AsyncBaseTransport:
+        return httpx2.AsyncHTTPTransport(trust_env=False, retries=0, limits=self._limits)

@@ -10,7 +10,7 @@ never sends again by itself: only its caller knows whether a repetition is safe.
     └── UnusableResponse    what came back is not an HTTP response, or is larger than allowed
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import NamedTuple, Protocol
 
 from servicekit.dispatcher.response import PeerResponse
@@ -46,18 +46,26 @@ class WireRequest(NamedTuple):
     """One request as it goes out. Times are in seconds; `timeout` covers everything, connecting included."""
 
     method: str
-    # Base URL, path and query; sent byte for byte, because a seal covers them.
-    url: str
+    # A base URL: scheme, host and port.
+    origin: str
+    # Path and query, sent byte for byte, because a seal covers them.
+    target: str
     headers: Mapping[str, str]
     body: bytes
     timeout: float
     connect_timeout: float
+    # The name that a TLS server's certificate must have, if the origin has an address in its place.
+    tls_name: str | None = None
+
+    @property
+    def url(self) -> str:
+        return self.origin + self.target
 
 
 class Transport(Protocol):
     """Sends one request over pooled connections."""
 
-    async def send(self, request: WireRequest, /) -> PeerResponse:
+    def send(self, request: WireRequest, /) -> Awaitable[PeerResponse]:
         """Return the whole response, whatever its status.
 
         Raises TransportError. Cancelling it leaves the pool as it was.

@@ -8,7 +8,6 @@ from typing import Any, get_args
 import pytest
 
 from servicekit.dispatcher import (
-    AiohttpTransport,
     CallPolicy,
     Dispatcher,
     InvalidCall,
@@ -17,6 +16,7 @@ from servicekit.dispatcher import (
     PeerRefused,
     PeerResponse,
     ResponseRejected,
+    create_transport,
 )
 from servicekit.dispatcher.transport import CannotOpen, ConnectionLost, OpenedResponse, SealedRequest
 from servicekit.sealing.ciphers import CipherName
@@ -168,7 +168,7 @@ async def test_failing_sealer_never_makes_the_call_plain() -> None:
 
 def dispatcher_of(caller: str, keyring: Keyring, url: str, cipher: CipherName = "fernet") -> Dispatcher:
     sealer = MessageSealer(caller, keyring, cipher)
-    return Dispatcher([Peer("analytics", (url,))], transport=AiohttpTransport(), sealer=sealer)
+    return Dispatcher([Peer("analytics", (url,))], transport=create_transport("aiohttp"), sealer=sealer)
 
 
 @pytest.fixture(params=get_args(CipherName))

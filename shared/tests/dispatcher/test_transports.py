@@ -3,13 +3,11 @@
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
-import httpx2
 import pytest
 
-from servicekit.dispatcher import AiohttpTransport, PeerResponse
-from servicekit.dispatcher.httpx2_transport import Httpx2Transport
+from servicekit.dispatcher import PeerResponse
 from servicekit.dispatcher.transport import (
     ConnectionLost,
     NotSent,
@@ -19,23 +17,16 @@ from servicekit.dispatcher.transport import (
     UnusableResponse,
     WireRequest,
 )
+from servicekit.dispatcher.transports import create_transport
 from servicekit.testing.wire_server import Received, WireServer, closing, hanging, reply, responding
 
 MAX_RESPONSE = 64 * 1024
 POOL = 10
 
-MAKERS: dict[str, Callable[[], Transport]] = {
-    "aiohttp": lambda: AiohttpTransport(max_connections=POOL, max_response_bytes=MAX_RESPONSE),
-    "httpx2": lambda: Httpx2Transport(
-        httpx2.AsyncHTTPTransport(trust_env=False, limits=httpx2.Limits(max_connections=POOL)),
-        max_response_bytes=MAX_RESPONSE,
-    ),
-}
 
-
-@pytest.fixture(params=sorted(MAKERS))
+@pytest.fixture(params=["aiohttp", "httpx2"])
 async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
-    made = MAKERS[request.param]()
+    made = create_transport(request.param, max_connections=POOL, max_response_bytes=MAX_RESPONSE)
     yield made
     await made.aclose()
 
@@ -49,7 +40,9 @@ def request_to(
     timeout: float = 5.0,
     connect_timeout: float = 5.0,
 ) -> WireRequest:
-    return WireRequest(method, url, headers or {}, body, timeout, connect_timeout)
+    scheme, _, rest = url.partition("://")
+    host, _, target = rest.partition("/")
+    return WireRequest(method, f"{scheme}://{host}", f"/{target}", headers or {}, body, timeout, connect_timeout)
 
 
 @pytest.fixture

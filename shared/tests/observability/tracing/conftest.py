@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 
 from servicekit.core import context, errors
 from servicekit.core.settings import ServiceSettings
-from servicekit.dispatcher import AiohttpTransport, Dispatcher, Peer, PeerRefused
+from servicekit.dispatcher import Dispatcher, Peer, PeerRefused, create_transport
 from servicekit.sealing.client import MessageSealer
 from servicekit.sealing.keyring import Keyring
 from servicekit.sealing.middleware import SealedReceiver
@@ -85,7 +85,7 @@ async def make_world(
             dispatcher = await stack.enter_async_context(
                 Dispatcher(
                     [Peer("analytics", (analytics,))],
-                    transport=AiohttpTransport(),
+                    transport=create_transport("aiohttp"),
                     sealer=MessageSealer("user", keyrings["user"], "fernet"),
                 )
             )
