@@ -19,8 +19,9 @@ from opskit.catalog import CatalogError, ServiceEntry, Store, read_catalog
 PROGRAM = "python -m local_platform"
 
 RUN_SETTINGS = """\
-Services and gateway take their settings from the environment: MAX_UPLOAD_BYTES, USER_RATE, SERVICE_CIPHER, LOG_LEVEL,
-LOG_LEVELS, and GATEWAY_RATE_GENERAL, GATEWAY_RATE_AUTH, GATEWAY_RATE_UPLOAD (requests per second and address, 0 = off).
+Services and gateway take their settings from the environment: MAX_UPLOAD_BYTES, USER_RATE, SERVICE_CIPHER,
+DISPATCH_TRANSPORT, LOG_LEVEL, LOG_LEVELS, and GATEWAY_RATE_GENERAL, GATEWAY_RATE_AUTH, GATEWAY_RATE_UPLOAD (requests
+per second and address, 0 = off).
 
 POSTGRES_URL, MONGO_URL and VALKEY_URL name servers that run already; they count only where no binary is found.
 """

@@ -88,7 +88,7 @@ def test_help_of_run_names_every_setting(capsys):
     assert main(["run", "--help"]) == 0
     shown = capsys.readouterr().out
     options = ("GATEWAY_PORT", "DATA_DIR", "REPLICAS", "MONGO_NODES")
-    for name in (*options, "MAX_UPLOAD_BYTES", "USER_RATE", "SERVICE_CIPHER", "LOG_LEVEL"):
+    for name in (*options, "MAX_UPLOAD_BYTES", "USER_RATE", "SERVICE_CIPHER", "DISPATCH_TRANSPORT", "LOG_LEVEL"):
         assert name in shown
 
 
