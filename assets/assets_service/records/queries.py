@@ -1,20 +1,34 @@
-"""Reads of what is known of files: single statements by SQLAlchemy Core."""
+"""Reads of what is known of files: single statements, each one round trip."""
 
 from collections.abc import Collection
+from typing import Final
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import Select, select
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from assets_service.records.schemas import AssetOut
 from assets_service.records.tables import assets
 from servicekit.core.errors import NotFound
+from servicekit.storage.postgres_queries import Query, QueryRunner, Row
 from servicekit.web.pagination import Page, cut_page, decode_cursor
 
 # Ids are UUIDv7, which grow with time: the newest files have the greatest ids.
-_POSITION = TypeAdapter(tuple[UUID])
-_COLUMNS = [assets.c[name] for name in AssetOut.model_fields]
+_POSITION: Final = TypeAdapter(tuple[UUID])
+_SHOWN = select(*[assets.c[name] for name in AssetOut.model_fields])
+_OWNED = _SHOWN.where(assets.c.owner_id == bindparam("owner"))
+_NEWEST = _OWNED.order_by(assets.c.id.desc()).limit(bindparam("limit"))
+
+_ANY: Final = Query(_SHOWN.where(assets.c.id == bindparam("id")))
+_ONE_OWNED: Final = Query(_OWNED.where(assets.c.id == bindparam("id")))
+_FIRST_PAGE: Final = Query(_NEWEST)
+_NEXT_PAGE: Final = Query(_NEWEST.where(assets.c.id < bindparam("after")))
+_OWNED_AMONG: Final = Query(
+    select(assets.c.id).where(
+        assets.c.owner_id == bindparam("owner"), assets.c.id == any_(bindparam("ids", type_=ARRAY(Uuid)))
+    )
+)
 
 
 class AssetNotFound(NotFound):
@@ -27,36 +41,37 @@ class AssetQueries:
     """Reads files' records."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        # A single statement needs no transaction around it, which would cost two more round trips.
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._queries = QueryRunner(engine)
 
     async def get(self, asset_id: UUID) -> AssetOut:
         """Return a file of any user. Raises `AssetNotFound`."""
-        return await self._one(select(*_COLUMNS).where(assets.c.id == asset_id))
+        return _found(await self._queries.fetch_one(_ANY, id=asset_id))
 
     async def get_owned(self, owner: UUID, asset_id: UUID) -> AssetOut:
         """Return a file of this user. Raises `AssetNotFound`."""
-        return await self._one(select(*_COLUMNS).where(assets.c.id == asset_id, assets.c.owner_id == owner))
+        return _found(await self._queries.fetch_one(_ONE_OWNED, owner=owner, id=asset_id))
 
     async def page(self, owner: UUID, limit: int, cursor: str | None) -> Page[AssetOut]:
         """Return a page of this user's files, the newest first. Raises `InvalidCursor`."""
-        statement = select(*_COLUMNS).where(assets.c.owner_id == owner).order_by(assets.c.id.desc()).limit(limit + 1)
-        if cursor is not None:
+        if cursor is None:
+            rows = await self._queries.fetch(_FIRST_PAGE, owner=owner, limit=limit + 1)
+        else:
             (after,) = decode_cursor(cursor, _POSITION)
-            statement = statement.where(assets.c.id < after)
-        async with self._engine.connect() as connection:
-            rows = (await connection.execute(statement)).all()
-        return cut_page([AssetOut.model_validate(row) for row in rows], limit, position=lambda asset: [asset.id])
+            rows = await self._queries.fetch(_NEXT_PAGE, owner=owner, limit=limit + 1, after=after)
+        return cut_page([_asset(row) for row in rows], limit, position=lambda asset: [asset.id])
 
     async def filter_owned(self, owner: UUID, asset_ids: Collection[UUID]) -> list[UUID]:
         """Return those of the ids that are files of this user, each once."""
-        statement = select(assets.c.id).where(assets.c.owner_id == owner, assets.c.id.in_(set(asset_ids)))
-        async with self._engine.connect() as connection:
-            return list((await connection.scalars(statement)).all())
+        rows = await self._queries.fetch(_OWNED_AMONG, owner=owner, ids=list(set(asset_ids)))
+        return [row["id"] for row in rows]
 
-    async def _one(self, statement: Select[tuple[object, ...]]) -> AssetOut:
-        async with self._engine.connect() as connection:
-            row = (await connection.execute(statement)).one_or_none()
-        if row is None:
-            raise AssetNotFound
-        return AssetOut.model_validate(row)
+
+def _asset(row: Row) -> AssetOut:
+    # The store's own values need no validation.
+    return AssetOut.model_construct(**{**row, "sha256": row["sha256"].hex()})
+
+
+def _found(row: Row | None) -> AssetOut:
+    if row is None:
+        raise AssetNotFound
+    return _asset(row)

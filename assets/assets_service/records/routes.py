@@ -13,6 +13,7 @@ from servicekit.sealing.route_policy import sealed
 from servicekit.web.body_limit import route_with_body_limit
 from servicekit.web.json_body import RequestBody
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
+from servicekit.web.responses import json_response
 
 PREFIX: Final = "/api/v1/assets"
 MAX_IDS: Final = 100
@@ -22,20 +23,19 @@ router = APIRouter(prefix=PREFIX, tags=["assets"])
 internal_router = APIRouter(prefix="/internal", tags=["services"], route_class=route_with_body_limit())
 
 
-@router.get("")
+@router.get("", response_model=Page[AssetOut])
 async def list_assets(
     user: CurrentUser, components: AppComponents, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
-) -> Page[AssetOut]:
+) -> Response:
     """List your files, the newest first."""
-    return await components.asset_queries.page(user.id, limit, cursor)
+    return json_response(await components.asset_queries.page(user.id, limit, cursor))
 
 
-@router.get("/{asset_id}")
-async def read_asset(asset_id: UUID, user: CurrentUser, components: AppComponents, response: Response) -> AssetOut:
+@router.get("/{asset_id}", response_model=AssetOut)
+async def read_asset(asset_id: UUID, user: CurrentUser, components: AppComponents) -> Response:
     """Return what is known of one of your files."""
     asset = await components.asset_queries.get_owned(user.id, asset_id)
-    response.headers["ETag"] = asset.etag
-    return asset
+    return json_response(asset, headers={"ETag": asset.etag})
 
 
 @router.delete("/{asset_id}", status_code=204)

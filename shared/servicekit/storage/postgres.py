@@ -111,8 +111,13 @@ def _as_operational_error(context: ExceptionContext) -> BaseException | None:
 
 
 def is_unavailable(error: Exception) -> bool:
-    """Whether an error means that PostgreSQL is unavailable. Any other error is a failure of the service."""
-    return isinstance(error, _UNAVAILABLE)
+    """Whether an error means that PostgreSQL is unavailable. Any other error is a failure of the service.
+
+    It may be one of SQLAlchemy, or of asyncpg as `postgres_queries` passes it on.
+    """
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(_UNAVAILABLE_STATES)
+    return isinstance(error, (*_UNAVAILABLE, asyncpg.InterfaceError))
 
 
 async def ping(engine: AsyncEngine, tables: MetaData | None = None) -> str | None:

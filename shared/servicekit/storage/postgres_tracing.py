@@ -1,4 +1,4 @@
-"""A span for each SQL statement of a sampled request, by SQLAlchemy's events."""
+"""A span for each SQL statement of a sampled request: by SQLAlchemy's events, or by a call."""
 
 import functools
 import re
@@ -20,15 +20,8 @@ def trace_statements(engine: Engine) -> None:
     database = engine.url.database or ""
 
     def begin(connection: Connection, _cursor: Any, statement: str, _values: Any, _context: Any, _many: bool) -> None:
-        span = start_child()
-        if span is None:
-            return
-        operation, table = _described(statement)
-        span.name = f"{operation} {table or database}"
-        span.attributes |= {"db.system.name": "postgresql", "db.namespace": database, "db.operation.name": operation}
-        if table:
-            span.attributes["db.collection.name"] = table
-        connection.info[_SPAN] = span
+        if (span := start_statement_span(statement, database)) is not None:
+            connection.info[_SPAN] = span
 
     def end(connection: Connection, *_execution: Any) -> None:
         if (span := _pop_span(connection)) is not None:
@@ -36,12 +29,25 @@ def trace_statements(engine: Engine) -> None:
 
     def fail(failure: ExceptionContext) -> None:
         if failure.connection is not None and (span := _pop_span(failure.connection)) is not None:
-            span.fail(_kind_of(failure.original_exception))
+            span.fail(type_of_error(failure.original_exception))
             span.end()
 
     event.listen(engine, "before_cursor_execute", begin)
     event.listen(engine, "after_cursor_execute", end)
     event.listen(engine, "handle_error", fail)
+
+
+def start_statement_span(statement: str, database: str) -> Span | None:
+    """Start the span of a statement. Return None if the request is not sampled."""
+    span = start_child()
+    if span is None:
+        return None
+    operation, table = _described(statement)
+    span.name = f"{operation} {table or database}"
+    span.attributes |= {"db.system.name": "postgresql", "db.namespace": database, "db.operation.name": operation}
+    if table:
+        span.attributes["db.collection.name"] = table
+    return span
 
 
 def _pop_span(connection: Connection) -> Span | None:
@@ -56,7 +62,7 @@ def _described(statement: str) -> tuple[str, str]:
     return word[1].upper() if word else "", table[1] if table else ""
 
 
-def _kind_of(error: BaseException) -> str:
+def type_of_error(error: BaseException) -> str:
     """Return the SQLSTATE if the server sent one. The text of the error may quote a row."""
     if not isinstance(error, Exception):
         return CANCELLED

@@ -16,6 +16,7 @@ from servicekit.idempotency.request import ANONYMOUS
 from servicekit.sealing.route_policy import OptionalCallerService, optional
 from servicekit.web.openapi import problems
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
+from servicekit.web.responses import json_response
 from user_service.accounts.actions import AccountNotFound
 from user_service.accounts.rules import email_key
 from user_service.accounts.schemas import (
@@ -57,11 +58,11 @@ async def register(
     return stored.to_response()
 
 
-@router.get("/profile", tags=["profile"])
-async def read_profile(user: CurrentUser, components: AppComponents) -> Account:
+@router.get("/profile", tags=["profile"], response_model=Account)
+async def read_profile(user: CurrentUser, components: AppComponents) -> Response:
     """Return one's own account."""
     async with _token_refused_if_deleted():
-        return await components.account_queries.profile(user.id)
+        return json_response(await components.account_queries.profile(user.id))
 
 
 @router.patch("/profile", tags=["profile"], responses=problems(409))
@@ -78,18 +79,18 @@ async def delete_profile(user: CurrentUser, components: AppComponents) -> None:
         await components.account_actions.delete(user.id)
 
 
-@router.get("/stats/count", dependencies=[optional()])
-async def count_accounts(components: AppComponents) -> AccountCount:
+@router.get("/stats/count", response_model=AccountCount, dependencies=[optional()])
+async def count_accounts(components: AppComponents) -> Response:
     """Return the number of accounts."""
-    return AccountCount(count=await components.account_queries.count())
+    return json_response(AccountCount(count=await components.account_queries.count()))
 
 
-@router.get("", tags=["administration"], responses=problems(403))
+@router.get("", tags=["administration"], response_model=Page[Account], responses=problems(403))
 async def list_accounts(
     _admin: CurrentAdmin, components: AppComponents, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
-) -> Page[Account]:
+) -> Response:
     """List all accounts, the newest first."""
-    return await components.account_queries.page(limit, cursor)
+    return json_response(await components.account_queries.page(limit, cursor))
 
 
 @router.get("/{user_id:uuid}", response_model=PublicAccount)

@@ -3,10 +3,12 @@
 from uuid import UUID
 
 from fastapi import APIRouter
+from starlette.responses import Response
 
 from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, UncheckedUser
 from servicekit.web.openapi import problems
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
+from servicekit.web.responses import json_response
 from user_service.bodies import AccountRoute
 from user_service.client import RequestClient
 from user_service.components import AppComponents
@@ -37,15 +39,16 @@ async def log_out(user: UncheckedUser, components: AppComponents, body: LogoutBo
     await components.session_actions.log_out(principal.session_id if principal else None, refresh_token)
 
 
-@router.get("/sessions")
+@router.get("/sessions", response_model=Page[SessionView])
 async def list_sessions(
     user: CurrentUser,
     components: AppComponents,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-) -> Page[SessionView]:
+) -> Response:
     """List one's own sessions, the newest first."""
-    return await components.session_queries.page(user.id, user.session_id, limit, cursor)
+    page = await components.session_queries.page(user.id, user.session_id, limit, cursor)
+    return json_response(page)
 
 
 @router.delete("/sessions/{session_id}", status_code=204)

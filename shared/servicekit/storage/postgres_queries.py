@@ -1,0 +1,102 @@
+"""Single statements, executed by asyncpg itself on the connections of an engine.
+
+SQLAlchemy needs five times as long as asyncpg to build, compile and execute a statement and to make its rows. That is
+most of a short read. So a statement that is executed often is written as a `Query`, which is rendered once:
+
+    _PARCEL = Query(select(parcels).where(parcels.c.id == bindparam("id")))
+
+    row = await QueryRunner(engine).fetch_one(_PARCEL, id=parcel_id)
+
+It takes one round trip and is a transaction of its own. Values and rows are asyncpg's: the rows are read by name, and
+JSON is text.
+"""
+
+from functools import cached_property
+from typing import Any, Final
+
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from servicekit.storage.postgres_tracing import start_statement_span, type_of_error
+
+# An asyncpg.Record, which has no types.
+Row = Any
+
+_DIALECT: Final = dialect()  # type: ignore[no-untyped-call]
+
+
+class Query:
+    """A statement of SQLAlchemy Core, to be executed with values for its `bindparam`s."""
+
+    def __init__(self, statement: ClauseElement) -> None:
+        self._statement = statement
+
+    @cached_property
+    def _compiled(self) -> SQLCompiler:
+        compiled = self._statement.compile(dialect=_DIALECT)
+        if not isinstance(compiled, SQLCompiler) or compiled.post_compile_params:
+            raise TypeError("the text of a query must not depend on its values: write any_(array), not in_(values)")
+        return compiled
+
+    @cached_property
+    def text(self) -> str:
+        """The statement as the server gets it."""
+        return str(self._compiled)
+
+    @cached_property
+    def _constants(self) -> dict[str, Any]:
+        return {name: bind.value for name, bind in self._compiled.binds.items() if not bind.required}
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self._compiled.positiontup or ())
+
+    def arguments(self, values: dict[str, Any]) -> list[Any]:
+        """Return the values in the order in which the text has them. Raises KeyError if one is missing."""
+        constants = self._constants
+        return [values[name] if name in values else constants[name] for name in self._names]
+
+
+class QueryRunner:
+    """Executes queries, one connection of the engine's pool each."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._database = engine.url.database or ""
+
+    async def fetch(self, query: Query, **values: Any) -> list[Row]:
+        """Return the rows. Raises asyncpg's errors, and those of `servicekit.storage.postgres.is_unavailable`."""
+        arguments = query.arguments(values)
+        span = start_statement_span(query.text, self._database)
+        try:
+            rows = await self._execute(query.text, arguments)
+        except BaseException as error:
+            if span is not None:
+                span.fail(type_of_error(error))
+            raise
+        finally:
+            if span is not None:
+                span.end()
+        return rows
+
+    async def fetch_one(self, query: Query, **values: Any) -> Row | None:
+        """Return the only row, or None without one."""
+        rows = await self.fetch(query, **values)
+        return rows[0] if rows else None
+
+    async def _execute(self, text: str, arguments: list[Any]) -> list[Row]:
+        connection = await self._engine.raw_connection()
+        try:
+            driver: Any = connection.driver_connection
+            statement = await driver.prepare(text)
+            rows: list[Row] = await statement.fetch(*arguments)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                # Cancelled: the server may still be at work on this connection.
+                connection.invalidate()
+            raise
+        finally:
+            connection.close()
+        return rows
