@@ -3,6 +3,13 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
+# `make call PATH=…` names a path of a service. Commands are found by the PATH that make itself was started with.
+ifeq ($(origin PATH),command line)
+CALL_PATH := $(value PATH)
+override PATH := $(shell while IFS= read -r -d '' item; do if [[ $$item == PATH=* ]]; then echo "$${item:5}"; fi; done < /proc/$$PPID/environ)
+export PATH CALL_PATH
+endif
+
 # A variable on the command line is text: make must not expand it. Recipes read it from the environment, as "$$NAME",
 # so that the shell does not expand it either.
 literal = $(eval override $(1) := $$(value $(1)))$(eval export $(1))
@@ -95,6 +102,11 @@ logs: ## Follow the logs of make run or make up, whichever runs, with PROD=1 of 
 	@$(if $(call on,PROD),,if test -e "$${DATA_DIR:-.data}/run.json"; then $(LOCAL_TOOL) logs $${REQUEST:+--request="$$REQUEST"} -- $${SERVICE:-}; fi; \
 		type docker >/dev/null 2>&1 || { echo "error: nothing runs on DATA_DIR=$${DATA_DIR:-.data}; start the platform with: make run" >&2; exit 1; };) \
 	$(RELEASE_TOOL) logs --environment $(if $(call on,PROD),production,development) -- $${SERVICE:-}
+
+.PHONY: call
+call: .venv/.complete ## Send one sealed call by hand and show both sides: FROM=analytics TO=user PATH=/api/v1/users/stats/count [METHOD=POST] [BODY='{…}']
+	@test -n "$${FROM:-}" -a -n "$${TO:-}" -a -n "$${CALL_PATH:-}" || { echo "error: make call FROM=analytics TO=user PATH=/api/v1/users/stats/count" >&2; exit 2; }
+	@$(LOCAL_TOOL) call $${METHOD:+--method="$$METHOD"} $${BODY:+--body="$$BODY"} -- "$$FROM" "$$TO" "$$CALL_PATH"
 
 ##@ Production on one host
 .PHONY: prod

@@ -3,6 +3,7 @@
 The clone here holds what `make` reads. Its uv is a script that makes a virtual environment without packages.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -98,6 +99,8 @@ HOSTILE = [
         (["release", "SERVICE=notes"], "STEP_SECONDS"),
         (["release"], "SERVICE"),
         (["rollback"], "SERVICE"),
+        (["call", "FROM=analytics", "TO=user"], "PATH"),
+        (["call", "FROM=analytics", "TO=user", "PATH=/x"], "BODY"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
@@ -113,6 +116,13 @@ def test_a_value_reaches_the_tool_as_it_was_typed(clone: Path, make: Make, words
     assert done.returncode == 0, done.stderr
     assert ascii(value)[1:-1] in done.stdout
     assert not (clone / "pwned").exists()
+
+
+def test_the_path_of_a_call_leaves_the_search_path_of_commands_alone(clone: Path, make: Make) -> None:
+    done = make(clone, "call", "FROM=analytics", "TO=user", "PATH=/api/v1/users")
+    assert "'analytics' 'user' '/api/v1/users'" in done.stdout, done.stderr
+    assert json.loads((clone / "shown.json").read_text())["PATH"] == os.environ["PATH"]
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("target", ["logs", "restart", "test", "bench", "evidence", "run", "demo", "up", "install"])

@@ -197,6 +197,22 @@ def logs(
     return show(data_dir, names or (), request.strip())
 
 
+@app.command()
+def call(
+    caller: Annotated[str, typer.Argument(metavar="FROM", help="The service that calls.")],
+    peer: Annotated[str, typer.Argument(metavar="TO", help="The service that is called.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Such as /api/v1/users/stats/count.")],
+    method: Annotated[str | None, typer.Option(help="The HTTP method (default: GET, and POST with a body).")] = None,
+    body: Annotated[str | None, typer.Option(help="A JSON body.")] = None,
+    data_dir: DataDir = DATA_DIR,
+) -> int:
+    """Send one sealed call by hand, and show both sides of it."""
+    from local_platform.platform.running import run_module
+
+    options = [*_given("--method", method), *_given("--body", body)]
+    return run_module(data_dir, _service(caller), "servicekit.ops.call", [*options, "--", peer, path])
+
+
 @app.command("exec", context_settings={**PASS_ON, "allow_interspersed_args": False})
 def execute(
     context: typer.Context,

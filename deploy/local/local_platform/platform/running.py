@@ -42,5 +42,8 @@ def read_run_file(layout: Layout) -> dict[str, Any]:
 def run_module(data_dir: Path, entry: ServiceEntry, module: str, arguments: Sequence[str]) -> int:
     """Run `python -m module` as this service and return its exit status. Raises NotRunning."""
     command = [sys.executable, "-m", module, *arguments]
-    environment = service_environment(running_layout(data_dir), entry)
+    layout = running_layout(data_dir)
+    processes = read_run_file(layout)["processes"]
+    peers = {peer: [process["url"] for process in processes if process["service"] == peer] for peer in entry.calls}
+    environment = service_environment(layout, entry, peers={peer: urls for peer, urls in peers.items() if urls})
     return subprocess.run(command, env=environment, umask=OTHERS, check=False).returncode  # nosec B603
