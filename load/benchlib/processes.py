@@ -23,7 +23,8 @@ class ProcessGroup:
         for process in self.members():
             with suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
-                total += times.user + times.system
+                # What ended children used counts as well, such as PostgreSQL's processes of closed connections.
+                total += times.user + times.system + times.children_user + times.children_system
         return total
 
     def memory(self) -> float:
