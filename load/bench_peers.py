@@ -1,0 +1,103 @@
+"""Compare the platform with its peers on the same work: PocketBase, the textbook stack, and Dapr for service calls.
+
+    .venv/bin/python load/bench_peers.py [--quick] [--work read list] [--without dapr]
+
+All systems run at once and get slices in turn, over 16 connections. The CPU and memory of all processes of a system
+count: gateway, services, stores, sidecars. A peer is built or installed once, into `.tools/peers`, and left out with a
+word where it cannot be had. `load/peers/README.md` says what each peer is, how it is built, and what was measured.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from benchlib import Aim, Run, Sample, Subject, at_least, main
+from local_platform.errors import LaunchError
+from peers import platform, pocketbase, service_calls, textbook_stack
+from peers.notes_api import TASKS
+from peers.obtaining import CannotObtain
+from peers.side import Side
+
+CALL = "call"
+WORK = (*TASKS, CALL)
+PEERS = ("pocketbase", "textbook", "dapr")
+# Of PocketBase's rate.
+AIMS: Mapping[str, Aim] = {"login": at_least(2), "read": at_least(0.8), "create": at_least(0.5), "list": at_least(0.8)}
+# After a write, events are still delivered; their CPU belongs to the slice.
+SETTLE_SECONDS = 0.5
+
+Start = Callable[[Path], AbstractAsyncContextManager[Side]]
+
+
+async def measure(run: Run) -> None:
+    tasks = [task for task in run.options.work if task != CALL]
+    if tasks:
+        starts = {
+            platform.NAME: platform.running,
+            pocketbase.NAME: pocketbase.running,
+            textbook_stack.NAME: textbook_stack.running,
+        }
+        async with AsyncExitStack() as stack:
+            sides = await started(run, stack, starts)
+            for task in tasks:
+                await compare(run, sides, task)
+    if CALL in run.options.work:
+        async with AsyncExitStack() as stack:
+            await compare(run, await started(run, stack, service_calls.SIDES), CALL)
+
+
+async def started(run: Run, stack: AsyncExitStack, starts: Mapping[str, Start]) -> list[Side]:
+    """Start each of these systems that is wanted and can be had; say which peer cannot, and why."""
+    sides = []
+    for name, start in starts.items():
+        if name in run.options.without:
+            continue
+        run.progress(f"starting {name}")
+        try:
+            sides.append(await stack.enter_async_context(start(run.folder)))
+        except (CannotObtain, LaunchError) as error:
+            if name not in PEERS:
+                raise
+            run.progress(f"{name} is left out: {error}")
+    return sides
+
+
+async def compare(run: Run, sides: Sequence[Side], task: str) -> None:
+    """Measure one kind of work on all sides. The first side is compared with each other one."""
+    subjects = [await subject_of(run, side, task) for side in sides]
+    await run.compare(subjects, group=task)
+    own, *others = subjects
+    for other in others:
+        aim = AIMS.get(task) if other.name == pocketbase.NAME else None
+        if task == CALL:
+            run.ratio(f"{task}: {other.name}", "rate", other, own)
+            run.ratio(f"{task}: {other.name}, CPU", "cpu", other, own)
+        else:
+            run.ratio(f"{task}: {own.name}", "rate", own, other, aim)
+            run.ratio(f"{task}: {own.name}, CPU", "cpu", own, other)
+
+
+async def subject_of(run: Run, side: Side, task: str) -> Subject:
+    work = await side.work(task)
+    name = side.name
+    client = run.http(name, work.url, work.requests, side.processes, statuses=[work.status])
+
+    async def settled(seconds: float) -> Sample:
+        before = side.processes.cpu()
+        sample = await client.run(seconds)
+        await asyncio.sleep(SETTLE_SECONDS)
+        return replace(sample, cpu=side.processes.cpu() - before)
+
+    return Subject(name, settled)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--work", nargs="+", choices=WORK, default=WORK, help="kinds of work (default: all)")
+    parser.add_argument("--without", nargs="+", choices=PEERS, default=(), help="peers to leave out")
+
+
+if __name__ == "__main__":
+    main(measure, __doc__, rounds=5, seconds=2, quick=(3, 1.0), add_options=add_options)
