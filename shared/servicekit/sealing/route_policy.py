@@ -9,22 +9,21 @@
 request never reaches a `sealed` route.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Depends, FastAPI, Request, params
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import RouteContext, iter_route_contexts
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute
 from starlette.types import Scope
 
 from servicekit.core.errors import Forbidden, Unauthorized
+from servicekit.core.route_table import RouteTable
 
 # The entry of the scope that holds the caller of an opened request. No client can set an entry of the scope.
 CALLER_KEY: Final = "servicekit.caller"
-_GROUP = re.compile(r"\(\?P<\w+>")
 
 Mode = Literal["sealed", "optional", "public"]
 
@@ -103,39 +102,17 @@ OptionalCallerService = Annotated[str | None, Depends(_optional_caller)]
 
 
 class PolicyTable:
-    """Finds the policy of the route that a request will reach: as in the framework, the first full match."""
+    """Finds the policy of the route that a request will reach."""
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
         """Raises `PolicyError` for a route with several policies."""
-        contexts = [context for context in iter_route_contexts(routes) if _accepts_http(context)]
-        self._policies = [_declared(context) for context in contexts]
-        # One expression per method; the group that matched tells the route. The route's own groups become unnamed,
-        # because two routes may use one name. A mounted application names no methods and gets all of them.
-        patterns = [f"(?P<r{i}>{_GROUP.sub('(?:', context.path_regex.pattern)})" for i, context in enumerate(contexts)]
-        named = list(zip(patterns, contexts, strict=True))
-        methods = {method for context in contexts for method in context.methods or ()}
-        self._of_any_method = _first_of(pattern for pattern, context in named if context.methods is None)
-        self._of_method = {
-            method: _first_of(pattern for pattern, context in named if method in (context.methods or {method}))
-            for method in methods
-        }
+        self._table = RouteTable.of(routes)
+        self._policies = [_declared(context) for context in self._table.contexts]
 
     def find(self, scope: Scope) -> RoutePolicy | None:
         """Return the policy, or None if no route matches, so that nothing will be executed."""
-        found = self._match(scope["method"], scope["path"])
-        if found is None and scope["method"] == "HEAD":
-            # HEAD without a route of its own is run as GET (servicekit.web.head).
-            found = self._match("GET", scope["path"])
-        return found
-
-    def _match(self, method: str, path: str) -> RoutePolicy | None:
-        match = self._of_method.get(method, self._of_any_method).match(path)
-        return self._policies[int(match.lastgroup[1:])] if match and match.lastgroup else None
-
-
-def _first_of(patterns: Iterable[str]) -> re.Pattern[str]:
-    # An empty expression would match everything; `(?!)` matches nothing.
-    return re.compile("|".join(patterns) or "(?!)")
+        number = self._table.find(scope)
+        return None if number is None else self._policies[number]
 
 
 def install_policies(app: FastAPI) -> None:
@@ -167,11 +144,6 @@ def authorize(scope: Scope) -> None:
     table: PolicyTable = scope["app"].state.service_policies
     if policy := table.find(scope):
         policy.authorize(caller_of(scope))
-
-
-def _accepts_http(context: RouteContext) -> bool:
-    """Whether this is a route for HTTP requests or a mounted application, not a route for WebSockets."""
-    return context.methods is not None or isinstance(context.original_route, Mount)
 
 
 def _declared(context: RouteContext) -> RoutePolicy:

@@ -6,7 +6,8 @@ A request passes, from the outside in:
     SealedReceiver      opens a sealed request, seals the response
     ErrorBoundary       enforces the caller's deadline, turns an uncaught error into a problem document
     HeadAsGet           runs HEAD where a route has GET
-    FastAPI             routing, validation, the route
+    DirectRoutes        validation, the dependencies, the route
+    FastAPI             the same for all that DirectRoutes leaves to it
 
 The receiver stands outside the error boundary because the error of a sealed request is sealed as well.
 """
@@ -21,11 +22,12 @@ from servicekit.core.client_address import GatewayAddresses
 from servicekit.core.settings import ServiceSettings
 from servicekit.observability import logs
 from servicekit.observability.tracing.service import Tracing
+from servicekit.web.direct_routes import DirectRoutes, InstalledRoutes
 from servicekit.web.docs import docs_router
 from servicekit.web.error_handlers import add_error_handlers
 from servicekit.web.head import HeadAsGet
 from servicekit.web.health import Check, StoreFailures, health_router
-from servicekit.web.middleware import ErrorBoundary, RequestMiddleware
+from servicekit.web.middleware import PROBES, ErrorBoundary, RequestMiddleware
 from servicekit.web.openapi import ANY_PROBLEM, declaring_errors
 from servicekit.web.route_checks import check_routes
 
@@ -58,6 +60,7 @@ def build_app(
     tracing = Tracing(settings)
     failures = StoreFailures()
     gateway = GatewayAddresses(settings.gateway_networks)
+    direct_routes = InstalledRoutes()
     app = FastAPI(
         title=title,
         version="1",
@@ -75,6 +78,7 @@ def build_app(
             *([receiver] if receiver else []),
             Middleware(ErrorBoundary, is_unavailable=is_unavailable, record_failure=failures.record),
             Middleware(HeadAsGet),
+            Middleware(DirectRoutes, installed=direct_routes),
         ],
     )
     app.state.gateway = gateway
@@ -83,6 +87,7 @@ def build_app(
     for router in routers:
         app.include_router(router)
     check_routes(app)
+    direct_routes.install(app, except_at=PROBES)
     add_error_handlers(app)
     # The documented way to extend the schema (https://fastapi.tiangolo.com/how-to/extending-openapi/).
     app.openapi = declaring_errors(app.openapi)  # type: ignore[method-assign]

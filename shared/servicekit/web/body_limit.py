@@ -9,7 +9,7 @@ for what is not JSON, or has too many values. `build_app` accepts no other route
 The framework's own limit (`max_body_size`) responds with plain text instead of a problem document.
 """
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from email.message import Message as MediaType
 from typing import Any, Final
 
@@ -39,18 +39,25 @@ class BodyRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        field = self.body_field
-        if field is None:
+        if self.body_field is None:
             return handle
-        checks = list(_checks_in(self.dependant))
+        read = self.reader()
 
         async def bounded(request: Request) -> Response:
-            for check in checks:
-                await check(request)
-            body = await read_body(request, self.max_bytes, (JSON,))
-            return await handle(_ReadRequest(request, body, self.max_values))
+            return await handle(await read(request))
 
         return bounded
+
+    def reader(self) -> Callable[[Request], Awaitable["ReadRequest"]]:
+        """Return a function that makes the checks of this route's dependencies and then reads the body."""
+        checks = list(_checks_in(self.dependant))
+
+        async def read(request: Request) -> ReadRequest:
+            for check in checks:
+                await check(request)
+            return ReadRequest(request, await read_body(request, self.max_bytes, (JSON,)), self.max_values)
+
+        return read
 
 
 def route_with_body_limit(
@@ -61,16 +68,20 @@ def route_with_body_limit(
     return type("LimitedBodyRoute", (BodyRoute,), limits)
 
 
-class _ReadRequest(Request):
-    """A request whose body, which is JSON, has been read."""
+class ReadRequest(Request):
+    """A request whose body, which is JSON, has been read. Without a body, `value` is None."""
 
     def __init__(self, request: Request, body: bytes, max_values: int) -> None:
         super().__init__(request.scope, _replay(body, request.receive))
+        self.content = body
         # Parsed outside of the framework's code, which turns most errors into one.
-        self._value = parse_json(body, max_values) if body else None
+        self.value = parse_json(body, max_values) if body else None
+
+    async def body(self) -> bytes:
+        return self.content
 
     async def json(self) -> Any:
-        return self._value
+        return self.value
 
 
 def _checks_in(dependant: Dependant) -> Iterator[Check]:
@@ -94,14 +105,19 @@ async def read_body(request: Request, max_bytes: int, media_types: tuple[str, ..
             _check_media_type(request, media_types)
     if length is not None and length > max_bytes:
         raise PayloadTooLarge(max_bytes)
-    body = bytearray()
+    parts: list[bytes] = []
+    size = 0
     async for part in request.stream():
-        body += part
-        if len(body) > max_bytes:
+        size += len(part)
+        if size > max_bytes:
             raise PayloadTooLarge(max_bytes)
-    if body:
+        if part:
+            parts.append(part)
+    # An announced body has been checked above.
+    if size and not length:
         _check_media_type(request, media_types)
-    return bytes(body)
+    # This makes no copy of a body in one part.
+    return b"".join(parts)
 
 
 def _check_coding(request: Request) -> None:

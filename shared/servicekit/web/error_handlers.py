@@ -1,6 +1,7 @@
 """How errors that FastAPI catches become problem documents (RFC 9457)."""
 
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -15,9 +16,8 @@ from servicekit.web.validation_errors import describe
 
 def add_error_handlers(app: FastAPI) -> None:
     """Render the errors of services, of validation and of the framework."""
-    app.add_exception_handler(errors.ServiceError, _service_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_exception)
+    for kind, handle in HANDLERS.items():
+        app.add_exception_handler(kind, handle)
 
 
 async def _service_error(request: Request, error: Any) -> Any:
@@ -37,6 +37,13 @@ async def _http_exception(request: Request, error: Any) -> Any:
     kind = type("FrameworkError", (errors.ServiceError,), {"status": error.status_code, "type": type_})
     headers = {"Allow": _allowed_methods(request)} if error.status_code == 405 else error.headers
     return ProblemResponse(kind(str(error.detail), headers=headers), instance=request.scope["path"])
+
+
+HANDLERS: Final[Mapping[type[Exception], Callable[[Request, Any], Awaitable[Any]]]] = {
+    errors.ServiceError: _service_error,
+    RequestValidationError: _validation_error,
+    HTTPException: _http_exception,
+}
 
 
 def _allowed_methods(request: Request) -> str:

@@ -25,8 +25,8 @@ from servicekit.observability.tracing.spans import span_of
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Probes, scrapes and polls of keys come every few seconds; a line or a span for each would bury the others.
-_PROBES = frozenset({"/health", "/ready", "/metrics"})
-_POLLS = _PROBES | {JWKS_PATH}
+PROBES = frozenset({"/health", "/ready", "/metrics"})
+_POLLS = PROBES | {JWKS_PATH}
 NO_ROUTE = "(no route)"
 
 
@@ -62,7 +62,7 @@ class RequestMiddleware:
             if (span := span_of(request)) is not None:
                 end_request(span, scope, _route_template(scope), response.status)
             # A failed poll of keys is worth a line. A failed probe has its own.
-            if scope["path"] not in (_PROBES if status >= 400 else _POLLS):
+            if scope["path"] not in (PROBES if status >= 400 else _POLLS):
                 self._log(scope, request, status, seconds)
 
     def _log(self, scope: Scope, request: context.RequestContext, status: int, seconds: float) -> None:
