@@ -18,30 +18,31 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    Interval,
     MetaData,
-    Row,
     ScalarSelect,
+    Select,
     Table,
     Text,
     Uuid,
     any_,
+    bindparam,
     delete,
     func,
     insert,
-    literal,
     select,
     text,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
-from sqlalchemy.sql import Executable
 from sqlalchemy.sql.functions import FunctionElement
 from uuid_utils.compat import uuid7
 
 from servicekit.outbox.events import DomainEvent
 from servicekit.outbox.store import Backlog, DeadLetter, LeasedEvent, Origin
 from servicekit.storage import postgres
+from servicekit.storage.postgres_queries import Query, QueryRunner, Row
 
 TABLE_NAME: Final = "outbox"
 
@@ -84,8 +85,9 @@ class PostgresOutboxStore:
 
     def __init__(self, engine: AsyncEngine, table: Table) -> None:
         # Each statement of the relay is a transaction of its own; only `record` joins one.
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._table = table
+        self._runner = QueryRunner(engine)
+        self._insert = insert(table)
+        self._queries = _Queries(table)
         # The relay uses at most one connection of the pool; the others are for requests.
         self._one_at_a_time = asyncio.Lock()
 
@@ -101,163 +103,191 @@ class PostgresOutboxStore:
             "correlation_id": origin.correlation_id,
             "traceparent": origin.traceparent,
         }
-        await tx.execute(
-            insert(self._table), [{**common, "key": uuid7(), "destination": name} for name in destinations]
-        )
+        await tx.execute(self._insert, [{**common, "key": uuid7(), "destination": name} for name in destinations])
 
     async def due_subjects(self, destination: str, types: Sequence[str], *, limit: int) -> list[str]:
-        columns = self._table.c
-        statement = (
-            select(columns.subject)
-            .where(*_waiting(self._table, destination), *_due(self._table, types))
-            .order_by(columns.due_at, columns.position)
-            .limit(limit)
-        )
-        return [row.subject for row in await self._execute(statement)]
+        rows = await self._execute(self._queries.due_subjects, destination=destination, types=types, limit=limit)
+        return [row["subject"] for row in rows]
 
     async def subjects_after(self, destination: str, subject: str, *, limit: int) -> list[str]:
-        """Look each subject up in the index: `SELECT DISTINCT` would read all events of one to find the next."""
-        columns = self._table.c
-
-        def after(name: ColumnElement[str]) -> ScalarSelect[str]:
-            following = select(func.min(columns.subject)).where(
-                *_waiting(self._table, destination), columns.subject > name
-            )
-            return following.scalar_subquery()
-
-        walk = select(after(literal(subject)).label("subject")).cte("walk", recursive=True)
-        walk = walk.union_all(select(after(walk.c.subject)).where(walk.c.subject.is_not(None)))
-        statement = select(walk.c.subject).where(walk.c.subject.is_not(None)).limit(limit)
-        return [row.subject for row in await self._execute(statement)]
+        rows = await self._execute(self._queries.subjects_after, destination=destination, after=subject, limit=limit)
+        return [row["subject"] for row in rows]
 
     async def lease_first(
         self, destination: str, types: Sequence[str], subjects: Sequence[str], *, limit: int, seconds: float
     ) -> list[LeasedEvent]:
-        """Find the first events without a lock, then lock those that are still due.
-
-        To skip a locked first event would find the second one. A relay that gets a lock looks at the row once more,
-        so an event that was leased meanwhile is no longer due.
-        """
-        table, columns = self._table, self._table.c
-        unlocked = (
-            select(columns.key)
-            .where(columns.key == any_(self._first_keys(destination, subjects)), *_due(table, types))
-            .order_by(columns.due_at, columns.position)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-            .cte("unlocked")
+        rows = await self._execute(
+            self._queries.lease_first,
+            destination=destination,
+            types=types,
+            subjects=subjects,
+            limit=limit,
+            lease=uuid4(),
+            pause=timedelta(seconds=seconds),
         )
-        statement = (
-            update(table)
-            .where(columns.key == unlocked.c.key)
-            .values(lease=uuid4(), due_at=_seconds_from_now(seconds))
-            .returning(*columns)
-        )
-        return [_leased_event(row) for row in await self._execute(statement)]
+        return [_leased_event(row) for row in rows]
 
     async def delete(self, leased: Sequence[LeasedEvent]) -> None:
-        keys = literal([item.key for item in leased], ARRAY(Uuid))
-        await self._execute(delete(self._table).where(self._table.c.key == any_(keys)))
+        await self._execute(self._queries.delete, keys=[item.key for item in leased])
 
     async def postpone(self, leased: LeasedEvent, *, seconds: float, error: str | None, counted: bool) -> None:
-        columns = self._table.c
-        await self._return_lease(
-            leased,
-            due_at=_seconds_from_now(seconds),
-            failures=columns.failures + int(counted),
-            last_error=columns.last_error if error is None else error,
+        await self._execute(
+            self._queries.postpone,
+            leased_key=leased.key,
+            held=leased.lease,
+            pause=timedelta(seconds=seconds),
+            counted=int(counted),
+            error=error,
         )
 
     async def dead_letter(self, leased: LeasedEvent, error: str) -> None:
-        await self._return_lease(leased, parked_at=func.now(), failures=self._table.c.failures + 1, last_error=error)
+        await self._execute(self._queries.dead_letter, leased_key=leased.key, held=leased.lease, error=error)
 
     async def backlogs(self) -> Mapping[str, Backlog]:
-        columns = self._table.c
-        waiting = columns.parked_at.is_(None)
-        age = func.now() - func.min(columns.recorded_at).filter(waiting)
-        statement = select(
-            columns.destination,
-            func.count().filter(waiting).label("waiting"),
-            func.count().filter(~waiting).label("dead_letters"),
-            func.coalesce(func.extract("epoch", age), 0).label("oldest"),
-        ).group_by(columns.destination)
         return {
-            row.destination: Backlog(row.waiting, row.dead_letters, float(row.oldest))
-            for row in await self._execute(statement)
+            row["destination"]: Backlog(row["waiting"], row["dead_letters"], float(row["oldest"]))
+            for row in await self._execute(self._queries.backlogs)
         }
 
     async def dead_letters(self) -> list[DeadLetter]:
-        columns = self._table.c
-        statement = select(
-            columns.id,
-            columns.destination,
-            columns.type,
-            columns.subject,
-            columns.failures,
-            columns.parked_at.label("since"),
-            columns.last_error,
-        )
-        rows = await self._execute(statement.where(columns.parked_at.is_not(None)).order_by(columns.position))
-        return [DeadLetter(**row._mapping) for row in rows]
+        return [DeadLetter(**row) for row in await self._execute(self._queries.dead_letters)]
 
     async def retry(self, event_id: UUID | None = None) -> int:
-        columns = self._table.c
-        statement = update(self._table).where(columns.parked_at.is_not(None))
-        if event_id is not None:
-            statement = statement.where(columns.id == event_id)
-        again = statement.values(parked_at=None, lease=None, failures=0, due_at=func.now())
-        return len(await self._execute(again.returning(columns.key)))
+        if event_id is None:
+            return len(await self._execute(self._queries.retry_all))
+        return len(await self._execute(self._queries.retry, event_id=event_id))
 
-    def _first_keys(self, destination: str, subjects: Sequence[str]) -> FunctionElement[Any]:
-        """Return an expression for the keys of the first waiting event of each subject.
+    async def _execute(self, query: Query, **values: Any) -> list[Row]:
+        async with self._one_at_a_time:
+            return await self._runner.fetch(query, **values)
 
-        It is an array, so that PostgreSQL fetches rows by their keys. Its statistics of this table are rarely right.
-        """
-        wanted = func.unnest(literal(list(subjects), ARRAY(Text))).table_valued("subject").render_derived(name="wanted")
-        others = self._table.alias("others")
-        first = (
-            select(others.c.key)
-            .where(*_waiting(others, destination), others.c.subject == wanted.c.subject)
-            .order_by(others.c.position)
-            .limit(1)
-            .correlate(wanted)
-            .scalar_subquery()
+
+class _Queries:
+    """The statements of the relay and the operator."""
+
+    def __init__(self, table: Table) -> None:
+        columns = table.c
+        types = bindparam("types", type_=ARRAY(Text))
+        pause = func.now() + bindparam("pause", type_=Interval)
+        due = (columns.due_at <= func.now(), columns.type == any_(types))
+        dead = columns.parked_at.is_not(None)
+
+        self.due_subjects = Query(
+            select(columns.subject)
+            .where(*_waiting(table), *due)
+            .order_by(columns.due_at, columns.position)
+            .limit(bindparam("limit"))
         )
-        return func.array(select(first).select_from(wanted).scalar_subquery(), type_=ARRAY(Uuid))
+        self.subjects_after = Query(_walk(table))
+        # First events are found without a lock, then those that are still due are locked: to skip a locked first event
+        # would find the second one. A relay that gets a lock looks at the row once more, so an event that was leased
+        # meanwhile is no longer due.
+        unlocked = (
+            select(columns.key)
+            .where(columns.key == any_(_first_keys(table)), *due)
+            .order_by(columns.due_at, columns.position)
+            .limit(bindparam("limit"))
+            .with_for_update(skip_locked=True)
+            .cte("unlocked")
+        )
+        self.lease_first = Query(
+            update(table)
+            .where(columns.key == unlocked.c.key)
+            .values(lease=bindparam("lease", type_=Uuid), due_at=pause)
+            .returning(*columns)
+        )
+        self.delete = Query(delete(table).where(columns.key == any_(bindparam("keys", type_=ARRAY(Uuid)))))
+        still_leased = update(table).where(columns.key == bindparam("leased_key"), columns.lease == bindparam("held"))
+        error = bindparam("error", type_=Text)
+        self.postpone = Query(
+            still_leased.values(
+                lease=None,
+                due_at=pause,
+                failures=columns.failures + bindparam("counted", type_=Integer),
+                last_error=func.coalesce(error, columns.last_error),
+            )
+        )
+        self.dead_letter = Query(
+            still_leased.values(lease=None, parked_at=func.now(), failures=columns.failures + 1, last_error=error)
+        )
+        age = func.now() - func.min(columns.recorded_at).filter(~dead)
+        self.backlogs = Query(
+            select(
+                columns.destination,
+                func.count().filter(~dead).label("waiting"),
+                func.count().filter(dead).label("dead_letters"),
+                func.coalesce(func.extract("epoch", age), 0).label("oldest"),
+            ).group_by(columns.destination)
+        )
+        self.dead_letters = Query(
+            select(
+                columns.id,
+                columns.destination,
+                columns.type,
+                columns.subject,
+                columns.failures,
+                columns.parked_at.label("since"),
+                columns.last_error,
+            )
+            .where(dead)
+            .order_by(columns.position)
+        )
+        again = (
+            update(table)
+            .where(dead)
+            .values(parked_at=None, lease=None, failures=0, due_at=func.now())
+            .returning(columns.key)
+        )
+        self.retry_all = Query(again)
+        self.retry = Query(again.where(columns.id == bindparam("event_id")))
 
-    async def _return_lease(self, leased: LeasedEvent, **values: Any) -> None:
-        columns = self._table.c
-        still_leased = update(self._table).where(columns.key == leased.key, columns.lease == leased.lease)
-        await self._execute(still_leased.values(lease=None, **values))
 
-    async def _execute(self, statement: Executable) -> Sequence[Row[Any]]:
-        async with self._one_at_a_time, self._engine.connect() as connection:
-            result = await connection.execute(statement)
-            return result.all() if result.returns_rows else ()
+def _walk(table: Table) -> Select[Any]:
+    """Look each subject up in the index: `SELECT DISTINCT` would read all events of one to find the next."""
 
+    def after(name: ColumnElement[str]) -> ScalarSelect[str]:
+        return select(func.min(table.c.subject)).where(*_waiting(table), table.c.subject > name).scalar_subquery()
 
-def _waiting(table: FromClause, destination: str) -> tuple[ColumnElement[bool], ...]:
-    return table.c.destination == destination, table.c.parked_at.is_(None)
+    walk = select(after(bindparam("after", type_=Text)).label("subject")).cte("walk", recursive=True)
+    walk = walk.union_all(select(after(walk.c.subject)).where(walk.c.subject.is_not(None)))
+    return select(walk.c.subject).where(walk.c.subject.is_not(None)).limit(bindparam("limit"))
 
 
-def _due(table: FromClause, types: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
-    return table.c.due_at <= func.now(), table.c.type == any_(literal(list(types), ARRAY(Text)))
+def _first_keys(table: Table) -> FunctionElement[Any]:
+    """Return an expression for the keys of the first waiting event of each subject.
+
+    It is an array, so that PostgreSQL fetches rows by their keys. Its statistics of this table are rarely right.
+    """
+    subjects = bindparam("subjects", type_=ARRAY(Text))
+    wanted = func.unnest(subjects).table_valued("subject").render_derived(name="wanted")
+    others = table.alias("others")
+    first = (
+        select(others.c.key)
+        .where(*_waiting(others), others.c.subject == wanted.c.subject)
+        .order_by(others.c.position)
+        .limit(1)
+        .correlate(wanted)
+        .scalar_subquery()
+    )
+    return func.array(select(first).select_from(wanted).scalar_subquery(), type_=ARRAY(Uuid))
 
 
-def _seconds_from_now(seconds: float) -> ColumnElement[Any]:
-    return func.now() + timedelta(seconds=seconds)
+def _waiting(table: FromClause) -> tuple[ColumnElement[bool], ...]:
+    return table.c.destination == bindparam("destination"), table.c.parked_at.is_(None)
 
 
-def _leased_event(row: Row[Any]) -> LeasedEvent:
+def _leased_event(row: Row) -> LeasedEvent:
     event = DomainEvent(
         # asyncpg has a UUID class of its own, which orjson does not write.
-        id=UUID(int=row.id.int),
-        type=row.type,
-        subject=row.subject,
-        occurred_at=row.occurred_at,
-        payload=orjson.loads(row.payload),
+        id=UUID(int=row["id"].int),
+        type=row["type"],
+        subject=row["subject"],
+        occurred_at=row["occurred_at"],
+        payload=orjson.loads(row["payload"]),
     )
-    return LeasedEvent(row.key, row.lease, event, Origin(row.correlation_id, row.traceparent), row.failures)
+    return LeasedEvent(
+        row["key"], row["lease"], event, Origin(row["correlation_id"], row["traceparent"]), row["failures"]
+    )
 
 
 @asynccontextmanager
