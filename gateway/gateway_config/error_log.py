@@ -36,7 +36,8 @@ def main(command: Sequence[str]) -> NoReturn:
     os.dup2(writing, 2)
     os.close(writing)
     # A fixed list of arguments, which no shell reads.
-    os.execvp(command[0], list(command))  # nosec B606
+    arguments = list(command)
+    os.execvp(command[0], arguments)  # nosec B606
 
 
 def _filter(reading: int) -> None:
