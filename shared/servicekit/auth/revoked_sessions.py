@@ -78,9 +78,6 @@ class RevokedSessions:
         self._has_heartbeats = False
         self._heard_at = time.monotonic()
 
-    def __contains__(self, session_id: object) -> bool:
-        return session_id in self._expiries
-
     def revokes(self, user_id: UUID, session_id: UUID, issued_at: float) -> bool:
         """Tell whether a token of this session, issued at `issued_at` (Unix seconds), is revoked."""
         if session_id in self._expiries:
