@@ -8,11 +8,11 @@ TERM stops; none of them loses a request (servicekit.server.worker).
 
 import contextlib
 import gc
-import importlib
 import os
 from pathlib import Path
 
 from servicekit.observability import metric_files
+from servicekit.server import shared_imports
 from servicekit.server.worker import die_with_master
 
 # Before the first metric is made.
@@ -38,40 +38,9 @@ forwarded_allow_ips = ""
 # The control socket would start a thread in the master, which must not have any when it forks.
 control_socket_disable = True
 
-# Imported once by the master, so that workers start fast and share the memory. Third-party code only: each worker
-# imports the service's own code, or a HUP would not reload it. Importing these starts no thread, no event loop and no
-# connection. One that a service does not have installed is skipped.
-_SHARED_IMPORTS = (
-    "aiohttp",
-    "argon2",
-    "cryptography.fernet",
-    "email_validator",
-    "fastapi",
-    "httpx2",
-    "jwt",
-    "loguru",
-    "orjson",
-    "psutil",
-    "pydantic_settings",
-    "redis.asyncio",
-    "tenacity",
-    "uuid_utils.compat",
-    "uvicorn.lifespan.on",
-    "uvicorn.protocols.http.httptools_impl",
-    "uvloop",
-)
 # A service owns one store; the other's driver would only cost time and memory.
-_DRIVERS = {
-    "DATABASE_URL": ("asyncpg", "sqlalchemy.dialects.postgresql.asyncpg", "sqlalchemy.ext.asyncio"),
-    "MONGO_URL": ("pymongo",),
-}
-_driver = [name for store, names in _DRIVERS.items() if {store, f"{store}_FILE"} & os.environ.keys() for name in names]
-# Imports create objects that stay; collecting garbage meanwhile would take a seventh of the time.
-gc.disable()
-for _name in (*_SHARED_IMPORTS, *_driver):
-    with contextlib.suppress(ModuleNotFoundError):
-        importlib.import_module(_name)
-gc.enable()
+_stores = [name for name in shared_imports.DRIVERS if {name, f"{name}_FILE"} & os.environ.keys()]
+shared_imports.import_packages(_stores)
 
 
 def on_starting(_server):
@@ -86,8 +55,7 @@ def on_starting(_server):
 
 def when_ready(_server):
     """Exclude the imported objects from garbage collection, so that their memory pages stay shared after a fork."""
-    gc.collect()
-    gc.freeze()
+    shared_imports.keep_shared()
 
 
 def post_fork(server, _worker):
