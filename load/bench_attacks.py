@@ -145,9 +145,7 @@ class Workers:
     def pids(self) -> set[int]:
         processes = json.loads(self._run_file.read_text())["processes"]
         masters = [process["pid"] for process in processes if process["name"] != process["service"]]
-        return {
-            child.pid for pid in masters for child in psutil.Process(pid).children() if "gunicorn" in child.cmdline()
-        }
+        return {child.pid for pid in masters for child in psutil.Process(pid).children()}
 
     async def watch_memory(self) -> None:
         """Keep the largest memory of a worker, in MiB, up to date until cancelled."""

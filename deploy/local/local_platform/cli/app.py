@@ -98,6 +98,10 @@ def run(
 
     Data, secrets and keys stay in DATA_DIR for the next start.
     """
+    from local_platform.supervision.forked_process import start_fork_server
+
+    # It imports the services' packages while this process imports the launcher.
+    start_fork_server()
     from local_platform.cli.run import run_platform
     from local_platform.platform.options import Options
 

@@ -58,6 +58,7 @@ class Services:
             directory=self._layout.work(name),
             log=self._layout.log(name),
             environment=self._environment(entry),
+            forked=True,
         )
 
     def replicas(self, entry: ServiceEntry) -> list[ProcessSpec]:
@@ -86,6 +87,7 @@ class Services:
                 directory=directory,
                 log=self._layout.log(name),
                 environment={**self._environment(entry), **own},
+                forked=True,
             ),
             probe=readiness(f"{url}/ready"),
             stop_seconds=STOP_SECONDS,

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from local_platform.errors import JobFailed
 from local_platform.supervision.diagnosis import explain, last_lines
+from local_platform.supervision.forked_process import start
 from local_platform.supervision.managed_process import pause_before
-from local_platform.supervision.process import Command, kill_group, spawn
+from local_platform.supervision.process import Command, kill_group
 
 ATTEMPTS = 5
 
@@ -18,17 +19,17 @@ async def run_job(name: str, command: Command, *, before: Callable[[], None] = l
     """
     for attempt in range(1, ATTEMPTS + 1):
         before()
-        start = command.log.stat().st_size if command.log.exists() else 0
-        process = await spawn(command)
+        log_start = command.log.stat().st_size if command.log.exists() else 0
+        process = await start(command)
         try:
             code = await process.wait()
         finally:
             await kill_group(process.pid)
         if code == 0:
             return
-        known = explain(name, command.log, start)
+        known = explain(name, command.log, log_start)
         if known is not None:
             raise known
         if attempt < ATTEMPTS:
             await asyncio.sleep(pause_before(attempt))
-    raise JobFailed(f"{name} failed with status {code}:\n{last_lines(command.log, start)}\nIts log: {command.log}")
+    raise JobFailed(f"{name} failed with status {code}:\n{last_lines(command.log, log_start)}\nIts log: {command.log}")

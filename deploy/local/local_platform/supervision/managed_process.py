@@ -8,8 +8,9 @@ from enum import StrEnum
 
 from local_platform.errors import LaunchError, ProcessFailed
 from local_platform.supervision.diagnosis import explain, explain_os_error, last_lines
+from local_platform.supervision.forked_process import start
 from local_platform.supervision.probes import NotReady, Probe, wait_until_ready
-from local_platform.supervision.process import Command, kill_group, signal_process, spawn
+from local_platform.supervision.process import Command, RunningProcess, kill_group, signal_process
 
 # A process that dies this often without ever having been ready is given up.
 GIVE_UP_AFTER = 6
@@ -64,7 +65,7 @@ class ManagedProcess:
         self.detail = ""
         self.restarts = 0
         self.failure: LaunchError | None = None
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: RunningProcess | None = None
         self._on_change = on_change
         self._force = force
         self._stop = asyncio.Event()
@@ -148,7 +149,7 @@ class ManagedProcess:
         self.spec.before_start()
         log = self.spec.command.log
         self._log_start = log.stat().st_size if log.exists() else 0
-        process = await spawn(self.spec.command)
+        process = await start(self.spec.command)
         self.process = process
         self._set(State.STARTING)
         exited = asyncio.create_task(process.wait())
@@ -184,7 +185,7 @@ class ManagedProcess:
         self._set(State.READY, remark)
         return None
 
-    async def _terminate(self, process: asyncio.subprocess.Process, exited: "asyncio.Task[int]") -> None:
+    async def _terminate(self, process: RunningProcess, exited: "asyncio.Task[int]") -> None:
         """Ask the process to stop; kill it after `stop_seconds`, or soon after the stop is forced."""
         self._set(State.STOPPING if self._stop.is_set() else State.RESTARTING)
         signal_process(process, self.spec.stop_signal)

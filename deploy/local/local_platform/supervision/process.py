@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import psutil
 
@@ -34,13 +34,30 @@ class Command:
     death_signal: signal.Signals = signal.SIGTERM
     # A command that executes the rest of its line: as another user, in another user namespace.
     wrapper: Sequence[str] = ()
+    # Whether `argv`, which is `python -m MODULE …` then, runs in a fork of the fork server.
+    forked: bool = False
+
+
+class RunningProcess(Protocol):
+    """What the supervision needs of a process."""
+
+    @property
+    def pid(self) -> int: ...
+
+    async def wait(self) -> int:
+        """Return the exit status when the process has ended, or the negative number of the signal that killed it."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal. May raise ProcessLookupError after the end."""
 
 
 # The launcher may have died before `setpriv` ran; then no signal comes, so the process checks its parent itself.
 _UNLESS_ORPHANED = 'test "$PPID" = "$0" && exec "$@"'
 
 
-def with_death_signal(command: Command) -> list[str]:
+def with_death_signal(
+    argv: Sequence[str], death_signal: signal.Signals = signal.SIGTERM, wrapper: Sequence[str] = ()
+) -> list[str]:
     """Return the argv that makes the kernel send `death_signal` when the launcher dies (prctl PR_SET_PDEATHSIG).
 
     `setpriv` makes the call after the fork, because Python code between fork and exec is unsafe beside threads. It
@@ -49,18 +66,18 @@ def with_death_signal(command: Command) -> list[str]:
     """
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     if setpriv is None:
-        return [*command.wrapper, *command.argv]
-    guard = [setpriv, "--pdeathsig", command.death_signal.name.removeprefix("SIG"), "--"]
-    return [*command.wrapper, *guard, "/bin/sh", "-c", _UNLESS_ORPHANED, str(os.getpid()), *command.argv]
+        return [*wrapper, *argv]
+    guard = [setpriv, "--pdeathsig", death_signal.name.removeprefix("SIG"), "--"]
+    return [*wrapper, *guard, "/bin/sh", "-c", _UNLESS_ORPHANED, str(os.getpid()), *argv]
 
 
 async def spawn(command: Command) -> asyncio.subprocess.Process:
     """Start a process as the leader of a new group; append its output to its log."""
     rotate(command.log)
-    with _open_log(command.log) as log:
+    with open_log(command.log) as log:
         try:
             return await asyncio.create_subprocess_exec(
-                *with_death_signal(command),
+                *with_death_signal(command.argv, command.death_signal, command.wrapper),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -74,11 +91,11 @@ async def spawn(command: Command) -> asyncio.subprocess.Process:
             raise ServerMissing(f"{error.filename} does not exist") from error
 
 
-def _open_log(path: Path) -> BinaryIO:
+def open_log(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
 
 
-def signal_process(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+def signal_process(process: RunningProcess, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(number)
 
