@@ -28,6 +28,7 @@ export PYTHON ?= python3
 BIN := .venv/bin
 UV := .tools/bin/uv
 UV_VERSION := 0.13.8
+K6_VERSION := v1.8.1
 SERVICES := $(shell sed -n 's/^\[\([a-z][a-z0-9]*\)\]$$/\1/p' deploy/services.toml)
 MEMBERS := shared $(SERVICES) gateway deploy/local deploy/release
 PACKAGES := opskit servicekit $(addsuffix _service,$(SERVICES)) gateway_config local_platform release_tool
@@ -153,6 +154,23 @@ bench: .venv/.complete ## Run the benchmarks of load/ one by one; ONLY=sealing r
 evidence: .venv/.complete ## Count lost requests on a running make prod while parts of it are killed, released, restarted: ONLY="scale kill"
 	@$(BIN)/python load/evidence.py $${ONLY:-} $(ARGS)
 
+.PHONY: load
+load: .venv/.complete ## Put load on the platform and check objectives: ONLY=k6-notes,locust URL=… (a running platform without limits) ARGS="--rate 100"
+	@$(BIN)/python load/run_load.py $${URL:+--url="$$URL"} $(ARGS) -- "$${ONLY:-}"
+
+.PHONY: load-tools
+load-tools: | $(UV) ## Install what make load runs: ONLY=locust, or ONLY=k6, which Go 1.25 or newer builds in some minutes
+	@for tool in $$(tr , ' ' <<<"$${ONLY:-locust k6}"); do case $$tool in \
+		locust) $(UV) venv --quiet --allow-existing --python "$$PYTHON" .tools/locust; \
+			$(UV) pip sync --quiet --python .tools/locust/bin/python --require-hashes load/locust.lock ;; \
+		k6) type go >/dev/null 2>&1 || { echo "error: k6 is built by Go 1.25 or newer, which is not in PATH: https://go.dev/dl" >&2; exit 1; }; \
+			GOBIN="$$PWD/.tools/k6/bin" nice go install go.k6.io/k6@$(K6_VERSION) ;; \
+		*) echo "error: unknown tool $$tool; ONLY is one of: locust k6" >&2; exit 2 ;; esac; done
+
+.PHONY: report
+report: .venv/.complete ## Draw the page of all figures, load/reports/index.html; PUBLISH=1 also writes docs/report/ and docs/evidence.md
+	@$(BIN)/python load/build_report.py $(if $(call on,PUBLISH),--publish)
+
 .PHONY: check
 check: .venv/.complete ## Check format, lint, types, import directions and security
 	@$(BIN)/ruff format --check .
@@ -177,7 +195,7 @@ fmt: .venv/.complete ## Format the code and apply the linter's fixes
 .PHONY: lock
 lock: | $(UV) ## Resolve all dependencies to their current releases, into requirements.lock
 	@$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --upgrade \
-		--group build --group dev --all-extras --no-emit-package servicekit --output-file requirements.lock $(MANIFESTS)
+		--group build --group dev --group report --all-extras --no-emit-package servicekit --output-file requirements.lock $(MANIFESTS)
 
 ##@ Accounts and keys
 .PHONY: admin

@@ -6,13 +6,13 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from uuid import uuid4
 
 import aiohttp
 
 from production.load_user import API, PASSWORD
-from production.stats import RequestStats
+from production.stats import RequestStats, Sample
 from production.wire import Response, exchange, one_connection
 
 # How often, and for how long, a client repeats a write during an outage.
@@ -28,6 +28,7 @@ class Load:
 
     A request fails when its connection breaks or the response is not the expected one. `written` maps the
     Idempotency-Key of each acknowledged write to the id in its response; `written_at` holds the times of these writes.
+    `samples` has every request in the order of the responses.
     """
 
     gateway: str
@@ -39,6 +40,7 @@ class Load:
     writes: RequestStats = field(default_factory=RequestStats)
     written: dict[str, str] = field(default_factory=dict)
     written_at: list[float] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
     unsettled: int = 0
 
     async def __aenter__(self) -> Self:
@@ -70,7 +72,7 @@ class Load:
     async def read(self, session: aiohttp.ClientSession, path: str) -> Response:
         """Send a GET whose response has to be 200."""
         self.reads.sent += 1
-        response = await exchange(session, "GET", f"{API}{path}")
+        response = await self._exchange(session, "GET", path, 200)
         if response.status != 200:
             self.reads.failures[response.reason] += 1
         return response
@@ -78,7 +80,7 @@ class Load:
     async def write(self, session: aiohttp.ClientSession, path: str, key: str, content: Mapping[str, object]) -> bool:
         """Send a POST with a key; its response has to be 201, with the same id each time."""
         self.writes.sent += 1
-        response = await exchange(session, "POST", f"{API}{path}", json=content, headers={"Idempotency-Key": key})
+        response = await self._exchange(session, "POST", path, 201, json=content, headers={"Idempotency-Key": key})
         if response.status != 201:
             self.writes.failures[response.reason] += 1
             return False
@@ -87,6 +89,14 @@ class Load:
             self.writes.failures["201 with another id than before"] += 1
         self.written_at.append(time.monotonic())
         return True
+
+    async def _exchange(
+        self, session: aiohttp.ClientSession, method: str, path: str, expected: int, **options: Any
+    ) -> Response:
+        began = time.monotonic()
+        response = await exchange(session, method, f"{API}{path}", **options)
+        self.samples.append(Sample(began, time.monotonic() - began, response.status != expected))
+        return response
 
     async def settle(self, session: aiohttp.ClientSession, path: str, key: str, content: Mapping[str, object]) -> None:
         """Repeat a write with the same key until it is acknowledged."""

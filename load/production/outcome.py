@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from production.load import Load
-from production.stats import RequestStats
+from production.stats import RequestStats, per_second
 
 # How many reasons of failed requests are printed.
 MOST_REASONS = 5
@@ -24,6 +24,12 @@ class Outcome:
     writes: RequestStats | None = None
     seen: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    marks: list[tuple[float, str]] = field(default_factory=list)
+    timeline: list[dict[str, float]] = field(default_factory=list)
+
+    def mark(self, text: str) -> None:
+        """Note what happens now, for the time line."""
+        self.marks.append((round(time.monotonic() - self.began, 2), text))
 
     def note(self, text: str) -> None:
         """Add a line that is printed below the row."""
@@ -35,8 +41,9 @@ class Outcome:
             self.broken.append(claim)
 
     def record(self, load: Load) -> None:
-        """Take over the counts of a load."""
+        """Take over the counts of a load, and its requests second by second."""
         self.reads, self.writes = load.reads, load.writes
+        self.timeline = per_second(load.samples, self.began)
 
     def none_failed(self) -> None:
         """Demand that no request of the load failed."""
@@ -57,6 +64,8 @@ class Outcome:
             "reads": _stats_document(self.reads),
             "writes": _stats_document(self.writes),
             "seen": self.seen,
+            "marks": self.marks,
+            "timeline": self.timeline,
             "broken": self.broken,
         }
 

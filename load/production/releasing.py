@@ -38,7 +38,9 @@ async def release(bench: Bench, outcome: Outcome) -> None:
     try:
         async with bench.notes_under_load(outcome):
             began = time.time()
+            outcome.mark("make release")
             result = await _make_release(bench, tag)
+            outcome.mark("the release has ended")
             took = time.time() - began
             met = (await stack.attempts("notes", began)).by_release.get("v2", 0)
         outcome.note(f"make release: exit status {result.code} after {took:.0f} s; v2 handled {met} requests")
@@ -61,7 +63,9 @@ async def failing_release(bench: Bench, outcome: Outcome) -> None:
     try:
         async with bench.notes_under_load(outcome):
             began = time.time()
+            outcome.mark("make release")
             result = await _make_release(bench, tag)
+            outcome.mark("the release has ended")
             took = time.time() - began
             met = (await stack.attempts("notes", began)).by_release.get("v2", 0)
         outcome.note(

@@ -42,10 +42,12 @@ async def kill(bench: Bench, outcome: Outcome) -> None:
         for _ in range(rounds):
             await stack.serving("notes", 2)
             began = time.time()
+            outcome.mark("one of two replicas killed")
             await stack.docker("kill", (await stack.ids("notes"))[0])
             await bench.pause(6)
             repeated += (await stack.attempts("notes", began)).repeated
             back = await stack.scale("notes", 2)
+            outcome.mark("two replicas again")
     outcome.note(
         f"{rounds} killed; the gateway sent {repeated} requests to the other replica; two again {back:.1f} s later"
     )

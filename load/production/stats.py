@@ -1,5 +1,6 @@
 """Request statistics, and what the gateway's access log and the stored notes add to them."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,41 @@ class RequestStats:
     @property
     def failed(self) -> int:
         return self.failures.total()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A request: when it was sent, how long its response took, and whether it failed."""
+
+    began: float
+    seconds: float
+    failed: bool
+
+
+def per_second(samples: Iterable[Sample], start: float) -> list[dict[str, float]]:
+    """Return a row for each second after `start` in which requests were sent, with their latencies in milliseconds."""
+    seconds: dict[int, list[Sample]] = {}
+    for sample in samples:
+        seconds.setdefault(math.floor(sample.began - start), []).append(sample)
+    rows = []
+    for second, some in sorted(seconds.items()):
+        times = sorted(sample.seconds * 1000 for sample in some)
+        rows.append(
+            {
+                "second": second,
+                "requests": len(some),
+                "failed": sum(sample.failed for sample in some),
+                "p50": round(quantile(times, 0.5), 2),
+                "p95": round(quantile(times, 0.95), 2),
+                "max": round(times[-1], 2),
+            }
+        )
+    return rows
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return the value below which a share of the sorted values lies, by the nearest rank."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,10 +125,13 @@ def test_the_path_of_a_call_leaves_the_search_path_of_commands_alone(clone: Path
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("target", ["logs", "restart", "test", "bench", "evidence", "run", "demo", "up", "install"])
+@pytest.mark.parametrize(
+    "target",
+    ["logs", "restart", "test", "bench", "load", "load-tools", "report", "evidence", "run", "demo", "up", "install"],
+)
 def test_a_value_is_never_executed(clone: Path, make: Make, target: str) -> None:
     value = " ".join(HOSTILE[:7])
-    names = ("SERVICE", "ONLY", "DATA_DIR", "GATEWAY_PORT", "USER_RATE", "JOBS", "PROFILES", "CASES", "UNKNOWN")
+    names = ("SERVICE", "ONLY", "DATA_DIR", "GATEWAY_PORT", "USER_RATE", "JOBS", "PROFILES", "CASES", "URL", "UNKNOWN")
     make(clone, target, *(f"{name}={value}" for name in names))
     assert not (clone / "pwned").exists()
 

@@ -1,0 +1,59 @@
+"""Results in `load/reports/`: one JSON document for each scenario, with the machine that made it."""
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parents[1] / "reports"
+# The quantiles of every summary, with the names that k6 gives them.
+QUANTILES = {
+    **{"p(5)": 0.05, "p(25)": 0.25, "med": 0.5, "p(75)": 0.75},
+    **{"p(90)": 0.9, "p(95)": 0.95, "p(99)": 0.99, "p(99.9)": 0.999},
+}
+
+
+def summary(milliseconds: Sequence[float]) -> dict[str, float]:
+    """Return count, extremes and quantiles, by the nearest rank; of no values only the count."""
+    ordered = sorted(milliseconds)
+    if not ordered:
+        return {"count": 0}
+    ranks = {name: ordered[max(0, math.ceil(share * len(ordered)) - 1)] for name, share in QUANTILES.items()}
+    return {"count": len(ordered), "min": ordered[0], **ranks, "max": ordered[-1]}
+
+
+def machine() -> dict[str, Any]:
+    """Describe this machine: what a figure depends on, and nothing that names it."""
+    model = ""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(memory / 2**30, 1),
+        "system": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def write(scenario: str, document: Mapping[str, Any], folder: Path = FOLDER) -> Path:
+    """Write a result as `load-<scenario>.json`, whole or not at all; return the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"load-{scenario}.json"
+    content = {
+        "scenario": scenario,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        **document,
+    }
+    partial = path.with_suffix(".tmp")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
