@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-
-from servicekit.dispatcher.aiohttp_transport import ConnectionBroke, send_once
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 # More than the gateway gives a service for these requests. A request without a response by then has failed.
 RESPONSE_SECONDS = 30.0
@@ -36,6 +35,24 @@ class Response:
 
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+class ConnectionBroke(aiohttp.ClientError):
+    """A connection broke under a request; see `send_once`."""
+
+
+async def send_once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """Keep aiohttp from sending a request a second time. This is a middleware for its client.
+
+    `ClientSession` repeats GET, PUT, DELETE and the like once if a kept-alive connection breaks. It recognises that
+    case by the exceptions caught here, and lets every other `ClientError` through.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise ConnectionBroke(str(error)) from error
 
 
 @asynccontextmanager
