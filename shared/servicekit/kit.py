@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 
 from opskit.catalog import JWKS_PATH
 from servicekit.auth.access_tokens import FIRST_KEYS_SECONDS, Authenticator, KeySource, RemoteKeys, TokenVerifier
-from servicekit.auth.revoked_sessions import RevokedSessions
+from servicekit.auth.revoked_sessions import BLOCK_SECONDS, RevokedSessions
 from servicekit.core.settings import ServiceSettings
 from servicekit.core.tasks import background_task
 from servicekit.dispatcher import BalancingTransport, CallPolicy, Dispatcher, Peer, PeerLimits, create_transport
@@ -60,7 +60,11 @@ class ServiceKit:
             transport=BalancingTransport(create_transport(settings.dispatch_transport)),
             sealer=MessageSealer(service, self.keyring, settings.service_cipher),
         )
-        self.revoked_sessions = RevokedSessions(self.valkey_client)
+        # Its one connection waits at the server nearly all the time.
+        self._revocations_client = create_client(
+            settings.valkey_url, application=service, pool_size=1, blocking_seconds=BLOCK_SECONDS
+        )
+        self.revoked_sessions = RevokedSessions(self.valkey_client, self._revocations_client)
         self._replays = ReplayGuard(ValkeyNonces(self.valkey_client, service))
         self._remote_keys = RemoteKeys(self._fetch_keys)
         self._keys = keys or self._remote_keys
@@ -119,6 +123,7 @@ class ServiceKit:
         """
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.valkey_client.aclose)
+            stack.push_async_callback(self._revocations_client.aclose)
             stack.push_async_callback(self._replays.aclose)
             await stack.enter_async_context(self.keyring.watching())
             await stack.enter_async_context(self.dispatcher)

@@ -437,6 +437,7 @@ class MemoryStream:
         self.published: set[Revoked] | None = set()
         self.publications: list[int] = []
         self.heartbeats = 0
+        self.current = False
         self.refilled_elsewhere = False
         self.fails = False
 
@@ -450,6 +451,9 @@ class MemoryStream:
         self.published |= revoked.keys()
         self.publications.append(len(revoked))
         return True
+
+    def is_current(self) -> bool:
+        return self.current
 
     async def heartbeat(self) -> bool:
         self._fail_if_set()

@@ -25,7 +25,10 @@ from redis.exceptions import RedisError
 
 STREAM = "sessions:ended"
 REFILL_KEY = f"{STREAM}:refill"
+# Between two reads, so that many revocations are read together.
 POLL_SECONDS = 0.25
+# How long a read waits at the server for an entry. Mostly the next heartbeat ends it.
+BLOCK_SECONDS = 1.0
 BATCH = 1_000
 # Entries that one round trip adds. Their replies take a small part of the client's time-out.
 WRITE_BATCH = 100
@@ -68,8 +71,10 @@ class RevokedTokens(Protocol):
 class RevokedSessions:
     """The revoked sessions that this process knows. Implements `RevokedTokens`, without I/O."""
 
-    def __init__(self, valkey: Redis) -> None:
+    def __init__(self, valkey: Redis, blocking: Redis | None = None) -> None:
+        """`blocking` is the client of `follow`. Its commands may take `BLOCK_SECONDS` longer."""
         self._valkey = valkey
+        self._blocking = blocking or valkey
         self._expiries: dict[UUID, float] = {}
         self._accounts: dict[UUID, tuple[AccountSessions, float]] = {}
         self._last_id: str | bytes = START
@@ -112,6 +117,10 @@ class RevokedSessions:
                 if None in await pipeline.execute():
                     return False
         return True
+
+    def is_current(self) -> bool:
+        """Whether this process has just heard of an entry: neither a heartbeat nor a refill is due."""
+        return not self._stale and time.monotonic() - self._heard_at < HEARTBEAT_SECONDS
 
     async def heartbeat(self) -> bool:
         """Write an entry unless the newest one is fresh, so that all processes hear from us. Raises `RedisError`.
@@ -167,12 +176,16 @@ class RevokedSessions:
         """Read new entries until cancelled. Run it as a task of the lifespan, after a first `refresh`."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            await self.refresh()
+            await self._refresh(self._blocking, block=int(BLOCK_SECONDS * 1000))
 
     async def refresh(self) -> None:
         """Read the entries since the last call; after a failure, all entries."""
+        await self._refresh(self._valkey, block=None)
+
+    async def _refresh(self, client: Redis, *, block: int | None) -> None:
+        """Read, and wait for the first entry for so many milliseconds unless `block` is None."""
         try:
-            await self._read()
+            await self._read(client, block)
         except (RedisError, OSError, TimeoutError) as error:
             self._last_id = START
             self._set_stale(f"Valkey does not respond ({type(error).__name__})")
@@ -186,10 +199,10 @@ class RevokedSessions:
         self._set_stale("nothing is published, or Valkey takes no writes" if silent else "")
         self._forget_expired()
 
-    async def _read(self) -> None:
+    async def _read(self, client: Redis, block: int | None) -> None:
         """Read all new entries."""
         while True:
-            streams: Any = await self._valkey.xread({STREAM: self._last_id}, count=BATCH)
+            streams: Any = await client.xread({STREAM: self._last_id}, count=BATCH, block=block)
             entries = streams[0][1] if streams else []
             for entry_id, fields in entries:
                 self._last_id = entry_id
@@ -199,6 +212,7 @@ class RevokedSessions:
                     self.add(*_parse(fields))
             if len(entries) < BATCH:
                 return
+            block = None
 
     def _set_stale(self, reason: str) -> None:
         if reason and not self._stale:

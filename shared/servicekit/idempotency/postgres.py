@@ -5,7 +5,7 @@ visible before the lock is free. So the next holder of the lock either finds the
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from loguru import logger
@@ -17,6 +17,7 @@ from sqlalchemy import (
     MetaData,
     SmallInteger,
     Table,
+    bindparam,
     delete,
     func,
     select,
@@ -27,6 +28,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from servicekit.idempotency.request import KEPT, IdempotentRequest
 from servicekit.idempotency.response import StoredResponse
+from servicekit.storage.postgres_models import queries_of
+from servicekit.storage.postgres_queries import Query
 
 TABLE_NAME: Final = "idempotency_keys"
 CLEAN_SECONDS: Final = 60.0
@@ -57,15 +60,23 @@ class PostgresIdempotency:
 
     def __init__(self, sessions: async_sessionmaker[AsyncSession], table: Table) -> None:
         self._sessions = sessions
+        self._queries = queries_of(sessions)
         self._table = table
+        columns = table.c
+        self._lookup = select(columns.status, columns.headers, columns.body, columns.fingerprint).where(
+            columns.id == bindparam("id"), columns.created_at > func.now() - KEPT
+        )
+        self._find_query = Query(self._lookup)
         self._next_cleaning_at = time.monotonic()
 
     async def find_stored(self, request: IdempotentRequest) -> StoredResponse | None:
         """Return the stored response, if any. Raises `KeyReused` if it belongs to another request."""
         if request.id is None:
             return None
-        async with self._sessions() as session:
-            return await self._find(session, request, request.id)
+        row = await self._queries.fetch_one(self._find_query, id=request.id)
+        if row is None:
+            return None
+        return _replay(request, row["status"], row["headers"], row["body"], row["fingerprint"])
 
     async def run(
         self, request: IdempotentRequest, effect: Callable[[AsyncSession], Awaitable[StoredResponse]]
@@ -96,17 +107,8 @@ class PostgresIdempotency:
             raise request.in_use()
 
     async def _find(self, session: AsyncSession, request: IdempotentRequest, key_id: bytes) -> StoredResponse | None:
-        columns = self._table.c
-        found = await session.execute(
-            select(columns.status, columns.headers, columns.body, columns.fingerprint).where(
-                columns.id == key_id, columns.created_at > func.now() - KEPT
-            )
-        )
-        row = found.one_or_none()
-        if row is None:
-            return None
-        headers = tuple((name, value) for name, value in row.headers)
-        return request.replay(StoredResponse(row.status, row.body, headers), row.fingerprint)
+        row = (await session.execute(self._lookup, {"id": key_id})).one_or_none()
+        return None if row is None else _replay(request, row.status, row.headers, row.body, row.fingerprint)
 
     async def _store(self, session: AsyncSession, key_id: bytes, fingerprint: bytes, response: StoredResponse) -> None:
         values = {
@@ -135,3 +137,10 @@ class PostgresIdempotency:
         except (SQLAlchemyError, OSError) as error:
             # The response is already decided. A later request cleans again.
             logger.warning("expired idempotency keys were not deleted: {}", type(error).__name__)
+
+
+def _replay(
+    request: IdempotentRequest, status: int, headers: Iterable[tuple[str, str]], body: bytes, fingerprint: bytes
+) -> StoredResponse:
+    stored = StoredResponse(status, body, tuple((name, value) for name, value in headers))
+    return request.replay(stored, fingerprint)

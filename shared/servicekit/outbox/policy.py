@@ -63,9 +63,10 @@ class RelayLimits:
     # Time for one delivery. The lease is much longer, so that no event is delivered by two relays at a time.
     delivery_seconds: float = 6.0
     lease_seconds: float = 30.0
-    # After an event was recorded or found, the store is asked again soon, then less and less often.
+    # After an event was recorded or found, the store is asked again soon, then less and less often. A process that dies
+    # leaves its events to the polls of others.
     min_poll_seconds: float = 0.01
-    max_poll_seconds: float = 1.0
+    max_poll_seconds: float = 3.0
     # The pause doubles with each failure of an event. With these values, 20 failures take one to two and a half hours.
     retry_seconds: float = 0.5
     max_retry_seconds: float = 900.0

@@ -6,6 +6,7 @@ LeaseSelector        finds the events that may be delivered now: the first of ea
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -131,6 +132,8 @@ class DestinationWorker:
         self._in_flight = 0
         self._poll_seconds = limits.max_poll_seconds
         self._poll_at = 0.0
+        # When the next of the events is due that this process has postponed.
+        self._postponed_until = math.inf
         # The end of the pause after the store has failed; 0 while it works.
         self._store_pause_until = 0.0
         self._woken = asyncio.Event()
@@ -192,8 +195,11 @@ class DestinationWorker:
     def _schedule_poll(self, *, found: bool) -> None:
         shortest, longest = self._limits.min_poll_seconds, self._limits.max_poll_seconds
         self._poll_seconds = shortest if found else min(longest, 2 * self._poll_seconds)
+        now = _now()
+        if self._postponed_until <= now:
+            self._postponed_until = math.inf
         # The pause is random, so that the processes do not all poll at the same moment.
-        self._poll_at = _now() + self._poll_seconds * random.uniform(0.5, 1)
+        self._poll_at = min(now + self._poll_seconds * random.uniform(0.5, 1), self._postponed_until)
 
     async def _deliver(self, leased: LeasedEvent) -> None:
         _enter_context_of(leased.origin)
@@ -254,6 +260,7 @@ class DestinationWorker:
             logger.error("gave up {} {} for {}: {}", event.type, event.id, self._destination, text)
             return
         await self._store.postpone(leased, seconds=step.seconds, error=text, counted=step.counted)
+        self._postponed_until = min(self._postponed_until, _now() + step.seconds)
         if step.counted:
             logger.warning("{} {} was not delivered to {}: {}", event.type, event.id, self._destination, text)
 

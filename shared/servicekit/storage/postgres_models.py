@@ -12,6 +12,8 @@ from typing import Any, Final
 from sqlalchemy import DateTime, LargeBinary, Text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from servicekit.storage.postgres_queries import QueryRunner
+
 Sessions = async_sessionmaker[AsyncSession]
 
 # Every constraint has a name, by which a migration drops it and an error is recognised.
@@ -32,3 +34,8 @@ COLUMN_TYPES: Final[Mapping[Any, Any]] = {
 def sessions_of(engine: AsyncEngine) -> Sessions:
     """Return what opens transactions: `async with sessions.begin() as session`, in READ COMMITTED."""
     return async_sessionmaker(engine, expire_on_commit=False)
+
+
+def queries_of(sessions: Sessions) -> QueryRunner:
+    """Return what executes single statements on the engine of `sessions`, without their transactions."""
+    return QueryRunner(sessions.kw["bind"])

@@ -7,8 +7,7 @@ most of a short read. So a statement that is executed often is written as a `Que
 
     row = await QueryRunner(engine).fetch_one(_PARCEL, id=parcel_id)
 
-It takes one round trip and is a transaction of its own. Values and rows are asyncpg's: the rows are read by name, and
-JSON is text.
+It takes one round trip and is a transaction of its own. Values and rows are asyncpg's: the rows are read by name.
 """
 
 from functools import cached_property

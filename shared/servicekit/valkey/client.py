@@ -40,14 +40,19 @@ class ValkeyUnavailable(Exception):
     """Valkey does not respond or refuses the command. The caller has to go on without it."""
 
 
-def create_client(url: SecretStr, *, application: str) -> Redis:
-    """Return a client with a bounded pool and short time-outs. Keys are `<service>:…`; values are bytes."""
+def create_client(
+    url: SecretStr, *, application: str, pool_size: int = POOL_SIZE, blocking_seconds: float = 0.0
+) -> Redis:
+    """Return a client with a bounded pool and short time-outs. Keys are `<service>:…`; values are bytes.
+
+    `blocking_seconds` is the longest time for which its commands wait at the server.
+    """
     pool = BlockingConnectionPool.from_url(
         url.get_secret_value(),
-        max_connections=POOL_SIZE,
+        max_connections=pool_size,
         timeout=CALL_SECONDS,
         socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=CALL_SECONDS,
+        socket_timeout=blocking_seconds + CALL_SECONDS,
         client_name=application,
         # One retry for a connection that the server has closed; a time-out is not retried.
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),

@@ -1,17 +1,21 @@
 """Ended sessions reach every process, and a Valkey that lost them does not make them valid again."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 from uuid_utils.compat import uuid7
 
 from opskit.valkey_acl import acl
 from servicekit.auth import revoked_sessions as revoked_sessions
-from servicekit.auth.revoked_sessions import AccountSessions, RevokedSessions
+from servicekit.auth.revoked_sessions import BLOCK_SECONDS, AccountSessions, RevokedSessions
+from servicekit.core.tasks import background_task
+from servicekit.valkey.client import create_client
 
 
 @pytest.fixture
@@ -264,3 +268,50 @@ async def test_a_session_is_forgotten_once_its_token_has_expired(
     monkeypatch.setattr("servicekit.auth.revoked_sessions.time.time", lambda: later)
     await follower.refresh()
     assert not _knows(follower, session)
+
+
+async def test_a_process_is_current_while_it_hears_entries(valkey: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher, follower = RevokedSessions(valkey), RevokedSessions(valkey)
+    await publisher.refill({})
+    await follower.refresh()
+    assert follower.is_current()
+
+    monkeypatch.setattr(revoked_sessions, "HEARTBEAT_SECONDS", 0)
+    assert not follower.is_current()
+    assert await publisher.heartbeat()
+    await follower.refresh()
+    monkeypatch.setattr(revoked_sessions, "HEARTBEAT_SECONDS", 3600)
+    assert follower.is_current()
+
+
+async def test_a_process_without_valkey_is_not_current() -> None:
+    follower = RevokedSessions(Redis.from_url("redis://127.0.0.1:1/0"))
+    await follower.refresh()
+
+    assert not follower.is_current()
+    revoked_sessions.REVOCATIONS_STALE.set(0)
+
+
+async def test_a_waiting_process_hears_of_a_revocation_and_survives_a_wait_in_vain(
+    valkey: Redis, valkey_url: str
+) -> None:
+    session = uuid4()
+    publisher = RevokedSessions(valkey)
+    await publisher.refill({})
+    client = create_client(SecretStr(valkey_url), application="follower", pool_size=1, blocking_seconds=BLOCK_SECONDS)
+    follower = RevokedSessions(client, client)
+    async with background_task(follower.follow()), asyncio.timeout(60):
+        # One wait for an entry ends without any.
+        while not await _waits_at_the_server(valkey):
+            await asyncio.sleep(0.01)
+        while await _waits_at_the_server(valkey):
+            await asyncio.sleep(0.01)
+        await publisher.publish({session: time.time() + 60})
+        while not _knows(follower, session):
+            await asyncio.sleep(0.01)
+    await client.aclose()
+    assert await follower.trouble() is None
+
+
+async def _waits_at_the_server(valkey: Redis) -> bool:
+    return int((await valkey.info("clients"))["blocked_clients"]) > 0

@@ -108,6 +108,25 @@ async def test_an_event_recorded_here_is_delivered_without_waiting_for_the_next_
         await receiver.until_received("there")
 
 
+async def test_a_postponed_event_is_delivered_when_it_is_due_without_waiting_for_the_next_poll(
+    store: Any, receiver: Any, make_outbox: Any
+) -> None:
+    failures = 0
+
+    async def fail_thrice(event: DomainEvent) -> None:
+        nonlocal failures
+        if failures < 3:
+            failures += 1
+            raise LookupError
+
+    receiver.behaviour["here"] = fail_thrice
+    outbox = make_outbox(store.outbox, min_poll_seconds=0.001, max_poll_seconds=3_600.0, retry_seconds=0.3)
+    async with outbox.relaying():
+        async with store.transaction() as tx:
+            await outbox.record(tx, seen())
+        await receiver.until_received("here")
+
+
 async def test_a_delivery_continues_the_request_that_caused_the_event(
     store: Any, receiver: Any, make_outbox: Any
 ) -> None:

@@ -168,3 +168,24 @@ async def test_a_new_process_knows_what_was_revoked_before_its_start(
         await announcements.publish_pending()
 
     assert session_id in stream.refused
+
+
+async def test_a_worker_that_hears_the_stream_has_nothing_to_do_until_it_revokes_a_session(
+    announcements: Announcements, stream: MemoryStream
+) -> None:
+    assert announcements.is_due()
+
+    stream.current = True
+    assert not announcements.is_due()
+
+    announcements.announce({uuid4(): EXPIRY.timestamp()})
+    assert announcements.is_due()
+
+
+async def test_a_worker_tries_again_after_a_failure_although_it_hears_the_stream(
+    announcements: Announcements, stream: MemoryStream
+) -> None:
+    stream.current = stream.fails = True
+
+    async with announcements.running():
+        assert announcements.is_due()

@@ -1,15 +1,27 @@
 """Logins in PostgreSQL."""
 
 from dataclasses import replace
+from typing import Final
 
-from sqlalchemy import exists, select
+from sqlalchemy import bindparam, exists, select
 from sqlalchemy.dialects.postgresql import insert
 
-from servicekit.storage.postgres_models import Sessions
+from servicekit.storage.postgres_models import Sessions, queries_of
+from servicekit.storage.postgres_queries import Query
 from user_service.logins.actions import Candidate, NewSession, StartedSession, new_session_id
 from user_service.models import LoginAddress, RefreshToken, User, UserSession
 from user_service.sessions.rules import MAX_SESSIONS
 from user_service.sessions.store import first_start, revoke_oldest_sessions
+
+_CANDIDATE = select(
+    User.id,
+    User.password_hash,
+    exists().where(LoginAddress.user_id == User.id, LoginAddress.address == bindparam("network")).label("known"),
+    User.username_key,
+    User.email_key,
+)
+_BY_USERNAME: Final = Query(_CANDIDATE.where(User.username_key == bindparam("key")))
+_BY_EMAIL: Final = Query(_CANDIDATE.where(User.email_key == bindparam("key")))
 
 
 class PostgresLogins:
@@ -17,14 +29,14 @@ class PostgresLogins:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
+        self._queries = queries_of(sessions)
 
     async def find(self, *, username_key: str | None, email_key: str | None, network: str) -> Candidate | None:
-        known = exists().where(LoginAddress.user_id == User.id, LoginAddress.address == network)
-        statement = select(User.id, User.password_hash, known, User.username_key, User.email_key)
-        # An invalid name is looked up all the same, as the empty name, which no account has.
-        named = User.email_key == email_key if email_key else User.username_key == (username_key or "")
-        async with self._sessions() as session:
-            found = (await session.execute(statement.where(named))).one_or_none()
+        if email_key:
+            found = await self._queries.fetch_one(_BY_EMAIL, key=email_key, network=network)
+        else:
+            # An invalid name is looked up all the same, as the empty name, which no account has.
+            found = await self._queries.fetch_one(_BY_USERNAME, key=username_key or "", network=network)
         return Candidate(*found) if found else None
 
     async def start(self, session: NewSession, *, password_hash: str, new_hash: str | None) -> StartedSession | None:

@@ -1,15 +1,26 @@
 """Password hashes in PostgreSQL."""
 
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import exists, select
+from sqlalchemy import bindparam, exists, select
 
-from servicekit.storage.postgres_models import Sessions
+from servicekit.storage.postgres_models import Sessions, queries_of
+from servicekit.storage.postgres_queries import Query
 from user_service.models import LoginAddress, User
 from user_service.passwords.actions import CurrentPassword
 from user_service.sessions.rules import Revocations
 from user_service.sessions.store import revoke_all_sessions
+
+_CURRENT: Final = Query(
+    select(
+        User.password_hash,
+        exists().where(LoginAddress.user_id == User.id, LoginAddress.address == bindparam("network")).label("known"),
+        User.username_key,
+        User.email_key,
+    ).where(User.id == bindparam("id"))
+)
 
 
 class PostgresPasswords:
@@ -17,12 +28,10 @@ class PostgresPasswords:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
+        self._queries = queries_of(sessions)
 
     async def current(self, user_id: UUID, network: str) -> CurrentPassword | None:
-        known = exists().where(LoginAddress.user_id == User.id, LoginAddress.address == network)
-        async with self._sessions() as session:
-            statement = select(User.password_hash, known, User.username_key, User.email_key)
-            found = (await session.execute(statement.where(User.id == user_id))).one_or_none()
+        found = await self._queries.fetch_one(_CURRENT, id=user_id, network=network)
         return CurrentPassword(*found) if found else None
 
     async def replace(

@@ -1,8 +1,11 @@
 """Announcements of revoked sessions: this process refuses them at once, all others learn of them through Valkey.
 
 PostgreSQL knows every revoked session, and whether Valkey has it. A process may therefore die between the two, and
-Valkey may restart empty or take no writes for a while: any worker notices within half a second and publishes again.
-Each revocation is published by one worker, in batches of limited size, the newest first.
+Valkey may restart empty or take no writes for a while: a worker notices within two seconds and publishes again. Each
+revocation is published by one worker, in batches of limited size, the newest first.
+
+While the stream works, one worker looks after it: whichever finds it silent for a second writes the heartbeat, and with
+it publishes what is pending. The others hear the heartbeat and all that is revoked, and need not ask PostgreSQL.
 """
 
 import asyncio
@@ -43,6 +46,8 @@ class RevocationStream(Protocol):
     def add(self, revoked: Revoked, expires_at: float) -> None: ...
 
     async def publish(self, revoked: Revocations) -> bool: ...
+
+    def is_current(self) -> bool: ...
 
     async def heartbeat(self) -> bool: ...
 
@@ -95,6 +100,10 @@ class Announcements:
         # There is more. Others, and the next heartbeat, have their turn first.
         self._pending.set()
 
+    def is_due(self) -> bool:
+        """Whether something was revoked here, the last attempt failed, or no worker looks after the stream."""
+        return self._pending.is_set() or bool(self._failure) or not self._stream.is_current()
+
     async def trouble(self) -> str | None:
         """Return why revocations cannot be published, or None if they can. A check of `/ready`."""
         return f"fails: {self._failure}" if self._failure else None
@@ -113,8 +122,9 @@ class Announcements:
             with suppress(TimeoutError):
                 async with asyncio.timeout(PAUSE_SECONDS):
                     await self._pending.wait()
-            self._pending.clear()
-            await self._try()
+            if self.is_due():
+                self._pending.clear()
+                await self._try()
 
     async def _try(self) -> None:
         failure = ""

@@ -1,18 +1,36 @@
 """Sessions in PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Select, Uuid, and_, delete, func, insert, literal, select, true
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Select,
+    Uuid,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from servicekit.auth.revoked_sessions import AccountSessions, Revoked
 from servicekit.core.clock import Clock
-from servicekit.storage.postgres_models import Sessions
+from servicekit.storage.postgres_models import Sessions, queries_of
+from servicekit.storage.postgres_queries import Query, Row
 from user_service.models import RefreshToken, RevokedAccount, RevokedSession, User, UserSession
 from user_service.sessions.actions import IssuedToken, SessionTransaction
 from user_service.sessions.rules import (
@@ -171,23 +189,26 @@ class RevocationTables:
     """Implements `announcements.RevocationRecords`."""
 
     def __init__(self, sessions: Sessions, *, clock: Clock) -> None:
+        self._queries = queries_of(sessions)
         self._sessions = sessions
         self._clock = clock
 
     async def expiring_after(self, time: datetime) -> Revocations:
+        rows = await self._queries.fetch(_EXPIRING_AFTER, time=time)
         revoked: dict[Revoked, float] = {}
-        async with self._sessions() as session:
-            for row in await session.execute(_ACCOUNTS.where(RevokedAccount.expires_at > time)):
-                revoked[AccountSessions(row.user_id, row.until, row.kept)] = row.expires_at.timestamp()
-            rows = await session.stream(_SESSIONS.where(RevokedSession.expires_at > time))
+        for first in range(0, len(rows), _PART):
             # In parts: a great number must not block the event loop.
-            async for part in rows.partitions(_PART):
-                revoked.update((row.session_id, row.expires_at.timestamp()) for row in part)
+            await asyncio.sleep(0)
+            revoked.update(map(_revocation, rows[first : first + _PART]))
         return revoked
 
     @asynccontextmanager
     async def pending(self, limit: int) -> AsyncIterator[Revocations]:
         now = self._clock()
+        # Mostly nothing is pending, and this query costs less than a transaction.
+        if not await self._queries.fetch(_PENDING, now=now):
+            yield {}
+            return
         async with self._sessions.begin() as session:
             accounts = list(await session.scalars(_newest_pending(RevokedAccount, now, limit)))
             single = list(await session.scalars(_newest_pending(RevokedSession, now, limit - len(accounts))))
@@ -202,10 +223,30 @@ class RevocationTables:
 
 
 _PART = 1_000
-_ACCOUNTS = select(RevokedAccount.user_id, RevokedAccount.until, RevokedAccount.kept, RevokedAccount.expires_at)
-_SESSIONS = select(RevokedSession.session_id, RevokedSession.expires_at)
+_ACCOUNTS = select(
+    RevokedAccount.user_id.label("id"), RevokedAccount.until, RevokedAccount.kept, RevokedAccount.expires_at
+)
+_SESSIONS = select(RevokedSession.session_id, null(), null(), RevokedSession.expires_at)
+_EXPIRING_AFTER: Final = Query(
+    _ACCOUNTS.where(RevokedAccount.expires_at > bindparam("time")).union_all(
+        _SESSIONS.where(RevokedSession.expires_at > bindparam("time"))
+    )
+)
+_PENDING: Final = Query(
+    select(literal(1)).where(
+        or_(
+            exists().where(~RevokedAccount.published, RevokedAccount.expires_at > bindparam("now")),
+            exists().where(~RevokedSession.published, RevokedSession.expires_at > bindparam("now")),
+        )
+    )
+)
 
 _T = TypeVar("_T", RevokedAccount, RevokedSession)
+
+
+def _revocation(row: Row) -> tuple[Revoked, float]:
+    revoked = row["id"] if row["until"] is None else AccountSessions(row["id"], row["until"], row["kept"])
+    return revoked, row["expires_at"].timestamp()
 
 
 def _newest_pending(model: type[_T], now: datetime, limit: int) -> Select[_T]:
