@@ -12,7 +12,7 @@ A call returns a `PeerResponse` with a status of 2xx or 304, or raises a `Dispat
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from servicekit.core import context
 from servicekit.dispatcher.balancing import BalancingTransport
@@ -60,6 +60,8 @@ __all__ = [
     "UnknownPeer",
     "create_transport",
 ]
+
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 class Dispatcher:
@@ -131,19 +133,19 @@ class Dispatcher:
         if encrypted and self._sealer is None:
             raise InvalidCall("this dispatcher has no sealer, so it cannot make sealed calls")
         policy = policy or state.policy
-        started = self._clock()
+        request = context.current()
         execution = CallExecution(
             state,
             call,
             policy=policy,
-            deadline=_deadline(started, policy.deadline if deadline is None else deadline),
-            context_headers=_context_headers(),
+            deadline=_deadline(request, self._clock() + (policy.deadline if deadline is None else deadline)),
+            context_headers=_NO_HEADERS if request is None else _context_headers(request),
             transport=self._transport,
             sealer=self._sealer if encrypted else None,
             clock=self._clock,
             sleep=self._sleep,
         )
-        return await self._run(state, execution, started)
+        return await execution.run()
 
     async def aclose(self) -> None:
         """Close all connections. Stop making calls first."""
@@ -155,35 +157,9 @@ class Dispatcher:
     async def __aexit__(self, *_exc: object) -> None:
         await self.aclose()
 
-    async def _run(self, peer: PeerState, execution: CallExecution, started: float) -> PeerResponse:
-        """Run the call in a place of the bulkhead, and count its outcome."""
-        metrics = peer.metrics
-        if not peer.bulkhead.try_acquire():
-            metrics.call_ended(BulkheadFull.outcome, 0.0)
-            raise BulkheadFull(peer.name, f"{peer.bulkhead.in_flight} calls are in flight")
-        metrics.in_flight.inc()
-        outcome = "error"
-        try:
-            response = await execution.run()
-            outcome = "ok"
-            return response
-        except DispatchError as error:
-            outcome = error.outcome
-            raise
-        except asyncio.CancelledError:
-            outcome = "cancelled"
-            raise
-        finally:
-            peer.bulkhead.release()
-            metrics.in_flight.dec()
-            metrics.call_ended(outcome, self._clock() - started)
 
-
-def _context_headers() -> Mapping[str, str]:
+def _context_headers(request: context.RequestContext) -> Mapping[str, str]:
     """Return the headers that tie a call to the request in progress."""
-    request = context.current()
-    if request is None:
-        return {}
     headers = {"x-request-id": request.request_id, "x-correlation-id": request.correlation_id}
     if request.traceparent:
         headers["traceparent"] = request.traceparent
@@ -193,10 +169,8 @@ def _context_headers() -> Mapping[str, str]:
     return headers
 
 
-def _deadline(now: float, seconds: float) -> Deadline:
-    """Return the deadline in `seconds`, or that of the request in progress if it is earlier."""
-    own = now + seconds
-    request = context.current()
+def _deadline(request: context.RequestContext | None, own: float) -> Deadline:
+    """Return the call's own deadline, or that of the request in progress if it is earlier."""
     if request is None or request.deadline is None or request.deadline >= own:
-        return Deadline(own, inherited=False)
-    return Deadline(request.deadline, inherited=True)
+        return Deadline(own, False)
+    return Deadline(request.deadline, True)

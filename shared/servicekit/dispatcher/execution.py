@@ -1,11 +1,13 @@
 """One call to a peer, from its first attempt to a response or its last failure."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from servicekit.core.circuit_breaker import CircuitState, Outcome
 from servicekit.dispatcher.call import Call
 from servicekit.dispatcher.errors import (
+    BulkheadFull,
     CircuitOpen,
     DeadlineExceeded,
     DispatchError,
@@ -50,6 +52,21 @@ class Deadline(NamedTuple):
 class CallExecution:
     """The attempts of one call. Used once."""
 
+    __slots__ = (
+        "_attempts",
+        "_call",
+        "_clock",
+        "_context_headers",
+        "_deadline",
+        "_maybe_executed",
+        "_peer",
+        "_policy",
+        "_sealer",
+        "_sleep",
+        "_transport",
+        "_url",
+    )
+
     def __init__(
         self,
         peer: PeerState,
@@ -79,30 +96,51 @@ class CallExecution:
         self._url: str | None = None
 
     async def run(self) -> PeerResponse:
-        """Return the response, after retries where these are allowed. Raises DispatchError."""
-        self._peer.budget.earn()
+        """Return the response, after retries where these are allowed. Raises DispatchError.
+
+        The call takes a place of the bulkhead, and its outcome is counted.
+        """
+        peer, metrics = self._peer, self._peer.metrics
+        if not peer.bulkhead.try_acquire():
+            metrics.call_ended(BulkheadFull.outcome, 0.0)
+            raise BulkheadFull(peer.name, f"{peer.bulkhead.in_flight} calls are in flight")
+        metrics.in_flight.inc()
+        started = self._clock()
+        outcome = "error"
         try:
-            return await self._attempt_and_retry()
+            peer.budget.earn()
+            try:
+                response = await self._attempt(1)
+            except DispatchError as first:
+                response = await self._retry(first)
+            outcome = "ok"
+            return response
         except DispatchError as error:
             error.attempts = self._attempts
             error.maybe_executed = self._maybe_executed
+            outcome = error.outcome
             raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            peer.bulkhead.release()
+            metrics.in_flight.dec()
+            metrics.call_ended(outcome, self._clock() - started)
 
-    async def _attempt_and_retry(self) -> PeerResponse:
-        try:
-            return await self._attempt(1)
-        except DispatchError as first:
-            if self._policy.attempts == 1 or not self._worth_retrying(first):
-                raise
-            return await retry(
-                first,
-                self._attempt,
-                policy=self._policy,
-                worth=self._worth_retrying,
-                time_left=self._time_left,
-                spend=self._peer.spend_retry,
-                sleep=self._sleep,
-            )
+    async def _retry(self, first: DispatchError) -> PeerResponse:
+        """Go on after the failure of the first attempt. Raises the last failure."""
+        if self._policy.attempts == 1 or not self._worth_retrying(first):
+            raise first
+        return await retry(
+            first,
+            self._attempt,
+            policy=self._policy,
+            worth=self._worth_retrying,
+            time_left=self._time_left,
+            spend=self._peer.spend_retry,
+            sleep=self._sleep,
+        )
 
     def _worth_retrying(self, error: BaseException) -> bool:
         if self._peer.breaker.state is CircuitState.OPEN:

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import orjson
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -17,8 +16,7 @@ _MAX_RETRY_AFTER = 60.0
 _SECONDS = re.compile(r"[0-9]+")
 
 
-@dataclass(frozen=True, slots=True)
-class PeerResponse:
+class PeerResponse(NamedTuple):
     """A peer's response: status, headers (looked up in any case) and the whole body.
 
     The response to a sealed call has the headers that the peer sealed, and no others.

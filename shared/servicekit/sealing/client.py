@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from multidict import CIMultiDict
 
@@ -24,8 +24,7 @@ from servicekit.sealing.wire import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SentMessage:
+class SentMessage(NamedTuple):
     """One sealed request, with what the response is bound to."""
 
     headers: Mapping[str, str]
@@ -88,7 +87,7 @@ class MessageSealer:
             )
         except EnvelopeRefused as refused:
             raise CannotOpen(refused.reason) from refused
-        inside = CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in opened.headers)
+        inside = CIMultiDict([(name.decode("latin-1"), value.decode("latin-1")) for name, value in opened.headers])
         return OpenedResponse(inside, opened.body)
 
     def _sealing_key(self, peer: str) -> Key:

@@ -160,7 +160,11 @@ def open_request(wire: bytes, binding: MessageBinding, keys: KeyLookup, *, now: 
 
     Raises `EnvelopeRefused`.
     """
-    return _content(*_open(wire, binding, Direction.REQUEST, keys, now))
+    key, header, body = _open(wire, binding, Direction.REQUEST, keys, now)
+    nonce = header.get("nonce")
+    if not isinstance(nonce, str) or not is_nonce(nonce):
+        raise EnvelopeRefused(Refusal.MALFORMED)
+    return _content(key, header, body)
 
 
 def open_response(
@@ -264,11 +268,8 @@ def _age_refusal(age: float) -> Refusal | None:
 
 
 def _content(key: Key, header: Mapping[str, Any], body: bytes) -> OpenedMessage:
-    nonce = header.get("nonce")
-    if not isinstance(nonce, str) or not is_nonce(nonce):
-        raise EnvelopeRefused(Refusal.MALFORMED)
     try:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in header["headers"]]
     except (KeyError, TypeError, ValueError, AttributeError):
         raise EnvelopeRefused(Refusal.MALFORMED) from None
-    return OpenedMessage(key, header["alg"], nonce, header.get("status"), headers, body)
+    return OpenedMessage(key, header["alg"], header["nonce"], header.get("status"), headers, body)
