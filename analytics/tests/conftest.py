@@ -124,6 +124,12 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "PATIENCE_SECONDS", PATIENCE_SECONDS)
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits until a count of accounts is old."""
+    monkeypatch.setattr(peers_module, "COUNT_SECONDS", 0.0)
+
+
 @pytest.fixture(scope="session")
 def deploy(stores: StoreSet, peers: PeerServices) -> Callable[[str], Service]:
     """Return a function that makes a deployment on a database."""

@@ -11,7 +11,7 @@ class Stats(BaseModel):
     total: int
     by_type: dict[str, int]
     unique_users: int
-    # Null when the user service does not tell it; the reason says why.
+    # At most a second old. Null when the user service does not tell it; the reason says why.
     user_count: int | None
     user_count_reason: str | None
 
