@@ -79,7 +79,7 @@ async def fill(database: AsyncDatabase[Document], owner: UUID, number: int) -> N
 async def middle_note(notes: NoteStore, owner: UUID, number: int) -> UUID:
     """Return the id of the note in the middle of the owner's list."""
     found = await notes.find_newest(owner, NoteFilter(), None, number // 2)
-    return found[-1][0]
+    return found[-1].id
 
 
 def pages(notes: NoteStore, owner: UUID, after: UUID) -> dict[str, Query]:
@@ -90,7 +90,7 @@ def pages(notes: NoteStore, owner: UUID, after: UUID) -> dict[str, Query]:
         return lambda: queries.page(owner, NoteFilter.of(tag, text), None, 20)
 
     async def deep() -> object:
-        return await notes.find_many(owner, [key for key, _ in await notes.find_newest(owner, NoteFilter(), after, 20)])
+        return await notes.find_newest(owner, NoteFilter(), after, 21)
 
     return {
         "first page": page(),

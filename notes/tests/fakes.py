@@ -7,7 +7,7 @@ from uuid import UUID
 
 from notes_service.domain_events import NOTE_CREATED
 from notes_service.notes.actions import AttachmentsNotChecked
-from notes_service.notes.queries import NoteFilter
+from notes_service.notes.queries import ListedNote, NoteFilter
 from notes_service.notes.rules import Note
 from notes_service.preconditions import EntityTag
 from notes_service.publishing.schemas import PublicNote
@@ -15,6 +15,8 @@ from servicekit.auth.access_tokens import InvalidToken
 from servicekit.core.clock import Clock, utc_now
 from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.outbox import DomainEvent
+
+LONG_BODY_BYTES = 64 * 1024
 
 
 class MemoryDatabase:
@@ -89,16 +91,16 @@ class MemoryDatabase:
 
     async def find_newest(
         self, owner_id: UUID, wanted: NoteFilter, after: UUID | None, limit: int
-    ) -> Sequence[tuple[UUID, int]]:
+    ) -> Sequence[ListedNote]:
         found = [
-            (note.id, len(note.body.encode()))
+            ListedNote(note.id, size := len(note.body.encode()), note if size <= LONG_BODY_BYTES else None)
             for note in self.notes.values()
             if note.owner_id == owner_id
             and (wanted.tag is None or wanted.tag in note.tags)
             and (wanted.terms is None or set(wanted.terms) <= set(self.terms[note.id]))
             and (after is None or note.id < after)
         ]
-        return sorted(found, reverse=True)[:limit]
+        return sorted(found, key=lambda listed: listed.id, reverse=True)[:limit]
 
     async def find_many(self, owner_id: UUID, note_ids: Sequence[UUID]) -> Sequence[Note]:
         return [note for note_id in sorted(note_ids, reverse=True) if (note := await self.find(owner_id, note_id))]

@@ -23,7 +23,7 @@ async def pages_of(database: MemoryDatabase, owner_id: UUID, limit: int) -> list
     cursor: str | None = None
     while cursor or not pages:
         page = await NoteQueries(database).page(owner_id, ALL, cursor, limit)
-        pages.append([item.title for item in page.items])
+        pages.append([note.title for note in page.notes])
         cursor = page.next_cursor
     return pages
 
@@ -66,7 +66,7 @@ async def test_a_search_without_words_finds_nothing(text: str) -> None:
 
     page = await NoteQueries(database).page(owner_id, NoteFilter.of(None, text), None, 20)
 
-    assert (page.items, page.next_cursor) == ([], None)
+    assert (page.notes, page.next_cursor) == ([], None)
 
 
 @pytest.mark.parametrize("text", [None, "", " ", "\t"])
@@ -75,7 +75,7 @@ async def test_a_blank_search_finds_all(text: str | None) -> None:
 
     page = await NoteQueries(filled(owner_id, 2)).page(owner_id, NoteFilter.of("", text), None, 20)
 
-    assert [item.title for item in page.items] == ["1", "0"]
+    assert [note.title for note in page.notes] == ["1", "0"]
 
 
 async def test_another_users_note_is_not_found() -> None:

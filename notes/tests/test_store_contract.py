@@ -17,7 +17,7 @@ from notes_service.domain_events import SUBSCRIPTIONS
 from notes_service.erasure.actions import DeletedOwners, OwnedNotes
 from notes_service.erasure.store import ErasedOwners
 from notes_service.notes.actions import EditableNotes, NoteCreator
-from notes_service.notes.queries import NoteFilter, ReadableNotes
+from notes_service.notes.queries import ListedNote, NoteFilter, ReadableNotes
 from notes_service.notes.reindexing import Reindexing
 from notes_service.notes.rules import Note, new_note, next_version
 from notes_service.notes.schemas import NoteIn
@@ -216,11 +216,28 @@ async def test_an_edit_keeps_a_publication_that_happened_meanwhile(db: Database,
 async def test_lists_begin_after_a_position_with_the_newest(db: Database, owner: UUID) -> None:
     notes = [await added(db, owner, body="é" * number) for number in range(4)]
     await added(db, uuid7())
-    newest_first = [(note.id, 2 * number) for number, note in enumerate(notes)][::-1]
+    newest_first = [ListedNote(note.id, 2 * number, note) for number, note in enumerate(notes)][::-1]
 
     assert await db.readable.find_newest(owner, ALL, None, 9) == newest_first
     assert await db.readable.find_newest(owner, ALL, notes[2].id, 1) == newest_first[2:3]
     assert await db.readable.find_many(owner, [notes[0].id, uuid7(), notes[3].id]) == [notes[3], notes[0]]
+
+
+async def test_a_list_does_not_read_long_bodies(db: Database, owner: UUID) -> None:
+    long, short = await added(db, owner, body="x" * (64 * 1024 + 1)), await added(db, owner, body="x" * 64 * 1024)
+
+    assert await db.readable.find_newest(owner, ALL, None, 9) == [
+        ListedNote(short.id, 64 * 1024, short),
+        ListedNote(long.id, 64 * 1024 + 1, None),
+    ]
+    assert await db.readable.find_many(owner, [long.id]) == [long]
+
+
+@pytest.mark.servers
+async def test_a_long_list_reads_no_notes(on_mongo: OnMongo, owner: UUID) -> None:
+    note = await added(on_mongo, owner)
+
+    assert await on_mongo.readable.find_newest(owner, ALL, None, 101) == [ListedNote(note.id, 2, None)]
 
 
 @pytest.mark.parametrize(
@@ -242,7 +259,7 @@ async def test_a_filter_selects_by_tag_and_by_all_terms(
         await added(db, owner, ("x",), tags=["A"]),
     ]
 
-    listed = [note_id for note_id, _ in await db.readable.find_newest(owner, wanted, None, 9)]
+    listed = [listed.id for listed in await db.readable.find_newest(owner, wanted, None, 9)]
 
     assert listed == [notes[int(number)].id for number in reversed(found)]
 
@@ -324,11 +341,10 @@ async def test_notes_that_older_code_wrote_are_indexed_anew_unless_edited_meanwh
 
     assert sum(numbers) in (48, 49)
     found = await db.readable.find_newest(owner, NoteFilter.of("caf\u00e9", "हिन्दी"), None, 99)
-    assert {note_id for note_id, _ in found} == {note.id for note in [notes[1], *notes[3:]]}
+    assert {listed.id for listed in found} == {note.id for note in [notes[1], *notes[3:]]}
     assert await db.editable.find_version(owner, notes[3].id) == 1
-    assert [note_id for note_id, _ in await db.readable.find_newest(owner, NoteFilter.of(None, "new"), None, 9)] == [
-        edited.id
-    ]
+    found = await db.readable.find_newest(owner, NoteFilter.of(None, "new"), None, 9)
+    assert [listed.id for listed in found] == [edited.id]
     assert await Reindexing(contract_database).run() == 0
 
 

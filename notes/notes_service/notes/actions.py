@@ -5,8 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 from uuid import UUID
 
+from notes_service.notes.rendering import render_note
 from notes_service.notes.rules import Note, new_note, next_version
-from notes_service.notes.schemas import NoteIn, NoteOut
+from notes_service.notes.schemas import NoteIn
 from notes_service.notes.search_terms import search_terms
 from notes_service.preconditions import IfMatch, require
 from servicekit.core.clock import Clock
@@ -147,5 +148,10 @@ async def _search_terms_of(note: Note) -> list[str]:
 
 
 def _created(note: Note) -> StoredResponse:
-    headers = {"Location": f"/api/v1/notes/{note.id}", "ETag": str(note.etag), "Cache-Control": "private, no-store"}
-    return StoredResponse.json(NoteOut.model_validate(note, from_attributes=True), status=201, headers=headers)
+    headers = (
+        ("Content-Type", "application/json"),
+        ("Location", f"/api/v1/notes/{note.id}"),
+        ("ETag", str(note.etag)),
+        ("Cache-Control", "private, no-store"),
+    )
+    return StoredResponse(201, render_note(note), headers)

@@ -9,9 +9,8 @@ from pydantic import TypeAdapter
 
 from notes_service.notes.actions import NoteNotFound
 from notes_service.notes.rules import Note, count_fitting
-from notes_service.notes.schemas import NoteOut
 from notes_service.notes.search_terms import query_terms
-from servicekit.web.pagination import Page, decode_cursor, encode_cursor
+from servicekit.web.pagination import decode_cursor, encode_cursor
 
 PAGE_BYTES: Final = 4 * 1024 * 1024
 """The largest sum of bodies on one page. A page ends there even when it has fewer notes than `limit`."""
@@ -32,6 +31,23 @@ class NoteFilter:
         return cls(tag or None, query_terms(text) if text and text.strip() else None)
 
 
+@dataclass(frozen=True, slots=True)
+class ListedNote:
+    """A note of a list. `size` is that of its body; `note` is None where the list alone did not read it."""
+
+    id: UUID
+    size: int
+    note: Note | None
+
+
+@dataclass(frozen=True, slots=True)
+class NotePage:
+    """One page of a list. `next_cursor` is None on the last one."""
+
+    notes: Sequence[Note]
+    next_cursor: str | None
+
+
 class ReadableNotes(Protocol):
     """The notes, each seen by its owner only."""
 
@@ -40,8 +56,8 @@ class ReadableNotes(Protocol):
 
     async def find_newest(
         self, owner_id: UUID, wanted: NoteFilter, after: UUID | None, limit: int
-    ) -> Sequence[tuple[UUID, int]]:
-        """Return ids of notes and the sizes of their bodies, the newest first, beginning after a position."""
+    ) -> Sequence[ListedNote]:
+        """Return notes, the newest first, beginning after a position. Long notes, and long lists, are not read yet."""
 
     async def find_many(self, owner_id: UUID, note_ids: Sequence[UUID]) -> Sequence[Note]:
         """Return these notes, the newest first, without those that were deleted."""
@@ -60,17 +76,22 @@ class NoteQueries:
             raise NoteNotFound
         return note
 
-    async def page(self, owner_id: UUID, wanted: NoteFilter, cursor: str | None, limit: int) -> Page[NoteOut]:
+    async def page(self, owner_id: UUID, wanted: NoteFilter, cursor: str | None, limit: int) -> NotePage:
         """Return one page, the newest first. Raises `InvalidCursor`."""
         after = decode_cursor(cursor, _POSITION)[0] if cursor else None
         if wanted.terms is not None and not wanted.terms:
-            return Page(items=[], next_cursor=None)
+            return NotePage([], None)
         # One more than requested tells whether there is a next page.
         found = await self._notes.find_newest(owner_id, wanted, after, limit + 1)
-        number = min(limit, count_fitting([size for _, size in found], PAGE_BYTES))
-        ids = [note_id for note_id, _ in found[:number]]
-        notes = await self._notes.find_many(owner_id, ids) if ids else []
-        return Page(
-            items=[NoteOut.model_validate(note, from_attributes=True) for note in notes],
-            next_cursor=encode_cursor(ids[-1:]) if len(found) > number else None,
+        number = min(limit, count_fitting([listed.size for listed in found], PAGE_BYTES))
+        listed = found[:number]
+        return NotePage(
+            notes=await self._read(owner_id, listed),
+            next_cursor=encode_cursor([listed[-1].id]) if len(found) > number else None,
         )
+
+    async def _read(self, owner_id: UUID, listed: Sequence[ListedNote]) -> list[Note]:
+        """Return the notes of a list, without those that were deleted before they were read."""
+        unread = [item.id for item in listed if item.note is None]
+        read = {note.id: note for note in await self._notes.find_many(owner_id, unread)} if unread else {}
+        return [note for item in listed if (note := item.note or read.get(item.id))]

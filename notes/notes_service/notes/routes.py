@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from notes_service.components import AppComponents
 from notes_service.notes.queries import NoteFilter
+from notes_service.notes.rendering import render_note, render_page
 from notes_service.notes.rules import Note
 from notes_service.notes.schemas import NoteChange, NoteIn, NoteOut, TagFilter
 from notes_service.preconditions import ExpectedVersion, KnownEntityTags, is_current
@@ -21,6 +22,7 @@ from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 MAX_REQUEST_BYTES: Final = 7 * 1024 * 1024
 # The notes of a user must not be stored by any cache, not even by that of the browser.
 PRIVATE: Final = {"Cache-Control": "private, no-store"}
+JSON: Final = "application/json"
 
 router = APIRouter(prefix="/api/v1/notes", tags=["notes"], route_class=route_with_body_limit(MAX_REQUEST_BYTES))
 
@@ -35,11 +37,10 @@ async def create_note(content: NoteIn, user: CurrentUser, key: IdempotencyKey, c
     return stored.to_response()
 
 
-@router.get("")
+@router.get("", response_model=Page[NoteOut])
 async def list_notes(
     user: CurrentUser,
     components: AppComponents,
-    response: Response,
     tag: Annotated[TagFilter | None, Query(description="Only notes with this tag, in any normal form.")] = None,
     q: Annotated[
         str | None,
@@ -47,10 +48,10 @@ async def list_notes(
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-) -> Page[NoteOut]:
+) -> Response:
     """List your notes, the newest first. A page of very long notes may have fewer than `limit`."""
-    response.headers.update(PRIVATE)
-    return await components.note_queries.page(user.id, NoteFilter.of(tag, q), cursor, limit)
+    page = await components.note_queries.page(user.id, NoteFilter.of(tag, q), cursor, limit)
+    return Response(render_page(page.notes, page.next_cursor), headers=PRIVATE, media_type=JSON)
 
 
 @router.get(
@@ -89,5 +90,4 @@ async def delete_note(note_id: UUID, user: CurrentUser, components: AppComponent
 
 
 def _response(note: Note) -> Response:
-    body = NoteOut.model_validate(note, from_attributes=True).model_dump_json()
-    return Response(body, headers={**PRIVATE, "ETag": str(note.etag)}, media_type="application/json")
+    return Response(render_note(note), headers={**PRIVATE, "ETag": str(note.etag)}, media_type=JSON)

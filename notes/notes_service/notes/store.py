@@ -1,14 +1,14 @@
 """The notes in MongoDB. Every query names the owner, so that no mistake of a caller shows a note to another user."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from pymongo import DESCENDING, IndexModel, ReturnDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
-from notes_service.notes.queries import NoteFilter
+from notes_service.notes.queries import ListedNote, NoteFilter
 from notes_service.notes.rules import Note
 from notes_service.notes.search_terms import FORM
 from servicekit.storage.mongo import Document
@@ -26,9 +26,20 @@ INDEXES: Final = [
 # A search for terms that are common but never occur together reads all notes that have the first of them.
 LIST_MILLISECONDS: Final = 5_000
 
-_FIELDS: Final = tuple(Note.__dataclass_fields__)
+# A list of at most this number of notes is read by one query, except for the bodies that are longer than this. Other
+# lists are looked up in the index first, so that the database reads little more than one page holds.
+MOST_READ_AT_ONCE: Final = 25
+LONG_BODY_BYTES: Final = 64 * 1024
+
+# A caller names the owner.
+_FIELDS: Final = tuple(name for name in Note.__dataclass_fields__ if name not in ("id", "owner_id"))
 # `words` may be as large as the text itself, and only the index needs it.
-_PROJECTION: Final = {**dict.fromkeys(_FIELDS, True), "_id": True}
+_PROJECTION: Final = dict.fromkeys(_FIELDS, True)
+_WITHOUT_LONG_BODIES: Final = {
+    **_PROJECTION,
+    "size": True,
+    "body": {"$cond": [{"$gt": ["$size", LONG_BODY_BYTES]}, "$$REMOVE", "$body"]},
+}
 
 
 class NoteStore:
@@ -50,7 +61,7 @@ class NoteStore:
 
     async def find(self, owner_id: UUID, note_id: UUID) -> Note | None:
         document = await self._notes.find_one({"_id": note_id, "owner_id": owner_id}, _PROJECTION)
-        return None if document is None else _note(document)
+        return None if document is None else _note(owner_id, document)
 
     async def find_version(self, owner_id: UUID, note_id: UUID) -> int | None:
         document = await self._notes.find_one({"_id": note_id, "owner_id": owner_id}, {"version": True})
@@ -63,7 +74,7 @@ class NoteStore:
             projection=_PROJECTION,
             return_document=ReturnDocument.AFTER,
         )
-        return None if document is None else _note(document)
+        return None if document is None else _note(note.owner_id, document)
 
     async def remove(self, owner_id: UUID, note_id: UUID, version: int) -> bool:
         result = await self._notes.delete_one({"_id": note_id, "owner_id": owner_id, "version": version})
@@ -74,15 +85,19 @@ class NoteStore:
 
     async def find_newest(
         self, owner_id: UUID, wanted: NoteFilter, after: UUID | None, limit: int
-    ) -> Sequence[tuple[UUID, int]]:
+    ) -> Sequence[ListedNote]:
         query, index = list_query(owner_id, wanted, after)
-        found = self._notes.find(query, {"size": True}).hint(index)
+        fields = _WITHOUT_LONG_BODIES if limit <= MOST_READ_AT_ONCE else {"size": True}
+        found = self._notes.find(query, fields).hint(index)
         page = found.sort("_id", DESCENDING).limit(limit).max_time_ms(LIST_MILLISECONDS)
-        return [(document["_id"], document["size"]) async for document in page]
+        return [
+            ListedNote(found["_id"], found["size"], _note(owner_id, found) if "body" in found else None)
+            for found in await page.to_list()
+        ]
 
     async def find_many(self, owner_id: UUID, note_ids: Sequence[UUID]) -> Sequence[Note]:
         found = self._notes.find({"_id": {"$in": list(note_ids)}, "owner_id": owner_id}, _PROJECTION)
-        return [_note(document) async for document in found.sort("_id", DESCENDING)]
+        return [_note(owner_id, document) for document in await found.sort("_id", DESCENDING).to_list()]
 
 
 def list_query(owner_id: UUID, wanted: NoteFilter, after: UUID | None) -> tuple[Document, str]:
@@ -104,9 +119,21 @@ def list_query(owner_id: UUID, wanted: NoteFilter, after: UUID | None) -> tuple[
     return query, index
 
 
-def _note(document: Document) -> Note:
-    fields: dict[str, Any] = {name: document[name] for name in _FIELDS if name in document}
-    return Note(id=document["_id"], **fields)
+def _note(owner_id: UUID, document: Document) -> Note:
+    return Note(
+        id=document["_id"],
+        owner_id=owner_id,
+        title=document["title"],
+        body=document["body"],
+        tags=document["tags"],
+        attachments=document["attachments"],
+        created_at=document["created_at"],
+        updated_at=document["updated_at"],
+        version=document["version"],
+        publication=document["publication"],
+        # A private note has no such field.
+        slug=document.get("slug"),
+    )
 
 
 def _content(note: Note, terms: Sequence[str]) -> Document:
