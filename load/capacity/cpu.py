@@ -7,22 +7,7 @@ from typing import Any, Self
 
 import psutil
 
-
-def tree_seconds(pid: int) -> float:
-    """Return the CPU seconds of a process, its descendants, and those of its children that have ended."""
-    seconds = 0.0
-    try:
-        root = psutil.Process(pid)
-        processes = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0.0
-    for process in processes:
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        seconds += times.user + times.system + times.children_user + times.children_system
-    return seconds
+from benchlib.processes import ProcessGroup
 
 
 def _busy_seconds() -> float:
@@ -42,7 +27,7 @@ class CpuMeter:
     """
 
     def __init__(self, pids: Mapping[str, list[int]]) -> None:
-        self._pids = pids
+        self._groups = {name: ProcessGroup(some) for name, some in pids.items()}
         self._began = self._busy = self._children = 0.0
         self._trees: dict[str, float] = {}
         self.result: dict[str, Any] = {}
@@ -65,4 +50,4 @@ class CpuMeter:
         }
 
     def _measure(self) -> dict[str, float]:
-        return {name: sum(map(tree_seconds, pids)) for name, pids in self._pids.items()}
+        return {name: group.cpu() for name, group in self._groups.items()}

@@ -2,12 +2,12 @@
 
 import json
 import math
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from benchlib.report import commit, machine, versions
 
 FOLDER = Path(__file__).parents[1] / "reports"
 # The quantiles of every summary, with the names that k6 gives them.
@@ -26,23 +26,6 @@ def summary(milliseconds: Sequence[float]) -> dict[str, float]:
     return {"count": len(ordered), "min": ordered[0], **ranks, "max": ordered[-1]}
 
 
-def machine() -> dict[str, Any]:
-    """Describe this machine: what a figure depends on, and nothing that names it."""
-    model = ""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "processor": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(memory / 2**30, 1),
-        "system": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
-        "python": platform.python_version(),
-    }
-
-
 def write(scenario: str, document: Mapping[str, Any], folder: Path = FOLDER) -> Path:
     """Write a result as `load-<scenario>.json`, whole or not at all; return the file."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +33,9 @@ def write(scenario: str, document: Mapping[str, Any], folder: Path = FOLDER) -> 
     content = {
         "scenario": scenario,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
         "machine": machine(),
+        "versions": versions(),
         **document,
     }
     partial = path.with_suffix(".tmp")

@@ -8,22 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import aiohttp
 
+from benchlib.client import UNIQUE, Client, Load, http_request
 from capacity import rows
 from capacity.cpu import CpuMeter
 from capacity.reports import summary
-from capacity.saturation import raw_request
 from capacity.target import Target, started
 
 API = "/api/v1"
-CLIENT = Path(__file__).with_name("saturation.py")
 CONNECTIONS = 32
+WARM_UP_SECONDS = 1.0
 SAMPLES = 100
-Job = tuple[Sequence[dict[str, str]], int]
+# The requests of one kind, and the status of their responses.
+Job = tuple[Sequence[bytes], int]
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,14 @@ async def jobs(target: Target, owner: Owner, *, searches: bool) -> dict[str, Job
     while len(page := (await _get(target, f"/notes?limit={SAMPLES}", owner.token))["items"]) < min(SAMPLES, 20):
         note = {"title": "a note", "body": f"{rows.COMMON} {'what was written ' * 8}", "tags": ["load"]}
         await _post(target, "/notes", note, 201, owner.token)
-    host, headers = urlsplit(target.url).netloc, {"Authorization": f"Bearer {owner.token}"}
+    headers = {"Authorization": f"Bearer {owner.token}"}
 
     def get(*paths: str) -> Job:
-        return [raw_request(host, "GET", API + path, headers) for path in paths], 200
+        return [http_request("GET", API + path, headers) for path in paths], 200
 
     def post(path: str, body: object, status: int) -> Job:
-        return [raw_request(host, "POST", API + path, headers, body, keyed=True)], status
+        fields = {**headers, "Content-Type": "application/json", "Idempotency-Key": UNIQUE.decode()}
+        return [http_request("POST", API + path, fields, json.dumps(body).encode())], status
 
     note = {"title": "a note", "body": f"{rows.COMMON} {'what was written ' * 8}", "tags": ["load"]}
     return {
@@ -106,28 +107,20 @@ async def jobs(target: Target, owner: Owner, *, searches: bool) -> dict[str, Job
     }
 
 
-async def measure(target: Target, job: Job, seconds: float, connections: int = CONNECTIONS) -> dict[str, Any]:
+async def measure(target: Target, client: Client, job: Job, seconds: float) -> dict[str, Any]:
     """Saturate the platform with one kind of request; return throughput, latencies and CPU."""
     requests, status = job
-    address = urlsplit(target.url)
-    document = {
-        **{"host": address.hostname, "port": address.port, "requests": requests},
-        **{"connections": connections, "seconds": seconds},
-    }
     with CpuMeter(target.pids()) as meter:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, str(CLIENT), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-        )
-        output, _ = await process.communicate(json.dumps(document).encode())
-    found = json.loads(output)
-    count = found["statuses"].pop(str(status), 0)
+        # In a thread, because the launcher of the platform runs in this loop.
+        found = await asyncio.to_thread(client.send, Load(target.url, requests, CONNECTIONS), seconds)
+    unexpected = {str(other): count for other, count in found.statuses.items() if other != status}
     return {
-        "rate": round(count / found["seconds"], 1),
-        "unexpected": found["statuses"],
-        "latency": summary(found["times"]),
-        "client_share": round(found["cpu_seconds"] / found["seconds"], 3),
+        "rate": round(found.statuses[status] / found.seconds, 1),
+        "unexpected": unexpected | ({"lost": found.lost} if found.lost else {}),
+        "latency": summary([latency * 1000 for latency in found.latencies]),
+        "client_share": round(found.cpu / found.seconds, 3),
         "platform_seconds": meter.result["platform_seconds"],
-        "seconds": round(found["seconds"], 2),
+        "seconds": round(found.seconds, 2),
     }
 
 
@@ -135,8 +128,9 @@ async def measure_all(target: Target, owner: Owner, seconds: float, *, searches:
     """Measure every kind of request, one after the other."""
     results = {}
     for name, job in (await jobs(target, owner, searches=searches)).items():
-        await measure(target, job, min(1.0, seconds))
-        results[name] = await measure(target, job, seconds)
+        with Client() as client:
+            await measure(target, client, job, min(WARM_UP_SECONDS, seconds))
+            results[name] = await measure(target, client, job, seconds)
         print(
             f"    {name:28}{results[name]['rate']:>10,.0f}/s   p95 {results[name]['latency'].get('p(95)', 0):7.1f} ms",
             flush=True,

@@ -143,11 +143,10 @@ def machines(inputs: Inputs) -> list[dict[str, str]]:
     found = {}
     for document in documents:
         machine = document.get("machine", {})
-        memory = machine.get("memory_gib") or round(machine.get("memory_mib", 0) / 1024, 1)
         row = {
-            "processor": str(machine.get("processor") or machine.get("cpu") or "unknown"),
+            "processor": str(machine.get("cpu", "unknown")),
             "cores": str(machine.get("cores", "unknown")),
-            "memory": f"{memory:g} GiB",
+            "memory": f"{machine.get('memory_mib', 0) / 1024:.0f} GiB",
             # What follows the first hyphen of a kernel's release names its builder.
             "system": str(machine.get("system", "unknown")).partition("-")[0],
         }
@@ -158,12 +157,9 @@ def machines(inputs: Inputs) -> list[dict[str, str]]:
 def versions(inputs: Inputs) -> dict[str, str]:
     """Return the versions that the documents name, and those of the generators."""
     found: dict[str, str] = {}
-    for bench in inputs.benches:
-        found |= bench.get("versions", {})
-    for result in inputs.load.values():
-        if " " in (tool := result.get("tool", "")):
-            name, _, version = tool.partition(" ")
+    for document in [*inputs.benches, *inputs.load.values()]:
+        found |= document.get("versions", {})
+        name, _, version = document.get("tool", "").partition(" ")
+        if version:
             found[name] = version
-        if python := result.get("machine", {}).get("python"):
-            found.setdefault("python", python)
     return dict(sorted(found.items()))
