@@ -30,7 +30,7 @@ MIX: Mapping[str, int] = json.loads(Path(__file__).with_name("mixes.json").read_
 # Milliseconds in which 95 % of the requests have to be done.
 OBJECTIVES = {"read": 100, "write": 200}
 QUANTILES = {"p(5)": 0.05, "p(25)": 0.25, "med": 0.5, "p(75)": 0.75, "p(90)": 0.9, "p(95)": 0.95, "p(99)": 0.99}
-PLENTY = 50
+NOTES, NOTES_KEPT = 5, 50
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet", "jetty")
 FILE = b"A line of a small text file, as people upload them.\n" * 320
 
@@ -78,7 +78,7 @@ def summary(values: list[float]) -> dict[str, float]:
 
 
 results = Results()
-accounts: list[dict[str, str]] = []
+clients: list[dict[str, Any]] = []
 
 
 def new_account() -> dict[str, str]:
@@ -86,28 +86,49 @@ def new_account() -> dict[str, str]:
     return {"username": username, "email": f"{username}@mail.dev", "password": secrets.token_urlsafe(16)}
 
 
+def new_note() -> dict[str, Any]:
+    first, second, third = random.choices(WORDS, k=3)
+    return {"title": f"{first} {second}", "body": f"{second} {third} {'what was written ' * 8}", "tags": [third]}
+
+
+def file_headers() -> dict[str, str]:
+    return {"Content-Type": "text/plain", "X-Filename": "locust.txt", "Idempotency-Key": secrets.token_hex(16)}
+
+
 def credentials(account: Mapping[str, str]) -> dict[str, str]:
     return {"username_or_email": account["username"], "password": account["password"]}
 
 
 @events.init.add_listener
-def make_accounts(environment: Environment, **_: Any) -> None:
-    """Make the accounts before the load begins, so that their password hashes do not disturb it."""
+def make_clients(environment: Environment, **_: Any) -> None:
+    """Make accounts with some notes and a file before the load begins, so that this does not disturb it."""
     target = urlsplit(environment.host or "")
-    client = HTTPClient(target.hostname, target.port or 80, concurrency=8)
-    headers = {"Content-Type": "application/json"}
+    http = HTTPClient(target.hostname, target.port or 80, concurrency=8)
 
-    def make(_: int) -> dict[str, str]:
+    def post(path: str, body: Any, headers: Mapping[str, str]) -> Any:
+        content = body if isinstance(body, bytes) else json.dumps(body)
+        response = http.post(f"{API}{path}", body=content, headers={"Content-Type": "application/json", **headers})
+        received = response.read()
+        if response.status_code not in (200, 201):
+            raise RuntimeError(f"{path}: {response.status_code} {received!r}")
+        return json.loads(received), response.get("ETag")
+
+    def make(_: int) -> dict[str, Any]:
         account = new_account()
-        for path, body in (("register", account), ("login", credentials(account))):
-            response = client.post(f"{API}/users/{path}", body=json.dumps(body), headers=headers)
-            content = response.read()
-            if response.status_code not in (200, 201):
-                raise RuntimeError(f"cannot {path}: {response.status_code} {content!r}")
-        return {**account, "token": json.loads(content)["access_token"]}
+        post("/users/register", account, {})
+        tokens, _etag = post("/users/login", credentials(account), {})
+        headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+        notes = []
+        for _number in range(NOTES):
+            key, note = secrets.token_hex(16), new_note()
+            stored, etag = post("/notes", note, {**headers, "Idempotency-Key": key})
+            notes.append({"id": stored["id"], "etag": etag})
+        file, _etag = post("/assets", FILE, {**headers, **file_headers()})
+        created = (key, note, stored["id"])
+        return {"account": account, "headers": headers, "notes": notes, "files": [file["id"]], "created": created}
 
-    accounts.extend(Pool(8).map(make, range(CLIENTS)))
-    client.close()
+    clients.extend(Pool(8).map(make, range(CLIENTS)))
+    http.close()
 
 
 @events.request.add_listener
@@ -140,13 +161,14 @@ class Client(FastHttpUser):
     # One connection, kept alive.
     concurrency = 1
     network_timeout = 30.0
+    account: dict[str, str]
+    headers: dict[str, str]
+    notes: list[dict[str, str]]
+    files: list[str]
+    created: tuple[str, dict[str, Any], str]
 
     def on_start(self) -> None:
-        self.account = accounts.pop()
-        self.notes: list[dict[str, str]] = []
-        self.files: list[str] = []
-        self.created: tuple[str, dict[str, Any], str] | None = None
-        self.headers = {"Authorization": f"Bearer {self.account['token']}"}
+        vars(self).update(clients.pop())
 
     @task
     def send_one(self) -> None:
@@ -170,7 +192,7 @@ class Client(FastHttpUser):
             API + path,
             name=name,
             headers={**self.headers, **(headers or {})},
-            context={"kind": kind} if kind else {},
+            context={"kind": kind},
             catch_response=True,
             **(content if body is not None else {}),
         ) as response:
@@ -190,7 +212,7 @@ class Client(FastHttpUser):
         self.read("read_statistics", "/analytics/stats")
 
     def read_note(self) -> None:
-        self.read("read_note", f"/notes/{self.own_note()['id']}")
+        self.read("read_note", f"/notes/{random.choice(self.notes)['id']}")
 
     def list_notes(self) -> None:
         self.read("list_notes", "/notes?limit=20")
@@ -199,8 +221,6 @@ class Client(FastHttpUser):
         self.read("search_notes", f"/notes?limit=20&q={random.choice(WORDS)}")
 
     def download_file(self) -> None:
-        if not self.files:
-            self.add_file("setup", "")
         self.read("download_file", f"/assets/{random.choice(self.files)}/content")
 
     def log_in(self) -> None:
@@ -209,20 +229,22 @@ class Client(FastHttpUser):
             self.headers = {"Authorization": f"Bearer {response.json()['access_token']}"}
 
     def create_note(self) -> None:
-        self.add_note("create_note", "write")
+        key, note = secrets.token_hex(16), new_note()
+        headers = {"Idempotency-Key": key}
+        if response := self.exchange("create_note", "write", "POST", "/notes", 201, body=note, headers=headers):
+            identifier = response.json()["id"]
+            self.created = (key, note, identifier)
+            self.notes = [*self.notes, {"id": identifier, "etag": response.headers["ETag"]}][-NOTES_KEPT:]
 
     def repeat_note(self) -> None:
-        if self.created is None:
-            self.add_note("setup", "")
-        if self.created is not None:
-            key, note, identifier = self.created
-            headers = {"Idempotency-Key": key}
-            response = self.exchange("repeat_note", "write", "POST", "/notes", 201, body=note, headers=headers)
-            if response is not None and response.json()["id"] != identifier:
-                results.failures["repeat_note: another id than before"] += 1
+        key, note, identifier = self.created
+        headers = {"Idempotency-Key": key}
+        response = self.exchange("repeat_note", "write", "POST", "/notes", 201, body=note, headers=headers)
+        if response is not None and response.json()["id"] != identifier:
+            results.failures["repeat_note: another id than before"] += 1
 
     def change_note(self) -> None:
-        note = self.own_note()
+        note = random.choice(self.notes)
         headers, body = {"If-Match": note["etag"]}, {"tags": [random.choice(WORDS)]}
         path = f"/notes/{note['id']}"
         if response := self.exchange("change_note", "write", "PATCH", path, 200, body=body, headers=headers):
@@ -234,25 +256,5 @@ class Client(FastHttpUser):
         self.exchange("record_event", "write", "POST", "/analytics/events", 202, body=body, headers=headers)
 
     def upload_file(self) -> None:
-        self.add_file("upload_file", "write")
-
-    def own_note(self) -> dict[str, str]:
-        while len(self.notes) < 5:
-            self.add_note("setup", "")
-        return random.choice(self.notes)
-
-    def add_note(self, name: str, kind: str) -> None:
-        first, second, third = random.choices(WORDS, k=3)
-        body = f"{second} {third} {'what was written ' * 8}"
-        note = {"title": f"{first} {second}", "body": body, "tags": [third]}
-        key = secrets.token_hex(16)
-        headers = {"Idempotency-Key": key}
-        if response := self.exchange(name, kind, "POST", "/notes", 201, body=note, headers=headers):
-            identifier = response.json()["id"]
-            self.created = (key, note, identifier)
-            self.notes = [*self.notes, {"id": identifier, "etag": response.headers["ETag"]}][-PLENTY:]
-
-    def add_file(self, name: str, kind: str) -> None:
-        headers = {"Content-Type": "text/plain", "X-Filename": "locust.txt", "Idempotency-Key": secrets.token_hex(16)}
-        if response := self.exchange(name, kind, "POST", "/assets", 201, body=FILE, headers=headers):
-            self.files = [*self.files, response.json()["id"]][-PLENTY:]
+        if response := self.exchange("upload_file", "write", "POST", "/assets", 201, body=FILE, headers=file_headers()):
+            self.files = [*self.files, response.json()["id"]][-NOTES_KEPT:]

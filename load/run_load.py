@@ -2,9 +2,9 @@
 
     .venv/bin/python load/run_load.py [scenario …] [--url URL] [--rate 200] [--seconds 30]
 
-Without names, all scenarios run. Without a URL, each starts a platform of its own on a free port, with a new data
-directory, and without rate limits except for `limits`, which is about them. Results go to `load/reports/`. The exit
-status is 1 if an objective is missed, and 3 if nothing ran.
+Without names, all scenarios run. Without a URL, they start a platform on a free port, with a new data directory, and
+without rate limits except for `limits`, which is about them. Results go to `load/reports/`. The exit status is 1 if an
+objective is missed, and 3 if nothing ran.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def data_directory(options: Options) -> Iterator[Path]:
 
 
 @contextlib.asynccontextmanager
-async def target_of(options: Options, limited: bool = False) -> Any:
+async def target_of(options: Options, limited: bool = False) -> AsyncIterator[Target]:
     """Yield the platform at the URL, or start one."""
     if options.url is not None:
         yield Target(options.url)
@@ -65,14 +65,8 @@ async def target_of(options: Options, limited: bool = False) -> Any:
             yield target
 
 
-async def k6(script: str, options: Options) -> dict[str, Any]:
-    async with target_of(options) as target:
-        return await generators.run_k6(script, target, options.pace)
-
-
-async def locust(options: Options) -> dict[str, Any]:
-    async with target_of(options) as target:
-        return await generators.run_locust(target, options.pace)
+async def locust(target: Target, options: Options) -> dict[str, Any]:
+    return await generators.run_locust(target, options.pace)
 
 
 async def limits(options: Options) -> dict[str, Any]:
@@ -82,12 +76,24 @@ async def limits(options: Options) -> dict[str, Any]:
 
 async def over_replicas(options: Options) -> dict[str, Any]:
     with data_directory(options) as folder:
-        return {"points": await scaling.over_replicas(folder, options.replicas, options.measure_seconds)}
+        measured = scaling.over_replicas(folder, options.replicas, options.measure_seconds)
+        return await _keep("replicas", measured)
 
 
 async def over_rows(options: Options) -> dict[str, Any]:
     with data_directory(options) as folder:
-        return {"points": await scaling.over_rows(folder, options.rows, options.measure_seconds)}
+        return await _keep("rows", scaling.over_rows(folder, options.rows, options.measure_seconds))
+
+
+async def _keep(key: str, measured: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
+    """Write each point as soon as it is measured, beside those that other runs have left."""
+    points = reports.points(key)
+    async for point in measured:
+        points[point[key]] = point
+        result = {"points": [points[size] for size in sorted(points)]}
+        reports.write(key, result)
+    wrong = sum(sum(one["unexpected"].values()) for point in points.values() for one in point["results"].values())
+    return {**result, "objectives": {"every response has the expected status": wrong == 0}}
 
 
 async def time_line(options: Options) -> dict[str, Any]:
@@ -98,24 +104,24 @@ async def time_line(options: Options) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Scenario:
-    """How to run it, the generator that it needs, and whether it can run on a platform at a URL."""
+    """How to run it. `on_target` runs on the platform that several scenarios share; `alone` starts its own."""
 
-    run: Callable[[Options], Awaitable[dict[str, Any]]]
+    on_target: Callable[[Target, Options], Awaitable[dict[str, Any]]] | None = None
+    alone: Callable[[Options], Awaitable[dict[str, Any]]] | None = None
     needs: str | None = None
-    at_url: bool = True
 
 
-def _script(name: str) -> Callable[[Options], Awaitable[dict[str, Any]]]:
-    return lambda options: k6(name, options)
+def _script(name: str) -> Callable[[Target, Options], Awaitable[dict[str, Any]]]:
+    return lambda target, options: generators.run_k6(name, target, options.pace)
 
 
 SCENARIOS = {
-    **{f"k6-{name}": Scenario(_script(name), "k6") for name in K6_SCRIPTS},
-    "locust": Scenario(locust, "locust"),
-    "limits": Scenario(limits, "k6", at_url=False),
-    "replicas": Scenario(over_replicas, at_url=False),
-    "rows": Scenario(over_rows, at_url=False),
-    "timeline": Scenario(time_line, at_url=False),
+    **{f"k6-{name}": Scenario(_script(name), needs="k6") for name in K6_SCRIPTS},
+    "locust": Scenario(locust, needs="locust"),
+    "limits": Scenario(alone=limits, needs="k6"),
+    "replicas": Scenario(alone=over_replicas),
+    "rows": Scenario(alone=over_rows),
+    "timeline": Scenario(alone=time_line),
 }
 ALSO = {"k6": [name for name in SCENARIOS if name.startswith("k6-")], "scaling": ["replicas", "rows"]}
 
@@ -162,28 +168,65 @@ async def main(names: Sequence[str], options: Options) -> int:
     """Run the scenarios one after the other; return the exit status."""
     status, ran = 0, 0
     print(HEADER, flush=True)
-    for name in names:
-        scenario = SCENARIOS[name]
-        if scenario.needs is not None and generators.find(scenario.needs) is None:
-            print(
-                f"{name:18}  not run: {scenario.needs} is not installed; {HOW_TO_INSTALL[scenario.needs]}", flush=True
-            )
-            continue
-        if options.url is not None and not scenario.at_url:
-            print(f"{name:18}  not run: it starts platforms of its own; leave out URL", flush=True)
-            continue
-        ran += 1
-        try:
-            result = await scenario.run(options)
-        except (GeneratorFailed, LaunchError) as error:
-            print(f"{name:18}  FAILED: {error}", flush=True)
-            status = 1
-            continue
-        reports.write(name, result)
-        print("\n".join(lines(name, result)), flush=True)
-        if not all(result.get("objectives", {}).values()):
-            status = 1
+    async with SharedTarget(options) as shared:
+        for name in names:
+            scenario = SCENARIOS[name]
+            if reason := reason_against(scenario, options):
+                print(f"{name:18}  not run: {reason}", flush=True)
+                continue
+            ran += 1
+            try:
+                result = await run_scenario(scenario, shared, options)
+            except (GeneratorFailed, LaunchError) as error:
+                print(f"{name:18}  FAILED: {error}", flush=True)
+                status = 1
+                continue
+            reports.write(name, result)
+            print("\n".join(lines(name, result)), flush=True)
+            if not all(result.get("objectives", {}).values()):
+                status = 1
     return status if ran else 3
+
+
+def reason_against(scenario: Scenario, options: Options) -> str | None:
+    """Return why a scenario cannot run, if so."""
+    if scenario.needs is not None and generators.find(scenario.needs) is None:
+        return f"{scenario.needs} is not installed; {HOW_TO_INSTALL[scenario.needs]}"
+    if options.url is not None and scenario.alone is not None:
+        return "it starts platforms of its own; leave out URL"
+    return None
+
+
+async def run_scenario(scenario: Scenario, shared: "SharedTarget", options: Options) -> dict[str, Any]:
+    if scenario.on_target is not None:
+        return await scenario.on_target(await shared.get(), options)
+    assert scenario.alone is not None
+    await shared.close()
+    return await scenario.alone(options)
+
+
+class SharedTarget:
+    """The platform that the generators share. It starts when it is needed, and ends before another one starts."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._stack = contextlib.AsyncExitStack()
+        self._target: Target | None = None
+
+    async def __aenter__(self) -> "SharedTarget":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def get(self) -> Target:
+        if self._target is None:
+            self._target = await self._stack.enter_async_context(target_of(self._options))
+        return self._target
+
+    async def close(self) -> None:
+        self._target = None
+        await self._stack.aclose()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,16 @@ PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL")
 _OBJECTIVE = re.compile(r"p\(95\)<(\d+)")
 
 
+# What the thresholds of load/k6/limits.js mean.
+_LIMIT_CLAIMS = {
+    "refused{scenario:address}": "an address beyond its limit gets 429 with Retry-After",
+    "refused{scenario:user}": "a user beyond the limit gets 429 with Retry-After",
+    "greedy_served{scenario:address}": "up to the limit, that address is served",
+    "greedy_served{scenario:user}": "up to the limit, that user is served",
+    "modest_refused": "an address or a user within the limit is never refused meanwhile",
+}
+
+
 class GeneratorFailed(Exception):
     """A generator ended without a summary. The message holds the end of its output."""
 
@@ -115,6 +125,8 @@ def _objective(metric: str, expression: str) -> str | None:
     kind = metric.partition("{kind:")[2].rstrip("}")
     if limit := _OBJECTIVE.fullmatch(expression):
         return f"p(95) of {kind}s < {limit[1]} ms"
+    if metric in _LIMIT_CLAIMS:
+        return _LIMIT_CLAIMS[metric]
     texts = {
         f"http_req_failed{{kind:{kind}}}": f"no {kind} failed",
         "checks": "every response is the expected one",

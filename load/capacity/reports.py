@@ -42,3 +42,12 @@ def write(scenario: str, document: Mapping[str, Any], folder: Path = FOLDER) -> 
     partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(path)
     return path
+
+
+def points(scenario: str, folder: Path = FOLDER) -> dict[int, dict[str, Any]]:
+    """Return the points of an earlier result by the number of replicas or rows; none, if it cannot be read."""
+    try:
+        document = json.loads((folder / f"load-{scenario}.json").read_text(encoding="utf-8"))
+        return {point[scenario]: point for point in document["points"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

@@ -4,7 +4,7 @@ import asyncio
 import json
 import secrets
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,20 +138,17 @@ async def measure_all(target: Target, owner: Owner, seconds: float, *, searches:
     return results
 
 
-async def over_replicas(data_dir: Path, counts: Iterable[int], seconds: float) -> list[dict[str, Any]]:
+async def over_replicas(data_dir: Path, counts: Iterable[int], seconds: float) -> AsyncIterator[dict[str, Any]]:
     """Measure with each number of replicas, on the same data."""
-    points = []
     for count in counts:
         async with started(data_dir, replicas=count) as target:
             print(f"  {count} {'replica' if count == 1 else 'replicas'} of each service", flush=True)
             results = await measure_all(target, await Owner.sign_in(target), seconds, searches=False)
-        points.append({"replicas": count, "results": results})
-    return points
+        yield {"replicas": count, "results": results}
 
 
-async def over_rows(data_dir: Path, sizes: Iterable[int], seconds: float) -> list[dict[str, Any]]:
+async def over_rows(data_dir: Path, sizes: Iterable[int], seconds: float) -> AsyncIterator[dict[str, Any]]:
     """Measure at each number of rows; the data of a size is that of the size before, and more."""
-    points = []
     for size in sorted(sizes):
         async with started(data_dir) as target:
             assert target.platform is not None
@@ -159,13 +156,12 @@ async def over_rows(data_dir: Path, sizes: Iterable[int], seconds: float) -> lis
             await rows.add_accounts(stores, size, _progress)
             await rows.add_events(stores, owner.user_id, size, _progress)
             await rows.add_notes(stores, owner.user_id, size, _progress)
-            print(f"\r\033[K  {size:,} notes, events and accounts", flush=True)
+            print(f"  {size:,} notes, events and accounts", flush=True)
             # Filling may outlast the token.
             results = await measure_all(target, await Owner.sign_in(target), seconds, searches=True)
-        points.append({"rows": size, "results": results})
-    return points
+        yield {"rows": size, "results": results}
 
 
 def _progress(text: str) -> None:
     if sys.stdout.isatty():
-        print(f"\r\033[K    {text}", end="", flush=True)
+        print(f"\r    {text:60}", end="\r", flush=True)

@@ -18,16 +18,17 @@ TEMPLATE = Path(__file__).with_name("page.html")
 
 @dataclass
 class Table:
-    """Rows of cells. A cell is a text, or a mapping of `text` and `class`."""
+    """Rows of cells. A cell is a text, or a mapping of `text` and `class`. The first `texts` columns hold words."""
 
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
+    texts: int = 1
 
 
 @dataclass
 class Block:
-    """A plot and its table."""
+    """A plot and its table. A long table may be folded."""
 
     table: Table
     svg: str = ""
@@ -35,6 +36,7 @@ class Block:
     title: str = ""
     texts: Sequence[str] = ()
     marks: Sequence[tuple[float, str]] = ()
+    folded: bool = False
 
 
 @dataclass
@@ -122,31 +124,27 @@ def _aims(inputs: Inputs) -> Section:
         ],
         missing=_lacking(inputs, "aims"),
     )
-    rows = figures.aim_rows(inputs)
-    benches = list(dict.fromkeys(row.bench for row in rows))
-    for bench in benches:
-        some = [row for row in rows if row.bench == bench]
-        section.blocks.append(_aim_block(bench, some, inputs))
+    if rows := figures.aim_rows(inputs):
+        section.blocks.append(_aim_block(rows))
+    if quick := [str(bench["bench"]) for bench in inputs.benches if bench.get("quick")]:
+        section.texts = [*section.texts, f"Quick runs, with short slices: {', '.join(quick)}."]
     others = [one for one in figures.other_results(inputs) if not str(one["bench"]).startswith("peers")]
     if others:
         cells = [[one["bench"], one["name"], one["unit"], number(one["value"])] for one in others]
-        section.blocks.append(
-            Block(Table("Medians", ["bench", "figure", "unit", "value"], cells), title="Figures without an aim")
-        )
+        table = Table("Medians of figures without an aim", ["bench", "figure", "unit", "value"], cells, texts=3)
+        section.blocks.append(Block(table, folded=True))
     return section
 
 
-def _aim_block(bench: str, rows: Sequence[AimRow], inputs: Inputs) -> Block:
-    document = next(one for one in inputs.benches if one["bench"] == bench)
-    cells = [[row.name, row.unit, number(row.value), f"{row.sign} {row.aim:g}", verdict(row.reached)] for row in rows]
-    title = f"{bench}: {sum(row.reached for row in rows)} of {len(rows)} aims reached"
-    quick = "; a quick run, with short slices" if document.get("quick") else ""
+def _aim_block(rows: Sequence[AimRow]) -> Block:
+    cells = [
+        [row.bench, row.name, row.unit, number(row.value), f"{row.sign} {row.aim:g}", verdict(row.reached)]
+        for row in rows
+    ]
     return Block(
-        Table(f"make bench ONLY={bench}", ["figure", "unit", "median", "aim", ""], cells),
-        plots.aims(rows, f"How much of its aims the bench {bench} reaches", f"aims-{bench}"),
-        f"Value as a share of the aim, logarithmic{quick}.",
-        title=title,
-        texts=[str(document.get("title", ""))],
+        Table("make bench ONLY=…", ["bench", "figure", "unit", "median", "aim", ""], cells, texts=3),
+        plots.aims(rows, "How much of its aim each figure reaches", "aims"),
+        "Value as a share of the aim, logarithmic.",
     )
 
 
@@ -172,7 +170,9 @@ def _peers(inputs: Inputs) -> Section:
         ]
         head = ["work", "system", "requests/s", "CPU µs", "p95 ms", "MiB"]
         svg = plots.peers(work, "Requests per second of each system, by kind of work", "peers")
-        section.blocks.append(Block(Table("make bench ONLY=peers", head, cells), svg, "Longer bars are better."))
+        section.blocks.append(
+            Block(Table("make bench ONLY=peers", head, cells, texts=2), svg, "Longer bars are better.")
+        )
     return section
 
 
@@ -223,7 +223,7 @@ def _latency_block(runs: Sequence[tuple[str, Document]]) -> Block:
     )
     head = ["scenario", "", "requests", "p50", "p95", "p99", "max", ""]
     return Block(
-        Table("Milliseconds", head, cells),
+        Table("Milliseconds", head, cells, texts=2),
         svg,
         "Share of the requests that were at least as fast. The red bar is the objective.",
     )
@@ -238,7 +238,7 @@ def _cpu_block(runs: Sequence[tuple[str, Document]]) -> Block:
         cells.append([name, run["tool"], f"{rate:.0f}", run["failed"], *parts])
     head = ["scenario", "generator", "requests/s", "failed", "its CPU", "platform", "other"]
     return Block(
-        Table("Shares of all cores", head, cells),
+        Table("Shares of all cores", head, cells, texts=2),
         title="What the load itself costs",
         texts=["Other work of the machine, if any, is in the last column: it makes latencies higher, never lower."],
     )
@@ -338,10 +338,10 @@ def _conditions(inputs: Inputs) -> Section:
     section = Section("conditions", "Machine and versions")
     if machines := figures.machines(inputs):
         rows = [[one["processor"], one["cores"], one["memory"], one["system"]] for one in machines]
-        section.blocks.append(Block(Table("Machine", ["processor", "cores", "memory", "system"], rows)))
+        section.blocks.append(Block(Table("Machine", ["processor", "cores", "memory", "system"], rows, texts=4)))
         versions = [[name, version] for name, version in figures.versions(inputs).items()]
-        section.blocks.append(Block(Table("Versions", ["package", "version"], versions)))
-        section.blocks.append(Block(Table("Made", ["what", "when", "commit"], _times(inputs))))
+        section.blocks.append(Block(Table("Versions", ["package", "version"], versions, texts=2)))
+        section.blocks.append(Block(Table("Made", ["what", "when", "commit"], _times(inputs), texts=3)))
     else:
         section.texts = ["Nothing has been measured yet."]
     return section
