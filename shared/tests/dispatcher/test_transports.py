@@ -231,6 +231,44 @@ async def test_response_up_to_the_limit_is_returned(transport: Transport, size: 
     assert len(response.body) == size
 
 
+async def test_interim_response_is_passed_over(transport: Transport) -> None:
+    data = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n" + reply(200, b"here")
+    async with WireServer(responding(data)) as server:
+        response = await transport.send(request_to(server.url + "/"))
+
+    assert (response.status, response.body) == (200, b"here")
+
+
+@pytest.mark.parametrize("value", ["a\r\nx-other: b", "a\nb", "a\rb"], ids=["crlf", "lf", "cr"])
+async def test_header_with_a_line_break_is_never_sent(transport: Transport, value: str) -> None:
+    async with WireServer(responding(reply(200))) as server:
+        with pytest.raises((ValueError, UnusableResponse)):
+            await transport.send(request_to(server.url + "/", headers={"x-thing": value}))
+
+        assert server.requests == []
+
+
+async def test_response_before_the_end_of_the_request_does_not_disturb_the_next_one(transport: Transport) -> None:
+    async def respond_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply(413 if head.startswith(b"POST") else 200))
+        # Whatever else comes on this connection gets no response.
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(respond_early, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        try:
+            early = await transport.send(request_to(url, "POST", body=b"x" * 50_000_000, timeout=0.5))
+        except TransportError:
+            # httpx2 goes on sending until the peer closes the connection.
+            early = None
+        after = await transport.send(request_to(url))
+
+    assert early is None or early.status == 413
+    assert after.status == 200
+
+
 async def test_compressed_response_stays_compressed(transport: Transport) -> None:
     async with WireServer(responding(reply(200, b"not really gzip", content_encoding="gzip"))) as server:
         response = await transport.send(request_to(server.url + "/"))
