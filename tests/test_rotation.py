@@ -38,7 +38,7 @@ class Load:
 
     url: str
     user: Any
-    # With the keys of the analytics service, which this process reads again when they change, as a worker does.
+    # With the keys of the notes service, which this process reads again when they change, as a worker does.
     dispatcher: Dispatcher
     made: Outcomes = field(default_factory=Outcomes)
     failed: list[str] = field(default_factory=list)
@@ -87,11 +87,11 @@ class Load:
 @asynccontextmanager
 async def under_load(running: Any, user: Any, *, logins: bool) -> AsyncIterator[Load]:
     """Run a load while the context is open; then check that no call failed."""
-    keyring = Keyring("analytics", running.key_directory("analytics"))
+    keyring = Keyring("notes", running.key_directory("notes"))
     dispatcher = Dispatcher(
         [Peer("user", tuple(running.urls("user")))],
         transport=create_transport("aiohttp"),
-        sealer=MessageSealer("analytics", keyring, "fernet"),
+        sealer=MessageSealer("notes", keyring, "fernet"),
     )
     load = Load(running.gateway_url, user, dispatcher)
     clients = [load.call_sealed, *[load.read_statistics] * 2, *[load.log_in] * logins]
@@ -285,7 +285,9 @@ async def test_the_fleet_moves_to_the_other_cipher_and_back_and_no_call_fails(ru
     async with under_load(running, await sign_in(), logins=False) as load:
         await restart_with(running, "aes-256-gcm", "analytics-1", "user-1")
         await load.made.more(30)
-        mixed = [await running.counted(opened, cipher=cipher) for cipher in ("fernet", "aes-256-gcm")]
+        mixed = [
+            await running.counted(opened, cipher=cipher, caller="analytics") for cipher in ("fernet", "aes-256-gcm")
+        ]
         await restart_with(running, "aes-256-gcm", "analytics-2", "user-2")
         old = await running.counted(opened, cipher="fernet", caller="analytics")
         await load.made.more(30)
