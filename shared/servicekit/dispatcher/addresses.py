@@ -41,7 +41,9 @@ class Addresses:
 
         Raises OSError if the name has no address or the lookup takes too long.
         """
-        known = self._names.setdefault(name, _Known())
+        known = self._names.get(name)
+        if known is None:
+            known = self._names[name] = _Known()
         if known.until <= self._clock():
             async with asyncio.timeout(within), known.lookup:
                 # Another call may have looked the name up while this one waited for the lock.

@@ -51,14 +51,12 @@ class BalancingTransport:
         """Send to the first address of the name that can be reached."""
         ends = time.monotonic() + request.timeout
         *others, last = (await self._look_up(named.name, request))[:MOST_TRIED]
-        request = request._replace(headers={"host": named.host, **request.headers}, tls_name=named.name)
-        hasty = request._replace(connect_timeout=min(request.connect_timeout, NEXT_ADDRESS_SECONDS))
         for address in others:
             try:
-                return await self._transport.send(_addressed(hasty, named, address, ends))
+                return await self._transport.send(_addressed(request, named, address, ends, NEXT_ADDRESS_SECONDS))
             except NotSent:
                 self._addresses.avoid(named.name, address)
-        return await self._transport.send(_addressed(request, named, last, ends))
+        return await self._transport.send(_addressed(request, named, last, ends, request.connect_timeout))
 
     async def _look_up(self, name: str, request: WireRequest) -> list[str]:
         within = min(request.connect_timeout, request.timeout)
@@ -70,12 +68,21 @@ class BalancingTransport:
             raise NotSent(f"{name} does not resolve: {error}") from error
 
 
-def _addressed(request: WireRequest, named: _Named, address: str, ends: float) -> WireRequest:
+def _addressed(request: WireRequest, named: _Named, address: str, ends: float, connect_timeout: float) -> WireRequest:
     """Return the request to one address, with what is left of its time."""
     timeout = ends - time.monotonic()
     if timeout <= 0:
         raise TimedOut(f"{named.name} accepted no connection in time")
-    return request._replace(origin=_at(named.url, address), timeout=timeout)
+    return WireRequest(
+        request.method,
+        _at(named.url, address),
+        request.target,
+        {"host": named.host, **request.headers},
+        request.body,
+        timeout,
+        min(connect_timeout, request.connect_timeout),
+        named.name,
+    )
 
 
 @functools.lru_cache(maxsize=256)
