@@ -1,4 +1,4 @@
-"""`make run` again on the same DATA_DIR with another SERVICE_CIPHER keeps everything that was there."""
+"""`make run` again on the same DATA_DIR, with another cipher and another transport, keeps everything that was there."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -91,22 +91,23 @@ async def assert_every_event_is_delivered(gateway: httpx2.AsyncClient, stayed: B
     assert await counted_events(gateway, stayed.user) == expected
 
 
-async def test_a_restart_of_the_whole_fleet_with_another_cipher_loses_nothing(
+async def test_a_restart_of_the_whole_fleet_with_another_cipher_and_transport_loses_nothing(
     run: Any, sign_up: SignUp, tmp_path: Path
 ) -> None:
-    ciphers = ("fernet", "aes-256-gcm", "fernet")
+    ciphers = {"fernet", "aes-256-gcm"}
+    starts = [("fernet", "aiohttp"), ("aes-256-gcm", "httpx2"), ("fernet", "aiohttp")]
     before: tuple[Belongings, Belongings] | None = None
-    for start, cipher in enumerate(ciphers):
+    for start, (cipher, transport) in enumerate(starts):
         async with (
-            run(tmp_path, SERVICE_CIPHER=cipher) as running,
+            run(tmp_path, SERVICE_CIPHER=cipher, DISPATCH_TRANSPORT=transport) as running,
             httpx2.AsyncClient(base_url=running.gateway_url, timeout=30) as gateway,
         ):
             if before is not None:
                 await assert_everything_is_there(gateway, before[0])
                 await assert_every_event_is_delivered(gateway, *before)
-                for name in set(ciphers):
+                for name in ciphers:
                     opened = await running.counted("service_sealed_requests_opened_total", cipher=name)
                     assert (opened > 0) == (name == cipher)
                 assert await running.counted("service_sealed_requests_refused_total") == 0
-            if start + 1 < len(ciphers):
+            if start + 1 < len(starts):
                 before = await leave_events_undelivered(running, gateway, sign_up)
