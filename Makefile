@@ -147,8 +147,8 @@ test-cov: .venv/.complete ## Run all tests and report the lines that no test rea
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
 
 .PHONY: bench
-bench: .venv/.complete ## Run the benchmarks of load/ one by one; ONLY=sealing runs one
-	@for script in load/bench_$${ONLY:-*}.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: .venv/.complete ## Run the benchmarks one by one, about half an hour: ONLY=routes,edge some, QUICK=1 short ones, ARGS=--strict; load/README.md
+	@$(BIN)/python load/bench.py $(if $(call on,QUICK),--quick) $(ARGS) $${ONLY:+-- "$$ONLY"}
 
 .PHONY: evidence
 evidence: .venv/.complete ## Count lost requests on a running make prod while parts of it are killed, released, restarted: ONLY="scale kill"

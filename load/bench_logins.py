@@ -1,154 +1,90 @@
-"""Measure what logins cost other requests: the p99 of a profile read, idle and with 16 logins in flight.
+"""Measure logins: against raw argon2id hashes, registrations, and what 16 logins cost a profile read.
 
-    .venv/bin/python load/bench_logins.py [--rounds 5] [--seconds 4] [--base http://127.0.0.1:8080]
+    .venv/bin/python load/bench_logins.py [--quick]
 
-Idle and busy slices alternate. Reads are sent at a fixed rate, so that a slow one does not delay the next, and each is
-timed from the moment when it was due. The result is the median over the rounds of the ratio within each round. Without
---base the script starts its own platform. A running platform must have been started without limits:
-
-    make run GATEWAY_RATE_GENERAL=0 GATEWAY_RATE_AUTH=0 USER_RATE=0
+Logins and registrations go to the user service directly. Raw hashes have the same cost and occupy all cores. Reads go
+through the gateway at 50 a second, so that a slow one does not delay the next; each is timed from the moment when it
+was due. Quiet and busy slices alternate. It takes four minutes; differences below 15 % are ties.
 """
 
-import argparse
 import asyncio
-import statistics
-import sys
-import tempfile
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from uuid import uuid4
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 
-import aiohttp
+import argon2
 
-from local_platform.platform.launcher import running_platform
+from benchlib import UNIQUE, Client, Run, Sample, Subject, at_least, at_most, calls, http_request, main
+from benchlib.client import Load
+from benchlib.platform import PASSWORD, bench_platform
+from user_service.passwords.hashing import OWASP_MINIMUM
 
-API = "/api/v1/users"
-PASSWORD = "correct horse battery staple"
 LOGINS_IN_FLIGHT = 16
-READS_PER_SECOND = 50
-UNLIMITED = {"GATEWAY_RATE_GENERAL": "0", "GATEWAY_RATE_AUTH": "0", "USER_RATE": "0"}
+READS_PER_SECOND = 50.0
+READ_SECONDS = 4.0
+USERS = "/api/v1/users"
+JSON = {"Content-Type": "application/json"}
 
 
-class Refused(Exception):
-    """The platform refused a request, so the figures would mean nothing."""
+def raw_hashes(pool: ThreadPoolExecutor) -> Subject:
+    """Return a subject that verifies passwords on all cores."""
+    hasher = argon2.PasswordHasher(OWASP_MINIMUM.iterations, OWASP_MINIMUM.memory_kibibytes, OWASP_MINIMUM.lanes)
+    encoded = hasher.hash(PASSWORD)
+    return calls(
+        "raw argon2id",
+        lambda: asyncio.get_running_loop().run_in_executor(pool, hasher.verify, encoded, PASSWORD),
+        LOGINS_IN_FLIGHT,
+    )
 
 
-@dataclass(frozen=True)
-class Slice:
-    """The read times of a time slice in milliseconds, and its logins per second."""
+def beside(read: Subject, load: Load) -> Subject:
+    """Return the reads, while other clients log in."""
 
-    p50: float
-    p99: float
-    logins: float
+    async def run(seconds: float) -> Sample:
+        with Client() as other:
+            # The logins begin before the reads and end after them.
+            logins = asyncio.create_task(asyncio.to_thread(other.send, load, seconds + 1))
+            await asyncio.sleep(0.5)
+            sample = await read.run(seconds)
+            outcome = await logins
+            if set(outcome.statuses) != {200}:
+                raise RuntimeError(f"logins got {outcome.statuses}: {outcome.example!r}")
+            return sample
 
-
-async def register(http: aiohttp.ClientSession) -> str:
-    name = f"bench-{uuid4().hex[:16]}"
-    body = {"username": name, "email": f"{name}@example.com", "password": PASSWORD}
-    async with http.post(f"{API}/register", json=body) as response:
-        if response.status != 201:
-            raise Refused(f"a registration got {response.status}: {await response.text()}")
-    return name
-
-
-async def log_in(http: aiohttp.ClientSession, name: str) -> str:
-    async with http.post(f"{API}/login", json={"username_or_email": name, "password": PASSWORD}) as response:
-        if response.status != 200:
-            raise Refused(f"a login got {response.status} (limits must be off): {await response.text()}")
-        return str((await response.json())["access_token"])
+    return Subject(f"beside {LOGINS_IN_FLIGHT} logins", run)
 
 
-async def read(http: aiohttp.ClientSession, token: str, due: float) -> float:
-    """Return the milliseconds from the moment when the read was due to its response."""
-    async with http.get(f"{API}/profile", headers={"Authorization": f"Bearer {token}"}) as response:
-        await response.read()
-        if response.status != 200:
-            raise Refused(f"a read got {response.status} (limits must be off): {await response.text()}")
-    return (time.perf_counter() - due) * 1000
-
-
-async def paced_reads(http: aiohttp.ClientSession, token: str, seconds: float) -> list[float]:
-    begin = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        tasks = []
-        for number in range(int(seconds * READS_PER_SECOND)):
-            due = begin + number / READS_PER_SECOND
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            tasks.append(group.create_task(read(http, token, due)))
-    return [task.result() for task in tasks]
-
-
-async def measure(http: aiohttp.ClientSession, token: str, names: list[str], seconds: float) -> Slice:
-    """Read for `seconds` while one client for each of `names` logs in repeatedly."""
-    done = 0
-    stop = asyncio.Event()
-
-    async def keep_logging_in(name: str) -> None:
-        nonlocal done
-        while not stop.is_set():
-            await log_in(http, name)
-            done += 1
-
-    async with asyncio.TaskGroup() as group:
-        for name in names:
-            group.create_task(keep_logging_in(name))
-        times = await paced_reads(http, token, seconds)
-        stop.set()
-    quantiles = statistics.quantiles(times, n=100)
-    return Slice(quantiles[49], quantiles[98], done / seconds)
-
-
-async def bench(base: str, rounds: int, seconds: float) -> None:
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(base, connector=connector) as http:
-        names = [await register(http) for _ in range(LOGINS_IN_FLIGHT)]
-        token = await log_in(http, names[0])
-        await measure(http, token, names, seconds / 2)
-        print(f"{'round':>5}{'idle p50':>12}{'p99':>8}{'busy p50':>12}{'p99':>8}{'ratio p99':>12}{'logins/s':>11}")
-        ratios = []
-        for number in range(1, rounds + 1):
-            idle = await measure(http, token, [], seconds)
-            busy = await measure(http, token, names, seconds)
-            ratios.append(busy.p99 / idle.p99)
-            print(
-                f"{number:>5}{idle.p50:>9.1f} ms{idle.p99:>8.1f}{busy.p50:>9.1f} ms{busy.p99:>8.1f}"
-                f"{ratios[-1]:>12.2f}{busy.logins:>11.1f}"
+async def measure(run: Run) -> None:
+    pool = run.stack.enter_context(ThreadPoolExecutor(os.cpu_count() or 1))
+    async with bench_platform(run.folder) as platform:
+        accounts = [await platform.sign_up() for _ in range(LOGINS_IN_FLIGHT)]
+        logins = [
+            http_request(
+                "POST",
+                f"{USERS}/login",
+                JSON,
+                json.dumps({"username_or_email": account.username, "password": PASSWORD}).encode(),
             )
-        print(
-            f"the p99 of a profile read with {LOGINS_IN_FLIGHT} logins in flight is {statistics.median(ratios):.2f} "
-            "times the idle one (median)"
-        )
+            for account in accounts
+        ]
+        name = UNIQUE.decode()
+        account = {"username": name, "email": f"{name}@example.com", "password": PASSWORD}
+        register = http_request("POST", f"{USERS}/register", JSON, json.dumps(account).encode())
+        user, url = platform.processes("user"), platform.url("user")
+        hashing = raw_hashes(pool)
+        login = run.http("login", url, logins, user)
+        registration = run.http("registration", url, register, user, statuses=[201])
+        await run.compare([hashing, login, registration], group="logins and registrations")
+        run.ratio("logins against raw argon2id", "rate", login, hashing, at_least(0.85))
+        run.ratio("logins against raw argon2id, by CPU", "cpu share", login, hashing)
+        run.ratio("registrations against raw argon2id", "rate", registration, hashing)
 
-
-@asynccontextmanager
-async def platform(base: str | None) -> AsyncIterator[str]:
-    """Yield the address of the running platform, or of one that runs while the context is open."""
-    if base is not None:
-        yield base
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        async with running_platform(Path(folder), settings=UNLIMITED) as own:
-            yield own.gateway_url
-
-
-async def main(base: str | None, rounds: int, seconds: float) -> int:
-    failed = 0
-    try:
-        async with platform(base) as url:
-            await bench(url, rounds, seconds)
-    except* Refused as refusals:
-        print(refusals.exceptions[0], file=sys.stderr)
-        failed = 1
-    return failed
+        profile = http_request("GET", f"{USERS}/profile", accounts[0].headers)
+        quiet = run.http("quiet", platform.gateway_url, profile, user, connections=64, rate=READS_PER_SECOND)
+        busy = beside(quiet, Load(platform.gateway_url, logins, LOGINS_IN_FLIGHT))
+        await run.compare([quiet, busy], group="profile read", seconds=READ_SECONDS)
+        run.ratio(f"profile p99 beside {LOGINS_IN_FLIGHT} logins", "p99", busy, quiet, at_most(1.5))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", help="a running platform's gateway; by default one is started")
-    parser.add_argument("--rounds", type=int, default=5, help="pairs of slices (default 5)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of a slice (default 4)")
-    options = parser.parse_args()
-    sys.exit(asyncio.run(main(options.base, options.rounds, options.seconds)))
+    main(measure, __doc__, rounds=7, seconds=3.0, quick=(3, 2.0))

@@ -11,6 +11,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from benchlib import report
 from benchlib.client import Client, Load, Outcome
 from benchlib.processes import ProcessGroup
@@ -151,8 +153,13 @@ def main(
     seconds: float = 1.0,
     quick: tuple[int, float] = (3, 0.6),
     add_options: Callable[[argparse.ArgumentParser], object] | None = None,
+    on_uvloop: bool = False,
 ) -> None:
-    """Run a bench as a command and exit: 0 if it measured, 1 if it could not, 2 if an aim is missed with --strict."""
+    """Run a bench as a command and exit: 0 if it measured, 1 if it could not, 2 if an aim is missed with --strict.
+
+    `quick` is the number of rounds and the length of a slice with --quick. `on_uvloop` is for benches that measure
+    coroutines in their own process, as services run on that loop; the launcher does not.
+    """
     script = Path(sys.argv[0])
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"{quick[0]} rounds of {quick[1]:g} s: a first impression")
@@ -166,14 +173,27 @@ def main(
     options.rounds = options.rounds or (quick[0] if options.quick else rounds)
     options.seconds = options.seconds or (quick[1] if options.quick else seconds)
     title = (description or "").partition("\n")[0]
+    failure = ""
     try:
-        document = asyncio.run(_run(measure, script.stem.removeprefix("bench_"), title, options))
+        document = _measured(measure, script.stem.removeprefix("bench_"), title, options, on_uvloop)
     except* BenchFailed as failures:
-        sys.exit(f"{script.name}: {failures.exceptions[0]}")
+        failure = f"{script.name}: {failures.exceptions[0]}"
+    if failure:
+        sys.exit(failure)
     options.reports.mkdir(parents=True, exist_ok=True)
     write_atomically(options.reports / f"{document['bench']}.json", json.dumps(document, indent=1) + "\n", mode=0o644)
     missed = any(result["reached"] is False for result in document["results"])
     sys.exit(2 if options.strict and missed else 0)
+
+
+def _measured(
+    measure: Callable[[Run], Awaitable[None]], name: str, title: str, options: argparse.Namespace, on_uvloop: bool
+) -> dict[str, Any]:
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop if on_uvloop else None) as runner:
+            return runner.run(_run(measure, name, title, options))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 async def _run(

@@ -102,10 +102,10 @@ def subject_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _subject_line(row: Mapping[str, Any], width: int) -> str:
     def number(figure: str, places: int, columns: int) -> str:
         value = row[figure]
-        return f"{value:>{columns},.{places}f}" if value else f"{'–':>{columns}}"
+        return f"{value:>{columns},.{places if value < 100 else 0}f}" if value else f"{'–':>{columns}}"
 
     return (
-        f"{row['name']:{width}}{number('rate', 0 if row['rate'] >= 100 else 1, 12)}{number('cpu_us', 0, 10)}"
+        f"{row['name']:{width}}{number('rate', 1, 12)}{number('cpu_us', 0, 10)}"
         f"{number('p50_ms', 2, 9)}{number('p95_ms', 2, 8)}{number('p99_ms', 2, 8)}{number('memory_mib', 0, 8)}"
         f"{number('client_busy', 2, 8)}"
     )
