@@ -1,11 +1,10 @@
 """Measure what hostile requests cost others: the p95 of a profile read, quiet and attacked, and the workers' memory.
 
-    .venv/bin/python load/bench_attacks.py [--rounds 3] [--seconds 5] [--addresses 1] [--line 1000] [--only no-token]
+    .venv/bin/python load/bench_attacks.py [--quick] [--addresses 1] [--line 1000] [--only no-token]
 
-The script starts a platform with the default limits. Eight clients repeat each attack as fast as responses come and
+It starts a platform with the default limits. Eight clients repeat each attack as fast as responses come and
 their line of 1 Gbit/s carries, from as many addresses as `--addresses` says. The reader has an address of its own.
-Quiet and attacked slices alternate; the result is the median over the rounds of the ratio within each round. The exit
-status is 1 if a worker was killed or a read failed.
+It takes six minutes. A killed worker or a failed read makes the exit status 1.
 """
 
 import argparse
@@ -13,23 +12,25 @@ import asyncio
 import json
 import multiprocessing
 import os
-import statistics
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from uuid import uuid4
 
 import aiohttp
 import psutil
 
-from bench_logins import Refused, log_in, paced_reads, register
+from benchlib import Run, Sample, Subject, at_most, http_request, main
+from benchlib.command import BenchFailed
+from benchlib.platform import PASSWORD
 from local_platform.platform.launcher import running_platform
 
+USERS = "/api/v1/users"
+READS_PER_SECOND = 50.0
 CLIENTS = 8
 SAMPLE_SECONDS = 0.1
 MEBIBYTE = 1024 * 1024
@@ -155,66 +156,67 @@ class Workers:
             await asyncio.sleep(SAMPLE_SECONDS)
 
 
-def p95(times: list[float]) -> float:
-    return statistics.quantiles(times, n=20)[18]
+def attacked_reads(
+    read: Subject, name: str, senders: Sequence[Sender], line: float, workers: Workers, statuses: Counter[int]
+) -> Subject:
+    """Return the reads, while an attack goes on."""
 
-
-async def measure(
-    reader: Sender, senders: Sequence[Sender], name: str, workers: Workers, options: argparse.Namespace
-) -> str:
-    """Return the row of one attack. Raises `Refused` if a read fails."""
-    quiets, busy, ratios = [], [], []
-    statuses: Counter[int] = Counter()
-    workers.peak = 0.0
-    async with reader.session() as http:
-        for _ in range(options.rounds):
-            quiets.append(p95(await paced_reads(http, reader.token, options.seconds)))
-            watch = asyncio.create_task(workers.watch_memory())
-            async with attacked(name, senders, options.line, statuses):
-                busy.append(p95(await paced_reads(http, reader.token, options.seconds)))
+    async def run(seconds: float) -> Sample:
+        workers.peak = 0.0
+        watch = asyncio.create_task(workers.watch_memory())
+        try:
+            async with attacked(name, senders, line, statuses):
+                sample = await read.run(seconds)
+        finally:
             watch.cancel()
-            ratios.append(busy[-1] / quiets[-1])
-    sent = ", ".join(f"{number} × {status or 'closed'}" for status, number in statuses.most_common())
-    return (
-        f"{statistics.median(quiets):>9.1f} ms{statistics.median(busy):>12.1f} ms{statistics.median(ratios):>8.2f}"
-        f"{workers.peak:>12.0f} MiB   {sent}"
-    )
+        return replace(sample, memory=workers.peak)
+
+    return Subject("attacked", run)
 
 
-async def main(options: argparse.Namespace) -> int:
-    killed = 0
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        platform = await stack.enter_async_context(running_platform(folder, settings={}))
-        senders = []
-        for number in range(CLIENTS + 1):
-            # The limits of logins count by address, so each account comes from another one.
-            async with Sender(platform.gateway_url, f"127.0.1.{1 + number}", "").session() as http:
-                token = await log_in(http, await register(http))
-            address = f"127.0.0.{2 + number % options.addresses if number else 1}"
-            senders.append(Sender(platform.gateway_url, address, token))
-        reader, *attackers = senders
-        workers = Workers(folder)
-        before = workers.pids()
-        async with reader.session() as http:
-            await paced_reads(http, reader.token, options.seconds)
-        print(f"{'attack':22}{'quiet p95':>12}{'attacked':>15}{'ratio':>8}{'worker peak':>16}   responses")
-        for name in options.only or ATTACKS:
-            row = await measure(reader, attackers, name, workers, options)
-            print(f"{name:22}{row}", flush=True)
-        killed = len(before - workers.pids())
-    print(f"workers killed: {killed} of {len(before)}; a container has {CONTAINER_MEBIBYTES} MiB")
-    return int(killed > 0)
+async def measure(run: Run) -> None:
+    options, folder = run.options, run.folder
+    platform = await run.stack.enter_async_context(running_platform(folder, settings={}))
+    senders = []
+    for number in range(CLIENTS + 1):
+        # The limits of logins count by address, so each account comes from another one.
+        async with Sender(platform.gateway_url, f"127.0.1.{1 + number}", "").session() as http:
+            token = await sign_up(http)
+        address = f"127.0.0.{2 + number % options.addresses}"
+        senders.append(Sender(platform.gateway_url, address, token))
+    reader, *attackers = senders
+    workers = Workers(folder)
+    before = workers.pids()
+    profile = http_request("GET", f"{USERS}/profile", {"Authorization": f"Bearer {reader.token}"})
+    for name in options.only or ATTACKS:
+        statuses: Counter[int] = Counter()
+        quiet = run.http("quiet", platform.gateway_url, profile, connections=64, rate=READS_PER_SECOND)
+        busy = attacked_reads(quiet, name, attackers, options.line, workers, statuses)
+        await run.compare([quiet, busy], group=name)
+        print("responses: " + ", ".join(f"{count} × {status or 'closed'}" for status, count in statuses.most_common()))
+        run.ratio(f"profile p95 beside {name}", "p95", busy, quiet)
+        peaks = [sample.memory for sample in run.samples(busy)]
+        run.result(f"largest worker, {name}", peaks, "MiB", at_most(CONTAINER_MEBIBYTES))
+    if killed := len(before - workers.pids()):
+        raise BenchFailed(f"{killed} of {len(before)} workers were killed")
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="pairs of slices for each attack (default 3)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of a slice (default 5)")
+async def sign_up(http: aiohttp.ClientSession) -> str:
+    """Register an account and return its access token."""
+    name = f"bench-{uuid4().hex[:16]}"
+    account = {"username": name, "email": f"{name}@example.com", "password": PASSWORD}
+    async with http.post(f"{USERS}/register", json=account) as response:
+        response.raise_for_status()
+    async with http.post(f"{USERS}/login", json={"username_or_email": name, "password": PASSWORD}) as response:
+        response.raise_for_status()
+        return str((await response.json())["access_token"])
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--addresses", type=int, default=1, help="addresses of the eight clients (default 1)")
     parser.add_argument("--line", type=float, default=1000.0, help="the attackers' line in Mbit/s (1000), 0: no limit")
     parser.add_argument("--only", nargs="+", choices=ATTACKS, help="the attacks to measure (default: all)")
-    try:
-        sys.exit(asyncio.run(main(parser.parse_args())))
-    except* Refused as refusals:
-        sys.exit(str(refusals.exceptions[0]))
+
+
+if __name__ == "__main__":
+    main(measure, __doc__, rounds=3, seconds=5.0, quick=(1, 3.0), add_options=add_options)

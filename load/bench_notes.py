@@ -1,21 +1,17 @@
 """Measure one owner's lists and searches at 10³ and 10⁵ notes, and the word index against MongoDB's text index.
 
-    .venv/bin/python load/bench_notes.py [--notes 100000] [--rounds 200]
+    .venv/bin/python load/bench_notes.py [--quick] [--notes 100000]
 
-The script starts its own MongoDB. The queries run in turn. The tables show the median of each, and the ratio of the
-large collection to the small one. Differences below 15 % are ties. It takes a minute or two, mostly to insert notes.
+It starts its own MongoDB. Each query runs on the small and on the large collection in turn. It takes two minutes, a
+part of them to insert notes; differences below 15 % are ties.
 """
 
 import argparse
-import asyncio
 import random
-import statistics
 import string
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice, product
-from pathlib import Path
 from uuid import UUID
 
 from pydantic import SecretStr
@@ -24,6 +20,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 from uuid_utils.compat import uuid7
 
+from benchlib import Run, calls, main
 from local_platform.stores import running_stores
 from notes_service.database import migrate
 from notes_service.notes import store
@@ -118,22 +115,12 @@ def text_searches(database: AsyncDatabase[Document], owner: UUID) -> dict[str, Q
     }
 
 
-async def medians(queries: dict[str, Query], rounds: int) -> dict[str, float]:
-    """Return the median milliseconds of each query; each round runs every query once."""
-    times: dict[str, list[float]] = {name: [] for name in queries}
-    for _ in range(rounds):
-        for name, query in queries.items():
-            started = time.perf_counter()
-            await query()
-            times[name].append((time.perf_counter() - started) * 1000)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def show(title: str, small: dict[str, float], large: dict[str, float], number: int) -> None:
-    """Print one table."""
-    print(f"\n{title}\n{'ms, median':24}{SMALL:>10,}{number:>12,}{'ratio':>9}")
-    for name, milliseconds in small.items():
-        print(f"{name:24}{milliseconds:10.2f}{large[name]:12.2f}{large[name] / milliseconds:9.2f}")
+async def compare(run: Run, title: str, small: dict[str, Query], large: dict[str, Query], number: int) -> None:
+    """Compare each query on the small collection with the same one on the large."""
+    for name in small:
+        few, many = calls(f"{SMALL:,} notes", small[name], 1), calls(f"{number:,} notes", large[name], 1)
+        await run.compare([few, many], group=f"{title}: {name}")
+        run.ratio(f"{title}: {name}", "p50", many, few)
 
 
 async def largest_note(database: AsyncDatabase[Document], words: Sequence[str]) -> str:
@@ -151,37 +138,36 @@ async def largest_note(database: AsyncDatabase[Document], words: Sequence[str]) 
     return f"{(extracted - started) * 1000:.0f} ms for its words, {(inserted - extracted) * 1000:.0f} ms to insert"
 
 
-async def main(number: int, rounds: int) -> None:
+async def measure(run: Run) -> None:
     """Fill, measure, replace the word index by a text index, measure again."""
+    number = run.options.notes or (10_000 if run.quick else 100_000)
     owners = {SMALL: uuid7(), number: uuid7()}
     many_words = ["".join(letters) for letters in islice(product(string.ascii_lowercase, repeat=4), 210_000)]
-    with tempfile.TemporaryDirectory() as folder:
-        async with running_stores(Path(folder), engines=["mongo"]) as stores:
-            client = mongo.create_client(SecretStr(stores.mongo_url("bench")), application="bench")
-            database = mongo.database(client)
-            collection = database[store.COLLECTION_NAME]
-            await migrate(database)
-            for size, owner in owners.items():
-                await fill(database, owner, size)
-            notes = NoteStore(database)
-            own = [
-                await medians(pages(notes, owner, await middle_note(notes, owner, size)), rounds)
-                for size, owner in owners.items()
-            ]
-            show("this service", own[0], own[1], number)
-            print("1 MiB of different words:", await largest_note(database, many_words))
+    async with running_stores(run.folder, engines=["mongo"]) as stores:
+        client = mongo.create_client(SecretStr(stores.mongo_url("bench")), application="bench")
+        database = mongo.database(client)
+        collection = database[store.COLLECTION_NAME]
+        await migrate(database)
+        for size, owner in owners.items():
+            run.progress(f"writing {size:,} notes")
+            await fill(database, owner, size)
+        notes = NoteStore(database)
+        small, large = [pages(notes, owner, await middle_note(notes, owner, size)) for size, owner in owners.items()]
+        await compare(run, "service", small, large, number)
+        print("1 MiB of different words:", await largest_note(database, many_words))
 
-            await collection.drop_index("by_word")
-            await collection.create_indexes([TEXT_INDEX])
-            text = [await medians(text_searches(database, owner), max(3, rounds // 10)) for owner in owners.values()]
-            show("the same with a text index", text[0], text[1], number)
-            print("1 MiB of different words:", await largest_note(database, many_words))
-            await mongo.close(client)
+        run.progress("making a text index")
+        await collection.drop_index("by_word")
+        await collection.create_indexes([TEXT_INDEX])
+        small, large = [text_searches(database, owner) for owner in owners.values()]
+        await compare(run, "text index", small, large, number)
+        print("1 MiB of different words:", await largest_note(database, many_words))
+        await mongo.close(client)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--notes", type=int, help="size of the large collection (default 100000)")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--notes", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=200)
-    arguments = parser.parse_args()
-    asyncio.run(main(arguments.notes, arguments.rounds))
+    main(measure, __doc__, rounds=5, seconds=0.4, quick=(3, 0.2), add_options=add_options)

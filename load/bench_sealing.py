@@ -1,14 +1,11 @@
 """Measure what sealing costs: CPU per message, and a server's CPU per sealed request compared with a plain one.
 
-    .venv/bin/python load/bench_sealing.py
+    .venv/bin/python load/bench_sealing.py [--quick]
 
-All kinds are measured in each of many short rounds, so that other load on the machine affects all of them. The tables
-show medians. Nonces are kept in memory: Valkey would cost every cipher the same (about 100 µs with redis-py).
+All run in this process. Nonces are kept in memory, because Valkey would cost every cipher the same.
+A minute; differences below 15 % are ties.
 """
 
-import asyncio
-import statistics
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -19,6 +16,7 @@ from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.types import Message, Scope
 
+from benchlib import Run, Sample, Subject, main, repeated
 from servicekit.sealing.ciphers import CipherName, Key
 from servicekit.sealing.client import MessageSealer
 from servicekit.sealing.envelope import MessageBinding, new_nonce, open_request, seal_request
@@ -30,9 +28,8 @@ from servicekit.testing.sealed import MemoryNonces, make_keyrings
 CIPHERS: tuple[CipherName, ...] = get_args(CipherName)
 SIZES = {"100 B": 100, "1 KB": 1024, "16 KB": 16 * 1024, "256 KB": 256 * 1024}
 PATH = "/api/v1/things"
-ROUNDS = 15
-ROUND_SECONDS = 0.03
-REQUESTS = 200
+MESSAGE_SECONDS = 0.05
+BATCH = 100
 
 Request = tuple[Scope, bytes]
 
@@ -47,80 +44,66 @@ class Thing(BaseModel):
 BODY = Thing(name="thing", text="x" * 980).model_dump_json().encode()
 
 
-def sealing() -> None:
-    """Print the cost of sealing and opening one message."""
+async def messages(run: Run) -> None:
+    """Seal and open messages of several sizes."""
     key = Key("bench", bytes(range(32)))
     binding = MessageBinding("user", "analytics", "POST", PATH.encode())
     headers = [(b"content-type", b"application/json")]
 
     def once(cipher: CipherName, body: bytes) -> Callable[[], None]:
-        def run() -> None:
+        def work() -> None:
             now = time.time()
             wire = seal_request(binding, key, cipher, nonce=new_nonce(), headers=headers, body=body, now=now)
             open_request(wire, binding, lambda _: key, now=now)
 
-        return run
+        return work
 
-    print("seal + open, µs CPU      " + "".join(f"{size:>10}" for size in SIZES))
-    table = {size: _medians({cipher: once(cipher, bytes(n)) for cipher in CIPHERS}) for size, n in SIZES.items()}
-    for cipher in CIPHERS:
-        print(f"{cipher:<24} " + "".join(f"{table[size][cipher]:>10.1f}" for size in SIZES))
-    ratios = [table[size]["fernet"] / table[size]["aes-256-gcm"] for size in SIZES]
-    print(f"{'fernet / aes-256-gcm':<24} " + "".join(f"{ratio:>10.1f}" for ratio in ratios))
+    for size, number in SIZES.items():
+        kinds = {cipher: repeated(cipher, once(cipher, bytes(number))) for cipher in CIPHERS}
+        await run.compare(list(kinds.values()), group=f"seal and open {size}", seconds=MESSAGE_SECONDS)
+        run.ratio(f"Fernet against AES-256-GCM, {size}", "cpu", kinds["fernet"], kinds["aes-256-gcm"])
 
 
-def _medians(kinds: Mapping[CipherName, Callable[[], None]]) -> dict[str, float]:
-    samples: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for _ in range(ROUNDS):
-        for kind, run in kinds.items():
-            count, started = 0, time.process_time()
-            while (spent := time.process_time() - started) < ROUND_SECONDS:
-                run()
-                count += 1
-            samples[kind].append(spent / count * 1e6)
-    return {kind: statistics.median(values) for kind, values in samples.items()}
-
-
-async def serving() -> None:
-    """Print what a POST of 1 KB costs a server, including its response of 1 KB."""
-    with tempfile.TemporaryDirectory() as folder:
-        rings = make_keyrings(Path(folder), {"user": ["analytics"]})
-        bare = _application()
-        apps = {
-            cipher: _application(
-                Middleware(
-                    SealedReceiver,
-                    service="analytics",
-                    keyring=rings["analytics"],
-                    cipher=cipher,
-                    replays=ReplayGuard(MemoryNonces()),
-                )
+async def requests(run: Run, folder: Path) -> None:
+    """Serve a POST of 1 KB with a response of 1 KB."""
+    rings = make_keyrings(folder, {"user": ["analytics"]})
+    apps = {
+        cipher: _application(
+            Middleware(
+                SealedReceiver,
+                service="analytics",
+                keyring=rings["analytics"],
+                cipher=cipher,
+                replays=ReplayGuard(MemoryNonces()),
             )
-            for cipher in CIPHERS
-        }
-        sealers = {cipher: MessageSealer("user", rings["user"], cipher) for cipher in CIPHERS}
-        kinds: dict[str, tuple[FastAPI, Callable[[], Request]]] = {
-            "plain, no receiver": (bare, _plain),
-            "plain": (apps["fernet"], _plain),
-            **{f"sealed, {cipher}": (apps[cipher], _sealed_by(sealers[cipher])) for cipher in CIPHERS},
-        }
-        await _print_requests(kinds)
+        )
+        for cipher in CIPHERS
+    }
+    sealers = {cipher: MessageSealer("user", rings["user"], cipher) for cipher in CIPHERS}
+    plain = _served("plain, no receiver", _application(), _plain)
+    kinds = {
+        "plain": _served("plain", apps["fernet"], _plain),
+        **{f"sealed, {cipher}": _served(cipher, apps[cipher], _sealed_by(sealers[cipher])) for cipher in CIPHERS},
+    }
+    await run.compare([plain, *kinds.values()], group="POST of 1 KB")
+    for name, subject in kinds.items():
+        run.ratio(f"request: {name}", "cpu", subject, plain)
 
 
-async def _print_requests(kinds: Mapping[str, tuple[FastAPI, Callable[[], Request]]]) -> None:
-    samples: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for _ in range(ROUNDS):
-        for kind, (app, prepare) in kinds.items():
+def _served(name: str, app: FastAPI, prepare: Callable[[], Request]) -> Subject:
+    async def run(seconds: float) -> Sample:
+        count, began, cpu = 0, time.perf_counter(), 0.0
+        while time.perf_counter() - began < seconds:
             # Sealing is the caller's cost, so the requests are prepared before the clock starts.
-            requests = [prepare() for _ in range(REQUESTS)]
+            prepared = [prepare() for _ in range(BATCH)]
             started = time.process_time()
-            for scope, body in requests:
+            for scope, body in prepared:
                 await _serve(app, scope, body)
-            samples[kind].append((time.process_time() - started) / REQUESTS * 1e6)
-    plain = statistics.median(samples["plain"])
-    print("\nPOST of 1 KB, response of 1 KB µs CPU   of plain")
-    for kind, values in samples.items():
-        print(f"{kind:<28} {statistics.median(values):>8.1f} {statistics.median(values) / plain:>10.2f}")
+            cpu += time.process_time() - started
+            count += BATCH
+        return Sample(count, time.perf_counter() - began, cpu=cpu)
+
+    return Subject(name, run)
 
 
 def _application(*middleware: Middleware) -> FastAPI:
@@ -169,6 +152,10 @@ async def _serve(app: Callable[[Scope, Any, Any], Awaitable[None]], scope: Scope
     await app(scope, receive, send)
 
 
+async def measure(run: Run) -> None:
+    await messages(run)
+    await requests(run, run.folder)
+
+
 if __name__ == "__main__":
-    sealing()
-    asyncio.run(serving())
+    main(measure, __doc__, rounds=15, seconds=0.3, quick=(3, 0.2), on_uvloop=True)

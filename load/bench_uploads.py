@@ -1,10 +1,10 @@
-"""Measure uploads: MB/s compared with a plain write of the same bytes, and the worker's memory.
+"""Measure uploads and downloads: against a server that discards the body, and a plain write; and the worker's memory.
 
-    .venv/bin/python load/bench_uploads.py [--mebibytes 1024] [--rounds 3]
+    .venv/bin/python load/bench_uploads.py [--quick] [--mebibytes 1024]
 
-The script starts one worker of the assets service on real stores, without the gateway. All kinds are measured in each
-round, so that other load on the machine affects all of them; the table shows medians. The plain write is `writev` of
-1 MiB pieces and one fsync by one thread. The service also receives the bytes over TCP, hashes them and checks the type.
+One worker of the assets service on real stores, without the gateway. The discarding server is a bare ASGI application
+under the same gunicorn. The plain write is `writev` of 1 MiB pieces and one fsync by one thread. The service also
+hashes the bytes and checks the type. `requests/s` are MiB/s here. It takes two minutes.
 """
 
 import argparse
@@ -12,52 +12,63 @@ import asyncio
 import http.client
 import io
 import os
-import signal
-import socket
-import statistics
 import sys
-import tempfile
 import time
 import zipfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import orjson
 import psutil
 
+from benchlib import Run, Sample, Subject, at_least, at_most, main
+from benchlib.servers import Server, gunicorn
 from local_platform.stores import StoreSet, running_stores
 from servicekit.testing.sealed import make_keyrings
 from servicekit.testing.tokens import TestIssuer
 
 MEBIBYTE = 1024 * 1024
-REPOSITORY = Path(__file__).resolve().parents[1]
 API = "/api/v1/assets"
-START_SECONDS = 60.0
 BOUNDARY = "boundary-of-the-form"
+LOOK_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service with one worker."""
+    """A running server with one worker."""
 
-    port: int
-    master: int
-    authorization: str
+    server: Server
+    authorization: str = ""
 
-    def worker(self) -> int:
-        (worker,) = psutil.Process(self.master).children()
-        return worker.pid
+    @property
+    def port(self) -> int:
+        return urlsplit(self.server.url).port or 0
 
-    def peak(self) -> float:
-        """Return the largest memory of the worker since the last call, in MiB."""
-        status = Path(f"/proc/{self.worker()}/status").read_text()
-        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
-        # 5 resets the peak (proc_pid_clear_refs(5)).
-        Path(f"/proc/{self.worker()}/clear_refs").write_text("5")
-        return int(line.split()[1]) / 1024
+    @property
+    def worker(self) -> psutil.Process:
+        _master, worker = self.server.processes.members()
+        return worker
+
+    async def watch(self, work: Awaitable[object]) -> float:
+        """Await something, and return the largest memory of the worker meanwhile, in MiB."""
+        worker, peak = self.worker, 0
+
+        async def look() -> None:
+            nonlocal peak
+            while True:
+                peak = max(peak, worker.memory_info().rss)
+                await asyncio.sleep(LOOK_SECONDS)
+
+        looking = asyncio.create_task(look())
+        try:
+            await work
+        finally:
+            looking.cancel()
+        return max(peak, worker.memory_info().rss) / MEBIBYTE
 
 
 def pieces(mebibytes: int) -> Iterator[bytes]:
@@ -106,10 +117,9 @@ def upload(service: Service, mebibytes: int, *, form: bool) -> str:
     response = connection.getresponse()
     content = response.read()
     connection.close()
-    if response.status != 201:
-        raise SystemExit(f"{response.status} {content.decode()}")
-    asset_id: str = orjson.loads(content)["id"]
-    return asset_id
+    if response.status not in (201, 204):
+        raise RuntimeError(f"{response.status} {content.decode()}")
+    return str(orjson.loads(content)["id"]) if content else ""
 
 
 def download(service: Service, asset_id: str) -> None:
@@ -135,11 +145,8 @@ async def running_service(folder: Path, stores: StoreSet, mebibytes: int) -> Asy
     """Run the service as in production, with one worker."""
     issuer = TestIssuer()
     make_keyrings(folder / "keys", {"assets": ["user", "analytics"]})
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
     async with issuer.publishing() as user:
         environment = {
-            **os.environ,
             "SERVICE_NAME": "assets",
             "ENVIRONMENT": "development",
             "DATABASE_URL": await stores.create_postgres_database("bench"),
@@ -152,88 +159,67 @@ async def running_service(folder: Path, stores: StoreSet, mebibytes: int) -> Asy
             "MAX_UPLOAD_BYTES": str(mebibytes * MEBIBYTE),
             "USER_QUOTA_BYTES": str(4 * mebibytes * MEBIBYTE),
         }
-        migration = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "assets_service.migrate", env=environment
-        )
+        command = (sys.executable, "-m", "assets_service.migrate")
+        migration = await asyncio.create_subprocess_exec(*command, env={**os.environ, **environment})
         if await migration.wait():
-            raise SystemExit("the migration failed")
-        with (folder / "log").open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gunicorn", "-c", str(REPOSITORY / "deploy" / "gunicorn.conf.py")),
-                *("-b", f"127.0.0.1:{port}", "assets_service.app:create_app()"),
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            await asyncio.to_thread(wait_until_alive, port)
-            yield Service(port, process.pid, issuer.headers(uuid4())["Authorization"])
-        finally:
-            process.send_signal(signal.SIGTERM)
-            await process.wait()
+            raise RuntimeError("the migration failed")
+        async with gunicorn("assets_service.app:create_app()", folder, environment, probe="/health") as server:
+            yield Service(server, issuer.headers(uuid4())["Authorization"])
 
 
-def wait_until_alive(port: int) -> None:
-    """Wait until the service answers."""
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/health")
-            connection.getresponse().read()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise SystemExit("the service did not start")
+def transfer(name: str, mebibytes: int, work: Callable[[], object], service: Service | None = None) -> Subject:
+    """Return a subject that transfers a file once in each slice, however long that takes."""
+
+    async def run(_seconds: float) -> Sample:
+        cpu, began = service.server.processes.cpu() if service else 0.0, time.perf_counter()
+        peak = 0.0
+        if service:
+            peak = await service.watch(asyncio.to_thread(work))
+        else:
+            await asyncio.to_thread(work)
+        took = time.perf_counter() - began
+        used = service.server.processes.cpu() - cpu if service else 0.0
+        return Sample(mebibytes, took, cpu=used, memory=peak)
+
+    return Subject(name, run)
 
 
-def duration_of(run: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
+async def measure(run: Run) -> None:
+    mebibytes = run.options.mebibytes or (256 if run.quick else 1024)
+    folder = run.folder
+    async with (
+        running_stores(folder / "stores", engines=["postgres", "valkey"]) as stores,
+        running_service(folder, stores, mebibytes) as service,
+        gunicorn("benchlib.applications:discarding", folder) as discarding,
+    ):
+        remove(service, upload(service, 1, form=False))
+        before = service.worker.memory_info().rss / MEBIBYTE
+        stored: list[str] = []
+
+        def store(*, form: bool) -> None:
+            for asset_id in stored:
+                remove(service, asset_id)
+            stored[:] = [upload(service, mebibytes, form=form)]
+
+        sink = Service(discarding)
+        plain = transfer("plain write", mebibytes, lambda: plain_write(folder, mebibytes))
+        dropped = transfer("body discarded", mebibytes, lambda: upload(sink, mebibytes, form=False), sink)
+        raw = transfer("upload, raw body", mebibytes, lambda: store(form=False), service)
+        form = transfer("upload, as a form", mebibytes, lambda: store(form=True), service)
+        down = transfer("download", mebibytes, lambda: download(service, stored[0]), service)
+        # Either neighbour of the download in the order of a round has stored a file.
+        await run.compare([plain, dropped, raw, down, form], warm_up=0.0)
+    run.ratio("upload against discarding the body", "rate", raw, dropped, at_least(0.4))
+    run.ratio("upload as a form against discarding", "rate", form, dropped)
+    run.ratio("upload against a plain write", "rate", raw, plain)
+    run.ratio("download against a plain write", "rate", down, plain)
+    growth = [sample.memory - before for sample in run.samples(raw)]
+    run.result(f"memory for an upload of {mebibytes} MiB", growth, "MiB", at_most(16))
 
 
-def measure(service: Service, folder: Path, mebibytes: int, rounds: int) -> None:
-    """Print the MB/s of each kind, and the worker's memory."""
-    remove(service, upload(service, 1, form=False))
-    print(f"{mebibytes} MiB; the worker has {service.peak():.0f} MiB before the first round")
-    speeds: dict[str, list[float]] = {}
-    peaks: dict[str, list[float]] = {}
-
-    def timed(kind: str, run: Callable[[], object]) -> None:
-        service.peak()
-        speeds.setdefault(kind, []).append(mebibytes * MEBIBYTE / 1e6 / duration_of(run))
-        peaks.setdefault(kind, []).append(service.peak())
-
-    for _ in range(rounds):
-        ids: list[str] = []
-        timed("plain write", lambda: plain_write(folder, mebibytes))
-        timed("upload, raw body", lambda: ids.append(upload(service, mebibytes, form=False)))  # noqa: B023 - run at once
-        timed("download, streamed", lambda: download(service, ids[0]))  # noqa: B023
-        remove(service, ids.pop())
-        timed("upload, as a form", lambda: ids.append(upload(service, mebibytes, form=True)))  # noqa: B023
-        remove(service, ids.pop())
-    for kind, values in speeds.items():
-        ratios = [value / plain for value, plain in zip(values, speeds["plain write"], strict=True)]
-        print(
-            f"{kind:20} {statistics.median(values):7.0f} MB/s  {statistics.median(ratios):5.2f} of a plain write  "
-            f"worker's peak {max(peaks[kind]):4.0f} MiB"
-        )
-
-
-async def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure uploads.")
-    parser.add_argument("--mebibytes", type=int, default=1024)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        folder = Path(directory)
-        async with (
-            running_stores(folder / "stores", engines=["postgres", "valkey"]) as stores,
-            running_service(folder, stores, options.mebibytes) as service,
-        ):
-            await asyncio.to_thread(measure, service, folder, options.mebibytes, options.rounds)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mebibytes", type=int, help="size of the file (default 1024, with --quick 256)")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main(measure, __doc__, rounds=3, quick=(1, 1.0), add_options=add_options)

@@ -3,9 +3,9 @@
     from benchlib import Subject, at_least, main
 
     async def measure(run):
-        async with run.server(bare) as one, run.server(stack) as other:
-            await run.compare([one, other])
-            run.result("stack against bare", "rate", other, one, aim=at_least(0.85))
+        one, other = run.http("bare", url_of_bare, request), run.http("stack", url_of_stack, request)
+        await run.compare([one, other])
+        run.ratio("stack against bare", "rate", other, one, at_least(0.85))
 
     if __name__ == "__main__":
         main(measure, __doc__)
@@ -17,7 +17,7 @@ from benchlib.client import UNIQUE, Client, http_request
 from benchlib.command import Run, main
 from benchlib.processes import ProcessGroup
 from benchlib.report import Aim, at_least, at_most
-from benchlib.samples import Sample, Subject, calls
+from benchlib.samples import Sample, Subject, calls, repeated
 
 __all__ = [
     "UNIQUE",
@@ -32,4 +32,5 @@ __all__ = [
     "calls",
     "http_request",
     "main",
+    "repeated",
 ]

@@ -59,10 +59,12 @@ class Run:
         connections: int = 16,
         rate: float = 0.0,
         statuses: Sequence[int] = (200,),
+        weight: int = 1,
     ) -> Subject:
         """Return a subject that gets requests from the client's process; the CPU of `processes` counts.
 
-        Any other status than `statuses`, and any lost connection, ends the bench.
+        Any other status than `statuses`, and any lost connection, ends the bench. `weight` is what a request counts
+        for, such as the number of events in it.
         """
         load = Load(url, [requests] if isinstance(requests, bytes) else requests, connections, rate)
         if self._client is None:
@@ -76,7 +78,7 @@ class Run:
             _check(name, outcome, statuses)
             return Sample.of(
                 outcome.latencies,
-                requests=len(outcome.latencies),
+                requests=len(outcome.latencies) * weight,
                 seconds=outcome.seconds,
                 cpu=used,
                 memory=processes.memory() if processes else 0.0,
@@ -86,13 +88,19 @@ class Run:
         return Subject(name, run)
 
     async def compare(
-        self, subjects: Sequence[Subject], *, group: str = "", rounds: int | None = None, seconds: float | None = None
+        self,
+        subjects: Sequence[Subject],
+        *,
+        group: str = "",
+        rounds: int | None = None,
+        seconds: float | None = None,
+        warm_up: float = WARM_UP,
     ) -> None:
-        """Run the subjects in turn, after a short slice of each that does not count, and print their medians."""
+        """Run the subjects in turn, after a slice of each of `warm_up` seconds that does not count; print medians."""
         rounds, seconds = rounds or self.options.rounds, seconds or self.options.seconds
         self.progress(f"{group or self._name}: {len(subjects)} subjects, {rounds} rounds of {seconds:g} s each")
-        for subject in subjects:
-            await subject.run(min(seconds, WARM_UP))
+        for subject in subjects if warm_up else ():
+            await subject.run(min(seconds, warm_up))
         samples: dict[Subject, list[Sample]] = {subject: [] for subject in subjects}
         for number in range(rounds):
             for subject in in_turn(subjects, number):

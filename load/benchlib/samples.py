@@ -5,7 +5,6 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final
 
 PERCENTILES: Final = (50, 95, 99)
@@ -79,6 +78,19 @@ def calls(name: str, call: Callable[[], Awaitable[object]], in_flight: int) -> S
     return Subject(name, run)
 
 
+def repeated(name: str, function: Callable[[], object]) -> Subject:
+    """Return a subject that calls a function repeatedly in this process, whose CPU counts."""
+
+    async def run(seconds: float) -> Sample:
+        count, started, cpu = 0, time.perf_counter(), time.process_time()
+        while (took := time.perf_counter() - started) < seconds:
+            function()
+            count += 1
+        return Sample(count, took, cpu=time.process_time() - cpu)
+
+    return Subject(name, run)
+
+
 def percentile(values: Sequence[float], rank: float) -> float:
     """Return a percentile, interpolated between the two nearest values; 0 if there are no values."""
     if not values:
@@ -115,8 +127,3 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
 def in_turn(subjects: Sequence[Subject], number: int) -> list[Subject]:
     """Return the order of a round: every second one is reversed, so that no subject always follows the same one."""
     return list(subjects) if number % 2 == 0 else list(reversed(subjects))
-
-
-def longest_step(values: Sequence[float]) -> float:
-    """Return the largest difference between neighbours, which tells of a machine that was not quiet."""
-    return max((abs(after - before) for before, after in pairwise(values)), default=0.0)
