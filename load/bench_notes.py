@@ -125,7 +125,13 @@ async def compare(run: Run, title: str, small: dict[str, Query], large: dict[str
 
 async def largest_note(database: AsyncDatabase[Document], words: Sequence[str]) -> str:
     """Insert a note of 1 MiB of different words; return the times, or why it was refused."""
-    document = {"_id": uuid7(), "owner_id": uuid7(), "title": "", "body": " ".join(words)[: 1024 * 1024], "size": 0}
+    document: Document = {
+        "_id": uuid7(),
+        "owner_id": uuid7(),
+        "title": "",
+        "body": " ".join(words)[: 1024 * 1024],
+        "size": 0,
+    }
     started = time.perf_counter()
     document["words"] = search_terms(document["body"])
     extracted = time.perf_counter()

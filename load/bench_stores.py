@@ -29,7 +29,7 @@ from notes_service.notes.store import COLLECTION_NAME, NoteStore
 from notes_service.notes.writer import NoteWriter
 from notes_service.peers import AssetsService
 from servicekit.core.clock import utc_now
-from servicekit.dispatcher import AiohttpTransport, Dispatcher
+from servicekit.dispatcher import Dispatcher, create_transport
 from servicekit.idempotency import IdempotentRequest
 from servicekit.idempotency.mongo import MongoIdempotency
 from servicekit.outbox import Outbox, SealedDelivery
@@ -72,7 +72,7 @@ async def documents(run: Run, stores: StoreSet) -> None:
     await migrate_notes(database)
     store, owner = NoteStore(database), uuid7()
     # Nothing is delivered, and the notes have no attachments: no call is made.
-    dispatcher = Dispatcher([], transport=AiohttpTransport())
+    dispatcher = Dispatcher([], transport=create_transport("aiohttp"))
     outbox = Outbox(MongoOutboxStore(database), SUBSCRIPTIONS, SealedDelivery(dispatcher))
     writer = NoteWriter(MongoIdempotency(database), store, outbox, ErasedOwners(database))
     actions = NoteActions(writer, store, AssetsService(dispatcher), utc_now)

@@ -74,7 +74,7 @@ def subject_document(group: str, name: str, samples: Sequence[Sample]) -> dict[s
     """Return the medians of a subject over its rounds."""
 
     def median(figure: str) -> float:
-        return statistics.median(getattr(sample, figure) for sample in samples)
+        return float(statistics.median(getattr(sample, figure) for sample in samples))
 
     timed = bool(samples[0].latencies)
     return {
