@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import Receive, Scope, Send
 
 from servicekit.auth.access_tokens import CurrentUser
@@ -11,7 +12,7 @@ from servicekit.core.settings import ServiceSettings
 from servicekit.kit import ServiceKit
 from servicekit.sealing.route_policy import optional
 
-TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def parcels() -> APIRouter:
