@@ -147,7 +147,7 @@ test-cov: .venv/.complete ## Run all tests and report the lines that no test rea
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
 
 .PHONY: bench
-bench: .venv/.complete ## Run the benchmarks one by one, about half an hour: ONLY=routes,edge some, QUICK=1 short ones, ARGS=--strict; load/README.md
+bench: .venv/.complete ## Run the benchmarks one by one, about 45 minutes: ONLY=routes,edge some, QUICK=1 short ones, ARGS=--strict; load/README.md
 	@$(BIN)/python load/bench.py $(if $(call on,QUICK),--quick) $(ARGS) $${ONLY:+-- "$$ONLY"}
 
 .PHONY: evidence
