@@ -6,7 +6,7 @@ from pathlib import Path
 
 from local_platform.platform.launcher import running_platform
 from peers.notes_api import PASSWORD, Call, NotesApi, NotesClient, User
-from peers.side import Side, processes_of
+from peers.side import Side, parts_of
 
 NAME = "platform"
 UNLIMITED = {"GATEWAY_RATE_GENERAL": "0", "GATEWAY_RATE_AUTH": "0", "USER_RATE": "0"}
@@ -17,7 +17,7 @@ USERS, NOTES = "/api/v1/users", "/api/v1/notes"
 async def running(folder: Path) -> AsyncIterator[Side]:
     async with running_platform(folder / NAME, settings=UNLIMITED) as platform:
         client = NotesClient(api(platform.gateway_url))
-        yield Side(NAME, client.work, processes_of(platform.supervisor))
+        yield Side(NAME, client.work, parts_of(platform.supervisor))
 
 
 def api(url: str) -> NotesApi:

@@ -18,7 +18,7 @@ from local_platform.supervision.process import Command
 from local_platform.supervision.supervisor import Supervisor
 from peers.notes_api import PASSWORD, Call, NotesApi, NotesClient, User
 from peers.obtaining import GoProgram
-from peers.side import PeerFailed, Side, healthy, processes_of, start
+from peers.side import PeerFailed, Side, healthy, parts_of, start
 
 NAME = "pocketbase"
 PROGRAM = GoProgram(
@@ -52,7 +52,7 @@ async def running(folder: Path) -> AsyncIterator[Side]:
         try:
             await start(supervisor, NAME, command, url, home, probe=healthy(f"{url}/api/health"))
             await _create_collection(url, password)
-            yield Side(NAME, NotesClient(api(url)).work, processes_of(supervisor))
+            yield Side(NAME, NotesClient(api(url)).work, parts_of(supervisor))
         finally:
             await supervisor.stop(supervisor.processes.values())
 

@@ -1,6 +1,6 @@
 """Service calls: a client asks one service, which asks another for a message of 1 KB and returns it.
 
-Each service is one process with one worker. The bare pair of services is what the others are compared with.
+Each service is one process with one worker. The bare pair of services shows what the work itself costs.
 """
 
 import json
@@ -19,7 +19,7 @@ from local_platform.supervision.ports import HOST, PortAllocator
 from local_platform.supervision.supervisor import Supervisor
 from peers import textbook_stack
 from peers.dapr import sidecars
-from peers.side import Side, Work, processes_of, start
+from peers.side import Side, Work, parts_of, start
 from servicekit.sealing.ciphers import CipherName
 from servicekit.testing.sealed import make_keyrings
 
@@ -101,9 +101,9 @@ async def running_dapr(folder: Path) -> AsyncIterator[Side]:
 
 
 SIDES: dict[str, Start] = {
-    "bare": running_bare,
     "kit, fernet": running_kit("fernet"),
     "kit, aes-256-gcm": running_kit("aes-256-gcm"),
+    "bare": running_bare,
     "textbook": running_textbook,
     "dapr": running_dapr,
 }
@@ -135,4 +135,4 @@ def _side(name: str, caller: str, *supervisors: Supervisor) -> Side:
     async def work(_task: str) -> Work:
         return Work(caller, [request], 200)
 
-    return Side(name, work, processes_of(*supervisors))
+    return Side(name, work, parts_of(*supervisors))

@@ -1,6 +1,7 @@
 """One of the compared systems: how to reach it, and which processes are part of it."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,17 +28,29 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A running system. `work` prepares one kind of work and returns its requests."""
+    """A running system. `work` prepares one kind of work and returns its requests; `parts` are all its processes."""
 
     name: str
     work: Callable[[str], Awaitable[Work]]
-    processes: ProcessGroup
+    parts: Mapping[str, ProcessGroup]
+
+    def cpu(self) -> dict[str, float]:
+        """Return the CPU seconds of each part so far."""
+        return {name: processes.cpu() for name, processes in self.parts.items()}
+
+    def memory(self) -> float:
+        """Return the memory of all parts in MiB."""
+        return sum(processes.memory() for processes in self.parts.values())
 
 
-def processes_of(*supervisors: Supervisor) -> ProcessGroup:
-    """Return all processes that run under these supervisors."""
-    processes = [process for supervisor in supervisors for process in supervisor.processes.values()]
-    return ProcessGroup(process.pid for process in processes if process.pid is not None)
+def parts_of(*supervisors: Supervisor) -> dict[str, ProcessGroup]:
+    """Return all processes that run under these supervisors, by service."""
+    pids: defaultdict[str, list[int]] = defaultdict(list)
+    for supervisor in supervisors:
+        for process in supervisor.processes.values():
+            if process.pid is not None:
+                pids[process.spec.service].append(process.pid)
+    return {service: ProcessGroup(own) for service, own in pids.items()}
 
 
 async def start(
@@ -53,7 +66,7 @@ async def start(
     """Start a server and return when it is ready; its log is `name.log`. By default `/health` tells."""
     spec = ProcessSpec(
         name=name,
-        service="peer",
+        service=name,
         url=url,
         command=Command(
             argv=argv,

@@ -17,7 +17,7 @@ from local_platform.supervision.process import Command
 from local_platform.supervision.supervisor import Supervisor
 from peers.notes_api import PASSWORD, Call, NotesApi, NotesClient, User
 from peers.obtaining import python_environment
-from peers.side import Side, processes_of, start
+from peers.side import Side, parts_of, start
 
 NAME = "textbook"
 FOLDER = Path(__file__).with_name("textbook")
@@ -30,10 +30,22 @@ def interpreter() -> str:
 
 
 def gunicorn(python: str, application: str, port: int, *, workers: int) -> list[str]:
-    """Return the command of one service."""
+    """Return the command of one service.
+
+    Connections are kept as long as the platform keeps them. With the default of two seconds, a loop that hashes
+    passwords takes waiting requests for idle connections and drops them.
+    """
     return [
         *(python, "-m", "gunicorn", "--chdir", str(FOLDER), "--bind", f"{HOST}:{port}", "--no-control-socket"),
-        *("--worker-class", "uvicorn_worker.UvicornWorker", "--workers", str(workers), application),
+        *(
+            "--keep-alive",
+            "75",
+            "--worker-class",
+            "uvicorn_worker.UvicornWorker",
+            "--workers",
+            str(workers),
+            application,
+        ),
     ]
 
 
@@ -66,7 +78,7 @@ async def running(folder: Path) -> AsyncIterator[Side]:
                     command = gunicorn(python, f"app.{service}:app", port, workers=WORKERS)
                     await start(supervisor, service, command, urls[service], home, environment=environment)
                 client = NotesClient(api(urls["users"], urls["notes"]))
-                yield Side(NAME, client.work, processes_of(supervisor, stores.supervisor))
+                yield Side(NAME, client.work, parts_of(supervisor, stores.supervisor))
             finally:
                 await supervisor.stop(supervisor.processes.values())
 

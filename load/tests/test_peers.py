@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import bench_peers
-from benchlib import UNIQUE, ProcessGroup
+from benchlib import UNIQUE
 from local_platform.errors import ProcessFailed
 from peers import obtaining, platform, pocketbase
 from peers.notes_api import NotesClient
@@ -106,7 +106,7 @@ def _starting(name: str, error: Exception | None = None) -> bench_peers.Start:
     async def running(_folder: Path) -> AsyncIterator[Side]:
         if error:
             raise error
-        yield Side(name, work, ProcessGroup([]))
+        yield Side(name, work, {})
 
     return running
 
