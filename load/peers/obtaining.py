@@ -39,7 +39,8 @@ class GoProgram:
 
     def obtain(self, folder: Path = FOLDER) -> Path:
         """Return the folder of the built commands; build them first where they are missing. Raises CannotObtain."""
-        built = folder / f"{self.name}-{self.version}"
+        content = repr((self.module, self.commands, sorted(self.added.items())))
+        built = folder / f"{self.name}-{self.version}-{_digest(content.encode())}"
         if built.is_dir():
             return built
         go = shutil.which("go")
@@ -59,7 +60,9 @@ class GoProgram:
             for directory in (source, *source.rglob("*/")):
                 directory.chmod(0o755)
             for name, text in self.added.items():
-                (source / name).write_text(text, encoding="utf-8")
+                file = source / name
+                file.parent.mkdir(exist_ok=True)
+                file.write_text(text, encoding="utf-8")
             _run([go, "build", "-C", str(source), "-trimpath", "-o", f"{commands}/", *self.commands])
             commands.rename(built)
         print(f"built {self.name} in {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
@@ -73,7 +76,7 @@ class GoProgram:
 def python_environment(name: str, requirements: Path, folder: Path = FOLDER) -> Path:
     """Return the interpreter of an environment with exactly these packages. Raises CannotObtain."""
     content = requirements.read_bytes()
-    environment = folder / f"{name}-{hashlib.sha256(content).hexdigest()[:12]}"
+    environment = folder / f"{name}-{_digest(content)}"
     interpreter, complete = environment / "bin" / "python", environment / ".complete"
     if complete.exists():
         return interpreter
@@ -84,6 +87,10 @@ def python_environment(name: str, requirements: Path, folder: Path = FOLDER) -> 
     _run([str(UV), "pip", "install", "--quiet", "--python", str(interpreter), "-r", str(requirements)])
     complete.touch()
     return interpreter
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:8]
 
 
 def _run(command: Sequence[str]) -> str:

@@ -1,12 +1,13 @@
 """PocketBase: a Go backend in one process, with SQLite in it. Built from its own example of a server.
 
 Its defaults stay: bcrypt of cost 10, SQLite with a write-ahead log and `synchronous=NORMAL`, no limits of rates. Only
-its mails about new devices are off. A list asks for no total, because this platform counts none either.
+its mails about new devices are off. A list asks for no total, because this platform counts none either. A second
+server differs in `synchronous=FULL` alone: a commit waits for the disk, as it does in the platform's stores.
 """
 
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,34 @@ from peers.obtaining import GoProgram
 from peers.side import PeerFailed, Side, healthy, parts_of, start
 
 NAME = "pocketbase"
+DURABLE_NAME = "pocketbase, synchronous=FULL"
+_DURABLE = """package main
+
+import (
+	"log"
+
+	"github.com/pocketbase/dbx"
+	"github.com/pocketbase/pocketbase"
+)
+
+// PocketBase's own pragmas, except for the last one.
+const pragmas = "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=journal_size_limit(200000000)" +
+	"&_pragma=foreign_keys(ON)&_pragma=temp_store(MEMORY)&_pragma=cache_size(-32000)&_pragma=synchronous(FULL)"
+
+func main() {
+	connect := func(path string) (*dbx.DB, error) { return dbx.Open("sqlite", path+pragmas) }
+	if err := pocketbase.NewWithConfig(pocketbase.Config{DBConnect: connect}).Start(); err != nil {
+		log.Fatal(err)
+	}
+}
+"""
 PROGRAM = GoProgram(
     name=NAME,
     module="github.com/pocketbase/pocketbase",
     version="v0.40.4",
-    commands=["./examples/base"],
+    commands=["./examples/base", "./examples/durable"],
     minutes=2,
+    added={"examples/durable/main.go": _DURABLE},
 )
 ADMINISTRATOR = "bench@example.com"
 COLLECTIONS = "/api/collections"
@@ -35,10 +58,10 @@ OWN = "owner = @request.auth.id"
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Side]:
+async def running(folder: Path, name: str = NAME, command: str = "base") -> AsyncIterator[Side]:
     """Start the server on an empty folder and create the collection. Raises CannotObtain."""
-    binary = str(PROGRAM.obtain() / "base")
-    home = folder / NAME
+    binary = str(PROGRAM.obtain() / command)
+    home = folder / f"{NAME}-{command}"
     home.mkdir()
     password = secrets.token_hex()
     storage = ["--dir", str(home / "data")]
@@ -48,13 +71,18 @@ async def running(folder: Path) -> AsyncIterator[Side]:
     with PortAllocator(home / "ports.json") as ports:
         address = f"{HOST}:{ports.allocate(NAME)}"
         url = f"http://{address}"
-        command = [binary, "serve", "--http", address, *storage]
+        serve = [binary, "serve", "--http", address, *storage]
         try:
-            await start(supervisor, NAME, command, url, home, probe=healthy(f"{url}/api/health"))
+            await start(supervisor, NAME, serve, url, home, probe=healthy(f"{url}/api/health"))
             await _create_collection(url, password)
-            yield Side(NAME, NotesClient(api(url)).work, parts_of(supervisor))
+            yield Side(name, NotesClient(api(url)).work, parts_of(supervisor))
         finally:
             await supervisor.stop(supervisor.processes.values())
+
+
+def running_durable(folder: Path) -> AbstractAsyncContextManager[Side]:
+    """Start the server whose commits wait for the disk."""
+    return running(folder, DURABLE_NAME, "durable")
 
 
 async def _create_collection(url: str, password: str) -> None:

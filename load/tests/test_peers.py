@@ -59,10 +59,10 @@ def test_a_program_is_built_once_from_its_module_and_the_added_files(
     assert list((tmp_path / "peers").iterdir()) == [built]
 
 
-def test_a_new_version_is_built_beside_the_old_one(go: Callable[[str], Path], tmp_path: Path) -> None:
+def test_another_version_or_added_file_is_built_anew(go: Callable[[str], Path], tmp_path: Path) -> None:
     go(GO)
-    built = {PROGRAM.obtain(tmp_path / "peers"), replace(PROGRAM, version="v2").obtain(tmp_path / "peers")}
-    assert {folder.name for folder in built} == {"tool-v1.2.3", "tool-v2"}
+    changed = [replace(PROGRAM, version="v2"), replace(PROGRAM, added={"cmd/added.go": "package main\n"})]
+    assert len({program.obtain(tmp_path / "peers") for program in [PROGRAM, *changed]}) == 3
 
 
 def test_a_failed_build_says_why_and_leaves_nothing(go: Callable[[str], Path], tmp_path: Path) -> None:
