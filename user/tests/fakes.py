@@ -353,10 +353,9 @@ class MemorySessions:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[SessionTransaction]:
+    async def transact(self, work: Callable[[SessionTransaction], Awaitable[Any]]) -> Any:
         async with self._database.begin() as tables:
-            yield MemorySessionTransaction(tables)
+            return await work(MemorySessionTransaction(tables))
 
 
 class MemorySessionTransaction:

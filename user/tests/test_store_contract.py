@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count, pairwise
 from typing import Any
 from uuid import UUID, uuid4
@@ -44,7 +45,7 @@ from user_service.migrate import FOLDER
 from user_service.models import IDEMPOTENCY_KEYS, OUTBOX
 from user_service.passwords.actions import CurrentPassword, PasswordStore
 from user_service.passwords.store import PostgresPasswords
-from user_service.sessions.actions import IssuedToken
+from user_service.sessions.actions import IssuedToken, SessionTransaction
 from user_service.sessions.announcements import RevocationRecords
 from user_service.sessions.rules import (
     FEW_SESSIONS,
@@ -86,8 +87,7 @@ class Storage:
 
     async def state(self, session: NewSession) -> TokenState | None:
         """Return the state of the session's first refresh token."""
-        async with self.sessions.begin() as transaction:
-            token = await transaction.find(session.token_digest)
+        token = await self.sessions.transact(lambda tx: tx.find(session.token_digest))
         return token.state if token else None
 
 
@@ -313,10 +313,9 @@ async def test_a_login_starts_a_session_with_a_fresh_token_and_returns_the_role(
     started = await storage.logins.start(session, password_hash="hash", new_hash="renewed")
     assert started == StartedSession(session.id, "admin")
 
-    async with storage.sessions.begin() as transaction:
-        assert await transaction.find(session.token_digest) == IssuedToken(
-            session.token_digest, session.id, account.id, "admin", TokenState(session.expires_at), None
-        )
+    assert await storage.sessions.transact(lambda tx: tx.find(session.token_digest)) == IssuedToken(
+        session.token_digest, session.id, account.id, "admin", TokenState(session.expires_at), None
+    )
     current = await storage.passwords.current(account.id, CLIENT.network)
     assert current == CurrentPassword("renewed", True, account.username, account.email)
 
@@ -361,24 +360,29 @@ async def test_a_rotation_puts_each_token_one_step_behind_its_successor(storage:
     session = await storage.log_in(await storage.add())
     digests = [session.token_digest, b"2" * 16 + session.id.bytes, b"3" * 16 + session.id.bytes]
 
-    for step, (used, successor) in enumerate(pairwise(digests), start=1):
+    async def rotate(transaction: SessionTransaction, step: int, used: bytes, successor: bytes) -> None:
         later = NOW + timedelta(hours=step)
-        async with storage.sessions.begin() as transaction:
-            token = await transaction.find(used)
-            assert token.state == TokenState(NOW + IDLE + timedelta(hours=step - 1))
-            await transaction.rotate(
-                token,
-                successor=successor,
-                sealed=b"sealed %d" % step,
-                network=f"192.0.2.{step}",
-                now=later,
-                expires_at=later + IDLE,
-            )
-            if step == 1:
-                await transaction.mark_repeated(token, later)
+        token = await transaction.find(used)
+        assert token is not None
+        assert token.state == TokenState(NOW + IDLE + timedelta(hours=step - 1))
+        await transaction.rotate(
+            token,
+            successor=successor,
+            sealed=b"sealed %d" % step,
+            network=f"192.0.2.{step}",
+            now=later,
+            expires_at=later + IDLE,
+        )
+        if step == 1:
+            await transaction.mark_repeated(token, later)
 
-    async with storage.sessions.begin() as transaction:
-        found = [await transaction.find(digest) for digest in digests]
+    for step, (used, successor) in enumerate(pairwise(digests), start=1):
+        await storage.sessions.transact(partial(rotate, step=step, used=used, successor=successor))
+
+    async def find_all(transaction: SessionTransaction) -> list[IssuedToken | None]:
+        return [await transaction.find(digest) for digest in digests]
+
+    found = await storage.sessions.transact(find_all)
     expires_at = NOW + IDLE + timedelta(hours=2)
     assert [(token.state, token.sealed_successor) for token in found] == [
         (TokenState(expires_at, 2, NOW + timedelta(hours=1), "192.0.2.1", repeated=True), b"sealed 1"),
@@ -388,20 +392,21 @@ async def test_a_rotation_puts_each_token_one_step_behind_its_successor(storage:
 
 
 async def test_an_unknown_token_is_not_found(storage: Storage) -> None:
-    async with storage.sessions.begin() as transaction:
-        assert await transaction.find(b"0" * 32) is None
+    assert await storage.sessions.transact(lambda tx: tx.find(b"0" * 32)) is None
 
 
 async def test_a_revoked_session_is_gone_with_its_tokens(storage: Storage) -> None:
     account = await storage.add()
     session, other = await storage.log_in(account), await storage.log_in(account)
 
-    async with storage.sessions.begin() as transaction:
+    async def revoke(transaction: SessionTransaction) -> None:
         assert await transaction.revoke(session.id, now=NOW, user_id=uuid4()) == {}
         revoked = await transaction.revoke(session.id, now=NOW, user_id=account.id)
         assert revoked == {session.id: (NOW + REVOCATION_KEPT).timestamp()}
         assert await transaction.revoke(session.id, now=NOW) == {}
         assert await transaction.revoke(uuid4(), now=NOW) == {}
+
+    await storage.sessions.transact(revoke)
 
     assert await storage.state(session) is None
     assert await storage.state(other) is not None
@@ -412,19 +417,20 @@ async def test_all_sessions_of_an_account_are_revoked(storage: Storage) -> None:
     sessions = [await storage.log_in(account) for _ in range(2)]
     stranger = await storage.log_in(await storage.add())
 
-    async with storage.sessions.begin() as transaction:
+    async def revoke(transaction: SessionTransaction) -> None:
         revoked = await transaction.revoke_all(account.id, now=NOW)
         assert revoked == dict.fromkeys([session.id for session in sessions], (NOW + REVOCATION_KEPT).timestamp())
         assert await transaction.revoke_all(account.id, now=NOW) == {}
         assert await transaction.revoke_all(uuid4(), now=NOW) is None
+
+    await storage.sessions.transact(revoke)
 
     assert await storage.state(stranger) is not None
 
 
 async def test_a_revocation_is_pending_until_it_is_published_and_known_until_it_expires(storage: Storage) -> None:
     session = await storage.log_in(await storage.add())
-    async with storage.sessions.begin() as transaction:
-        revoked = await transaction.revoke(session.id, now=NOW)
+    revoked = await storage.sessions.transact(lambda tx: tx.revoke(session.id, now=NOW))
     records = storage.revocations
 
     with suppress(ConnectionError):
@@ -474,8 +480,7 @@ async def test_a_later_revocation_of_many_sessions_replaces_the_earlier_one(stor
         for _ in range(FEW_SESSIONS + 1):
             session = new_session(account.id, created_at=at)
             assert await storage.logins.start(session, password_hash="hash", new_hash=None)
-        async with storage.sessions.begin() as transaction:
-            (mark,) = await transaction.revoke_all(account.id, now=at)
+        (mark,) = await storage.sessions.transact(lambda tx: tx.revoke_all(account.id, now=at))  # noqa: B023 - run at once
         marks.append(mark)
 
     async with storage.revocations.pending(1000) as pending:

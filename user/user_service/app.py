@@ -106,7 +106,7 @@ def create_app(
         password_actions=PasswordActions(
             PostgresPasswords(sessions), guard=guard, hasher=hasher, announce=announce, clock=clock
         ),
-        session_actions=SessionActions(PostgresSessions(sessions).begin, issuer=issuer, announce=announce, clock=clock),
+        session_actions=SessionActions(PostgresSessions(sessions), issuer=issuer, announce=announce, clock=clock),
         session_queries=SessionQueries(engine, clock=clock),
         signing_keys=signing_keys,
     )

@@ -7,19 +7,24 @@ most of a short read. So a statement that is executed often is written as a `Que
 
     row = await QueryRunner(engine).fetch_one(_PARCEL, id=parcel_id)
 
-It takes one round trip and is a transaction of its own. Values and rows are asyncpg's: the rows are read by name.
+It takes one round trip and is a transaction of its own; `transact` executes several in one transaction. Values and rows
+are asyncpg's: the rows are read by name.
 """
 
+from collections.abc import Awaitable, Callable
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from servicekit.storage.postgres_statements import ATTEMPTS, is_stale
 from servicekit.storage.postgres_tracing import start_statement_span, type_of_error
 
+T = TypeVar("T")
 # An asyncpg.Record, which has no types.
 Row = Any
 
@@ -58,8 +63,38 @@ class Query:
         return [values[name] if name in values else constants[name] for name in self._names]
 
 
+class Transaction:
+    """A transaction in which queries are executed one after the other."""
+
+    def __init__(self, driver: Any, prepare: Callable[[str], Awaitable[Any]], database: str) -> None:
+        self._driver = driver
+        self._prepare = prepare
+        self._database = database
+
+    @classmethod
+    async def of(cls, session: AsyncSession) -> "Transaction":
+        """Return the transaction of a session, which sees what the session has flushed."""
+        connection = await session.connection()
+        pooled = await connection.get_raw_connection()
+        driver: Any = pooled.driver_connection
+        if not driver.is_in_transaction():
+            # SQLAlchemy would send BEGIN with its own first statement.
+            adapter: Any = pooled.dbapi_connection
+            await adapter._start_transaction()
+        return cls(driver, driver.prepare, connection.engine.url.database or "")
+
+    async def fetch(self, query: Query, **values: Any) -> list[Row]:
+        """Return the rows. Raises asyncpg's errors."""
+        return await _fetch(self._prepare, query, values, self._database)
+
+    async def fetch_one(self, query: Query, **values: Any) -> Row | None:
+        """Return the only row, or None without one."""
+        rows = await self.fetch(query, **values)
+        return rows[0] if rows else None
+
+
 class QueryRunner:
-    """Executes queries, one connection of the engine's pool each."""
+    """Executes queries and transactions, one connection of the engine's pool each."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -67,30 +102,40 @@ class QueryRunner:
 
     async def fetch(self, query: Query, **values: Any) -> list[Row]:
         """Return the rows. Raises asyncpg's errors, and those of `servicekit.storage.postgres.is_unavailable`."""
-        arguments = query.arguments(values)
-        span = start_statement_span(query.text, self._database)
-        try:
-            rows = await self._execute(query.text, arguments)
-        except BaseException as error:
-            if span is not None:
-                span.fail(type_of_error(error))
-            raise
-        finally:
-            if span is not None:
-                span.end()
-        return rows
+        return await self._with_connection(lambda driver: _fetch(driver.prepare, query, values, self._database))
 
     async def fetch_one(self, query: Query, **values: Any) -> Row | None:
         """Return the only row, or None without one."""
         rows = await self.fetch(query, **values)
         return rows[0] if rows else None
 
-    async def _execute(self, text: str, arguments: list[Any]) -> list[Row]:
+    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Commit what `work` does and return its result; undo everything if it raises.
+
+        When a table has changed since a statement was prepared, `work` runs again, in another transaction. So it must
+        do nothing but execute queries.
+        """
+
+        async def run(driver: Any) -> T:
+            for _ in range(ATTEMPTS - 1):
+                try:
+                    return await self._run(work, driver)
+                except (asyncpg.PostgresError, asyncpg.OutdatedSchemaCacheError) as error:
+                    if not is_stale(error):
+                        raise
+                driver.forget_prepared()
+            return await self._run(work, driver)
+
+        return await self._with_connection(run)
+
+    async def _run(self, work: Callable[[Transaction], Awaitable[T]], driver: Any) -> T:
+        async with driver.transaction():
+            return await work(Transaction(driver, driver.prepare_kept, self._database))
+
+    async def _with_connection(self, use: Callable[[Any], Awaitable[T]]) -> T:
         connection = await self._engine.raw_connection()
         try:
-            driver: Any = connection.driver_connection
-            statement = await driver.prepare(text)
-            rows: list[Row] = await statement.fetch(*arguments)
+            return await use(connection.driver_connection)
         except BaseException as error:
             if not isinstance(error, Exception):
                 # Cancelled: the server may still be at work on this connection.
@@ -98,4 +143,21 @@ class QueryRunner:
             raise
         finally:
             connection.close()
-        return rows
+
+
+async def _fetch(
+    prepare: Callable[[str], Awaitable[Any]], query: Query, values: dict[str, Any], database: str
+) -> list[Row]:
+    arguments = query.arguments(values)
+    span = start_statement_span(query.text, database)
+    try:
+        statement = await prepare(query.text)
+        rows: list[Row] = await statement.fetch(*arguments)
+    except BaseException as error:
+        if span is not None:
+            span.fail(type_of_error(error))
+        raise
+    finally:
+        if span is not None:
+            span.end()
+    return rows

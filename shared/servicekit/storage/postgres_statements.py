@@ -6,6 +6,7 @@ widened, after `SET search_path`, and the like. The refusal ends a transaction, 
 - Outside a transaction a refused statement has had no effect. It is prepared anew and repeated.
 - Within a transaction a statement that returns rows is always prepared anew. From then on the transaction holds a lock
   that keeps its tables as they are. Other statements have no result whose type could change, and stay prepared.
+- A transaction that can be repeated as a whole, by `postgres_queries`, uses what is prepared.
 """
 
 from collections import OrderedDict
@@ -40,6 +41,18 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
             self._prepared.move_to_end(query)
         return Statement(self, query, prepared)
 
+    async def prepare_kept(self, query: str) -> Any:
+        """Return the statement as it was prepared before. If it is stale, the transaction must be repeated."""
+        prepared = self._prepared.get(query)
+        if prepared is None:
+            return await self.prepare_anew(query)
+        self._prepared.move_to_end(query)
+        return prepared
+
+    def forget_prepared(self) -> None:
+        """Let every statement be prepared anew."""
+        self._prepared.clear()
+
     async def prepare_anew(self, query: str) -> Any:
         """Prepare a statement and keep it, even if it was prepared before."""
         self._prepared[query] = prepared = await super().prepare(query)
@@ -65,7 +78,7 @@ class Statement:
             try:
                 return await self._prepared.fetch(*values)
             except asyncpg.PostgresError as error:
-                if not _is_stale(error) or self._connection.is_in_transaction():
+                if not is_stale(error) or self._connection.is_in_transaction():
                     raise
             except asyncpg.OutdatedSchemaCacheError:
                 # The server has executed the statement. Only a query may be executed again.
@@ -78,5 +91,8 @@ class Statement:
         return self._prepared.get_statusmsg()
 
 
-def _is_stale(error: asyncpg.PostgresError) -> bool:
-    return isinstance(error, _STALE) or (isinstance(error, asyncpg.InternalServerError) and _STALE_TYPE in str(error))
+def is_stale(error: Exception) -> bool:
+    """Whether a statement failed only because it was prepared before a change of its tables."""
+    if isinstance(error, asyncpg.InternalServerError):
+        return _STALE_TYPE in str(error)
+    return isinstance(error, (*_STALE, asyncpg.OutdatedSchemaCacheError))

@@ -10,7 +10,8 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, func, 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from servicekit.storage import postgres
-from servicekit.storage.postgres_queries import Query, QueryRunner
+from servicekit.storage.postgres_models import sessions_of
+from servicekit.storage.postgres_queries import Query, QueryRunner, Transaction
 
 PARCELS = Table("parcels", MetaData(), Column("id", Integer, primary_key=True), Column("name", Text))
 NAMED = Query(select(PARCELS.c.name).where(PARCELS.c.id == bindparam("id"), PARCELS.c.name != "lost"))
@@ -28,6 +29,13 @@ async def engine(postgres_url: str) -> AsyncIterator[AsyncEngine]:
         await connection.execute(insert(PARCELS).values(id=1, name="box"))
     yield engine
     await engine.dispose()
+
+
+async def _widen_the_name(url: str) -> None:
+    other = postgres.create_engine(SecretStr(url), application="migration", pool_size=1)
+    async with other.begin() as connection:
+        await connection.execute(text("ALTER TABLE parcels ALTER COLUMN name TYPE varchar(80)"))
+    await other.dispose()
 
 
 def test_a_query_has_its_constants_and_needs_its_values() -> None:
@@ -56,10 +64,7 @@ async def test_each_query_is_a_transaction_of_its_own(engine: AsyncEngine) -> No
 async def test_a_query_survives_a_change_of_its_table(engine: AsyncEngine, postgres_url: str) -> None:
     queries = QueryRunner(engine)
     await queries.fetch(NAMED, id=1)
-    other = postgres.create_engine(SecretStr(postgres_url), application="migration", pool_size=1)
-    async with other.begin() as connection:
-        await connection.execute(text("ALTER TABLE parcels ALTER COLUMN name TYPE varchar(80)"))
-    await other.dispose()
+    await _widen_the_name(postgres_url)
 
     assert [row["name"] for row in await queries.fetch(NAMED, id=1)] == ["box"]
 
@@ -92,6 +97,67 @@ async def test_a_connection_that_the_server_closes_means_unavailable_and_is_repl
         await waiting
     assert postgres.is_unavailable(failure.value)
     assert await queries.fetch_one(NAMED, id=1) is not None
+
+
+async def test_a_transaction_commits_all_or_nothing(engine: AsyncEngine) -> None:
+    queries = QueryRunner(engine)
+
+    async def add_two(transaction: Transaction) -> str:
+        await transaction.fetch(ADD, id=2)
+        await transaction.fetch(ADD, id=3)
+        return "added"
+
+    async def add_one_twice(transaction: Transaction) -> None:
+        await transaction.fetch(ADD, id=4)
+        await transaction.fetch(ADD, id=4)
+
+    assert await queries.transact(add_two) == "added"
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await queries.transact(add_one_twice)
+    assert [await queries.fetch_one(NAMED, id=id_) is not None for id_ in (2, 3, 4)] == [True, True, False]
+
+
+async def test_a_transaction_is_repeated_after_a_change_of_its_tables(engine: AsyncEngine, postgres_url: str) -> None:
+    queries = QueryRunner(engine)
+    numbers = iter((2, 3, 4))
+
+    async def add_and_read(transaction: Transaction) -> str:
+        await transaction.fetch(ADD, id=next(numbers))
+        (row,) = await transaction.fetch(NAMED, id=1)
+        return str(row["name"])
+
+    assert await queries.transact(add_and_read) == "box"
+    await _widen_the_name(postgres_url)
+    assert await queries.transact(add_and_read) == "box"
+    assert [await queries.fetch_one(NAMED, id=id_) is not None for id_ in (2, 3, 4)] == [True, False, True]
+
+
+async def test_a_session_and_its_queries_share_a_transaction(engine: AsyncEngine) -> None:
+    sessions = sessions_of(engine)
+    async with sessions() as session:
+        await (await Transaction.of(session)).fetch(ADD, id=2)
+        await session.execute(insert(PARCELS).values(id=3, name="new"))
+        assert await (await Transaction.of(session)).fetch_one(NAMED, id=3) is not None
+        await session.rollback()
+    assert await QueryRunner(engine).fetch_one(NAMED, id=2) is None
+
+    async with sessions.begin() as session:
+        await session.execute(insert(PARCELS).values(id=3, name="new"))
+        await (await Transaction.of(session)).fetch(ADD, id=2)
+    assert await QueryRunner(engine).fetch_one(NAMED, id=2) is not None
+
+
+async def test_a_cancelled_transaction_has_no_effect(engine: AsyncEngine) -> None:
+    queries = QueryRunner(engine)
+
+    async def add_and_sleep(transaction: Transaction) -> None:
+        await transaction.fetch(ADD, id=2)
+        await transaction.fetch(SLEEP)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await queries.transact(add_and_sleep)
+    assert await queries.fetch_one(NAMED, id=2) is None
 
 
 async def test_a_query_waits_for_a_connection_of_the_pool(engine: AsyncEngine) -> None:

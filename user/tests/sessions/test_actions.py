@@ -30,7 +30,7 @@ class World:
         self.clock.stopped_at = datetime(2026, 1, 1, 12, tzinfo=UTC)
         self.announced: list[Revocations] = []
         self.actions = SessionActions(
-            MemorySessions(self.database).begin, issuer=issuer, announce=self.announced.append, clock=self.clock
+            MemorySessions(self.database), issuer=issuer, announce=self.announced.append, clock=self.clock
         )
         self.ada = uuid4()
 

@@ -15,6 +15,7 @@ from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.outbox import DomainEvent
 from servicekit.storage.postgres_models import Sessions
+from servicekit.storage.postgres_queries import Transaction
 from user_service.accounts.actions import AccountTaken, AccountTransaction, NewAccount
 from user_service.accounts.rules import Role, email_key, username_key
 from user_service.accounts.schemas import Account, ProfileChange
@@ -105,7 +106,7 @@ class PostgresAccountTransaction:
     async def revoke_sessions(self, user_id: UUID, now: datetime) -> Revocations:
         # A login locks the account's row until its session is stored, so no session is missed.
         await self._lock(user_id)
-        return await revoke_all_sessions(self._session, user_id, now=now)
+        return await revoke_all_sessions(await Transaction.of(self._session), user_id, now=now)
 
     async def remove(self, user_id: UUID) -> bool:
         user = await self._lock(user_id)

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, exists, select
 
 from servicekit.storage.postgres_models import Sessions, queries_of
-from servicekit.storage.postgres_queries import Query
+from servicekit.storage.postgres_queries import Query, Transaction
 from user_service.models import LoginAddress, User
 from user_service.passwords.actions import CurrentPassword
 from user_service.sessions.rules import Revocations
@@ -43,4 +43,4 @@ class PostgresPasswords:
                 return None
             user.password_hash = new_hash
             await session.flush()
-            return await revoke_all_sessions(session, user_id, now=now, kept=keep_session)
+            return await revoke_all_sessions(await Transaction.of(session), user_id, now=now, kept=keep_session)

@@ -1,10 +1,9 @@
 """What changes sessions after the login: refreshing and revoking them."""
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from loguru import logger
@@ -22,6 +21,8 @@ from user_service.sessions.refresh_tokens import (
 from user_service.sessions.rules import IDLE, Announce, Outcome, Revocations, TokenState, decide
 from user_service.sessions.schemas import TokenPair
 from user_service.tokens.issuer import TokenIssuer
+
+T = TypeVar("T")
 
 REUSES = Counter(
     "service_refresh_token_reuses_total", "Sessions revoked because a used refresh token was sent a second time."
@@ -75,18 +76,25 @@ class SessionTransaction(Protocol):
         """Revoke all sessions of an account, or return None if the account does not exist."""
 
 
+class Sessions(Protocol):
+    """The stored sessions."""
+
+    async def transact(self, work: Callable[[SessionTransaction], Awaitable[T]]) -> T:
+        """Commit what `work` does and return its result. It may run again, so it does nothing else."""
+
+
 class SessionActions:
     """Refreshes and revokes sessions. `announce` gets every revoked session, after the commit."""
 
     def __init__(
         self,
-        begin: Callable[[], AbstractAsyncContextManager[SessionTransaction]],
+        sessions: Sessions,
         *,
         issuer: TokenIssuer,
         announce: Announce,
         clock: Clock,
     ) -> None:
-        self._begin = begin
+        self._sessions = sessions
         self._issuer = issuer
         self._announce = announce
         self._clock = clock
@@ -97,9 +105,9 @@ class SessionActions:
         Raises `RefreshRefused`. A token that was used before has its session revoked first.
         """
         now = self._clock()
-        revoked: Revocations = {}
-        successor: str | None = None
-        async with self._begin() as transaction:
+
+        async def exchange(transaction: SessionTransaction) -> tuple[IssuedToken, str | None, Revocations]:
+            """Return the token, its successor, and what was revoked because of it."""
             token = await _find(transaction, refresh_token)
             if token is None:
                 raise RefreshRefused
@@ -115,11 +123,15 @@ class SessionActions:
                     now=now,
                     expires_at=now + IDLE,
                 )
-            elif outcome is Outcome.REPEAT and token.sealed_successor is not None:
-                successor = open_successor(token.sealed_successor, under=refresh_token)
+                return token, successor, {}
+            if outcome is Outcome.REPEAT and token.sealed_successor is not None:
                 await transaction.mark_repeated(token, now)
-            elif outcome is Outcome.REUSED:
-                revoked = await transaction.revoke(token.session_id, now=now)
+                return token, open_successor(token.sealed_successor, under=refresh_token), {}
+            if outcome is Outcome.REUSED:
+                return token, None, await transaction.revoke(token.session_id, now=now)
+            return token, None, {}
+
+        token, successor, revoked = await self._sessions.transact(exchange)
         if revoked:
             REUSES.inc()
             logger.warning("user {} sent a used refresh token: session {} is revoked", token.user_id, token.session_id)
@@ -135,29 +147,29 @@ class SessionActions:
         An unknown refresh token is no error: its session is over, as the client wishes (RFC 7009, section 2.2).
         """
         now = self._clock()
+
+        async def revoke_token(transaction: SessionTransaction) -> Revocations:
+            token = await _find(transaction, refresh_token or "")
+            return await transaction.revoke(token.session_id, now=now) if token else {}
+
         # A transaction for each: in one, two logouts could wait for each other's session.
         if session_id is not None:
-            async with self._begin() as transaction:
-                revoked = await transaction.revoke(session_id, now=now)
-            self._announce(revoked)
+            self._announce(await self._sessions.transact(lambda tx: tx.revoke(session_id, now=now)))
         if refresh_token is not None:
-            async with self._begin() as transaction:
-                token = await _find(transaction, refresh_token)
-                revoked = await transaction.revoke(token.session_id, now=now) if token else {}
-            self._announce(revoked)
+            self._announce(await self._sessions.transact(revoke_token))
 
     async def revoke(self, user_id: UUID, session_id: UUID) -> None:
         """Revoke one of the user's sessions. Raises `SessionNotFound`."""
-        async with self._begin() as transaction:
-            revoked = await transaction.revoke(session_id, now=self._clock(), user_id=user_id)
+        now = self._clock()
+        revoked = await self._sessions.transact(lambda tx: tx.revoke(session_id, now=now, user_id=user_id))
         if not revoked:
             raise SessionNotFound
         self._announce(revoked)
 
     async def revoke_all(self, user_id: UUID) -> None:
         """Revoke all sessions of an account. Raises `SessionNotFound` if the account does not exist."""
-        async with self._begin() as transaction:
-            revoked = await transaction.revoke_all(user_id, now=self._clock())
+        now = self._clock()
+        revoked = await self._sessions.transact(lambda tx: tx.revoke_all(user_id, now=now))
         if revoked is None:
             raise SessionNotFound("There is no such account.")
         self._announce(revoked)

@@ -1,15 +1,17 @@
 """Sessions in PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    BindParameter,
     ColumnElement,
+    LargeBinary,
     Select,
     Uuid,
     and_,
@@ -22,15 +24,14 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    true,
+    update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from servicekit.auth.revoked_sessions import AccountSessions, Revoked
 from servicekit.core.clock import Clock
 from servicekit.storage.postgres_models import Sessions, queries_of
-from servicekit.storage.postgres_queries import Query, Row
+from servicekit.storage.postgres_queries import Query, Row, Transaction
 from user_service.models import RefreshToken, RevokedAccount, RevokedSession, User, UserSession
 from user_service.sessions.actions import IssuedToken, SessionTransaction
 from user_service.sessions.rules import (
@@ -42,147 +43,206 @@ from user_service.sessions.rules import (
     milliseconds,
 )
 
+T = TypeVar("T")
 
-async def revoke_session(session: AsyncSession, which: ColumnElement[bool], *, now: datetime) -> Revocations:
-    """Delete the few sessions and record each as revoked."""
-    revoked, _ = await _revoke(session, which, now=now)
+
+async def revoke_session(
+    transaction: Transaction, session_id: UUID, *, user_id: UUID | None, now: datetime
+) -> Revocations:
+    """Delete the session, if it exists and belongs to the user, and record it as revoked."""
+    revoked, _ = await _revoke(transaction, _REVOKE_ONE, now=now, id=session_id, user_id=user_id)
     return revoked
 
 
 async def revoke_all_sessions(
-    session: AsyncSession, user_id: UUID, *, now: datetime, kept: UUID | None = None
+    transaction: Transaction, user_id: UUID, *, now: datetime, kept: UUID | None = None
 ) -> Revocations:
     """Delete all sessions of the account but one, and record them as revoked. The account's row must be locked."""
-    others = true() if kept is None else UserSession.id != kept
-    revoked, latest = await _revoke(session, and_(UserSession.user_id == user_id, others), now=now)
+    revoked, latest = await _revoke(transaction, _REVOKE_ALL, now=now, user_id=user_id, kept=kept)
     if latest is None:
         return revoked
     # The clock of the process that started the last session may be ahead of this one's.
-    return await _revoke_account(session, AccountSessions(user_id, milliseconds(max(now, latest)), kept), now=now)
+    return await _revoke_account(transaction, AccountSessions(user_id, milliseconds(max(now, latest)), kept), now=now)
 
 
-async def revoke_oldest_sessions(session: AsyncSession, user_id: UUID, *, leave: int, now: datetime) -> Revocations:
+async def revoke_oldest_sessions(transaction: Transaction, user_id: UUID, *, leave: int, now: datetime) -> Revocations:
     """Leave the newest live sessions of the account, and revoke the others. The account's row must be locked."""
-    newest_first = (UserSession.created_at.desc(), UserSession.id.desc())
-    live = and_(UserSession.user_id == user_id, UserSession.expires_at > now)
-    beyond = select(UserSession.id).where(live).order_by(*newest_first).offset(leave)
-    revoked, latest = await _revoke(session, UserSession.id.in_(beyond), now=now)
+    revoked, latest = await _revoke(transaction, _REVOKE_OLDEST, now=now, user_id=user_id, at=now, leave=leave)
     if latest is None:
         return revoked
-    return await _revoke_account(session, AccountSessions(user_id, milliseconds(latest + ID_DELAY)), now=now)
+    return await _revoke_account(transaction, AccountSessions(user_id, milliseconds(latest + ID_DELAY)), now=now)
 
 
 async def _revoke(
-    session: AsyncSession, which: ColumnElement[bool], *, now: datetime
+    transaction: Transaction, query: Query, *, now: datetime, **values: Any
 ) -> tuple[Revocations, datetime | None]:
     """Delete the sessions, and record each as revoked if they are few; otherwise return when the last one began."""
     expires_at = now + REVOCATION_KEPT
+    (row,) = await transaction.fetch(query, revoked_until=expires_at, **values)
+    revoked: Revocations = dict.fromkeys(row["recorded"] or (), expires_at.timestamp())
+    return revoked, row["latest"] if row["count"] > FEW_SESSIONS else None
+
+
+async def _revoke_account(transaction: Transaction, revoked: AccountSessions, *, now: datetime) -> Revocations:
+    expires_at = now + REVOCATION_KEPT
+    await transaction.fetch(
+        _REVOKE_ACCOUNT, user_id=revoked.user_id, until=revoked.until, kept=revoked.kept, expires_at=expires_at
+    )
+    return {revoked: expires_at.timestamp()}
+
+
+def first_start(until: int | None, now: datetime) -> datetime:
+    """Return when a new session may begin if all up to `until` are revoked: now, or just after that."""
+    if until is None or milliseconds(now) > until:
+        return now
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=until + 1)
+
+
+def _revoking(which: ColumnElement[bool]) -> Query:
     deleted = delete(UserSession).where(which).returning(UserSession.id, UserSession.created_at).cte("deleted")
     number = select(func.count()).select_from(deleted).scalar_subquery()
+    until = bindparam("revoked_until", type_=RevokedSession.expires_at.type)
     few = (
         insert(RevokedSession)
-        .from_select(
-            ["session_id", "expires_at"],
-            select(deleted.c.id, literal(expires_at, RevokedSession.expires_at.type)).where(number <= FEW_SESSIONS),
-        )
+        .from_select(["session_id", "expires_at"], select(deleted.c.id, until).where(number <= FEW_SESSIONS))
         .returning(RevokedSession.session_id)
         .cte("few")
     )
     ids = select(func.array_agg(few.c.session_id, type_=ARRAY(Uuid))).scalar_subquery()
-    row = await session.execute(select(func.count(), func.max(deleted.c.created_at), ids).select_from(deleted))
-    count, latest, recorded = row.one()
-    return dict.fromkeys(recorded or (), expires_at.timestamp()), latest if count > FEW_SESSIONS else None
+    found = select(func.count().label("count"), func.max(deleted.c.created_at).label("latest"), ids.label("recorded"))
+    return Query(found.select_from(deleted))
 
 
-async def _revoke_account(session: AsyncSession, revoked: AccountSessions, *, now: datetime) -> Revocations:
-    expires_at = now + REVOCATION_KEPT
-    values = {"until": revoked.until, "kept": revoked.kept, "expires_at": expires_at, "published": False}
-    statement = upsert(RevokedAccount).values(user_id=revoked.user_id, **values)
-    await session.execute(statement.on_conflict_do_update(index_elements=["user_id"], set_=values))
-    return {revoked: expires_at.timestamp()}
+def _newest(user_id: BindParameter[Any]) -> Select[UUID]:
+    """Return the live sessions of the account, from the newest."""
+    live = and_(UserSession.user_id == user_id, UserSession.expires_at > bindparam("at"))
+    return select(UserSession.id).where(live).order_by(UserSession.created_at.desc(), UserSession.id.desc())
 
 
-async def first_start(session: AsyncSession, user_id: UUID, now: datetime) -> datetime:
-    """Return when a new session of the account may begin: now, or just after the last one that was revoked."""
-    until = await session.scalar(select(RevokedAccount.until).where(RevokedAccount.user_id == user_id))
-    if until is None or milliseconds(now) > until:
-        return now
-    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=until + 1)
+_USER_ID: Final[BindParameter[Any]] = bindparam("user_id", type_=Uuid)
+_KEPT: Final[BindParameter[Any]] = bindparam("kept", type_=Uuid)
+_REVOKE_ONE: Final = _revoking(
+    and_(UserSession.id == bindparam("id"), or_(_USER_ID.is_(None), UserSession.user_id == _USER_ID))
+)
+_REVOKE_ALL: Final = _revoking(and_(UserSession.user_id == _USER_ID, or_(_KEPT.is_(None), UserSession.id != _KEPT)))
+_REVOKE_OLDEST: Final = _revoking(UserSession.id.in_(_newest(_USER_ID).offset(bindparam("leave"))))
+_VALUES: Final = {"until": bindparam("until"), "kept": _KEPT, "expires_at": bindparam("expires_at"), "published": False}
+_REVOKE_ACCOUNT: Final = Query(
+    upsert(RevokedAccount)
+    .values(user_id=bindparam("user_id"), **_VALUES)
+    .on_conflict_do_update(index_elements=["user_id"], set_=_VALUES)
+)
+
+# Logins, revocations and changes of an account wait for each other.
+LOCK_USER: Final = Query(
+    select(User.role, User.password_hash).where(User.id == bindparam("id")).with_for_update(key_share=True)
+)
+_OWNER = select(RefreshToken.session_id).where(RefreshToken.digest == bindparam("digest")).scalar_subquery()
+_LOCK_SESSION: Final = Query(
+    select(UserSession.id, UserSession.user_id, UserSession.expires_at, UserSession.generation, User.role)
+    .join(User, User.id == UserSession.user_id)
+    .where(UserSession.id == _OWNER)
+    .with_for_update(of=UserSession)
+)
+_TOKEN: Final = Query(
+    select(
+        RefreshToken.generation,
+        RefreshToken.used_at,
+        RefreshToken.used_from,
+        RefreshToken.repeated_at,
+        RefreshToken.successor,
+    ).where(RefreshToken.digest == bindparam("digest"))
+)
+_USED = (
+    update(RefreshToken)
+    .where(RefreshToken.digest == bindparam("used"))
+    .values(used_at=bindparam("now"), used_from=bindparam("network"), successor=bindparam("sealed"))
+    .cte("used")
+)
+_EXTENDED = (
+    update(UserSession)
+    .where(UserSession.id == bindparam("session_id"))
+    .values(last_used_at=bindparam("now"), expires_at=bindparam("expires_at"), generation=UserSession.generation + 1)
+    .returning(UserSession.id, UserSession.generation)
+    .cte("extended")
+)
+_ROTATE: Final = Query(
+    insert(RefreshToken)
+    .from_select(
+        ["digest", "session_id", "generation"],
+        select(bindparam("successor", type_=LargeBinary), _EXTENDED.c.id, _EXTENDED.c.generation),
+    )
+    .add_cte(_USED)
+)
+_MARK_REPEATED: Final = Query(
+    update(RefreshToken).where(RefreshToken.digest == bindparam("used")).values(repeated_at=bindparam("now"))
+)
 
 
 class PostgresSessions:
     """Opens transactions for `actions.SessionActions`."""
 
     def __init__(self, sessions: Sessions) -> None:
-        self._sessions = sessions
+        self._queries = queries_of(sessions)
 
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[SessionTransaction]:
-        async with self._sessions.begin() as session:
-            yield PostgresSessionTransaction(session)
+    async def transact(self, work: Callable[[SessionTransaction], Awaitable[T]]) -> T:
+        return await self._queries.transact(lambda transaction: work(PostgresSessionTransaction(transaction)))
 
 
 class PostgresSessionTransaction:
     """Implements `actions.SessionTransaction`."""
 
-    def __init__(self, session: AsyncSession) -> None:
-        self._session = session
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
 
     async def find(self, token_digest: bytes) -> IssuedToken | None:
         # The session is locked before the token is read: of two requests with one token, the second sees what the first
         # has done. All transactions lock in this order, which prevents deadlocks.
-        owner = select(RefreshToken.session_id).where(RefreshToken.digest == token_digest).scalar_subquery()
-        locked = await self._session.execute(
-            select(UserSession, User.role)
-            .join(User, User.id == UserSession.user_id)
-            .where(UserSession.id == owner)
-            .with_for_update(of=UserSession)
-        )
-        found = locked.one_or_none()
-        if found is None:
+        owned = await self._transaction.fetch_one(_LOCK_SESSION, digest=token_digest)
+        if owned is None:
             return None
-        owned, role = found
-        token = await self._session.get_one(RefreshToken, token_digest)
+        (token,) = await self._transaction.fetch(_TOKEN, digest=token_digest)
         return IssuedToken(
             digest=token_digest,
-            session_id=owned.id,
-            user_id=owned.user_id,
-            role=role,
+            session_id=owned["id"],
+            user_id=owned["user_id"],
+            role=owned["role"],
             state=TokenState(
-                owned.expires_at,
-                behind=owned.generation - token.generation,
-                used_at=token.used_at,
-                used_from=token.used_from,
-                repeated=token.repeated_at is not None,
+                owned["expires_at"],
+                behind=owned["generation"] - token["generation"],
+                used_at=token["used_at"],
+                used_from=token["used_from"],
+                repeated=token["repeated_at"] is not None,
             ),
-            sealed_successor=token.successor,
+            sealed_successor=token["successor"],
         )
 
     async def rotate(
         self, token: IssuedToken, *, successor: bytes, sealed: bytes, network: str, now: datetime, expires_at: datetime
     ) -> None:
-        # `find` has read both rows and locked the session.
-        used = await self._session.get_one(RefreshToken, token.digest)
-        owned = await self._session.get_one(UserSession, token.session_id)
-        used.used_at, used.used_from, used.successor = now, network, sealed
-        owned.last_used_at, owned.expires_at, owned.generation = now, expires_at, used.generation + 1
-        self._session.add(RefreshToken(digest=successor, session_id=owned.id, generation=owned.generation))
-        await self._session.flush()
+        # `find` has locked the session.
+        await self._transaction.fetch(
+            _ROTATE,
+            used=token.digest,
+            session_id=token.session_id,
+            successor=successor,
+            sealed=sealed,
+            network=network,
+            now=now,
+            expires_at=expires_at,
+        )
 
     async def mark_repeated(self, token: IssuedToken, now: datetime) -> None:
-        used = await self._session.get_one(RefreshToken, token.digest)
-        used.repeated_at = now
+        await self._transaction.fetch(_MARK_REPEATED, used=token.digest, now=now)
 
     async def revoke(self, session_id: UUID, *, now: datetime, user_id: UUID | None = None) -> Revocations:
-        owned = true() if user_id is None else UserSession.user_id == user_id
-        return await revoke_session(self._session, and_(UserSession.id == session_id, owned), now=now)
+        return await revoke_session(self._transaction, session_id, user_id=user_id, now=now)
 
     async def revoke_all(self, user_id: UUID, *, now: datetime) -> Revocations | None:
         # A login holds this lock until its session is stored, so no session is missed.
-        account = await self._session.get(User, user_id, with_for_update={"key_share": True})
-        if account is None:
+        if await self._transaction.fetch_one(LOCK_USER, id=user_id) is None:
             return None
-        return await revoke_all_sessions(self._session, user_id, now=now)
+        return await revoke_all_sessions(self._transaction, user_id, now=now)
 
 
 class RevocationTables:
