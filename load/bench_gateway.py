@@ -15,7 +15,7 @@ from benchlib.servers import nginx
 CONNECTIONS = 32
 # Few clients load large files at once; a connection more would only wait for the loopback's memory.
 DOWNLOADS = 4
-FILE_BYTES = 10 * 1024 * 1024
+MEBIBYTE = 1024 * 1024
 NOTES, ASSETS = "/api/v1/notes", "/api/v1/assets"
 
 
@@ -49,23 +49,18 @@ def path_below(folder: Path, name: str) -> Path:
 
 
 async def downloads(run: Run, platform: BenchPlatform, account: Account) -> None:
-    """Compare a download through the gateway with NGINX serving the same file."""
-    headers = {"Content-Type": "text/plain", "X-Filename": "bench.txt"}
-    asset = (await platform.call("POST", ASSETS, account, headers=headers, data=b"x" * FILE_BYTES))["id"]
-    objects = run.folder / "data" / "assets" / "objects"
+    """Compare downloads through the gateway with NGINX serving the same files."""
+    objects, headers = run.folder / "data" / "assets" / "objects", {"Content-Type": "text/plain", "X-Filename": "a.txt"}
+    processes = platform.processes("gateway", "assets")
     async with nginx(run.folder / "nginx", f"root {objects};") as alone:
-        file = http_request("GET", f"/{path_below(objects, asset)}")
-        content = http_request("GET", f"{ASSETS}/{asset}/content", account.headers)
-        bare = run.http("NGINX alone", alone.url, file, alone.processes, connections=DOWNLOADS)
-        download = run.http(
-            "gateway and service",
-            platform.gateway_url,
-            content,
-            platform.processes("gateway", "assets"),
-            connections=DOWNLOADS,
-        )
-        await run.compare([bare, download], group=f"download of {FILE_BYTES >> 20} MiB")
-    run.ratio("download against NGINX alone", "rate", download, bare, at_least(0.9))
+        for size, aim in ((10, at_least(0.9)), (100, None)):
+            stored = await platform.call("POST", ASSETS, account, headers=headers, data=b"x" * (size * MEBIBYTE))
+            file = http_request("GET", f"/{path_below(objects, stored['id'])}")
+            content = http_request("GET", f"{ASSETS}/{stored['id']}/content", account.headers)
+            bare = run.http("NGINX alone", alone.url, file, alone.processes, connections=DOWNLOADS)
+            edge = run.http("gateway and service", platform.gateway_url, content, processes, connections=DOWNLOADS)
+            await run.compare([bare, edge], group=f"download of {size} MiB")
+            run.ratio(f"download of {size} MiB against NGINX alone", "rate", edge, bare, aim)
 
 
 if __name__ == "__main__":
