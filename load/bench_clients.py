@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import aiohttp
 import httpx2
-import uvloop
 
 from bench_dispatcher import open_dispatcher
 from benchlib import Run, calls, main
@@ -144,5 +143,4 @@ def dispatcher_client(stack: AsyncExitStack, url: str, transport: TransportName)
 
 
 if __name__ == "__main__":
-    uvloop.install()
-    main(measure, __doc__, rounds=7, seconds=0.3, quick=(3, 0.25))
+    main(measure, __doc__, rounds=7, seconds=0.3, quick=(3, 0.25), on_uvloop=True)

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
 import aiohttp
-import uvloop
 
 from benchlib import Aim, Run, at_least, calls, main
 from clients.peer import BODY, PATH, running_peer
@@ -85,5 +84,4 @@ def open_dispatcher(
 
 
 if __name__ == "__main__":
-    uvloop.install()
-    main(measure, __doc__, seconds=0.25, quick=(5, 0.25))
+    main(measure, __doc__, seconds=0.25, quick=(5, 0.25), on_uvloop=True)

@@ -52,7 +52,12 @@ async def gunicorn(
         *(sys.executable, "-m", "gunicorn", "-c", str(ROOT / "deploy" / "gunicorn.conf.py")),
         *("-b", f"127.0.0.1:{port}", application),
     ]
-    variables = {**known_variables(), "PYTHONPATH": str(ROOT / "load"), "WEB_CONCURRENCY": str(workers)}
+    variables = {
+        **known_variables(),
+        "PYTHONPATH": str(ROOT / "load"),
+        "WEB_CONCURRENCY": str(workers),
+        "PROMETHEUS_MULTIPROC_DIR": str(folder / f"metrics-{port}"),
+    }
     async with _running(
         command, folder, {**variables, **(environment or {})}, f"http://127.0.0.1:{port}", probe
     ) as own:
