@@ -66,8 +66,9 @@ def test_folding_agrees_with_nfkc_casefold_for_every_code_point() -> None:
             continue
         text = "\n".join(f"a{chr(code)}" for code in range(start, start + 1024))
         folded = fold(text)
-        assert fold(folded) == folded, f"U+{start:04X}"
-        assert fold(nfkc_casefold(text)) == folded, f"U+{start:04X}"
+        # Most texts stay as they are, and folding the same text again says nothing.
+        for again in {folded, nfkc_casefold(text)} - {text}:
+            assert fold(again) == folded, f"U+{start:04X}"
 
 
 @pytest.mark.parametrize(
