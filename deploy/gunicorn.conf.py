@@ -53,19 +53,27 @@ def on_starting(_server):
             values.unlink()
 
 
-def when_ready(_server):
-    """Exclude the imported objects from garbage collection, so that their memory pages stay shared after a fork."""
+def when_ready(server):
+    """Import the service for all workers."""
+    shared_imports.import_service(server.app.app_uri.partition(":")[0])
     shared_imports.keep_shared()
 
 
+def on_reload(server):
+    """Let workers import the service's code as it is now."""
+    server.has_new_code = True
+
+
 def post_fork(server, _worker):
-    """End a new worker with its master, and collect no garbage while the worker imports the service."""
+    """End a new worker with its master, and collect no garbage while the worker makes the application."""
     die_with_master(server.pid)
     gc.disable()
+    if hasattr(server, "has_new_code"):
+        shared_imports.forget_service()
 
 
 def post_worker_init(_worker):
-    """Collect garbage again when the service is imported."""
+    """Collect garbage again when the application is made."""
     gc.enable()
 
 

@@ -13,7 +13,6 @@ from local_platform.errors import ProcessFailed
 from local_platform.supervision.forked_process import start
 from local_platform.supervision.probes import NotReady, wait_until_ready
 from local_platform.supervision.process import Command, RunningProcess
-from servicekit.server.shared_imports import import_packages
 
 pytestmark = pytest.mark.servers
 
@@ -166,8 +165,3 @@ asyncio.run(main())
     await running.wait()
     psutil.wait_procs(family, timeout=10)
     assert not any(member.is_running() for member in family)
-
-
-def test_a_package_that_is_not_installed_is_left_out(monkeypatch):
-    monkeypatch.setattr("servicekit.server.shared_imports._PACKAGES", ("no_such_package",))
-    import_packages(())
