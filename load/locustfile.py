@@ -169,6 +169,8 @@ class Client(FastHttpUser):
 
     def on_start(self) -> None:
         vars(self).update(clients.pop())
+        # Otherwise all clients would send at the same moments.
+        time.sleep(random.uniform(0, CLIENTS / RATE))
 
     @task
     def send_one(self) -> None:

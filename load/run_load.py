@@ -77,15 +77,15 @@ async def limits(options: Options) -> dict[str, Any]:
 async def over_replicas(options: Options) -> dict[str, Any]:
     with data_directory(options) as folder:
         measured = scaling.over_replicas(folder, options.replicas, options.measure_seconds)
-        return await _keep("replicas", measured)
+        return await keep_points("replicas", measured)
 
 
 async def over_rows(options: Options) -> dict[str, Any]:
     with data_directory(options) as folder:
-        return await _keep("rows", scaling.over_rows(folder, options.rows, options.measure_seconds))
+        return await keep_points("rows", scaling.over_rows(folder, options.rows, options.measure_seconds))
 
 
-async def _keep(key: str, measured: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
+async def keep_points(key: str, measured: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
     """Write each point as soon as it is measured, beside those that other runs have left."""
     points = reports.points(key)
     async for point in measured:

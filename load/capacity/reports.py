@@ -26,10 +26,10 @@ def summary(milliseconds: Sequence[float]) -> dict[str, float]:
     return {"count": len(ordered), "min": ordered[0], **ranks, "max": ordered[-1]}
 
 
-def write(scenario: str, document: Mapping[str, Any], folder: Path = FOLDER) -> Path:
+def write(scenario: str, document: Mapping[str, Any]) -> Path:
     """Write a result as `load-<scenario>.json`, whole or not at all; return the file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"load-{scenario}.json"
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"load-{scenario}.json"
     content = {
         "scenario": scenario,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -44,10 +44,10 @@ def write(scenario: str, document: Mapping[str, Any], folder: Path = FOLDER) -> 
     return path
 
 
-def points(scenario: str, folder: Path = FOLDER) -> dict[int, dict[str, Any]]:
+def points(scenario: str) -> dict[int, dict[str, Any]]:
     """Return the points of an earlier result by the number of replicas or rows; none, if it cannot be read."""
     try:
-        document = json.loads((folder / f"load-{scenario}.json").read_text(encoding="utf-8"))
+        document = json.loads((FOLDER / f"load-{scenario}.json").read_text(encoding="utf-8"))
         return {point[scenario]: point for point in document["points"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

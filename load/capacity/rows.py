@@ -18,6 +18,7 @@ from analytics_service.events import store as events
 from analytics_service.events.rules import RESERVED_EVENT_TYPES
 from analytics_service.reconciliation.rebuilding import Rebuild
 from analytics_service.rollups.event_types import EventTypes
+from analytics_service.rollups.store import RollupStore
 from local_platform.stores import StoreSet
 from notes_service.notes import store as notes
 from notes_service.notes.search_terms import FORM, search_terms
@@ -103,10 +104,13 @@ async def add_events(stores: StoreSet, user: UUID, want: int, progress: Progress
         for batch in batches(have, want):
             await collection.insert_many([event_document(number, user) for number in batch], ordered=False)
             progress(f"events: {batch.stop:,} of {want:,}")
-        labels = EventTypes(database, RESERVED_EVENT_TYPES)
-        await labels.labels(EVENT_TYPES, None)
-        progress("events: the rollups are rebuilt")
-        await Rebuild(database, labels).run(lambda _done, _days, _corrected: None)
+        counts = await RollupStore(database).totals()
+        stored = await collection.count_documents({"type": {"$in": EVENT_TYPES}})
+        if sum(counts.get(label, 0) for label in EVENT_TYPES) < stored:
+            labels = EventTypes(database, RESERVED_EVENT_TYPES)
+            await labels.labels(EVENT_TYPES, None)
+            progress("events: the rollups are rebuilt")
+            await Rebuild(database, labels).run(lambda _done, _days, _corrected: None)
     finally:
         await mongo.close(client)
 

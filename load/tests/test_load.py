@@ -74,6 +74,7 @@ async def test_a_request_whose_connection_breaks_has_failed_and_is_not_retried(
     stats = running.reads if action is list_notes else running.writes
     assert stats.sent == len(server.seen)
     assert stats.failed == len(server.seen) // 3
+    assert sum(sample.failed for sample in running.samples) == stats.failed
 
 
 async def test_every_unexpected_status_counts_as_a_failure_with_its_reason() -> None:

@@ -248,3 +248,8 @@ def test_publishing_writes_the_copy_and_only_the_generated_part_of_the_document(
 def test_a_document_without_markers_is_left_alone() -> None:
     with pytest.raises(ValueError, match="there is no part between"):
         evidence.replace_section("no markers", inputs.Inputs())
+
+
+def test_the_document_of_this_repository_has_the_markers() -> None:
+    text = (build_report.ROOT / build_report.EVIDENCE).read_text()
+    assert evidence.replace_section(text, inputs.Inputs()).count(evidence.BEGIN) == 1

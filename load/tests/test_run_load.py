@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +90,28 @@ def test_quantiles_are_by_the_nearest_rank() -> None:
     assert reports.summary([]) == {"count": 0}
 
 
-def test_a_result_is_written_whole_with_its_machine(tmp_path: Path) -> None:
-    path = reports.write("locust", {"requests": 1}, tmp_path / "new")
+def test_a_result_is_written_whole_with_its_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(reports, "FOLDER", tmp_path / "new")
+    path = reports.write("locust", {"requests": 1})
     document = json.loads(path.read_text())
     assert (document["scenario"], document["requests"]) == ("locust", 1)
     assert {"cpu", "cores", "memory_mib", "system"} <= set(document["machine"])
     assert [file.name for file in path.parent.iterdir()] == ["load-locust.json"]
+
+
+async def test_a_point_is_kept_beside_those_of_earlier_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(reports, "FOLDER", tmp_path)
+
+    async def measured(*points: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        for point in points:
+            yield point
+
+    good, bad = {"read": {"unexpected": {}}}, {"read": {"unexpected": {"503": 2}}}
+    await run_load.keep_points("rows", measured({"rows": 1000, "results": good}, {"rows": 10, "results": bad}))
+    assert json.loads((tmp_path / "load-rows.json").read_text())["points"][0]["rows"] == 10
+    result = await run_load.keep_points("rows", measured({"rows": 10, "results": good}))
+    assert [point["results"] for point in result["points"]] == [good, good]
+    assert result["objectives"] == {"every response has the expected status": True}
 
 
 def test_every_request_of_a_mix_exists_for_k6() -> None:

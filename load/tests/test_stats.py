@@ -2,7 +2,7 @@
 
 import json
 
-from production.stats import Attempts, DurabilityReport, longest_gap
+from production.stats import Attempts, DurabilityReport, Sample, longest_gap, per_second
 
 
 def line(upstream: str, target: str = "notes", release: str = "v1") -> str:
@@ -39,3 +39,16 @@ def test_an_acknowledged_write_that_is_missing_is_lost() -> None:
 
 def test_two_effects_of_one_key_are_a_doubled_write_even_if_no_response_told() -> None:
     assert DurabilityReport.compare({"a": "1"}, [("a", "1"), ("a", "2"), ("b", "3"), ("b", "4")]).doubled == 2
+
+
+def test_a_time_line_has_a_row_for_each_second_in_which_requests_were_sent() -> None:
+    samples = [
+        Sample(12.9, 0.5, True),
+        Sample(10.1, 0.001, False),
+        Sample(10.2, 0.003, False),
+        Sample(10.9, 0.2, False),
+    ]
+    assert per_second(samples, 10.0) == [
+        {"second": 0, "requests": 3, "failed": 0, "p50": 3.0, "p95": 200.0, "max": 200.0},
+        {"second": 2, "requests": 1, "failed": 1, "p50": 500.0, "p95": 500.0, "max": 500.0},
+    ]
