@@ -57,5 +57,5 @@ if __name__ == "__main__":
     given = parser.parse_args()
     try:
         main(given.reports, published=given.publish)
-    except ValueError as error:
+    except evidence.NoMarkers as error:
         sys.exit(f"error: {EVIDENCE}: {error}")

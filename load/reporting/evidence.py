@@ -9,11 +9,15 @@ from reporting.page import number
 BEGIN, END = "<!-- make report PUBLISH=1 writes what follows -->", "<!-- make report PUBLISH=1 has written this -->"
 
 
+class NoMarkers(Exception):
+    """The document has no place for the tables."""
+
+
 def replace_section(text: str, inputs: Inputs) -> str:
-    """Return the document with the part between the markers written anew. Raises ValueError without markers."""
+    """Return the document with the part between the markers written anew. Raises `NoMarkers`."""
     pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
     if not pattern.search(text):
-        raise ValueError(f"there is no part between {BEGIN!r} and {END!r}")
+        raise NoMarkers(f"there is no part between {BEGIN!r} and {END!r}")
     return pattern.sub(lambda _: f"{BEGIN}\n\n{markdown(inputs)}\n{END}", text)
 
 

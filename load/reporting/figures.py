@@ -45,7 +45,10 @@ class AimRow:
 def share_of_aim(value: float, aim: float, better: str) -> float:
     """Return how much of an aim is reached: value by aim where more is better, else aim by value."""
     above, below = (value, aim) if better == "higher" else (aim, value)
-    return above / below if below else math.inf
+    if not below:
+        # Nothing at all is asked for, or found where less is better.
+        return math.inf if above else 1.0
+    return above / below
 
 
 def aim_rows(inputs: Inputs) -> list[AimRow]:

@@ -59,7 +59,7 @@ def number(value: float) -> str:
 
 
 def verdict(holds: bool) -> Mapping[str, str]:
-    return {"text": "reached" if holds else "missed", "class": "good" if holds else "bad"}
+    return {"text": "yes" if holds else "no", "class": "good" if holds else "bad"}
 
 
 def sections(inputs: Inputs) -> list[Section]:
@@ -142,7 +142,7 @@ def _aim_block(rows: Sequence[AimRow]) -> Block:
         for row in rows
     ]
     return Block(
-        Table("make bench ONLY=…", ["bench", "figure", "unit", "median", "aim", ""], cells, texts=3),
+        Table("make bench ONLY=…", ["bench", "figure", "unit", "median", "aim", "reached"], cells, texts=3),
         plots.aims(rows, "How much of its aim each figure reaches", "aims"),
         "Value as a share of the aim, logarithmic.",
     )
@@ -196,7 +196,7 @@ def _load(inputs: Inputs) -> Section:
         cells = [[text, verdict(holds)] for text, holds in limits["objectives"].items()]
         section.blocks.append(
             Block(
-                Table("make load ONLY=limits", ["claim", ""], cells),
+                Table("make load ONLY=limits", ["claim", "holds"], cells),
                 title="The rate limits themselves",
                 texts=[
                     "Here the limits are on: a greedy client is refused with Retry-After, a modest one beside it never."
@@ -221,7 +221,7 @@ def _latency_block(runs: Sequence[tuple[str, Document]]) -> Block:
         "Latency of reads and writes by quantile",
         "lat",
     )
-    head = ["scenario", "", "requests", "p50", "p95", "p99", "max", ""]
+    head = ["scenario", "kind", "requests", "p50", "p95", "p99", "max", "reached"]
     return Block(
         Table("Milliseconds", head, cells, texts=2),
         svg,

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from reporting.figures import AimRow, Document
+from reporting.figures import AimRow, Document, share_of_aim
 
 matplotlib.use("svg")
 # Variables of the page, in the order of the colours that stand for them: #010101, #020202 …
@@ -124,12 +124,13 @@ def aims(rows: Sequence[AimRow], title: str, prefix: str) -> str:
             color = COLORS["good" if row.reached else "bad"]
             ends = sorted((_share(row, row.low), _share(row, row.high)))
             axes.plot(ends, [place, place], color=color, linewidth=2.5, alpha=0.45, solid_capstyle="round")
-            axes.plot(row.share, place, "o" if row.reached else "X", color=color, markersize=7)
+            axes.plot(_share(row, row.value), place, "o" if row.reached else "X", color=color, markersize=7)
         axes.axvline(1, color=COLORS["ink"], linewidth=1.2)
         axes.set_yticks(range(len(rows)), [_short(row.name) for row in reversed(rows)])
         axes.set_ylim(-0.7, len(rows) - 0.3)
         axes.set_xscale("log")
-        axes.set_xlim(min(0.4, *(row.share * 0.8 for row in rows)), max(2.5, *(row.share * 1.25 for row in rows)))
+        shares = [_share(row, row.value) for row in rows]
+        axes.set_xlim(min(0.4, *(share * 0.8 for share in shares)), max(2.5, *(share * 1.25 for share in shares)))
         axes.set_xticks([0.25, 0.5, 1, 2, 4], ["¼", "½", "aim", "2×", "4×"])
         axes.set_xticks([], minor=True)
         axes.grid(axis="y", visible=False)
@@ -137,9 +138,12 @@ def aims(rows: Sequence[AimRow], title: str, prefix: str) -> str:
     return draw(0.7 + 0.24 * len(rows), build, title=title, prefix=prefix)
 
 
+# Shares beyond these are drawn at the edge of the plot.
+LEAST, MOST = 0.1, 10.0
+
+
 def _share(row: AimRow, value: float) -> float:
-    above, below = (value, row.aim) if row.better == "higher" else (row.aim, value)
-    return max(above / below if below else 1.0, 1e-3)
+    return min(max(share_of_aim(value, row.aim, row.better), LEAST), MOST)
 
 
 def _short(text: str, most: int = 30) -> str:

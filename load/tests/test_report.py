@@ -59,6 +59,7 @@ def bench(name: str = "routes", *results: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+LOST = bench("reload", result("lost", 0.0, 0.0, "lower", True), result("sent twice", 3.0, 0.0, "lower", False))
 ROUTES = bench("routes", result("profile", 6.0, 4.0, "lower", False), result("gateway", 0.9, 0.85, "higher", True))
 
 
@@ -90,6 +91,7 @@ def everything() -> dict[str, Any]:
     names = ("k6-auth", "k6-notes", "k6-assets-upload", "k6-mixed", "locust")
     return {
         "routes.json": ROUTES,
+        "reload.json": LOST,
         "peers.json": bench("peers", result("read: platform", 0.5, 0.8, "higher", False)),
         **{f"load-{name}.json": LOAD for name in names},
         "load-limits.json": {"scenario": "limits", "machine": MACHINE, "objectives": {"a claim": True}},
@@ -128,8 +130,20 @@ def html_of(folder: Path) -> str:
 
 @pytest.mark.parametrize(
     ("value", "aim", "better", "share"),
-    [(0.9, 0.5, "higher", 1.8), (6.0, 4.0, "lower", 4 / 6), (2.0, 4.0, "lower", 2), (0.0, 4.0, "lower", math.inf)],
-    ids=["more is better", "less is better, missed", "less is better, surpassed", "nothing at all"],
+    [
+        (0.9, 0.5, "higher", 1.8),
+        (6.0, 4.0, "lower", 4 / 6),
+        (2.0, 4.0, "lower", 2),
+        (0.0, 4.0, "lower", math.inf),
+        (0.0, 0.0, "lower", 1),
+    ],
+    ids=[
+        "more is better",
+        "less is better, missed",
+        "less is better, surpassed",
+        "nothing at all",
+        "nothing is asked for",
+    ],
 )
 def test_a_share_above_one_surpasses_the_aim(value: float, aim: float, better: str, share: float) -> None:
     assert figures.share_of_aim(value, aim, better) == pytest.approx(share)
@@ -189,8 +203,8 @@ def test_what_is_whole_is_shown_beside_damaged_files(reports: Reports) -> None:
 
 def test_a_missed_aim_is_marked_in_plot_and_table(reports: Reports) -> None:
     html = html_of(reports({"routes.json": ROUTES}))
-    assert '<td class=" bad">missed' in html
-    assert '<td class=" good">reached' in html
+    assert '<td class=" bad">no</td>' in html
+    assert '<td class=" good">yes</td>' in html
     assert "<b>1 of 2</b>" in html
     assert "var(--bad)" in html
 
@@ -246,7 +260,7 @@ def test_publishing_writes_the_copy_and_only_the_generated_part_of_the_document(
 
 
 def test_a_document_without_markers_is_left_alone() -> None:
-    with pytest.raises(ValueError, match="there is no part between"):
+    with pytest.raises(evidence.NoMarkers, match="there is no part between"):
         evidence.replace_section("no markers", inputs.Inputs())
 
 
