@@ -13,6 +13,7 @@ from pathlib import Path
 
 from servicekit.observability import metric_files
 from servicekit.server import shared_imports
+from servicekit.server.accepting import counts
 from servicekit.server.worker import die_with_master
 
 # Before the first metric is made.
@@ -64,9 +65,15 @@ def on_reload(server):
     server.has_new_code = True
 
 
-def post_fork(server, _worker):
+def pre_fork(_server, worker):
+    """Give a new worker a place among those that share the connections."""
+    worker.place = counts.reserve()
+
+
+def post_fork(server, worker):
     """End a new worker with its master, and collect no garbage while the worker makes the application."""
     die_with_master(server.pid)
+    counts.take(worker.place)
     gc.disable()
     if hasattr(server, "has_new_code"):
         shared_imports.forget_service()
@@ -78,6 +85,7 @@ def post_worker_init(_worker):
 
 
 def child_exit(_server, worker):
-    """Remove an ended worker from the gauges that count living ones."""
+    """Remove an ended worker from those that share the connections, and from the gauges that count living ones."""
+    counts.release(worker.place)
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         metric_files.remove_values_of(worker.pid)

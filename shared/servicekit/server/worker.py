@@ -15,6 +15,7 @@ shared/tests/server/test_worker.py counts lost requests.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import select
@@ -37,6 +38,7 @@ from uvicorn_worker import UvicornWorker
 
 from servicekit.core import problems
 from servicekit.observability import logs
+from servicekit.server.accepting import BalancedListener, counts
 from servicekit.server.write_coalescing import CoalescingTransport
 
 # How long a stopping worker still accepts connections, so that a response tells kept-alive clients of the stop.
@@ -67,6 +69,12 @@ class GracefulServer(Server):
         self._stop_seconds = stop_seconds
         self._quick = False
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application and accept connections, as many as the other workers."""
+        # uvicorn's own start, with no socket to accept from.
+        await super().startup([])
+        self.servers = [BalancedListener(each, self._connect, self._count) for each in sockets or []]  # type: ignore[misc]
+
     def stop_quickly(self) -> None:
         """Stop without draining: cancel requests that take longer than `QUICK_STOP_SECONDS`."""
         self._quick = True
@@ -86,6 +94,7 @@ class GracefulServer(Server):
         self._captured_signals.clear()
 
     async def _announce(self, until: float) -> None:
+        counts.stop()
         self.config.encoded_headers = [*self.config.encoded_headers, (b"connection", b"close")]
         for connection in self._connections():
             # A response whose head is sent has promised to keep the connection open; the next response can close it.
@@ -105,13 +114,13 @@ class GracefulServer(Server):
 
     async def _close_listeners(self, sockets: Sequence[socket.socket]) -> None:
         """Close each listener as soon as its queue is empty: closing it earlier would reset waiting connections."""
-        loop = asyncio.get_running_loop()
         for listener, server in zip(sockets, self.servers, strict=True):
             waiting = list(_accept_all(listener))
             # No await between the last accept and this, so that as few clients as possible connect in between.
             server.close()
             for client in waiting:
-                await loop.connect_accepted_socket(self._new_protocol, client)
+                await self._connect(client)
+            await server.wait_closed()
 
     async def _settle(self, deadline: float) -> None:
         clock = asyncio.get_running_loop().time
@@ -133,6 +142,14 @@ class GracefulServer(Server):
     def _connections(self) -> list[Any]:
         return list(self.server_state.connections)
 
+    def _count(self) -> int:
+        return len(self.server_state.connections)
+
+    async def _connect(self, client: socket.socket) -> None:
+        # A client may have left meanwhile.
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().connect_accepted_socket(self._new_protocol, client)
+
     def _new_protocol(self) -> "ProblemProtocol":
         return ProblemProtocol(self.config, self.server_state, self.lifespan.state)
 
@@ -147,6 +164,12 @@ class ProblemProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Begin a connection."""
         super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
+        counts.report(len(self.connections))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End a connection."""
+        super().connection_lost(exc)
+        counts.report(len(self.connections))
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived. A head that offers another protocol is parsed again without the offer."""

@@ -209,6 +209,33 @@ async def test_a_reload_loads_new_code_and_loses_no_request(replica: Replica) ->
     assert psutil.Process(replica.pid).num_threads() == 1
 
 
+async def test_kept_alive_connections_spread_over_both_workers(replica: Replica) -> None:
+    # A stop of one worker and the place of a new one change nothing.
+    await replica.reload()
+    connections = [await asyncio.open_connection("127.0.0.1", replica.port) for _ in range(32)]
+    try:
+        for _, writer in connections:
+            writer.write(REQUEST)
+        for reader, _ in connections:
+            assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+        # The kernel's table tells which worker has a connection.
+        held = [len(psutil.Process(worker).net_connections("tcp4")) - 1 for worker in replica.workers()]
+    finally:
+        for _, writer in connections:
+            writer.close()
+    assert sum(held) == 32
+    # Neither has much more than half, even if one was busy for longer than the other one is patient.
+    assert min(held) >= 8, held
+
+
+async def test_a_killed_worker_holds_up_no_connection(replica: Replica) -> None:
+    killed, other = replica.workers()
+    os.kill(killed, signal.SIGKILL)
+    await until(lambda: len(replica.workers()) == 2 and killed not in replica.workers(), "a new worker runs")
+    await until(lambda: responses(replica.port), "the replica responds")
+    assert other in replica.workers()
+
+
 async def test_a_rolling_restart_behind_nginx_loses_no_request(
     tmp_path: Path, gateway: Callable[[list[int]], Awaitable[int]], new_port: NewPort
 ) -> None:
