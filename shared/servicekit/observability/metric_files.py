@@ -2,13 +2,16 @@
 
 prometheus_client maps these files into memory. Where the disk is full, or a file was cut off, the kernel ends a process
 that writes to such memory by SIGBUS. Here each worker keeps its values in ordinary memory and copies them into the
-file by `pwrite`. What cannot be written stays in memory and is written later. The format is prometheus_client's, and
-`deploy/gunicorn.conf.py` calls `install`.
+file by `pwrite`. Within an event loop, changes wait for others for `WRITE_SECONDS`: a request changes several values,
+and each copy is a system call. What cannot be written stays in memory and is written later. The format is
+prometheus_client's, and `deploy/gunicorn.conf.py` calls `install`.
 """
 
+import asyncio
 import os
 import struct
 import time
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +22,8 @@ from prometheus_client.mmap_dict import MmapedDict
 
 # Written at once, so that the disk has room for the values that most workers have.
 FIRST_BYTES: Final = 1 << 16
+# For how long changes wait for others. `/metrics` waits as long, so that it shows what has happened before.
+WRITE_SECONDS: Final = 0.05
 # For how long a file that could not be written is left alone.
 PAUSE_SECONDS: Final = 1.0
 
@@ -26,6 +31,8 @@ _HEADER: Final = struct.Struct("i4x")
 _LENGTH: Final = struct.Struct("i")
 _VALUE: Final = struct.Struct("dd")
 
+# The files of this process.
+_open: "weakref.WeakSet[MetricFile]" = weakref.WeakSet()
 # Damaged files that the log has named already.
 _reported: set[Path] = set()
 
@@ -42,9 +49,13 @@ class MetricFile:
         # Whether the file lacks something that is in memory, and when it is tried again.
         self._behind = True
         self._retry_at = 0.0
+        # What has changed since it was copied, as start and end, and the loop that will copy it.
+        self._changed: tuple[int, int] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._take_over()
         _HEADER.pack_into(self._content, 0, self._used)
         self._catch_up()
+        _open.add(self)
 
     def read_value(self, key: str) -> tuple[float, float]:
         """Return value and timestamp; a new key begins with zeros."""
@@ -54,9 +65,23 @@ class MetricFile:
     def write_value(self, key: str, value: float, timestamp: float) -> None:
         position = self._position(key)
         _VALUE.pack_into(self._content, position, value, timestamp)
-        self._copy(position, _VALUE.size)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            # A thread, or a process that has no loop.
+            self._copy(position, _VALUE.size)
+        else:
+            self._copy_later(loop, position, position + _VALUE.size)
+
+    def flush(self) -> None:
+        """Copy what waits."""
+        changed, self._changed = self._changed, None
+        if changed is not None and self._descriptor is not None:
+            start, end = changed
+            self._copy(start, end - start)
 
     def close(self) -> None:
+        self.flush()
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -93,6 +118,14 @@ class MetricFile:
         self._positions[key] = position = self._used - _VALUE.size
         return position
 
+    def _copy_later(self, loop: asyncio.AbstractEventLoop, start: int, end: int) -> None:
+        if self._changed is not None:
+            start, end = min(start, self._changed[0]), max(end, self._changed[1])
+        if self._changed is None or self._loop is not loop:
+            self._loop = loop
+            loop.call_later(WRITE_SECONDS, self.flush)
+        self._changed = start, end
+
     def _copy(self, start: int, length: int) -> None:
         """Copy a part into the file, or everything if the file is behind."""
         if self._behind:
@@ -124,6 +157,12 @@ class MetricFile:
             while length > 0:
                 written = os.pwrite(self._descriptor, content[start : start + length], start)
                 start, length = start + written, length - written
+
+
+def flush() -> None:
+    """Copy the values of this process that wait. Call it before the process ends."""
+    for file in list(_open):
+        file.flush()
 
 
 def install() -> None:

@@ -37,7 +37,7 @@ from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from servicekit.core import problems
-from servicekit.observability import logs
+from servicekit.observability import logs, metric_files
 from servicekit.server.accepting import BalancedListener, counts
 from servicekit.server.write_coalescing import CoalescingTransport
 
@@ -278,6 +278,7 @@ class GracefulWorker(UvicornWorker):  # type: ignore[misc]
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.stop_quickly)
         # The plain sockets inside gunicorn's wrappers: the loop can take these over and closes them once.
         await server.serve(sockets=[listener.sock for listener in self.sockets])
+        metric_files.flush()
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
 

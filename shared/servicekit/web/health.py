@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from servicekit.core.errors import ServiceUnavailable
 from servicekit.observability import metrics
+from servicekit.observability.metric_files import WRITE_SECONDS
 
 CHECK_SECONDS = 2.0
 # For how long a request that failed because of a store makes the service degraded.
@@ -115,6 +116,8 @@ def health_router(service: str, checks: Mapping[str, Check], failures: StoreFail
 
     @router.get("/metrics", response_class=Response, include_in_schema=False)
     async def prometheus() -> Response:
+        # Every worker has written by then what it has counted until now.
+        await asyncio.sleep(WRITE_SECONDS)
         return Response(await asyncio.to_thread(metrics.render), media_type=metrics.CONTENT_TYPE)
 
     return router

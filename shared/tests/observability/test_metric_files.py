@@ -1,5 +1,6 @@
 """Metrics of several processes: no fault of the disk or of a file reaches a request or `/metrics`."""
 
+import asyncio
 import errno
 import os
 import struct
@@ -7,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
-from servicekit.observability import logs
+from servicekit.observability import logs, metric_files
 from servicekit.observability.metric_files import MetricFile, MetricFilesCollector
 
 # A process id that no process has: above the kernel's limit.
@@ -54,6 +56,37 @@ def test_values_are_stored_in_the_librarys_format(tmp_path: Path) -> None:
     original = MmapedDict(str(path))
     assert original.read_value(keys[8]) == (8.0, 1.0)
     original.close()
+    file.close()
+
+
+async def test_an_event_loop_copies_many_changes_together_and_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"counter_{LIVING}.db"
+    file = MetricFile(str(path))
+    keys = [_key("parcels", shelf=str(number)) for number in range(3)]
+    for key in keys:
+        file.write_value(key, 0, 0.0)
+    file.flush()
+    copies = []
+    pwrite = os.pwrite
+
+    def counted(*arguments: Any) -> int:
+        copies.append(arguments)
+        return pwrite(*arguments)
+
+    monkeypatch.setattr(os, "pwrite", counted)
+    for number in range(1, 100):
+        for key in keys:
+            file.write_value(key, number, 0.0)
+    async with asyncio.timeout(60):
+        while _stored(path) != dict.fromkeys(keys, 99):
+            await asyncio.sleep(0.01)
+    assert len(copies) < 10
+
+    file.write_value(keys[0], 100, 0.0)
+    metric_files.flush()
+    assert _stored(path)[keys[0]] == 100
     file.close()
 
 
