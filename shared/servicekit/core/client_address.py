@@ -6,6 +6,7 @@ its own address is not known in advance.
 """
 
 import asyncio
+import functools
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -113,6 +114,8 @@ def client_address(scope: Scope, gateway: GatewayAddresses) -> str:
     return peer if _parsed(forwarded) is None else forwarded
 
 
+# Parsing costs several times as much as looking the text up.
+@functools.lru_cache(maxsize=4096)
 def _parsed(text: str) -> Address | None:
     try:
         return ip_address(text)

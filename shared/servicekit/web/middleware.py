@@ -58,14 +58,15 @@ class RequestMiddleware:
             seconds = time.perf_counter() - started
             # 499: the client closed the connection before the response began. NGINX uses the same number.
             status = response.status or 499
-            metrics.observe_request(scope["method"], _route_template(scope) or NO_ROUTE, status, seconds)
+            route = _route_template(scope)
+            metrics.observe_request(scope["method"], route or NO_ROUTE, status, seconds)
             if (span := span_of(request)) is not None:
-                end_request(span, scope, _route_template(scope), response.status)
+                end_request(span, scope, route, response.status)
             # A failed poll of keys is worth a line. A failed probe has its own.
             if scope["path"] not in (PROBES if status >= 400 else _POLLS):
-                self._log(scope, request, status, seconds)
+                self._log(scope, request, route or NO_ROUTE, status, seconds)
 
-    def _log(self, scope: Scope, request: context.RequestContext, status: int, seconds: float) -> None:
+    def _log(self, scope: Scope, request: context.RequestContext, route: str, status: int, seconds: float) -> None:
         logs.access(
             {
                 "time": datetime.now(UTC),
@@ -75,7 +76,7 @@ class RequestMiddleware:
                 "method": scope["method"],
                 # The query is left out: it may hold a signature.
                 "path": scope["path"],
-                "route": _route_template(scope) or NO_ROUTE,
+                "route": route,
                 "status": status,
                 "ms": round(seconds * 1000, 3),
                 "client": client_address(scope, self._gateway),
@@ -130,16 +131,21 @@ class ErrorBoundary:
             await send(message)
 
         request = context.current()
+        remaining = request.remaining() if request else None
+        limit: asyncio.Timeout | None = None
         try:
-            async with asyncio.timeout(request.remaining() if request else None) as limit:
+            if remaining is None:
                 await self._app(scope, receive, watch)
+            else:
+                async with asyncio.timeout(remaining) as limit:
+                    await self._app(scope, receive, watch)
             return
         except ClientDisconnect:
             # The client left in the middle of its request: no failure of this service, and no one to respond to.
             return
         except Exception as error:
             # The code inside may raise a TimeoutError of its own.
-            if isinstance(error, TimeoutError) and limit.expired():
+            if isinstance(error, TimeoutError) and limit is not None and limit.expired():
                 failure: errors.ServiceError = errors.DeadlineExceeded()
                 logger.warning("the caller's deadline passed")
             elif self._is_unavailable(error):
