@@ -16,9 +16,10 @@ import httpx2
 
 from bench_dispatcher import open_dispatcher
 from benchlib import Run, calls, main
-from clients.environment import former_packages
+from clients.environment import Former, former_packages
 from clients.measuring import POOL, Call, left_of_pool, reported
 from clients.peer import BODY, PATH, SHARED_KEY_FILE, running_peer
+from peers.obtaining import CannotObtain
 from servicekit.dispatcher.transports import TransportName
 from servicekit.sealing.client import MessageSealer
 from servicekit.sealing.keyring import Keyring
@@ -52,33 +53,43 @@ async def measure(run: Run) -> None:
             "analytics", PATH, method="POST", content=BODY, headers=JSON, encrypted=True
         )
     }
-    shared_key = (run.folder / SHARED_KEY_FILE).read_text()
-    async with former_packages(url=url, path=PATH, body=BODY.decode(), shared_key=shared_key) as former:
-        for in_flight in IN_FLIGHT:
-            subjects = {name: calls(name, post, in_flight) for name, post in posts.items()}
+    former = await former_clients(run, url)
+    for in_flight in IN_FLIGHT:
+        subjects = {name: calls(name, post, in_flight) for name, post in posts.items()}
+        if former is not None:
             subjects |= {
                 name: former.subject(name, call, in_flight) for name, call in ((HTTPX, "bare"), (USUAL, "usual"))
             }
-            await run.compare(list(subjects.values()), group=f"{in_flight} in flight")
-            for name, subject in subjects.items():
-                if name != RAW:
-                    run.ratio(f"{name}, {in_flight} in flight", "cpu", subject, subjects[RAW])
-        received = Received(clients[RAW].ready)
-        for name, client in clients.items():
-            run.progress(f"{name}: cancelled calls")
-            run.result(
-                f"{name}, after cancelled calls", [await left_of_pool(client.slow)], f"responses to {POOL} calls"
-            )
-            await client.ready()
-            report = await reported(client.closing)
-            run.result(f"{name}, closed connection: {report}", [await received.since()], "times that the server got it")
-        run.progress(f"{HTTPX}: cancelled calls")
-        # First, because a pool that cancelled calls have used up would answer nothing.
+        await run.compare(list(subjects.values()), group=f"{in_flight} in flight")
+        for name, subject in subjects.items():
+            if name != RAW:
+                run.ratio(f"{name}, {in_flight} in flight", "cpu", subject, subjects[RAW])
+    received = Received(clients[RAW].ready)
+    for name, client in clients.items():
+        run.progress(f"{name}: cancelled calls")
+        run.result(f"{name}, after cancelled calls", [await left_of_pool(client.slow)], f"responses to {POOL} calls")
+        await client.ready()
+        report = await reported(client.closing)
+        run.result(f"{name}, closed connection: {report}", [await received.since()], "times that the server got it")
+    if former is not None:
+        # First, because a pool that cancelled calls have used up would give no response.
         await former.do("report", "ready")
         report = await former.do("report", "closing")
         run.result(f"{HTTPX}, closed connection: {report}", [await received.since()], "times that the server got it")
+        run.progress(f"{HTTPX}: cancelled calls")
         left = await former.do("cancel", "slow")
         run.result(f"{HTTPX}, after cancelled calls", [left], f"responses to {POOL} calls")
+
+
+async def former_clients(run: Run, url: str) -> Former | None:
+    """Start the process with httpx 0.28; say why not, where its packages cannot be installed."""
+    shared_key = (run.folder / SHARED_KEY_FILE).read_text()
+    packages = former_packages(url=url, path=PATH, body=BODY.decode(), shared_key=shared_key)
+    try:
+        return await run.stack.enter_async_context(packages)
+    except CannotObtain as error:
+        run.progress(f"{HTTPX} is left out: {error}")
+        return None
 
 
 class Received:

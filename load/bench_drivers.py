@@ -7,9 +7,11 @@ environment that is made once; both have the same version of PyMongo, on uvloop.
 """
 
 from benchlib import Run, main
+from benchlib.command import BenchFailed
 from clients.environment import former_packages
 from clients.measuring import POOL
 from local_platform.stores import running_stores
+from peers.obtaining import CannotObtain
 
 IN_FLIGHT = 16
 DRIVERS = {"PyMongo's async client": "pymongo", "motor 3.7": "motor"}
@@ -18,10 +20,13 @@ DRIVERS = {"PyMongo's async client": "pymongo", "motor 3.7": "motor"}
 async def measure(run: Run) -> None:
     stores = await run.stack.enter_async_context(running_stores(run.folder, engines=["mongo"]))
     url = stores.mongo_url("bench")
-    drivers = {
-        name: await run.stack.enter_async_context(former_packages(url=url, driver=driver))
-        for name, driver in DRIVERS.items()
-    }
+    try:
+        drivers = {
+            name: await run.stack.enter_async_context(former_packages(url=url, driver=driver))
+            for name, driver in DRIVERS.items()
+        }
+    except CannotObtain as error:
+        raise BenchFailed(f"motor cannot be had: {error}") from error
     own, motor = drivers
     await drivers[own].do("report", "first")
     for task in ("read", "insert"):
