@@ -10,14 +10,14 @@ word where it cannot be had. `load/peers/README.md` says what each peer is, how 
 import argparse
 import asyncio
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from benchlib import Aim, Run, Sample, Subject, at_least, main
 from local_platform.errors import LaunchError
-from peers import platform, pocketbase, service_calls, textbook_stack
+from peers import dapr, platform, pocketbase, service_calls, textbook_stack
 from peers.notes_api import TASKS
 from peers.obtaining import CannotObtain
 from peers.side import Side
@@ -25,7 +25,12 @@ from peers.side import Side
 CALL = "call"
 WORK = (*TASKS, CALL)
 WRITES = ("register", "create")
-PEERS = ("pocketbase", "textbook", "dapr")
+# What builds or installs each peer, unless that has been done.
+PEERS: Mapping[str, Callable[[], object]] = {
+    pocketbase.NAME: pocketbase.PROGRAM.obtain,
+    textbook_stack.NAME: textbook_stack.interpreter,
+    dapr.NAME: dapr.PROGRAM.obtain,
+}
 # Of PocketBase's rate.
 AIMS: Mapping[str, Aim] = {"login": at_least(2), "read": at_least(0.8), "create": at_least(0.5), "list": at_least(0.8)}
 # After a write, events are still delivered; their CPU belongs to the slice.
@@ -38,6 +43,10 @@ Start = Callable[[Path], AbstractAsyncContextManager[Side]]
 
 async def measure(run: Run) -> None:
     tasks = [task for task in run.options.work if task != CALL]
+    calls = CALL in run.options.work
+    # First of all: a build takes minutes, and must not take them from what runs already.
+    needed = {pocketbase.NAME, textbook_stack.NAME} if tasks else set()
+    left_out = obtain(run, needed | ({textbook_stack.NAME, dapr.NAME} if calls else set()))
     if tasks:
         starts = {
             platform.NAME: platform.running,
@@ -46,27 +55,41 @@ async def measure(run: Run) -> None:
             textbook_stack.NAME: textbook_stack.running,
         }
         async with AsyncExitStack() as stack:
-            sides = await started(run, stack, starts)
+            sides = await started(run, stack, starts, left_out)
             for task in tasks:
                 await compare(
                     run, [side for side in sides if task in WRITES or side.name != pocketbase.DURABLE_NAME], task
                 )
-    if CALL in run.options.work:
+    if calls:
         async with AsyncExitStack() as stack:
-            await compare(run, await started(run, stack, service_calls.SIDES), CALL)
+            await compare(run, await started(run, stack, service_calls.SIDES, left_out), CALL)
 
 
-async def started(run: Run, stack: AsyncExitStack, starts: Mapping[str, Start]) -> list[Side]:
-    """Start each of these systems that is wanted and can be had; say which peer cannot, and why."""
+def obtain(run: Run, needed: Iterable[str]) -> set[str]:
+    """Build or install these peers where that is due. Return those to leave out; say which cannot be had, and why."""
+    left_out = set(run.options.without)
+    for name in sorted(set(needed) - left_out):
+        try:
+            PEERS[name]()
+        except CannotObtain as error:
+            run.progress(f"{name} is left out: {error}")
+            left_out.add(name)
+    return left_out
+
+
+async def started(
+    run: Run, stack: AsyncExitStack, starts: Mapping[str, Start], left_out: Collection[str]
+) -> list[Side]:
+    """Start each system that is not left out. A peer that does not start is left out as well, with a word."""
     sides = []
     for name, start in starts.items():
         peer = name.partition(",")[0]
-        if peer in run.options.without:
+        if peer in left_out:
             continue
         run.progress(f"starting {name}")
         try:
             sides.append(await stack.enter_async_context(start(run.folder)))
-        except (CannotObtain, LaunchError) as error:
+        except LaunchError as error:
             if peer not in PEERS:
                 raise
             run.progress(f"{name} is left out: {error}")
@@ -109,7 +132,7 @@ async def subject_of(run: Run, side: Side, task: str, usage: list[dict[str, floa
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", nargs="+", choices=WORK, default=WORK, help="kinds of work (default: all)")
-    parser.add_argument("--without", nargs="+", choices=PEERS, default=(), help="peers to leave out")
+    parser.add_argument("--without", nargs="+", choices=[*PEERS], default=(), help="peers to leave out")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ func init() {
 	nameresolution.DefaultRegistry.RegisterComponent(sqlite.NewResolver, "sqlite")
 }
 """
+NAME = "dapr"
 PROGRAM = GoProgram(
-    name="dapr",
+    name=NAME,
     module="github.com/dapr/dapr",
     version="v1.18.2",
     commands=["./cmd/daprd", "./cmd/sentry"],

@@ -111,25 +111,35 @@ def _starting(name: str, error: Exception | None = None) -> bench_peers.Start:
     return running
 
 
-@pytest.mark.parametrize(
-    "error", [CannotObtain("no `go`"), ProcessFailed("it does not start")], ids=["not to be had", "does not start"]
-)
-async def test_a_peer_that_cannot_run_is_left_out_with_a_word(error: Exception, tmp_path: Path) -> None:
+def test_a_peer_that_cannot_be_had_is_left_out_with_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise CannotObtain("no `go`")
+
+    obtained: list[str] = []
+    peers = {"pocketbase": refuse, "textbook": lambda: obtained.append("textbook"), "dapr": refuse}
+    monkeypatch.setattr(bench_peers, "PEERS", peers)
     run = _Run(argparse.Namespace(without=["dapr"]), tmp_path)
-    starts = {"platform": _starting("platform"), "pocketbase": _starting("pocketbase", error)}
+    assert bench_peers.obtain(run, peers) == {"pocketbase", "dapr"}
+    assert run.said == ["pocketbase is left out: no `go`"]
+    assert obtained == ["textbook"]
+
+
+async def test_a_peer_that_does_not_start_is_left_out_with_a_word(tmp_path: Path) -> None:
+    run = _Run(argparse.Namespace(), tmp_path)
+    starts = {"platform": _starting("platform"), "pocketbase": _starting("pocketbase", ProcessFailed("no port"))}
     starts |= {"textbook": _starting("textbook"), "dapr": _starting("dapr")}
     async with AsyncExitStack() as stack:
-        sides = await bench_peers.started(run, stack, starts)
+        sides = await bench_peers.started(run, stack, starts, {"dapr"})
     assert [side.name for side in sides] == ["platform", "textbook"]
-    assert f"pocketbase is left out: {error}" in run.said
+    assert "pocketbase is left out: no port" in run.said
 
 
 async def test_a_platform_that_does_not_start_ends_the_bench(tmp_path: Path) -> None:
-    run = _Run(argparse.Namespace(without=[]), tmp_path)
-    starts = {"platform": _starting("platform", ProcessFailed("it does not start"))}
+    run = _Run(argparse.Namespace(), tmp_path)
+    starts = {"platform": _starting("platform", ProcessFailed("no port"))}
     async with AsyncExitStack() as stack:
         with pytest.raises(ProcessFailed):
-            await bench_peers.started(run, stack, starts)
+            await bench_peers.started(run, stack, starts, ())
 
 
 def _parse(*words: str) -> argparse.Namespace:
