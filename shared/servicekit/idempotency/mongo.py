@@ -10,14 +10,14 @@ that had the claim died. The client learns the outcome from this response alone.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pymongo import IndexModel
+from pymongo import DeleteOne, IndexModel, ReplaceOne, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import BulkWriteError, OperationFailure
 
 from servicekit.idempotency.request import KEPT, IdempotentRequest
 from servicekit.idempotency.response import StoredResponse
@@ -30,6 +30,7 @@ INDEXES: Final = [IndexModel("created_at", name="expiry", expireAfterSeconds=int
 # The server looks for expired transactions at half their lifetime, so an orphaned claim ends after 4.5 s at the latest.
 ORPHANED_SECONDS = 5.0
 ORPHANED_POLL_SECONDS: Final = 0.2
+_DUPLICATE_KEY: Final = 11000
 
 Document = dict[str, Any]
 
@@ -60,21 +61,15 @@ class MongoIdempotency:
         `effect` releases the key. Raises `KeyInUse` if another request with the key is still in progress after
         `ORPHANED_SECONDS`, and `KeyReused` if the key belongs to another request.
         """
-        key_id = request.id
-        if key_id is None:
-            return await in_transaction(self._client, effect)
 
-        async def claim_and_run(session: AsyncClientSession) -> StoredResponse:
-            await self._claim(session, key_id)
-            response = await effect(session)
-            await self._store(session, key_id, request.fingerprint, response)
-            return response
+        async def alone(session: AsyncClientSession) -> Sequence[StoredResponse]:
+            return [await effect(session)]
 
         deadline = time.monotonic() + ORPHANED_SECONDS
         while True:
             try:
-                return await in_transaction(self._client, claim_and_run)
-            except _Claimed:
+                return (await self.run_together([request], alone))[0]
+            except KeyClaimed:
                 stored = await self.find_stored(request)
             if stored is not None:
                 return stored
@@ -82,34 +77,68 @@ class MongoIdempotency:
                 raise request.in_use()
             await asyncio.sleep(ORPHANED_POLL_SECONDS)
 
-    async def _claim(self, session: AsyncClientSession, key_id: bytes) -> None:
+    async def run_together(
+        self,
+        requests: Sequence[IdempotentRequest],
+        effect: Callable[[AsyncClientSession], Awaitable[Sequence[StoredResponse]]],
+    ) -> Sequence[StoredResponse]:
+        """Run the common effect of several requests in one transaction, and return their responses.
+
+        `effect` returns a response for each. Raises `KeyClaimed` if one of the keys has been used before.
+        """
+
+        async def claim_and_run(session: AsyncClientSession) -> Sequence[StoredResponse]:
+            await self._claim(session, [request.id for request in requests if request.id is not None])
+            responses = await effect(session)
+            await self._store(session, requests, responses)
+            return responses
+
+        return await in_transaction(self._client, claim_and_run)
+
+    async def _claim(self, session: AsyncClientSession, key_ids: Sequence[bytes]) -> None:
+        if not key_ids:
+            return
         now = datetime.now(UTC)
         # A document that has expired and was not deleted yet is replaced. If there is another one, the filter does not
         # match it, and the upsert fails on its id.
-        expired = {"_id": key_id, "created_at": {"$lte": now - KEPT}}
+        claims = [
+            ReplaceOne({"_id": key_id, "created_at": {"$lte": now - KEPT}}, {"created_at": now}, upsert=True)
+            for key_id in key_ids
+        ]
         try:
-            await self._keys.replace_one(expired, {"created_at": now}, upsert=True, session=session)
-        except DuplicateKeyError:
-            raise _Claimed from None
+            await self._keys.bulk_write(claims, session=session)
+        except BulkWriteError as error:
+            if {failure["code"] for failure in error.details["writeErrors"]} == {_DUPLICATE_KEY}:
+                raise KeyClaimed from None
+            raise
         except OperationFailure as error:
             if error.code == WRITE_CONFLICT:
-                raise _Claimed from None
+                raise KeyClaimed from None
             raise
 
     async def _store(
-        self, session: AsyncClientSession, key_id: bytes, fingerprint: bytes, response: StoredResponse
+        self, session: AsyncClientSession, requests: Sequence[IdempotentRequest], responses: Sequence[StoredResponse]
     ) -> None:
-        if not response.is_success:
-            await self._keys.delete_one({"_id": key_id}, session=session)
-            return
-        stored = {
-            "fingerprint": fingerprint,
-            "status": response.status,
-            "headers": [list(pair) for pair in response.headers],
-            "body": response.body,
-        }
-        await self._keys.update_one({"_id": key_id}, {"$set": stored}, session=session)
+        outcomes = [
+            _outcome(request.id, request.fingerprint, response)
+            for request, response in zip(requests, responses, strict=True)
+            if request.id is not None
+        ]
+        if outcomes:
+            await self._keys.bulk_write(outcomes, session=session)
 
 
-class _Claimed(Exception):
+def _outcome(key_id: bytes, fingerprint: bytes, response: StoredResponse) -> UpdateOne | DeleteOne:
+    if not response.is_success:
+        return DeleteOne({"_id": key_id})
+    stored = {
+        "fingerprint": fingerprint,
+        "status": response.status,
+        "headers": [list(pair) for pair in response.headers],
+        "body": response.body,
+    }
+    return UpdateOne({"_id": key_id}, {"$set": stored})
+
+
+class KeyClaimed(Exception):
     """Another request has claimed the key, or has stored its response."""

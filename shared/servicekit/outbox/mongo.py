@@ -47,28 +47,17 @@ class MongoOutboxStore:
         self, tx: AsyncClientSession, event: DomainEvent, destinations: Sequence[str], origin: Origin
     ) -> None:
         """Raises ValueError outside of a transaction."""
+        await self.record_all(tx, [(event, destinations, origin)])
+
+    async def record_all(
+        self, tx: AsyncClientSession, events: Sequence[tuple[DomainEvent, Sequence[str], Origin]]
+    ) -> None:
         if not tx.in_transaction:
             raise ValueError("an event is recorded within the transaction of its cause")
-        common = {
-            "fact_id": event.id,
-            "type": event.type,
-            "subject": event.subject,
-            "occurred_at": event.occurred_at,
-            # JSON as text: in a document, names with dots and dollars would have a meaning.
-            "payload": orjson.dumps(event.payload).decode(),
-            "correlation_id": origin.correlation_id,
-            "traceparent": origin.traceparent,
-            "position": _NEXT_POSITION,
-            # For a leased event, the end of the lease.
-            "due_at": _AT_ONCE,
-            "lease": None,
-            "failures": 0,
-            "last_error": None,
-            # Whether and since when the event is a dead letter.
-            "parked": False,
-            "parked_at": None,
-        }
-        await self._outbox.insert_many([{**common, "destination": name} for name in destinations], session=tx)
+        documents = [
+            {**_document(event, origin), "destination": name} for event, names, origin in events for name in names
+        ]
+        await self._outbox.insert_many(documents, session=tx)
 
     async def due_subjects(self, destination: str, types: Sequence[str], *, limit: int) -> list[str]:
         due = self._outbox.find({**_waiting(destination), **_IS_DUE, **_of_types(types)}, {"subject": True})
@@ -178,6 +167,28 @@ class MongoOutboxStore:
     async def _return_lease(self, leased: LeasedEvent, changes: Document) -> None:
         still_leased = {"_id": leased.key, "lease": leased.lease}
         await self._outbox.update_one(still_leased, [{"$set": {**changes, "lease": None}}])
+
+
+def _document(event: DomainEvent, origin: Origin) -> Document:
+    return {
+        "fact_id": event.id,
+        "type": event.type,
+        "subject": event.subject,
+        "occurred_at": event.occurred_at,
+        # JSON as text: in a document, names with dots and dollars would have a meaning.
+        "payload": orjson.dumps(event.payload).decode(),
+        "correlation_id": origin.correlation_id,
+        "traceparent": origin.traceparent,
+        "position": _NEXT_POSITION,
+        # For a leased event, the end of the lease.
+        "due_at": _AT_ONCE,
+        "lease": None,
+        "failures": 0,
+        "last_error": None,
+        # Whether and since when the event is a dead letter.
+        "parked": False,
+        "parked_at": None,
+    }
 
 
 def _waiting(destination: str) -> Document:

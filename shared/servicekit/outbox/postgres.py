@@ -105,6 +105,12 @@ class PostgresOutboxStore:
         }
         await tx.execute(self._insert, [{**common, "key": uuid7(), "destination": name} for name in destinations])
 
+    async def record_all(
+        self, tx: AsyncSession | AsyncConnection, events: Sequence[tuple[DomainEvent, Sequence[str], Origin]]
+    ) -> None:
+        for event, destinations, origin in events:
+            await self.record(tx, event, destinations, origin)
+
     async def due_subjects(self, destination: str, types: Sequence[str], *, limit: int) -> list[str]:
         rows = await self._execute(self._queries.due_subjects, destination=destination, types=types, limit=limit)
         return [row["subject"] for row in rows]

@@ -76,6 +76,13 @@ class Outbox(Generic[TxT_contra]):
         for destination in destinations:
             self._workers[destination].wake()
 
+    async def record_all(self, tx: TxT_contra, events: Sequence[tuple[DomainEvent, Origin]]) -> None:
+        """Add events of several requests, each with its origin, as `record` does."""
+        located = [(event, self._subscriptions.destinations_of(event.type), origin) for event, origin in events]
+        await self._store.record_all(tx, located)
+        for destination in {name for _, destinations, _ in located for name in destinations}:
+            self._workers[destination].wake()
+
     @asynccontextmanager
     async def relaying(self) -> AsyncIterator[None]:
         """Relay events while the context is open. Open the store and the dispatcher before, and close them after."""

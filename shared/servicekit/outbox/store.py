@@ -76,6 +76,9 @@ class OutboxStore(Protocol[TxT_contra]):
     async def record(self, tx: TxT_contra, event: DomainEvent, destinations: Sequence[str], origin: Origin) -> None:
         """Add the event for each destination, within the caller's transaction."""
 
+    async def record_all(self, tx: TxT_contra, events: Sequence[tuple[DomainEvent, Sequence[str], Origin]]) -> None:
+        """Add several events, each with its destinations and its origin, within the caller's transaction."""
+
     async def due_subjects(self, destination: str, types: Sequence[str], *, limit: int) -> list[str]:
         """Return the subjects of at most `limit` due events, longest due first. A subject may occur repeatedly."""
 
