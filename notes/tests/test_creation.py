@@ -16,6 +16,7 @@ import asyncio, sys
 from contextvars import ContextVar
 import httpx2
 from notes_service.app import create_app
+from notes_service.notes import writer
 from notes_service.notes.store import NoteStore
 from notes_service.notes.writer import NoteWriter
 from servicekit.idempotency.mongo import MongoIdempotency
@@ -24,12 +25,14 @@ from servicekit.testing.stages import stop_after
 
 METHODS = {
     "claimed": (MongoIdempotency, "_claim"),
-    "added": (NoteStore, "add"),
-    "recorded": (MongoOutboxStore, "record"),
+    "added": (NoteStore, "add_all"),
+    "recorded": (MongoOutboxStore, "record_all"),
     "stored": (MongoIdempotency, "_store"),
     "committed": (NoteWriter, "create"),
 }
 current_stage = ContextVar("current_stage")
+# Each post has a transaction of its own.
+writer.MOST_TERMS = 0
 
 async def main(authorization, *stages):
     for stage in stages:

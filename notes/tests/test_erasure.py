@@ -70,9 +70,9 @@ async def test_a_note_whose_transaction_was_under_way_is_erased_afterwards(
     erasure, owner_id = ErasureActions(owners, store), uuid7()
 
     async def late(session: Any) -> None:
-        await owners.ensure_not_deleted(session, owner_id)
+        await owners.ensure_not_deleted(session, [owner_id])
         await erasure.on_user_deleted(DomainEvent(type=USER_DELETED, subject=str(owner_id)))
-        await store.add(session, new_note(owner_id, NoteIn(title="late"), utc_now()), [])
+        await store.add_all(session, [(new_note(owner_id, NoteIn(title="late"), utc_now()), [])])
 
     await in_transaction(database.client, late)
     assert await database["notes"].count_documents({}) == 1
@@ -82,7 +82,7 @@ async def test_a_note_whose_transaction_was_under_way_is_erased_afterwards(
             await erasure.settle()
     assert await database["notes"].count_documents({}) == 0
     with pytest.raises(InvalidToken):
-        await in_transaction(database.client, lambda session: owners.ensure_not_deleted(session, owner_id))
+        await in_transaction(database.client, lambda session: owners.ensure_not_deleted(session, [owner_id]))
 
 
 async def test_an_erasure_is_settled_after_every_transaction_has_ended(database: Any) -> None:

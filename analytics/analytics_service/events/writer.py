@@ -5,6 +5,7 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Final, TypeVar
 from uuid import UUID
@@ -22,12 +23,16 @@ from analytics_service.rollups.store import RollupStore
 from servicekit.core.errors import ServiceUnavailable
 from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.idempotency.mongo import MongoIdempotency
+from servicekit.storage import mongo
+from servicekit.storage.group_commit import GroupCommit
 
 # A request repeats its transaction for so many seconds while others write the same. Then the client has to retry.
 PATIENCE_SECONDS: Final = 5.0
 LONGEST_PAUSE_SECONDS: Final = 0.1
 # About 100 bytes each. Any other user costs one query of the database.
 CACHED_USERS: Final = 50_000
+# The events of requests that share a transaction, as many as one request may have.
+MOST_EVENTS: Final = 1_000
 _DUPLICATE_KEY: Final = 11000
 _WRITE_CONFLICT: Final = 112
 
@@ -42,10 +47,23 @@ class Contended(ServiceUnavailable):
     detail = "Others are recording the same events. Try again."
 
 
+class _NotTogether(Exception):
+    """The requests of a group must be recorded one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    request: IdempotentRequest
+    events: Sequence[Event]
+    labels: Mapping[str, str]
+    respond: Callable[[int], StoredResponse]
+
+
 class EventWriter:
     """Fulfils `actions.EventRecorder`: writes events, users and rollups together, or nothing.
 
-    Raises `Contended` when other transactions come first for too long, `Overloaded` when no shard becomes free.
+    Concurrent requests share a transaction. Raises `Contended` when other transactions come first for too long,
+    `Overloaded` when no shard becomes free.
     """
 
     def __init__(self, keys: MongoIdempotency, events: EventStore, rollups: RollupStore, shards: ShardPool) -> None:
@@ -54,6 +72,12 @@ class EventWriter:
         self._rollups = rollups
         self._shards = shards
         self._seen_users = _UserCache(CACHED_USERS)
+        self._group: GroupCommit[_Recording, StoredResponse] = GroupCommit(
+            self._record_all,
+            weight=lambda recording: len(recording.events),
+            most=MOST_EVENTS,
+            concerns_all=lambda error: isinstance(error, ServiceUnavailable) or mongo.is_unavailable(error),
+        )
 
     async def record(
         self,
@@ -62,17 +86,30 @@ class EventWriter:
         labels: Mapping[str, str],
         respond: Callable[[int], StoredResponse],
     ) -> StoredResponse:
+        return await self._group.run(_Recording(request, events, labels, respond))
+
+    async def _record_all(self, recordings: Sequence[_Recording]) -> Sequence[StoredResponse]:
+        events = _distinct(recordings)
+        labels = _common_labels(recordings)
         async with self._shards.acquire() as shard:
             earlier_tries = count()
 
-            async def effect(session: AsyncClientSession) -> StoredResponse:
+            async def effect(session: AsyncClientSession) -> Sequence[StoredResponse]:
                 # Nearly always all events are new, so only a repeated transaction looks for known ones first.
                 new = await self._events.find_unknown(session, events) if next(earlier_tries) else events
                 if new:
                     await self._write(session, shard, new, labels)
-                return respond(len(new))
+                return _responses(recordings, {event.key for event in new})
 
-            stored = await _repeat_on_conflict(lambda: self._keys.run(request, effect))
+            async def single(session: AsyncClientSession) -> StoredResponse:
+                return (await effect(session))[0]
+
+            if len(recordings) > 1:
+                stored = await _once(
+                    lambda: self._keys.run_together([recording.request for recording in recordings], effect)
+                )
+            else:
+                stored = [await _repeat_on_conflict(lambda: self._keys.run(recordings[0].request, single))]
         # The transaction is committed, and users are never removed.
         self._seen_users.add(_users_of(events))
         return stored
@@ -112,6 +149,47 @@ class _UserCache:
 
 def _users_of(events: Iterable[Event]) -> set[UUID]:
     return {event.user_id for event in events if event.user_id is not None}
+
+
+def _distinct(recordings: Sequence[_Recording]) -> Sequence[Event]:
+    """Return the events of all requests, without those of an earlier request."""
+    if len(recordings) == 1:
+        return recordings[0].events
+    first: dict[bytes, Event] = {}
+    for recording in recordings:
+        for event in recording.events:
+            first.setdefault(event.key, event)
+    return list(first.values())
+
+
+def _common_labels(recordings: Sequence[_Recording]) -> Mapping[str, str]:
+    """Return the labels of all requests. Raises `_NotTogether` if a type got one between two of them."""
+    labels: dict[str, str] = {}
+    for recording in recordings:
+        for type_, label in recording.labels.items():
+            if labels.setdefault(type_, label) != label:
+                raise _NotTogether
+    return labels
+
+
+def _responses(recordings: Sequence[_Recording], new: set[bytes]) -> list[StoredResponse]:
+    """Return the responses. An event that several requests have is new for the first one."""
+    responses = []
+    for recording in recordings:
+        keys = {event.key for event in recording.events} & new
+        new -= keys
+        responses.append(recording.respond(len(keys)))
+    return responses
+
+
+async def _once(work: Callable[[], Awaitable[T]]) -> T:
+    """Run the work of several requests. Raises `_NotTogether` if one of them conflicts with another transaction."""
+    try:
+        return await work()
+    except PyMongoError as error:
+        if _is_conflict(error):
+            raise _NotTogether from error
+        raise
 
 
 async def _repeat_on_conflict(work: Callable[[], Awaitable[T]]) -> T:

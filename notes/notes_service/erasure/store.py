@@ -1,5 +1,6 @@
 """The deleted accounts in MongoDB, kept as long as a request of theirs could still arrive or be under way."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -31,9 +32,9 @@ class ErasedOwners:
             {"_id": owner_id}, {"$currentDate": {"at": True}, "$set": {"settled": False}}, upsert=True
         )
 
-    async def ensure_not_deleted(self, session: AsyncClientSession, owner_id: UUID) -> None:
-        """Raise `SessionEnded` if the caller's transaction sees that this account is deleted."""
-        if await self._owners.find_one({"_id": owner_id}, {"_id": True}, session=session):
+    async def ensure_not_deleted(self, session: AsyncClientSession, owner_ids: Collection[UUID]) -> None:
+        """Raise `SessionEnded` if the caller's transaction sees that one of these accounts is deleted."""
+        if await self._owners.find_one({"_id": {"$in": list(owner_ids)}}, {"_id": True}, session=session):
             raise SessionEnded
 
     async def find_unsettled(self, *, after_seconds: float) -> list[UUID]:

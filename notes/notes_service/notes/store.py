@@ -1,6 +1,6 @@
 """The notes in MongoDB. Every query names the owner, so that no mistake of a caller shows a note to another user."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -48,16 +48,22 @@ class NoteStore:
     def __init__(self, database: AsyncDatabase[Document]) -> None:
         self._notes = database[COLLECTION_NAME]
 
-    async def add(self, session: AsyncClientSession, note: Note, terms: Sequence[str]) -> None:
-        """Add a note within the caller's transaction."""
-        fixed = {
-            "_id": note.id,
-            "owner_id": note.owner_id,
-            "created_at": note.created_at,
-            "version": note.version,
-            "publication": note.publication,
-        }
-        await self._notes.insert_one({**fixed, **_content(note, terms)}, session=session)
+    async def add_all(self, session: AsyncClientSession, notes: Iterable[tuple[Note, Sequence[str]]]) -> None:
+        """Add notes, each with its search terms, within the caller's transaction."""
+        await self._notes.insert_many(
+            [
+                {
+                    "_id": note.id,
+                    "owner_id": note.owner_id,
+                    "created_at": note.created_at,
+                    "version": note.version,
+                    "publication": note.publication,
+                    **_content(note, terms),
+                }
+                for note, terms in notes
+            ],
+            session=session,
+        )
 
     async def find(self, owner_id: UUID, note_id: UUID) -> Note | None:
         document = await self._notes.find_one({"_id": note_id, "owner_id": owner_id}, _PROJECTION)
