@@ -12,14 +12,20 @@ pytestmark = pytest.mark.servers
 
 
 def document(title: str, *paths: str) -> bytes:
-    operation = {"tags": ["x"], "responses": {"200": {"$ref": "#/components/schemas/Page"}}}
+    references = {"200": {"$ref": "#/components/schemas/Page"}, "404": {"$ref": "#/components/schemas/Problem"}}
+    operation = {"tags": ["x"], "responses": references}
     return json.dumps(
         {
             "openapi": "3.1.0",
             "info": {"title": title},
             "paths": {path: {"get": operation} for path in paths},
             "components": {
-                "schemas": {"Page": {"title": title}},
+                "schemas": {
+                    "Page": {"title": title, "properties": {"item": {"$ref": "#/components/schemas/Item"}}},
+                    "Item": {},
+                    "Problem": {"title": "Problem"},
+                    "Internal": {},
+                },
                 "securitySchemes": {"OAuth2PasswordBearer": {"type": "oauth2"}},
             },
         }
@@ -67,6 +73,17 @@ async def test_schemas_with_the_same_name_in_two_services_stay_apart(documented:
     assert (schemas["user.Page"]["title"], schemas["notes.Page"]["title"]) == ("User service", "Notes service")
     reference = merged["paths"]["/api/v1/notes"]["get"]["responses"]["200"]["$ref"]
     assert reference == "#/components/schemas/notes.Page"
+
+
+async def test_all_services_share_one_problem_and_no_internal_schema_is_listed(documented: Platform) -> None:
+    merged = (await documented.gateway.get("/openapi.json")).json()
+
+    assert set(merged["components"]["schemas"]) == {
+        "Problem",
+        *(f"{service}.{name}" for service in ("user", "analytics", "notes", "assets") for name in ("Page", "Item")),
+    }
+    for operations in merged["paths"].values():
+        assert operations["get"]["responses"]["404"]["$ref"] == "#/components/schemas/Problem"
 
 
 async def test_an_unavailable_service_is_named_and_the_others_are_listed(documented: Platform) -> None:

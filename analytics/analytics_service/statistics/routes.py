@@ -14,13 +14,13 @@ router = APIRouter(prefix="/api/v1/analytics/stats", tags=["statistics"])
 
 
 @router.get("")
-async def stats(_user: CurrentUser, components: AppComponents) -> Stats:
+async def read_statistics(_user: CurrentUser, components: AppComponents) -> Stats:
     """Return the numbers of events and users of the whole platform."""
     return await components.statistics_queries.stats()
 
 
 @router.get("/series")
-async def series(
+async def read_series(
     _user: CurrentUser,
     components: AppComponents,
     interval: Annotated[Interval, Query()] = Interval.HOUR,

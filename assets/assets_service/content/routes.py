@@ -14,7 +14,9 @@ from servicekit.web.openapi import problems
 
 router = APIRouter(prefix=PREFIX, tags=["assets"])
 
-_BYTES = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
+_FILE = {"schema": {"type": "string", "format": "binary"}}
+# The first one is for generators of clients, which need a name.
+_BYTES = {"content": {"application/octet-stream": _FILE, "*/*": _FILE}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole content", **_BYTES},
     206: {"description": "The parts that the Range header names", **_BYTES},

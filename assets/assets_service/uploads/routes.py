@@ -19,14 +19,13 @@ from servicekit.web.openapi import problems
 router = APIRouter(prefix=PREFIX, tags=["assets"])
 
 _ACCEPTED: Final = ", ".join([MULTIPART, "application/octet-stream", *sorted(ACCEPTED_TYPES)])
-_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 # FastAPI never sees the body, so its two forms are described here.
 _OPENAPI: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "description": (
-            "A form with the field `file`, or the bytes themselves with their Content-Type and the header X-Filename. "
-            "With `application/octet-stream` the service finds out the type."
+            "A form with the field `file`, or the bytes themselves with the header X-Filename. Their Content-Type may "
+            "also be their own; with `application/octet-stream` the service finds it out."
         ),
         "content": {
             "multipart/form-data": {
@@ -37,8 +36,7 @@ _OPENAPI: Final[dict[str, Any]] = {
                     "additionalProperties": False,
                 }
             },
-            "application/octet-stream": _BINARY,
-            **dict.fromkeys(sorted({*ACCEPTED_TYPES, "text/csv", "text/markdown"}), _BINARY),
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
     },
     "parameters": [

@@ -5,13 +5,20 @@
 // The paths that the gateway routes. Probes, metrics and internal paths of services are not part of the public API.
 const ROUTED = /^\/(?:api\/v1|\.well-known)\//;
 const SCHEMAS = '"#/components/schemas/';
+// The same in all services.
+const SHARED = 'Problem';
+const INTRODUCTION = 'All services of the platform behind one gateway.\n\n' +
+    'Register, log in, and send the access token as `Authorization: Bearer …`. It is valid for 15 minutes; ' +
+    '`/api/v1/users/refresh` brings the next one.\n\n' +
+    'Errors are problem documents (RFC 9457): their `type` is stable. A POST with an `Idempotency-Key` may be repeated. ' +
+    'A change needs the `ETag` of what it changes in `If-Match`. Lists return a `next_cursor` until the last page.';
 
 async function merged(r) {
     const pools = r.variables.service_pools.split(' ').filter(pool => pool !== '');
     const responses = await Promise.all(pools.map(pool => r.subrequest('/-/openapi/' + pool)));
     const document = {
         openapi: '3.1.0',
-        info: { title: 'Baseplate', version: '1' },
+        info: { title: 'Baseplate', version: '1', description: INTRODUCTION },
         servers: [{ url: '/' }],
         paths: {},
         components: { schemas: {}, securitySchemes: {} },
@@ -27,8 +34,9 @@ async function merged(r) {
     const missing = services.filter(service => texts[service] === '');
     services.filter(service => texts[service] !== '').forEach(service => add(document, service, texts[service]));
     if (missing.length > 0) {
-        document.info.description = 'Unavailable at the moment, so not listed here: ' + missing.join(', ') + '.';
+        document.info.description += '\n\nUnavailable at the moment, so not listed here: ' + missing.join(', ') + '.';
     }
+    keepUsedSchemas(document);
     r.headersOut['Content-Type'] = 'application/json';
     // A release may add paths.
     r.headersOut['Cache-Control'] = 'no-cache';
@@ -37,7 +45,8 @@ async function merged(r) {
 
 function add(document, service, text) {
     // Two services may have different schemas with the same name.
-    const theirs = JSON.parse(text.split(SCHEMAS).join(SCHEMAS + service + '.'));
+    const own = SCHEMAS + service + '.';
+    const theirs = JSON.parse(text.split(SCHEMAS).join(own).split(own + SHARED + '"').join(SCHEMAS + SHARED + '"'));
     Object.keys(theirs.paths).filter(path => ROUTED.test(path)).forEach(path => {
         const operations = theirs.paths[path];
         Object.keys(operations).forEach(method => {
@@ -47,10 +56,25 @@ function add(document, service, text) {
     });
     const components = theirs.components || {};
     Object.keys(components.schemas || {}).forEach(name => {
-        document.components.schemas[service + '.' + name] = components.schemas[name];
+        document.components.schemas[name === SHARED ? name : service + '.' + name] = components.schemas[name];
     });
     Object.assign(document.components.securitySchemes, components.securitySchemes);
     document.tags.push({ name: service, description: theirs.info.title });
+}
+
+// Remove the schemas that only internal paths use.
+function keepUsedSchemas(document) {
+    const all = document.components.schemas;
+    const used = {};
+    const visit = value => (JSON.stringify(value).match(/"#\/components\/schemas\/[^"]+"/g) || []).forEach(reference => {
+        const name = reference.slice(SCHEMAS.length, -1);
+        if (!used[name] && all[name]) {
+            used[name] = true;
+            visit(all[name]);
+        }
+    });
+    visit(document.paths);
+    Object.keys(all).filter(name => !used[name]).forEach(name => delete all[name]);
 }
 
 export default { merged };

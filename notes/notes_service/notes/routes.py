@@ -57,7 +57,7 @@ async def list_notes(
 @router.get(
     "/{note_id}", response_model=NoteOut, responses={200: {"headers": _ETAG}, 304: {"description": "Not changed"}}
 )
-async def get_note(note_id: UUID, user: CurrentUser, components: AppComponents, known: KnownEntityTags) -> Response:
+async def read_note(note_id: UUID, user: CurrentUser, components: AppComponents, known: KnownEntityTags) -> Response:
     """Return a note."""
     note = await components.note_queries.get(user.id, note_id)
     if is_current(note.etag, known):

@@ -18,7 +18,7 @@ router = APIRouter(prefix="/api/v1/notes", tags=["publishing"])
 
 
 @router.get("/public/{slug}", response_model=PublicNote, responses={304: {"description": "Not changed"}})
-async def get_public_note(slug: str, components: AppComponents, known: KnownEntityTags) -> Response:
+async def read_public_note(slug: str, components: AppComponents, known: KnownEntityTags) -> Response:
     """Return a published note. A token is neither needed nor read."""
     note, tag = await components.publication_queries.get(slug)
     headers = {**PUBLIC, "ETag": str(tag)}

@@ -28,7 +28,7 @@ from servicekit.web.error_handlers import add_error_handlers
 from servicekit.web.head import HeadAsGet
 from servicekit.web.health import Check, StoreFailures, health_router
 from servicekit.web.middleware import PROBES, ErrorBoundary, RequestMiddleware
-from servicekit.web.openapi import ANY_PROBLEM, declaring_errors
+from servicekit.web.openapi import ANY_PROBLEM, declaring_errors, operation_ids
 from servicekit.web.route_checks import check_routes
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -73,6 +73,7 @@ def build_app(
         # A redirect would repeat the request, its token included, at a scheme and host that may be forged.
         redirect_slashes=False,
         responses={"default": ANY_PROBLEM},
+        generate_unique_id_function=operation_ids(settings.service_name, routers),
         middleware=[
             Middleware(RequestMiddleware, service=settings.service_name, tracing=tracing, gateway=gateway),
             *([receiver] if receiver else []),

@@ -1,16 +1,23 @@
-"""The error responses of each operation in the OpenAPI document.
+"""What every OpenAPI document has: names of operations, and the error responses of each.
 
-Most follow from the parts of an operation: a body can be too large, a path can match nothing, a token can have expired.
-A route declares the rest itself:
+A client generator makes a function of each operation's id: `notes_create_note` is the route `create_note` below
+`/api/v1/notes`.
+
+Most errors follow from the parts of an operation: a body can be too large, a path can match nothing, a token can have
+expired. A route declares the rest itself:
 
     @router.get("", responses=problems(403))
 
 `default` remains for errors that no client can prepare for, such as a 500.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
 
 from servicekit.core.errors import MAX_ERRORS
 from servicekit.core.problems import PROBLEM_JSON
@@ -47,11 +54,19 @@ _RETRY_AFTER: Final[Mapping[str, Any]] = {
     "Retry-After": {"description": "In seconds.", "schema": {"type": "integer", "minimum": 1}}
 }
 _WITH_RETRY_AFTER: Final = frozenset({409, 429, 503})
+_PUBLIC_PATH: Final = re.compile(r"/api/v1/([a-z0-9-]+)")
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a route that can fail with these statuses."""
     return {status: _problem(status) for status in statuses}
+
+
+def operation_ids(service: str, routers: Sequence[APIRouter]) -> Callable[[APIRoute], str]:
+    """Return a function that names a route's operation: the service's public prefix, or its name, and the function."""
+    paths = (getattr(route, "path", "") for router in routers for route in router.routes)
+    prefix = next((found[1] for path in paths if (found := _PUBLIC_PATH.match(path))), service).replace("-", "_")
+    return lambda route: f"{prefix}_{route.name}"
 
 
 def declaring_errors(generate: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
@@ -61,13 +76,21 @@ def declaring_errors(generate: Callable[[], dict[str, Any]]) -> Callable[[], dic
         schema = generate()
         schema.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
         for path, operations in schema["paths"].items():
-            for operation in operations.values():
+            for method, operation in operations.items():
+                _require_if_match(method, operation)
                 for status in implied_errors(path, operation):
                     operation["responses"].setdefault(str(status), _problem(status))
                 operation["responses"] = dict(sorted(operation["responses"].items()))
         return schema
 
     return document
+
+
+def _require_if_match(method: str, operation: Mapping[str, Any]) -> None:
+    """Mark If-Match of a change as required. The route takes it as optional, to respond with 428 instead of 422."""
+    for parameter in operation.get("parameters", ()):
+        if parameter["name"] == "If-Match" and method != "get":
+            parameter["required"] = True
 
 
 def implied_errors(path: str, operation: Mapping[str, Any]) -> set[int]:

@@ -320,6 +320,13 @@ async def test_the_documentation_names_the_errors_of_each_operation(client: http
     assert "503" in document["paths"]["/ready"]["get"]["responses"]
 
 
+async def test_an_operation_is_named_by_its_service_and_its_function(client: httpx2.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+
+    assert paths["/api/v1/parcels/"]["post"]["operationId"] == "parcels_create"
+    assert paths["/ready"]["get"]["operationId"] == "parcels_ready"
+
+
 async def test_a_client_that_leaves_within_its_request_is_no_failure_of_the_service() -> None:
     router = APIRouter(route_class=route_with_body_limit(100))
 

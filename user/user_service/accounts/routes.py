@@ -48,7 +48,7 @@ def _created(account: Account) -> StoredResponse:
 
 
 @router.post("/register", status_code=201, response_model=Account, dependencies=[optional()])
-async def register(
+async def register_account(
     registration: Registration, key: IdempotencyKey, caller: OptionalCallerService, components: AppComponents
 ) -> Response:
     """Create an account. 409 if the name or the address is taken; `errors` says which."""

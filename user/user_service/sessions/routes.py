@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api/v1/users", tags=["sessions"], route_class=Accoun
 
 
 @router.post("/refresh", dependencies=[no_store], responses=problems(401))
-async def refresh(body: RefreshBody, client: RequestClient, components: AppComponents) -> TokenPair:
+async def refresh_session(body: RefreshBody, client: RequestClient, components: AppComponents) -> TokenPair:
     """Exchange a refresh token for a new pair.
 
     A used token is answered once more within 10 seconds, for a client whose response was lost. Any other second use
