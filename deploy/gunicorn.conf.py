@@ -54,15 +54,9 @@ def on_starting(_server):
             values.unlink()
 
 
-def when_ready(server):
-    """Import the service for all workers."""
-    shared_imports.import_service(server.app.app_uri.partition(":")[0])
+def when_ready(_server):
+    """Exclude the imported objects from garbage collection, so that their memory pages stay shared after a fork."""
     shared_imports.keep_shared()
-
-
-def on_reload(server):
-    """Let workers import the service's code as it is now."""
-    server.has_new_code = True
 
 
 def pre_fork(_server, worker):
@@ -71,16 +65,14 @@ def pre_fork(_server, worker):
 
 
 def post_fork(server, worker):
-    """End a new worker with its master, and collect no garbage while the worker makes the application."""
+    """End a new worker with its master, and collect no garbage while the worker imports the service."""
     die_with_master(server.pid)
     counts.take(worker.place)
     gc.disable()
-    if hasattr(server, "has_new_code"):
-        shared_imports.forget_service()
 
 
 def post_worker_init(_worker):
-    """Collect garbage again when the application is made."""
+    """Collect garbage again when the service is imported."""
     gc.enable()
 
 

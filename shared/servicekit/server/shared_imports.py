@@ -1,12 +1,11 @@
-"""What a process imports before it forks, so that its children start fast and share the memory.
+"""Third-party packages that a process imports before it forks, so that its children start fast and share the memory.
 
-A fork server imports third-party packages. A gunicorn master imports the service as well; after a HUP, its new workers
-forget that code and import it anew. None of these imports starts a thread, an event loop or a connection.
+The kit and the services are not among them: each worker imports these itself, or a HUP would not reload them. Importing
+the packages starts no thread, no event loop and no connection.
 """
 
 import gc
 import importlib
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
@@ -53,38 +52,6 @@ def import_packages(settings: Iterable[str]) -> None:
         with suppress(ModuleNotFoundError):
             importlib.import_module(name)
     gc.enable()
-
-
-_own_modules: set[str] = set()
-
-
-def import_service(module: str) -> None:
-    """Import a service's module in the master. A worker reports what is wrong with it."""
-    before = set(sys.modules)
-    gc.disable()
-    with suppress(Exception):
-        importlib.import_module(module)
-    gc.enable()
-    own = {"opskit", "servicekit", module.partition(".")[0]}
-    _own_modules.update(name for name in sys.modules.keys() - before if name.partition(".")[0] in own)
-
-
-def forget_service() -> None:
-    """Undo `import_service` in a worker, which then imports the code as it is now."""
-    # The fork server must not import it: at its import it decides whether processes share their values.
-    from prometheus_client.metrics import MetricWrapperBase
-    from prometheus_client.registry import REGISTRY
-
-    for name in _own_modules & sys.modules.keys():
-        module = sys.modules.pop(name)
-        package, _, attribute = name.rpartition(".")
-        if package in sys.modules:
-            vars(sys.modules[package]).pop(attribute, None)
-        for value in vars(module).values():
-            if isinstance(value, MetricWrapperBase):
-                # Another module of the service may have imported the metric.
-                with suppress(KeyError):
-                    REGISTRY.unregister(value)
 
 
 def keep_shared() -> None:
