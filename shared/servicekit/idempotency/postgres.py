@@ -5,11 +5,13 @@ visible before the lock is free. So the next holder of the lock either finds the
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
+import orjson
 from loguru import logger
 from sqlalchemy import (
+    BigInteger,
     Column,
     DateTime,
     Index,
@@ -29,11 +31,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from servicekit.idempotency.request import KEPT, IdempotentRequest
 from servicekit.idempotency.response import StoredResponse
 from servicekit.storage.postgres_models import queries_of
-from servicekit.storage.postgres_queries import Query
+from servicekit.storage.postgres_queries import Query, Row, Transaction
 
 TABLE_NAME: Final = "idempotency_keys"
 CLEAN_SECONDS: Final = 60.0
 CLEAN_ROWS: Final = 1_000
+_TRY_LOCK: Final = Query(select(func.pg_try_advisory_xact_lock(bindparam("number", type_=BigInteger)).label("locked")))
 
 
 def idempotency_table(metadata: MetaData) -> Table:
@@ -63,10 +66,17 @@ class PostgresIdempotency:
         self._queries = queries_of(sessions)
         self._table = table
         columns = table.c
-        self._lookup = select(columns.status, columns.headers, columns.body, columns.fingerprint).where(
-            columns.id == bindparam("id"), columns.created_at > func.now() - KEPT
+        self._find_query = Query(
+            select(columns.status, columns.headers, columns.body, columns.fingerprint).where(
+                columns.id == bindparam("id"), columns.created_at > func.now() - KEPT
+            )
         )
-        self._find_query = Query(self._lookup)
+        values: dict[str, Any] = {name: bindparam(name) for name in ("fingerprint", "status", "headers", "body")}
+        values["created_at"] = func.now()
+        # An existing row has expired and was not deleted yet.
+        self._store_query = Query(
+            insert(table).values(id=bindparam("id"), **values).on_conflict_do_update(index_elements=["id"], set_=values)
+        )
         self._next_cleaning_at = time.monotonic()
 
     async def find_stored(self, request: IdempotentRequest) -> StoredResponse | None:
@@ -74,9 +84,7 @@ class PostgresIdempotency:
         if request.id is None:
             return None
         row = await self._queries.fetch_one(self._find_query, id=request.id)
-        if row is None:
-            return None
-        return _replay(request, row["status"], row["headers"], row["body"], row["fingerprint"])
+        return None if row is None else _replay(request, row)
 
     async def run(
         self, request: IdempotentRequest, effect: Callable[[AsyncSession], Awaitable[StoredResponse]]
@@ -103,24 +111,23 @@ class PostgresIdempotency:
     async def _lock(self, session: AsyncSession, request: IdempotentRequest, key_id: bytes) -> None:
         # A lock's number has 8 bytes. Two keys with the same number can only cause a needless 409.
         number = int.from_bytes(key_id[:8], signed=True)
-        if not await session.scalar(select(func.pg_try_advisory_xact_lock(number))):
+        (row,) = await (await Transaction.of(session)).fetch(_TRY_LOCK, number=number)
+        if not row["locked"]:
             raise request.in_use()
 
     async def _find(self, session: AsyncSession, request: IdempotentRequest, key_id: bytes) -> StoredResponse | None:
-        row = (await session.execute(self._lookup, {"id": key_id})).one_or_none()
-        return None if row is None else _replay(request, row.status, row.headers, row.body, row.fingerprint)
+        row = await (await Transaction.of(session)).fetch_one(self._find_query, id=key_id)
+        return None if row is None else _replay(request, row)
 
     async def _store(self, session: AsyncSession, key_id: bytes, fingerprint: bytes, response: StoredResponse) -> None:
-        values = {
-            "fingerprint": fingerprint,
-            "status": response.status,
-            "headers": [list(pair) for pair in response.headers],
-            "body": response.body,
-            "created_at": func.now(),
-        }
-        statement = insert(self._table).values(id=key_id, **values)
-        # An existing row has expired and was not deleted yet.
-        await session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+        await (await Transaction.of(session)).fetch(
+            self._store_query,
+            id=key_id,
+            fingerprint=fingerprint,
+            status=response.status,
+            headers=orjson.dumps(response.headers).decode(),
+            body=response.body,
+        )
 
     async def _clean(self) -> None:
         """Delete expired rows, at most once a minute in each process."""
@@ -139,8 +146,6 @@ class PostgresIdempotency:
             logger.warning("expired idempotency keys were not deleted: {}", type(error).__name__)
 
 
-def _replay(
-    request: IdempotentRequest, status: int, headers: Iterable[tuple[str, str]], body: bytes, fingerprint: bytes
-) -> StoredResponse:
-    stored = StoredResponse(status, body, tuple((name, value) for name, value in headers))
-    return request.replay(stored, fingerprint)
+def _replay(request: IdempotentRequest, row: Row) -> StoredResponse:
+    headers = tuple((name, value) for name, value in row["headers"])
+    return request.replay(StoredResponse(row["status"], row["body"], headers), row["fingerprint"])

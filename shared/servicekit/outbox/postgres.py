@@ -42,7 +42,7 @@ from uuid_utils.compat import uuid7
 from servicekit.outbox.events import DomainEvent
 from servicekit.outbox.store import Backlog, DeadLetter, LeasedEvent, Origin
 from servicekit.storage import postgres
-from servicekit.storage.postgres_queries import Query, QueryRunner, Row
+from servicekit.storage.postgres_queries import Query, QueryRunner, Row, Transaction
 
 TABLE_NAME: Final = "outbox"
 
@@ -86,7 +86,6 @@ class PostgresOutboxStore:
     def __init__(self, engine: AsyncEngine, table: Table) -> None:
         # Each statement of the relay is a transaction of its own; only `record` joins one.
         self._runner = QueryRunner(engine)
-        self._insert = insert(table)
         self._queries = _Queries(table)
         # The relay uses at most one connection of the pool; the others are for requests.
         self._one_at_a_time = asyncio.Lock()
@@ -103,7 +102,9 @@ class PostgresOutboxStore:
             "correlation_id": origin.correlation_id,
             "traceparent": origin.traceparent,
         }
-        await tx.execute(self._insert, [{**common, "key": uuid7(), "destination": name} for name in destinations])
+        transaction = await Transaction.of(tx)
+        for name in destinations:
+            await transaction.fetch(self._queries.record, **common, key=uuid7(), destination=name)
 
     async def record_all(
         self, tx: AsyncSession | AsyncConnection, events: Sequence[tuple[DomainEvent, Sequence[str], Origin]]
@@ -178,6 +179,18 @@ class _Queries:
         due = (columns.due_at <= func.now(), columns.type == any_(types))
         dead = columns.parked_at.is_not(None)
 
+        given = (
+            "id",
+            "type",
+            "subject",
+            "occurred_at",
+            "payload",
+            "correlation_id",
+            "traceparent",
+            "key",
+            "destination",
+        )
+        self.record = Query(insert(table).values({name: bindparam(name) for name in given}))
         self.due_subjects = Query(
             select(columns.subject)
             .where(*_waiting(table), *due)

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -72,9 +72,9 @@ class Transaction:
         self._database = database
 
     @classmethod
-    async def of(cls, session: AsyncSession) -> "Transaction":
-        """Return the transaction of a session, which sees what the session has flushed."""
-        connection = await session.connection()
+    async def of(cls, owner: AsyncSession | AsyncConnection) -> "Transaction":
+        """Return the transaction of a session, which sees what the session has flushed, or of a connection."""
+        connection = await owner.connection() if isinstance(owner, AsyncSession) else owner
         pooled = await connection.get_raw_connection()
         driver: Any = pooled.driver_connection
         if not driver.is_in_transaction():

@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Final, Literal
 from uuid import UUID
 
-from sqlalchemy import delete, select
+import asyncpg
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,7 +16,7 @@ from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.outbox import DomainEvent
 from servicekit.storage.postgres_models import Sessions
-from servicekit.storage.postgres_queries import Transaction
+from servicekit.storage.postgres_queries import Query, Transaction
 from user_service.accounts.actions import AccountTaken, AccountTransaction, NewAccount
 from user_service.accounts.rules import Role, email_key, username_key
 from user_service.accounts.schemas import Account, ProfileChange
@@ -31,6 +32,21 @@ _UNIQUE: Final[dict[str, Literal["username", "email"]]] = {
     "uq_users_username_key": "username",
     "uq_users_email_key": "email",
 }
+
+_READ: Final = ("id", "username", "email", "display_name", "role", "created_at")
+_WRITTEN: Final = (*_READ, "username_key", "email_key", "password_hash")
+_ONE_MORE = insert(users_read_totals).values(shard=bindparam("shard"), accounts=1)
+_ADD: Final = Query(insert(User).values({name: bindparam(name) for name in _WRITTEN}))
+_ADD_TO_READ_MODEL: Final = Query(
+    insert(users_read)
+    .values({name: bindparam(name) for name in _READ})
+    .add_cte(
+        _ONE_MORE.on_conflict_do_update(
+            index_elements=["shard"],
+            set_={"accounts": users_read_totals.c.accounts + _ONE_MORE.excluded.accounts},
+        ).cte("counted")
+    )
+)
 
 
 class PostgresAccounts:
@@ -63,22 +79,27 @@ class PostgresAccountTransaction:
         self._record = record
 
     async def add(self, account: NewAccount) -> Account:
-        user = User(
+        added = Account(
             id=account.id,
             username=account.username,
-            username_key=username_key(account.username),
             email=account.email,
-            email_key=email_key(account.email),
             display_name=account.display_name,
-            password_hash=account.password_hash,
             role=Role.USER,
             created_at=account.created_at,
         )
+        shown = added.model_dump()
+        transaction = await Transaction.of(self._session)
+        # This may wait for another transaction with the same name, so it holds no shard of the count yet.
         with _unique_or_taken():
-            self._session.add(user)
-            await self._session.flush()
-        await self._count(user.id, 1)
-        return await self._project(user)
+            await transaction.fetch(
+                _ADD,
+                **shown,
+                username_key=username_key(account.username),
+                email_key=email_key(account.email),
+                password_hash=account.password_hash,
+            )
+        await transaction.fetch(_ADD_TO_READ_MODEL, **shown, shard=account.id.int % SHARDS)
+        return added
 
     async def change(self, user_id: UUID, change: ProfileChange) -> Account | None:
         user = await self._lock(user_id)
@@ -144,8 +165,9 @@ def _unique_or_taken() -> Iterator[None]:
     """Raise `AccountTaken` for a violated unique constraint, whose name tells the field."""
     try:
         yield
-    except IntegrityError as error:
-        violated = getattr(getattr(error.orig, "driver_exception", None), "constraint_name", None)
+    except (IntegrityError, asyncpg.UniqueViolationError) as error:
+        violation = getattr(error.orig, "driver_exception", None) if isinstance(error, IntegrityError) else error
+        violated = getattr(violation, "constraint_name", None)
         if violated not in _UNIQUE:
             raise
         raise AccountTaken(_UNIQUE[violated]) from None
