@@ -58,6 +58,23 @@ async def test_overlapping_batches_count_each_event_once(replicas: Any, batch: B
     assert await agreement() == 300
 
 
+async def test_concurrent_requests_of_one_replica_each_get_their_own_counts(replica: Any, agreement: Agreement) -> None:
+    """They share transactions; an event that two of them have is new for one, and a repeated key is a replay."""
+    user = uuid7()
+    known = {"type": "click", "event_id": "known"}
+    await replica.send(user, known, key="k")
+    bodies = [{"type": "click", "event_id": f"e{number % 10}"} for number in range(20)]
+
+    repeated, duplicate, *responses = await asyncio.gather(
+        replica.send(user, known, key="k"), replica.send(user, known), *(replica.send(user, body) for body in bodies)
+    )
+
+    assert (repeated.json(), "Idempotency-Replayed" in repeated.headers) == ({"accepted": 1, "duplicates": 0}, True)
+    assert duplicate.json() == {"accepted": 0, "duplicates": 1}
+    assert Counter(response.json()["accepted"] for response in responses) == {1: 10, 0: 10}
+    assert (await replica.stats())["total"] == await agreement() == 11
+
+
 async def test_64_new_users_in_one_minute_are_all_counted(replicas: Any, agreement: Agreement) -> None:
     occurred_at = datetime.now(UTC).isoformat()
     responses = await asyncio.gather(

@@ -174,6 +174,29 @@ async def test_a_deleted_account_creates_nothing_and_stores_no_response(db: Data
     assert await db.creator.find_stored(KEYED) is None
 
 
+async def test_concurrent_requests_do_not_suffer_from_one_that_is_refused_or_repeated(
+    db: Database, owner: UUID
+) -> None:
+    deleted = uuid7()
+    await db.deleted_owners.add(deleted)
+    notes = [note_of(owner) for _ in range(8)]
+    first = await added(db, owner, request=KEYED)
+
+    refused, repeated, *created = await asyncio.gather(
+        db.creator.create(UNKEYED, note_of(deleted), [], RESPONSE),
+        db.creator.create(KEYED, note_of(owner), [], StoredResponse(201, b"other")),
+        *(db.creator.create(UNKEYED, note, [], RESPONSE) for note in notes),
+        return_exceptions=True,
+    )
+
+    assert isinstance(refused, InvalidToken)
+    assert repeated == RESPONSE.as_replay()
+    assert created == [RESPONSE] * len(notes)
+    listed = await db.readable.find_newest(owner, ALL, None, 20)
+    assert {item.id for item in listed} == {first.id, *(note.id for note in notes)}
+    assert await db.event_subjects() == [str(owner)] * 9
+
+
 async def test_a_note_is_seen_and_removed_by_its_owner_only(db: Database, owner: UUID) -> None:
     note, stranger = await added(db, owner), uuid7()
 
