@@ -1,6 +1,6 @@
 """`/api/v1/analytics/events`."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
@@ -20,6 +20,7 @@ from servicekit.sealing.route_policy import OptionalCallerService, caller_of, op
 from servicekit.web.body_limit import route_with_body_limit
 from servicekit.web.openapi import problems
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
+from servicekit.web.responses import json_response
 
 # The limit of the gateway, and twice that of a sealed message.
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
@@ -73,7 +74,7 @@ async def list_events(
     user_id: Annotated[UUID | None, Query(description="List the events of this user. For administrators.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-) -> Any:
+) -> Response:
     """List your own events, the newest first. Administrators see those of all users."""
     wanted = EventFilter(user_id=visible_to(user, user_id), type=type_ or None, since=since, until=until)
-    return await components.event_queries.page(wanted, cursor, limit)
+    return json_response(await components.event_queries.page(wanted, cursor, limit))

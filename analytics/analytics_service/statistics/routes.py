@@ -3,23 +3,25 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from starlette.responses import Response
 
 from analytics_service.components import AppComponents
 from analytics_service.statistics.rules import Interval
 from analytics_service.statistics.schemas import SeriesOut, Stats
 from analytics_service.timestamps import Timestamp
 from servicekit.auth.access_tokens import CurrentUser
+from servicekit.web.responses import json_response
 
 router = APIRouter(prefix="/api/v1/analytics/stats", tags=["statistics"])
 
 
-@router.get("")
-async def read_statistics(_user: CurrentUser, components: AppComponents) -> Stats:
+@router.get("", response_model=Stats)
+async def read_statistics(_user: CurrentUser, components: AppComponents) -> Response:
     """Return the numbers of events and users of the whole platform."""
-    return await components.statistics_queries.stats()
+    return json_response(await components.statistics_queries.stats())
 
 
-@router.get("/series")
+@router.get("/series", response_model=SeriesOut)
 async def read_series(
     _user: CurrentUser,
     components: AppComponents,
@@ -27,6 +29,6 @@ async def read_series(
     type_: Annotated[str | None, Query(alias="type", max_length=64, description="All types, if absent.")] = None,
     since: Annotated[Timestamp | None, Query(description="60 minutes, 24 hours or 30 days back, if absent.")] = None,
     until: Annotated[Timestamp | None, Query(description="Now, if absent.")] = None,
-) -> SeriesOut:
+) -> Response:
     """Return the number of events per minute, hour or day (UTC), at most 1,440 points, including empty ones."""
-    return await components.statistics_queries.series(interval, since, until, type_ or None)
+    return json_response(await components.statistics_queries.series(interval, since, until, type_ or None))

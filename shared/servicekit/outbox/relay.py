@@ -71,10 +71,7 @@ class Outbox(Generic[TxT_contra]):
 
         Raises `UnknownEventType` for a type without a subscription, and what the store raises.
         """
-        destinations = self._subscriptions.destinations_of(event.type)
-        await self._store.record(tx, event, destinations, Origin.current())
-        for destination in destinations:
-            self._workers[destination].wake()
+        await self.record_all(tx, [(event, Origin.current())])
 
     async def record_all(self, tx: TxT_contra, events: Sequence[tuple[DomainEvent, Origin]]) -> None:
         """Add events of several requests, each with its origin, as `record` does."""
