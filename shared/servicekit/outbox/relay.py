@@ -2,14 +2,15 @@
 
 Outbox               records events; runs one worker for each destination
 DestinationWorker    the loop of one destination: settle what was delivered, lease more, wait
-LeaseSelector        finds the events that may be delivered now: the first of each subject
+
+The events that may be delivered now are found by `lease_selector`.
 """
 
 import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Generic, Protocol
 
@@ -19,6 +20,7 @@ from uuid_utils.compat import uuid7
 from servicekit.core import context
 from servicekit.outbox import metrics
 from servicekit.outbox.events import DomainEvent, Subscription, Subscriptions
+from servicekit.outbox.lease_selector import LeaseSelector
 from servicekit.outbox.policy import (
     DeliveryRefused,
     DestinationHealth,
@@ -34,8 +36,6 @@ from servicekit.outbox.store import LeasedEvent, Origin, OutboxStore, TxT_contra
 COUNTING_SHARE: Final = 0.02
 # What a stop may take after the wait for deliveries: the last statements to the store.
 SETTLE_SECONDS: Final = 1.0
-# How many due events are looked at before the subjects are walked through.
-WINDOW: Final = 100
 
 _now = time.monotonic
 
@@ -280,46 +280,6 @@ class DestinationWorker:
             await self._settle()
         except Exception as error:  # The leases expire by themselves.
             logger.warning("the outbox could not be settled for {}: {}", self._destination, describe(error))
-
-
-class LeaseSelector:
-    """Leases the events of one destination that may be delivered now: the first of each subject, if it is due.
-
-    An event that waits behind another of its subject may be due as well. Thousands of them may hide the other
-    subjects. So the selector looks at the oldest due events first, which is nearly always enough. If these fill the
-    window and too few of them can be leased, it walks through the subjects, from where the last walk ended. Neither
-    step costs more for a subject with many events.
-    """
-
-    def __init__(
-        self, store: OutboxStore[Any], destination: str, types: Iterable[str], *, lease_seconds: float
-    ) -> None:
-        self._store = store
-        self._destination = destination
-        self._types = sorted(types)
-        self._lease_seconds = lease_seconds
-        self._walked_to = ""
-
-    async def lease(self, limit: int) -> list[LeasedEvent]:
-        """Lease at most `limit` events, no two of one subject."""
-        due = await self._store.due_subjects(self._destination, self._types, limit=WINDOW)
-        leased = await self._lease_first(list(dict.fromkeys(due)), limit)
-        if len(leased) < limit and len(due) == WINDOW:
-            leased += await self._lease_first(await self._walk(limit), limit - len(leased))
-        return leased
-
-    async def _walk(self, limit: int) -> list[str]:
-        subjects = await self._store.subjects_after(self._destination, self._walked_to, limit=limit)
-        # Fewer than asked for: this is the end, and the next walk begins at the start.
-        self._walked_to = subjects[-1] if len(subjects) == limit else ""
-        return subjects
-
-    async def _lease_first(self, subjects: Sequence[str], limit: int) -> list[LeasedEvent]:
-        if not subjects:
-            return []
-        return await self._store.lease_first(
-            self._destination, self._types, subjects, limit=limit, seconds=self._lease_seconds
-        )
 
 
 def _enter_context_of(origin: Origin) -> None:

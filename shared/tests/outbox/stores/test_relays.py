@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from servicekit.outbox import DestinationUnavailable, DomainEvent, Subscription, Subscriptions, UnknownEventType
-from servicekit.outbox.relay import WINDOW
+from servicekit.outbox.lease_selector import WINDOW
 from servicekit.testing.stages import Program, program
 
 PROGRAM = Path(__file__).with_name("relay_process.py").read_text()
