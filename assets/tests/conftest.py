@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from assets_service.app import create_app
 from assets_service.migrate import FOLDER
@@ -26,6 +26,7 @@ from assets_service.sweeping.reconciliation import Reconciliation
 from assets_service.sweeping.store import PostgresSweeping
 from assets_service.sweeping.sweeper import Sweeper
 from local_platform.stores import StoreSet
+from servicekit.storage.postgres import create_engine
 from servicekit.storage.postgres_migrations import migrate
 from servicekit.storage.postgres_models import sessions_of
 from servicekit.testing import harness
@@ -100,7 +101,7 @@ async def _migrated(stores: StoreSet, name: str) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def _emptied(url: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(url)
+    engine = create_engine(SecretStr(url), application="tests", pool_size=15)
     async with engine.begin() as connection:
         await connection.execute(text("TRUNCATE assets, usage, loose_objects, outbox, idempotency_keys"))
     yield engine
