@@ -32,7 +32,8 @@ BLOCK_SECONDS = 1.0
 BATCH = 1_000
 # Entries that one round trip adds. Their replies take a small part of the client's time-out.
 WRITE_BATCH = 100
-HEARTBEAT_SECONDS = 1.0
+# With it a worker looks for what a killed one left unpublished, which has to be known everywhere within a second.
+HEARTBEAT_SECONDS = 0.3
 # A process that has heard nothing for this long hears of revocations too late.
 SILENCE_SECONDS = 5.0
 # One process refills at a time. If it dies, the next one begins after this time.
