@@ -136,6 +136,10 @@ class QueryRunner:
         connection = await self._engine.raw_connection()
         try:
             return await use(connection.driver_connection)
+        except asyncpg.InternalClientError as error:
+            # The server has ended this connection with an error, and its socket has not been closed yet.
+            connection.invalidate()
+            raise ConnectionError(f"PostgreSQL ended the connection: {error}") from error
         except BaseException as error:
             if not isinstance(error, Exception):
                 # Cancelled: the server may still be at work on this connection.
