@@ -23,8 +23,8 @@ from user_service.passwords.rules import normalize_password
 
 # Hashes beyond this number are refused: the queue would take many seconds.
 MAX_WAITING: Final = 256
-# A tenth of the normal scheduling weight. On an idle core, a thread still gets all of it.
-NICENESS: Final = 10
+# The lowest priority, a seventieth of the normal one. On an idle core, a thread still gets all of it.
+NICENESS: Final = 19
 
 HASHES = Counter("service_password_hashes_total", "Password hashes computed, for known and for unknown names.")
 WAITING = Gauge(
