@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,23 +32,46 @@ class ReceivedFile:
 async def ingest(
     file: IncomingFile, staging: Staging, *, limit: int, make_room: Callable[[int], Awaitable[None]]
 ) -> ReceivedFile:
-    """Write the file to `staging`, with about `PIECE_BYTES` of it in memory at a time.
+    """Write the file to `staging`, with about two times `PIECE_BYTES` of it in memory.
 
-    `make_room` is called before each piece with the size up to its end.
+    While a piece is hashed in one thread and written in another, the next one arrives. `make_room` is called before
+    each piece with the size up to its end.
 
     Raises `EmptyFile`, `FileTooLarge`, `UnsupportedType`, `TypeMismatch` as soon as that is known, what `make_room` and
     the file's chunks raise, and `StoreUnavailable`.
     """
     inspection = _Inspection(file.declared_type)
-    async for piece in _gathered(file.chunks):
+    pieces = _gathered(file.chunks)
+    piece = await anext(pieces, None)
+    while piece is not None:
         inspection.size += sum(map(len, piece))
         if inspection.size > limit:
             raise FileTooLarge(limit)
         await make_room(inspection.size)
-        # In a thread: hashing a piece would block the event loop for too long.
-        await asyncio.to_thread(inspection.read, piece)
-        await staging.write(piece)
+        async with _ahead(pieces) as next_piece:
+            await _handle(piece, inspection, staging)
+            piece = await next_piece
     return inspection.finish()
+
+
+@asynccontextmanager
+async def _ahead(pieces: AsyncIterator[list[bytes]]) -> AsyncIterator[asyncio.Future[list[bytes] | None]]:
+    """Receive the next piece in a task; None after the last one. The task ends with the context."""
+    receiving = asyncio.ensure_future(anext(pieces, None))
+    try:
+        yield receiving
+    finally:
+        receiving.cancel()
+        await asyncio.wait([receiving])
+
+
+async def _handle(piece: list[bytes], inspection: "_Inspection", staging: Staging) -> None:
+    # In a thread: hashing a piece would block the event loop for too long.
+    inspecting = asyncio.get_running_loop().run_in_executor(None, inspection.read, piece)
+    try:
+        await staging.write(piece)
+    finally:
+        await inspecting
 
 
 class _Inspection:

@@ -197,8 +197,16 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
-        if not self.parser.should_upgrade():
-            super().on_body(body)
+        if self.parser.should_upgrade():
+            return
+        # uvicorn copies each part into a bytearray, and that into bytes. The first part is passed on as it is; what
+        # arrives before the application has read it needs the bytearray, which grows in linear time.
+        cycle: Any = self.cycle
+        if not cycle.body:
+            cycle.body = b""
+        elif isinstance(cycle.body, bytes):
+            cycle.body = bytearray(cycle.body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Finish the request, unless its head will be parsed again."""
