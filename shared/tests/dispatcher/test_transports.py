@@ -249,12 +249,13 @@ async def test_header_with_a_line_break_is_never_sent(transport: Transport, valu
 
 
 async def test_response_before_the_end_of_the_request_does_not_disturb_the_next_one(transport: Transport) -> None:
+    connections: list[asyncio.StreamWriter] = []
+
     async def respond_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The body is not read, so it cannot be sent to its end. Nor does a later request get a response.
+        connections.append(writer)
         head = await reader.readuntil(b"\r\n\r\n")
         writer.write(reply(413 if head.startswith(b"POST") else 200))
-        # Whatever else comes on this connection gets no response.
-        await reader.read()
-        writer.close()
 
     async with await asyncio.start_server(respond_early, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
@@ -264,6 +265,8 @@ async def test_response_before_the_end_of_the_request_does_not_disturb_the_next_
             # httpx2 goes on sending until the peer closes the connection.
             early = None
         after = await transport.send(request_to(url))
+        for connection in connections:
+            connection.transport.abort()
 
     assert early is None or early.status == 413
     assert after.status == 200
