@@ -132,7 +132,7 @@ async def storage(server_url: str | None) -> AsyncIterator[Storage]:
 
     async def record(session: AsyncSession, event: DomainEvent) -> None:
         # No relay knows this destination, so the events stay.
-        await outbox.record(session, event, ["contract"], Origin.current())
+        await outbox.record_all(session, [(event, ["contract"], Origin.current())])
 
     async def recorded() -> set[str]:
         async with sessions() as session:

@@ -43,15 +43,10 @@ class MongoOutboxStore:
         self._database = database
         self._outbox = database[COLLECTION_NAME]
 
-    async def record(
-        self, tx: AsyncClientSession, event: DomainEvent, destinations: Sequence[str], origin: Origin
-    ) -> None:
-        """Raises ValueError outside of a transaction."""
-        await self.record_all(tx, [(event, destinations, origin)])
-
     async def record_all(
         self, tx: AsyncClientSession, events: Sequence[tuple[DomainEvent, Sequence[str], Origin]]
     ) -> None:
+        """Raises ValueError outside of a transaction."""
         if not tx.in_transaction:
             raise ValueError("an event is recorded within the transaction of its cause")
         documents = [

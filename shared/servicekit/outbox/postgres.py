@@ -84,33 +84,28 @@ class PostgresOutboxStore:
     """Events in the table that `outbox_table` describes. It provides `servicekit.outbox.store.OutboxStore`."""
 
     def __init__(self, engine: AsyncEngine, table: Table) -> None:
-        # Each statement of the relay is a transaction of its own; only `record` joins one.
+        # Each statement of the relay is a transaction of its own; only `record_all` joins one.
         self._runner = QueryRunner(engine)
         self._queries = _Queries(table)
         # The relay uses at most one connection of the pool; the others are for requests.
         self._one_at_a_time = asyncio.Lock()
 
-    async def record(
-        self, tx: AsyncSession | AsyncConnection, event: DomainEvent, destinations: Sequence[str], origin: Origin
-    ) -> None:
-        common = {
-            "id": event.id,
-            "type": event.type,
-            "subject": event.subject,
-            "occurred_at": event.occurred_at,
-            "payload": orjson.dumps(event.payload).decode(),
-            "correlation_id": origin.correlation_id,
-            "traceparent": origin.traceparent,
-        }
-        transaction = await Transaction.of(tx)
-        for name in destinations:
-            await transaction.fetch(self._queries.record, **common, key=uuid7(), destination=name)
-
     async def record_all(
         self, tx: AsyncSession | AsyncConnection, events: Sequence[tuple[DomainEvent, Sequence[str], Origin]]
     ) -> None:
+        transaction = await Transaction.of(tx)
         for event, destinations, origin in events:
-            await self.record(tx, event, destinations, origin)
+            common = {
+                "id": event.id,
+                "type": event.type,
+                "subject": event.subject,
+                "occurred_at": event.occurred_at,
+                "payload": orjson.dumps(event.payload).decode(),
+                "correlation_id": origin.correlation_id,
+                "traceparent": origin.traceparent,
+            }
+            for name in destinations:
+                await transaction.fetch(self._queries.record, **common, key=uuid7(), destination=name)
 
     async def due_subjects(self, destination: str, types: Sequence[str], *, limit: int) -> list[str]:
         rows = await self._execute(self._queries.due_subjects, destination=destination, types=types, limit=limit)

@@ -73,11 +73,8 @@ class DeadLetter:
 class OutboxStore(Protocol[TxT_contra]):
     """Keeps events until they are delivered. `TxT_contra` is the transaction in which an event is recorded."""
 
-    async def record(self, tx: TxT_contra, event: DomainEvent, destinations: Sequence[str], origin: Origin) -> None:
-        """Add the event for each destination, within the caller's transaction."""
-
     async def record_all(self, tx: TxT_contra, events: Sequence[tuple[DomainEvent, Sequence[str], Origin]]) -> None:
-        """Add several events, each with its destinations and its origin, within the caller's transaction."""
+        """Add each event for each of its destinations, within the caller's transaction."""
 
     async def due_subjects(self, destination: str, types: Sequence[str], *, limit: int) -> list[str]:
         """Return the subjects of at most `limit` due events, longest due first. A subject may occur repeatedly."""

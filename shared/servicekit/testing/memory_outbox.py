@@ -36,12 +36,8 @@ class MemoryOutboxStore:
         yield new
         self._rows += new
 
-    async def record(self, tx: list[_Row], event: DomainEvent, destinations: Sequence[str], origin: Origin) -> None:
-        tx += [_Row(event, destination, origin) for destination in destinations]
-
     async def record_all(self, tx: list[_Row], events: Sequence[tuple[DomainEvent, Sequence[str], Origin]]) -> None:
-        for event, destinations, origin in events:
-            await self.record(tx, event, destinations, origin)
+        tx += [_Row(event, destination, origin) for event, names, origin in events for destination in names]
 
     async def due_subjects(self, destination: str, types: Sequence[str], *, limit: int) -> list[str]:
         due = [row for row in self._waiting(destination) if _is_due(row, types)]

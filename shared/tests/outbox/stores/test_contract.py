@@ -29,7 +29,7 @@ async def record(store: Any, *events: DomainEvent, origin: Origin | None = None)
     """Record each event for the destination `here`, in a transaction of its own."""
     for event in events:
         async with store.transaction() as tx:
-            await store.outbox.record(tx, event, ["here"], origin or Origin())
+            await store.outbox.record_all(tx, [(event, ["here"], origin or Origin())])
 
 
 async def lease(
@@ -48,7 +48,7 @@ async def due(store: Any) -> list[str]:
 
 async def test_an_event_is_seen_once_its_transaction_has_committed(store: Any) -> None:
     async with store.transaction() as tx:
-        await store.outbox.record(tx, seen(), ["here"], Origin())
+        await store.outbox.record_all(tx, [(seen(), ["here"], Origin())])
         assert await store.new_outbox().backlogs() == {}
     assert await due(store) == ["ann"]
 
@@ -56,7 +56,7 @@ async def test_an_event_is_seen_once_its_transaction_has_committed(store: Any) -
 async def test_an_event_whose_transaction_rolled_back_never_happened(store: Any) -> None:
     with suppress(LookupError):
         async with store.transaction() as tx:
-            await store.outbox.record(tx, seen(), ["here"], Origin())
+            await store.outbox.record_all(tx, [(seen(), ["here"], Origin())])
             raise LookupError
     assert await store.outbox.backlogs() == {}
 
@@ -95,7 +95,7 @@ async def test_an_event_of_another_type_is_not_leased_and_holds_its_subject_up(s
 async def test_due_subjects_are_those_of_the_destination_and_types_up_to_a_limit(store: Any) -> None:
     await record(store, seen("ann"), seen("ann"), made("bob"), seen("cleo"))
     async with store.transaction() as tx:
-        await store.outbox.record(tx, seen("dan"), ["there"], Origin())
+        await store.outbox.record_all(tx, [(seen("dan"), ["there"], Origin())])
     assert sorted(await due(store)) == ["ann", "ann", "cleo"]
     assert len(await store.outbox.due_subjects("here", ["thing.seen"], limit=2)) == 2
 
@@ -186,8 +186,9 @@ async def test_a_retry_is_for_one_event_or_for_all_dead_letters(store: Any) -> N
 
 async def test_the_backlog_is_counted_for_each_destination(store: Any) -> None:
     async with store.transaction() as tx:
-        await store.outbox.record(tx, seen("ann"), ["here", "there"], Origin())
-        await store.outbox.record(tx, seen("bob"), ["here"], Origin())
+        await store.outbox.record_all(
+            tx, [(seen("ann"), ["here", "there"], Origin()), (seen("bob"), ["here"], Origin())]
+        )
     (leased,) = await lease(store, "ann")
     await store.outbox.dead_letter(leased, "status 422")
 

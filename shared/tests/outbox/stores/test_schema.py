@@ -39,7 +39,7 @@ async def test_the_store_numbers_events_in_the_order_of_their_transactions(store
     events = [seen() for _ in range(6)]
     for event in events:
         async with store.transaction() as tx:
-            await store.outbox.record(tx, event, ["here", "there"], Origin())
+            await store.outbox.record_all(tx, [(event, ["here", "there"], Origin())])
     if isinstance(store, PostgresHarness):
         async with store.transaction() as tx:
             rows = [(row.id, row.position) for row in await tx.execute(text("SELECT id, position FROM outbox"))]
@@ -68,5 +68,5 @@ async def test_mongo_records_events_within_a_transaction_only(store: Any) -> Non
     if isinstance(store, MongoHarness):
         async with store.database.client.start_session() as session:
             with pytest.raises(ValueError, match="transaction"):
-                await store.outbox.record(session, seen(), ["here"], Origin())
+                await store.outbox.record_all(session, [(seen(), ["here"], Origin())])
         assert await store.outbox.backlogs() == {}
