@@ -1,6 +1,6 @@
 """httpx 0.28, or a driver of MongoDB, in a process of its own: commands come in as lines of JSON, and so do results.
 
-It runs in a throw-away environment, where neither the kit nor the benchmarks' harness is installed.
+It runs in a throw-away environment, without the kit and the harness of the benchmarks.
 """
 
 import asyncio

@@ -17,7 +17,7 @@ TASKS = ("register", "login", "read", "create", "list")
 PASSWORD = "correct horse battery staple"  # nosec B105
 USERS = 16
 NOTES = 200
-# The reader's notes, of which each list shows the newest 20, are created by so many at once.
+# So many requests at a time create the reader's notes.
 FILLING = 16
 
 

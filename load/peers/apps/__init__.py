@@ -1,1 +1,1 @@
-"""Two services of which one calls the other: built from the kit, and bare ones beside Dapr's sidecars."""
+"""Two services, one of them calling the other: built from the kit, and bare ones beside Dapr's sidecars."""

@@ -1,4 +1,4 @@
-"""Joins concurrent writes of one process in common transactions, each of which costs little more than a single write.
+"""Joins concurrent writes of one process in common transactions. A group costs little more than a single write.
 
 A write that finds no other one under way begins at once. Those that come meanwhile form the next group:
 

@@ -59,7 +59,7 @@ class InstalledRoutes:
         self._routes: list[_DirectRoute | None] = []
 
     def install(self, app: FastAPI, *, except_at: Collection[str]) -> None:
-        """Take the routes of an application, all of which have been added. Those at the paths `except_at` are left."""
+        """Take all routes that the application has now, except those at the paths `except_at`."""
         self._table = RouteTable.of(app.routes)
         self._routes = [None if each.path in except_at else _direct(each) for each in self._table.contexts]
 

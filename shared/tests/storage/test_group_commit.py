@@ -21,7 +21,7 @@ class Unavailable(Exception):
 
 
 class Store:
-    """Writes groups of texts when `open` is set. A text `bad` is refused, and `away` means that the store is."""
+    """Writes groups of texts when `open` is set. The text `bad` is refused; the text `fail` fails the whole group."""
 
     def __init__(self) -> None:
         self.groups: list[Sequence[str]] = []
@@ -35,7 +35,7 @@ class Store:
         self.groups.append(items)
         self.requests.append(REQUEST.get(""))
         await self.open.wait()
-        if "away" in items:
+        if "fail" in items:
             raise Unavailable
         if "bad" in items:
             raise Refused
@@ -92,10 +92,10 @@ async def test_each_item_of_a_failed_group_is_written_by_itself(store: Store) ->
 async def test_an_error_that_concerns_all_is_raised_for_all_without_further_tries(store: Store) -> None:
     store.open.set()
 
-    results = await asyncio.gather(*store.send("a", "away"), return_exceptions=True)
+    results = await asyncio.gather(*store.send("a", "fail"), return_exceptions=True)
 
     assert [type(result) for result in results] == [Unavailable, Unavailable]
-    assert store.groups == [["a", "away"]]
+    assert store.groups == [["a", "fail"]]
     assert await store.commits.run("b") == "B"
 
 
