@@ -44,7 +44,19 @@ async def pages_of(user: Any, **params: Any) -> list[list[str]]:
 async def test_items_are_whole_notes(user: Any) -> None:
     note = await user.created(body="text", tags=["t"])
 
-    assert (await user.get()).json() == {"items": [note], "next_cursor": None}
+    assert (await user.get()).json() == {"items": [{**note, "etag": '"1-0"'}], "next_cursor": None}
+
+
+async def test_an_edit_of_a_listed_note_needs_no_other_read(user: Any) -> None:
+    note = await user.created(title="first")
+    await user.publish(note["id"])
+    (listed,) = (await user.get()).json()["items"]
+
+    edited = await user.edit(note["id"], listed["etag"], "PATCH", title="second")
+
+    assert listed["etag"] == '"1-1"'
+    assert (edited.status_code, edited.headers["ETag"]) == (200, '"2-1"')
+    assert (await user.edit(note["id"], listed["etag"], "PATCH", title="third")).status_code == 412
 
 
 async def test_changes_between_two_pages_neither_repeat_nor_hide_other_notes(user: Any) -> None:

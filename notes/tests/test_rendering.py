@@ -8,7 +8,7 @@ import pytest
 
 from notes_service.notes.rendering import render_note, render_page
 from notes_service.notes.rules import Note
-from notes_service.notes.schemas import NoteOut
+from notes_service.notes.schemas import NoteItem, NoteOut
 from servicekit.web.pagination import Page
 
 # Each character that JSON escapes, some of those that other encoders escape, and one beyond the first 65,536.
@@ -38,5 +38,6 @@ def test_a_note_is_rendered_as_its_model(note: Note) -> None:
 @pytest.mark.parametrize("cursor", [None, "WyJ4Il0"])
 def test_a_page_is_rendered_as_its_model(cursor: str | None) -> None:
     for notes in ([], [FIRST, EMPTY]):
-        model = Page[NoteOut](items=[out(note) for note in notes], next_cursor=cursor)
+        items = [NoteItem(**out(note).model_dump(), etag=str(note.etag)) for note in notes]
+        model = Page[NoteItem](items=items, next_cursor=cursor)
         assert render_page(notes, cursor) == model.model_dump_json().encode()

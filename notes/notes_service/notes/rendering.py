@@ -17,8 +17,8 @@ def render_note(note: Note) -> bytes:
 
 
 def render_page(notes: Sequence[Note], next_cursor: str | None) -> bytes:
-    """Return the JSON of a `Page[NoteOut]`."""
-    page = {"items": list(map(_content, notes)), "next_cursor": next_cursor}
+    """Return the JSON of a `Page[NoteItem]`."""
+    page = {"items": [{**_content(note), "etag": str(note.etag)} for note in notes], "next_cursor": next_cursor}
     return orjson.dumps(page, option=orjson.OPT_UTC_Z)
 
 

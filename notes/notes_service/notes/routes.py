@@ -11,7 +11,7 @@ from notes_service.components import AppComponents
 from notes_service.notes.queries import NoteFilter
 from notes_service.notes.rendering import render_note, render_page
 from notes_service.notes.rules import Note
-from notes_service.notes.schemas import NoteChange, NoteIn, NoteOut, TagFilter
+from notes_service.notes.schemas import NoteChange, NoteIn, NoteItem, NoteOut, TagFilter
 from notes_service.preconditions import ExpectedVersion, KnownEntityTags, is_current
 from servicekit.auth.access_tokens import CurrentUser
 from servicekit.idempotency import IdempotencyKey
@@ -37,7 +37,7 @@ async def create_note(content: NoteIn, user: CurrentUser, key: IdempotencyKey, c
     return stored.to_response()
 
 
-@router.get("", response_model=Page[NoteOut])
+@router.get("", response_model=Page[NoteItem])
 async def list_notes(
     user: CurrentUser,
     components: AppComponents,
@@ -49,7 +49,10 @@ async def list_notes(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response:
-    """List your notes, the newest first. A page of very long notes may have fewer than `limit`."""
+    """List your notes, the newest first. Each has the `etag` that an edit names in If-Match.
+
+    A page of very long notes may have fewer than `limit`.
+    """
     page = await components.note_queries.page(user.id, NoteFilter.of(tag, q), cursor, limit)
     return Response(render_page(page.notes, page.next_cursor), headers=PRIVATE, media_type=JSON)
 

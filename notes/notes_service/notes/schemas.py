@@ -103,3 +103,9 @@ class NoteOut(BaseModel):
     slug: str | None
     created_at: datetime
     updated_at: datetime
+
+
+class NoteItem(NoteOut):
+    """A note of a list, with its version."""
+
+    etag: str = Field(description="What the header ETag of the note says; send it as If-Match.", examples=['"7-2"'])
