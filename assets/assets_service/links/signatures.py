@@ -14,6 +14,9 @@ from servicekit.core.clock import Clock
 from servicekit.core.errors import Forbidden
 
 LIFETIME: Final = timedelta(minutes=15)
+# Links to one file are equal within a window, so that browsers reuse their copies. The last ones of a window are valid
+# for this much less than `LIFETIME`.
+WINDOW: Final = timedelta(minutes=5)
 # The version keeps a later kind of link apart from this one.
 _PURPOSE: Final = "asset link v1"
 # Twelve digits reach the year 33658. Longer numbers could fail in int() or datetime.
@@ -47,8 +50,10 @@ class LinkSigner:
         self._clock = clock
 
     def sign(self, asset_id: UUID) -> Signature:
-        """Return the signature of a link that is valid for `LIFETIME` from now."""
-        expires = int((self._clock() + LIFETIME).timestamp())
+        """Return the signature of a link that is valid for `LIFETIME` from the beginning of this window."""
+        window = int(WINDOW.total_seconds())
+        began = int(self._clock().timestamp()) // window * window
+        expires = began + int(LIFETIME.total_seconds())
         return Signature(expires, self._sign(asset_id, str(expires)))
 
     def check(self, asset_id: UUID, expires: str, signature: str) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from assets_service.records.schemas import AssetOut
 from assets_service.records.tables import assets
-from servicekit.core.errors import NotFound
+from servicekit.core.errors import NotFound, UnprocessableContent
 from servicekit.storage.postgres_queries import Query, QueryRunner, Row
 from servicekit.web.pagination import Page, cut_page, decode_cursor
 
@@ -35,6 +35,12 @@ class AssetNotFound(NotFound):
     """The file does not exist or belongs to another user; a client cannot tell the two apart."""
 
     detail = "There is no such asset."
+
+
+class AssetsRefused(UnprocessableContent):
+    """Some assets do not exist or belong to another user; `errors` lists which."""
+
+    detail = "Some ids are not those of your assets; `errors` lists which."
 
 
 class AssetQueries:
@@ -64,6 +70,14 @@ class AssetQueries:
         """Return those of the ids that are files of this user, each once."""
         rows = await self._queries.fetch(_OWNED_AMONG, owner=owner, ids=list(set(asset_ids)))
         return [row["id"] for row in rows]
+
+    async def check_owned(self, owner: UUID, asset_ids: Collection[UUID]) -> None:
+        """Raise `AssetsRefused` unless all are files of this user."""
+        owned = set(await self.filter_owned(owner, asset_ids))
+        if missing := [asset_id for asset_id in asset_ids if asset_id not in owned]:
+            raise AssetsRefused(
+                errors=[{"field": "body.ids", "message": f"not one of your assets: {asset_id}"} for asset_id in missing]
+            )
 
 
 def _asset(row: Row) -> AssetOut:
