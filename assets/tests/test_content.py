@@ -1,6 +1,7 @@
 """Content is sent whole and in parts, to its owner alone, and so that no browser runs it."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -134,3 +135,33 @@ async def test_the_gateway_is_told_where_the_bytes_are(deployment: Any, user: UU
         assert response.content == b""
         assert response.headers["content-type"] == "text/plain; charset=utf-8"
         assert (await replica.content(uuid4(), asset["id"], **ACCELERATED)).status_code == 404
+
+
+async def test_browsers_show_pictures_on_request_and_save_everything_else(
+    replica: Any, user: UUID, samples: Mapping[str, bytes]
+) -> None:
+    shown = []
+    for media_type, content in samples.items():
+        asset = await replica.stored(user, content, name="file")
+        path = f"{API}/{asset['id']}/content"
+        saved = await replica.http.get(path, headers=replica.headers(user))
+        asked = await replica.http.get(path, params={"inline": "1"}, headers=replica.headers(user))
+
+        assert saved.headers["content-disposition"] == 'attachment; filename="file"'
+        if asked.headers["content-disposition"] == 'inline; filename="file"':
+            shown.append(media_type)
+        ignored = {"content-disposition", "date", "x-request-id"}
+        assert {name: value for name, value in asked.headers.items() if name not in ignored} == {
+            name: value for name, value in saved.headers.items() if name not in ignored
+        }
+    assert shown == ["image/png", "image/jpeg", "image/gif", "image/webp"]
+
+
+async def test_a_link_may_show_a_picture(replica: Any, user: UUID, samples: Mapping[str, bytes]) -> None:
+    asset = await replica.stored(user, samples["image/png"], name="file")
+    link = await replica.http.post(f"{API}/{asset['id']}/link", headers=replica.headers(user))
+
+    response = await replica.http.get(f"{link.json()['url']}&inline=1")
+
+    assert response.headers["content-disposition"] == 'inline; filename="file"'
+    assert response.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'; sandbox"

@@ -12,15 +12,18 @@ _ATTR_CHARS: Final = "!#$&+-.^_`|~"
 _UNSAFE_IN_NAMES: Final = '"\\%/<>:|?*'
 # Windows opens a device by these names, whatever extension they have.
 _DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9]|lpt[0-9])[ ]*(?:\.|$)", re.IGNORECASE)
+# A browser shows these as a picture and nothing else. The bytes decided the type, so no page or SVG has one of them.
+INLINE_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 # The content loads, runs, frames and submits nothing, whatever type a browser takes it for.
 CONTENT_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 
-def content_headers(asset: AssetOut) -> dict[str, str]:
-    """Return the headers of every response with content or a part of it."""
+def content_headers(asset: AssetOut, *, inline: bool) -> dict[str, str]:
+    """Return the headers of every response with content or a part of it. `inline` lets browsers show a picture."""
+    kind = "inline" if inline and asset.media_type in INLINE_TYPES else "attachment"
     return {
         "Content-Type": f"{asset.media_type}; charset=utf-8" if asset.media_type == "text/plain" else asset.media_type,
-        "Content-Disposition": disposition(asset.filename),
+        "Content-Disposition": disposition(asset.filename, kind),
         "Accept-Ranges": "bytes",
         **validator_headers(asset),
     }
@@ -37,10 +40,10 @@ def validator_headers(asset: AssetOut) -> dict[str, str]:
     }
 
 
-def disposition(filename: str) -> str:
-    """Return the Content-Disposition of a download (RFC 6266): the name in ASCII and, if it differs, in UTF-8."""
+def disposition(filename: str, kind: str = "attachment") -> str:
+    """Return the Content-Disposition (RFC 6266) with the name in ASCII and, if it differs, in UTF-8."""
     fallback = _ascii_name(filename)
-    plain = f'attachment; filename="{fallback}"'
+    plain = f'{kind}; filename="{fallback}"'
     return plain if fallback == filename else f"{plain}; filename*=UTF-8''{quote(filename, safe=_ATTR_CHARS)}"
 
 

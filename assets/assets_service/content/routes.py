@@ -44,7 +44,10 @@ async def _readable(
 @router.head("/{asset_id}/content", include_in_schema=False)
 @router.get("/{asset_id}/content", response_class=Response, responses=_RESPONSES)
 async def read_content(
-    request: Request, asset: Annotated[AssetOut, Depends(_readable)], components: AppComponents
+    request: Request,
+    asset: Annotated[AssetOut, Depends(_readable)],
+    components: AppComponents,
+    inline: Annotated[bool, Query(description="Let browsers show a PNG, JPEG, GIF or WebP.")] = False,
 ) -> Response:
     """Return a file's content or parts of it. A link needs no token."""
-    return await components.content_sender.respond(asset, request)
+    return await components.content_sender.respond(asset, request, inline=inline)

@@ -34,8 +34,8 @@ class ContentSender:
         self._store = store
         self._accelerated = accelerated
 
-    async def respond(self, asset: AssetOut, request: Request) -> Response:
-        """Return the response to a GET or HEAD request.
+    async def respond(self, asset: AssetOut, request: Request, *, inline: bool = False) -> Response:
+        """Return the response to a GET or HEAD request. `inline` lets browsers show a picture.
 
         Raises `MalformedCondition`, `PreconditionFailed`, `RangeNotSatisfiable`, `BytesMissing`, `StoreUnavailable`.
         """
@@ -47,13 +47,13 @@ class ContentSender:
         ranged = request.method == "GET" and conditions.range_applies(asset.etag)
         range_header = headers.get("range") if ranged else None
         ranges = parse_ranges(range_header, asset.size)
+        sent = content_headers(asset, inline=inline)
         location = self._location(asset, request)
         if location is not None:
             # NGINX cuts out the ranges and adds this header itself.
-            forwarded = content_headers(asset)
-            del forwarded["Accept-Ranges"]
-            return Response(headers={**forwarded, "X-Accel-Redirect": location})
-        return await self._stream(asset, ranges, head_only=request.method == "HEAD")
+            del sent["Accept-Ranges"]
+            return Response(headers={**sent, "X-Accel-Redirect": location})
+        return await self._stream(asset, ranges, sent, head_only=request.method == "HEAD")
 
     def _location(self, asset: AssetOut, request: Request) -> str | None:
         name, value = CAPABILITY
@@ -67,8 +67,9 @@ class ContentSender:
         path = self._store.location(asset.id)
         return None if path is None else f"{INTERNAL_LOCATION}/{path}"
 
-    async def _stream(self, asset: AssetOut, ranges: Sequence[ByteRange], *, head_only: bool) -> Response:
-        headers = content_headers(asset)
+    async def _stream(
+        self, asset: AssetOut, ranges: Sequence[ByteRange], headers: dict[str, str], *, head_only: bool
+    ) -> Response:
         if head_only:
             return Response(headers={**headers, "Content-Length": str(asset.size)})
         if len(ranges) > 1:
