@@ -1,14 +1,7 @@
 """`make new-service` in a copy of the repository: what it writes is checked, tested, started and called."""
 
-import asyncio
 import os
-import shutil
-import signal
-import subprocess
-import sys
-import sysconfig
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -17,15 +10,13 @@ import orjson
 import pytest
 
 from local_platform.layout import REPOSITORY
-from opskit.catalog import read_catalog
 from servicekit.sealing.keyring import Keyring
 from servicekit.testing.sealed import SealedPeer
+from tests.copies import PATIENCE_SECONDS, copy_repository, run, running_copy
 
 PASSWORD = "correct horse battery staple"
 NEW = {"billing": "postgres", "ledger": "mongo"}
 COUNT = "/internal/entries/count"
-PATIENCE_SECONDS = 300.0
-UNLIMITED = {"GATEWAY_RATE_GENERAL": "0", "GATEWAY_RATE_AUTH": "0", "USER_RATE": "0"}
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(PATIENCE_SECONDS)]
 
@@ -33,43 +24,10 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(PATIENCE_SECONDS)]
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository's files, committed or not, with two new services."""
-    root = tmp_path_factory.mktemp("repository")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (REPOSITORY / name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, root / name)
+    root = copy_repository(tmp_path_factory.mktemp("repository"))
     for name, store in NEW.items():
         run(root, "python", "-m", "local_platform", "new-service", name, store)
     return root
-
-
-def environment(root: Path) -> dict[str, str]:
-    """Return an environment in which the packages of the copy come before the installed ones."""
-    services = read_catalog(root / "deploy" / "services.toml")
-    folders = ["shared", *services, "gateway", "deploy/local"]
-    path = os.pathsep.join(str(root / folder) for folder in folders)
-    return {**os.environ, **UNLIMITED, "PYTHONPATH": path}
-
-
-def run(root: Path, *command: str, **variables: str) -> str:
-    """Run one of the environment's commands in the copy; return its output."""
-    done = subprocess.run(
-        [Path(sysconfig.get_path("scripts"), command[0]), *command[1:]],
-        cwd=root,
-        env={**environment(root), **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 def test_what_is_written_passes_the_checks(copy: Path) -> None:
@@ -92,30 +50,6 @@ def test_what_is_written_keeps_the_promises_of_the_compose_files(copy: Path) -> 
     assert " passed" in output
 
 
-@asynccontextmanager
-async def platform(root: Path, data_dir: Path) -> AsyncIterator[str]:
-    """Run the whole platform of the copy as `make run` does; give the gateway's URL."""
-    with (data_dir / "progress").open("wb") as progress:
-        launcher = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "local_platform", "run", "--gateway-port", "0", "--data-dir", str(data_dir)),
-            cwd=root,
-            env=environment(root),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=progress,
-        )
-    assert launcher.stdout is not None
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            ready = (await launcher.stdout.readline()).decode()
-        assert ready.startswith("ready "), (data_dir / "progress").read_text()
-        yield ready.split()[1]
-    finally:
-        if launcher.returncode is None:
-            launcher.send_signal(signal.SIGTERM)
-        await launcher.wait()
-    assert launcher.returncode == 0
-
-
 async def sign_in(gateway: httpx2.AsyncClient) -> tuple[UUID, Mapping[str, str]]:
     """Register and log in; return the account's id and the header of its requests."""
     name = f"u{uuid4().hex[:20]}"
@@ -130,7 +64,7 @@ async def sign_in(gateway: httpx2.AsyncClient) -> tuple[UUID, Mapping[str, str]]
 async def test_new_services_answer_users_through_the_gateway_and_services_by_sealed_calls(
     copy: Path, tmp_path: Path
 ) -> None:
-    async with platform(copy, tmp_path) as url, httpx2.AsyncClient(base_url=url, timeout=20) as gateway:
+    async with running_copy(copy, tmp_path) as url, httpx2.AsyncClient(base_url=url, timeout=20) as gateway:
         user_id, headers = await sign_in(gateway)
         _, stranger = await sign_in(gateway)
         assert (await gateway.get("/lb-health")).json()["services"].keys() >= NEW.keys()

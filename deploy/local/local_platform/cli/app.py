@@ -93,6 +93,9 @@ def run(
     ] = DATA_DIR,
     replicas: Annotated[int, typer.Option(envvar="REPLICAS", help="Replicas of each service.")] = 1,
     mongo_nodes: Annotated[int, typer.Option(envvar="MONGO_NODES", help="Nodes of the MongoDB replica set.")] = 1,
+    reload: Annotated[
+        bool, typer.Option("--reload", envvar="RELOAD", help="Start a service anew when its code changes.")
+    ] = False,
 ) -> int:
     """Start the platform and run it until Ctrl-C or SIGTERM.
 
@@ -105,7 +108,7 @@ def run(
     from local_platform.cli.run import run_platform
     from local_platform.platform.options import Options
 
-    return run_platform(Options(data_dir, gateway_port, replicas, mongo_nodes))
+    return run_platform(Options(data_dir, gateway_port, replicas, mongo_nodes, reload=reload))
 
 
 @app.command()

@@ -14,10 +14,11 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from local_platform.errors import DataDirectoryUnusable, ProcessFailed
-from local_platform.layout import GATEWAY, Layout
+from local_platform.layout import GATEWAY, REPOSITORY, Layout
 from local_platform.platform.disk import DiskReserve, check_disk
 from local_platform.platform.gateway import Gateway
 from local_platform.platform.options import Options
+from local_platform.platform.reloading import Reloader
 from local_platform.platform.service_environment import keys_directory
 from local_platform.platform.services import Services
 from local_platform.secret_files import withdraw_rights
@@ -65,13 +66,20 @@ class Platform:
             issuers=[entry.name for entry in self.catalog.values() if entry.issues_tokens],
         )
         self._services = Services(
-            self.catalog, layout, ports, self.stores, replicas=options.replicas, settings=options.settings
+            self.catalog,
+            layout,
+            ports,
+            self.stores,
+            replicas=options.replicas,
+            settings=options.settings,
+            reload=options.reload,
         )
         self._gateway = Gateway(layout, ports.allocate(GATEWAY), self.catalog, self._services.ports, options.settings)
         ports.save()
         self._run_file = RunFile(layout.run_file, self.gateway_url, warn)
         self._reserve = DiskReserve(layout.root, warn)
-        self._upkeep: asyncio.Task[None] | None = None
+        self._reloader = Reloader(REPOSITORY, self.catalog, self._restart_service, warn) if options.reload else None
+        self._background: list[asyncio.Task[None]] = []
         self._add_rows()
         self.supervisor.listen(self._run_file.update)
         self.supervisor.listen(status_table.update)
@@ -96,12 +104,15 @@ class Platform:
         )
         await self.supervisor.add(self._gateway.process_spec()).wait_ready()
         await self._reach_services()
-        self._upkeep = asyncio.create_task(self._keep_up())
+        self._background.append(asyncio.create_task(self._keep_up()))
+        if self._reloader is not None:
+            self._background.append(asyncio.create_task(self._reloader.run()))
 
     async def stop(self) -> None:
         """Stop everything, callers before callees: gateway, services, stores."""
-        if self._upkeep is not None:
-            self._upkeep.cancel()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self.supervisor.stop(self.supervisor.of_service(GATEWAY))
         await self.supervisor.stop(self.supervisor.of_service(*self.catalog))
         await self.stores.stop_all()
@@ -153,6 +164,18 @@ class Platform:
         self.status_table.set(job, State.DONE)
         await ready["valkey"].wait()
         replicas = [self.supervisor.add(spec) for spec in self._services.replicas(entry)]
+        await run_concurrently(*(replica.wait_ready() for replica in replicas))
+
+    async def _restart_service(self, entry: ServiceEntry) -> None:
+        """Run a service with its present code. Raises LaunchError; the old code runs on if the new cannot be loaded."""
+        await run_concurrently(
+            run_job(f"{entry.name}-check", self._services.check(entry), attempts=1),
+            run_job(_migration_name(entry), self._services.migration(entry), attempts=1),
+        )
+        replicas = self.supervisor.of_service(entry.name)
+        await self.supervisor.stop(replicas)
+        for replica in replicas:
+            replica.start()
         await run_concurrently(*(replica.wait_ready() for replica in replicas))
 
     def _add_rows(self) -> None:

@@ -26,6 +26,8 @@ class Options:
     replicas: int = 1
     mongo_nodes: int = 1
     settings: Mapping[str, str] = field(default_factory=dict)
+    # Whether a service starts anew when its code changes.
+    reload: bool = False
 
     def check(self) -> None:
         """Raise InvalidOption for a value that cannot work."""

@@ -1,5 +1,6 @@
 """The processes of the platform's own services: migration jobs and gunicorn masters."""
 
+import signal
 import sys
 from collections.abc import Mapping
 
@@ -17,6 +18,7 @@ WORKERS = 2
 STOP_SECONDS = 25.0
 # Reasons that lie in the machine, as `/ready` words them. Waiting does not help, and the services work all the same.
 MACHINE_REASONS = ("disk ", "memory ")
+_GUNICORN = (sys.executable, "-m", "gunicorn", "-c", str(REPOSITORY / "deploy" / "gunicorn.conf.py"))
 
 
 class Services:
@@ -31,10 +33,13 @@ class Services:
         *,
         replicas: int,
         settings: Mapping[str, str],
+        reload: bool = False,
     ) -> None:
         self._layout = layout
         self._stores = stores
         self._settings = settings
+        # A developer who waits for a restart has no use for a slow goodbye to kept-alive connections.
+        self._stop_signal = signal.SIGQUIT if reload else signal.SIGTERM
         self.ports = {
             name: {f"{name}-{number}": ports.allocate(f"{name}-{number}") for number in range(1, replicas + 1)}
             for name in catalog
@@ -61,6 +66,17 @@ class Services:
             forked=True,
         )
 
+    def check(self, entry: ServiceEntry) -> Command:
+        """Return the job that loads a service's code and fails if it cannot be loaded."""
+        name = f"{entry.name}-check"
+        return Command(
+            argv=[*_GUNICORN, "--check-config", entry.application],
+            directory=self._layout.work(name),
+            log=self._layout.log(name),
+            environment=self._environment(entry),
+            forked=True,
+        )
+
     def replicas(self, entry: ServiceEntry) -> list[ProcessSpec]:
         """Return the gunicorn master of each replica."""
         return [self._replica(entry, name, port) for name, port in self.ports[entry.name].items()]
@@ -80,16 +96,14 @@ class Services:
             service=entry.name,
             url=url,
             command=Command(
-                argv=[
-                    *(sys.executable, "-m", "gunicorn", "-c", str(REPOSITORY / "deploy" / "gunicorn.conf.py")),
-                    *("-b", f"{HOST}:{port}", entry.application),
-                ],
+                argv=[*_GUNICORN, "-b", f"{HOST}:{port}", entry.application],
                 directory=directory,
                 log=self._layout.log(name),
                 environment={**self._environment(entry), **own},
                 forked=True,
             ),
             probe=readiness(f"{url}/ready"),
+            stop_signal=self._stop_signal,
             stop_seconds=STOP_SECONDS,
         )
 

@@ -6,6 +6,7 @@ then the interpreter runs the requested module as `python -m` would.
 """
 
 import ctypes
+import importlib
 import json
 import os
 import runpy
@@ -21,6 +22,7 @@ _PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
 _PR_SET_NAME: Final = 15
 # A request is one byte with two descriptors: the process's channel to the launcher, and its log.
 _DESCRIPTORS: Final = 2
+_SHARED_PACKAGES: Final = ("opskit", "servicekit")
 
 
 def serve(control: socket.socket) -> dict[str, Any] | None:
@@ -102,12 +104,20 @@ def _prepare(server: int, channel: socket.socket, log: int) -> dict[str, Any]:
     return request
 
 
+def _forget_shared_code() -> None:
+    """Let this process import the kit as it stands in the files now: it may have changed since the server's start."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in _SHARED_PACKAGES]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+
+
 def main() -> None:
     """Serve the launcher; in a child, run the requested module."""
     shared_imports.import_packages(shared_imports.DRIVERS)
     shared_imports.keep_shared()
     request = serve(socket.socket(fileno=int(sys.argv[1])))
     if request is not None:
+        _forget_shared_code()
         sys.path[0] = request["directory"]
         sys.argv = [request["module"], *request["arguments"]]
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)

@@ -12,12 +12,14 @@ from local_platform.supervision.process import Command, kill_group
 ATTEMPTS = 5
 
 
-async def run_job(name: str, command: Command, *, before: Callable[[], None] = lambda: None) -> None:
+async def run_job(
+    name: str, command: Command, *, before: Callable[[], None] = lambda: None, attempts: int = ATTEMPTS
+) -> None:
     """Run a job until it succeeds; raise JobFailed when it keeps failing.
 
     Every job may be repeated: a job that was killed, or whose store restarted meanwhile, gets another try.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, attempts + 1):
         before()
         log_start = command.log.stat().st_size if command.log.exists() else 0
         process = await start(command)
@@ -30,6 +32,6 @@ async def run_job(name: str, command: Command, *, before: Callable[[], None] = l
         known = explain(name, command.log, log_start)
         if known is not None:
             raise known
-        if attempt < ATTEMPTS:
+        if attempt < attempts:
             await asyncio.sleep(pause_before(attempt))
     raise JobFailed(f"{name} failed with status {code}:\n{last_lines(command.log, log_start)}\nIts log: {command.log}")
