@@ -78,6 +78,22 @@ async def test_a_request_in_flight_does_not_delay_the_command(installed: Install
     assert (await pending).body == b"late"
 
 
+async def test_drain_waits_for_requests_that_an_earlier_state_has_begun(
+    installed: InstalledGateway, traffic: Traffic
+) -> None:
+    installed.stable.respond = held = HeldResponse()
+    pending = asyncio.create_task(installed.gateway.get("/api/v1/notes"))
+    await held.arrived.wait()
+    await traffic("notes", "100")
+
+    drained = asyncio.create_task(traffic("drain"))
+    assert not (await asyncio.wait([drained], timeout=0.3))[0]
+    held.release()
+
+    assert await drained == (0, "", "")
+    assert (await pending).body == b"late"
+
+
 async def test_two_simultaneous_changes_both_take_effect(installed: InstalledGateway) -> None:
     runs = (("notes", "10"), ("assets", "20"))
     installation = installed.installation

@@ -21,12 +21,15 @@ from gateway_config.commands import start_command
 from gateway_config.container.installation import Installation
 
 RELOAD_SECONDS = 15.0
+# The few requests that last longer are finished by the service, too.
+DRAIN_SECONDS = 30.0
 POLL_SECONDS = 0.02
 
 _LISTEN = re.compile(r"listen (\S+):([0-9]+)( ssl)?;")
 _MASTER = "nginx: master process"
 # A worker of an earlier configuration that finishes its requests has another title.
 _SERVING = "nginx: worker process"
+_FINISHING = "nginx: worker process is shutting down"
 
 
 class ReloadFailed(Exception):
@@ -90,12 +93,23 @@ def reload(target: Path) -> None:
     When this returns, no worker of the earlier configuration accepts requests. Such workers finish those they have.
     """
     master = _master(target)
-    before = set(_serving(master))
+    before = set(_workers(master, _SERVING))
     os.kill(master, signal.SIGHUP)
     end = time.monotonic() + RELOAD_SECONDS
-    while not (now := set(_serving(master))) or now & before:
+    while not (now := set(_workers(master, _SERVING))) or now & before:
         if time.monotonic() > end:
             raise ReloadFailed("NGINX goes on with its earlier configuration; its log says why")
+        time.sleep(POLL_SECONDS)
+
+
+def wait_for_earlier_workers(target: Path) -> None:
+    """Wait until workers of earlier configurations have finished their requests, or `DRAIN_SECONDS` are over.
+
+    Raises `ReloadFailed` if NGINX does not run.
+    """
+    master = _master(target)
+    end = time.monotonic() + DRAIN_SECONDS
+    while any(_workers(master, _FINISHING)) and time.monotonic() < end:
         time.sleep(POLL_SECONDS)
 
 
@@ -131,9 +145,9 @@ def _master(target: Path) -> int:
     return pid
 
 
-def _serving(master: int) -> Iterator[int]:
+def _workers(master: int, title: str) -> Iterator[int]:
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and _title(int(entry.name)) == _SERVING and _parent(int(entry.name)) == master:
+        if entry.name.isdigit() and _title(int(entry.name)) == title and _parent(int(entry.name)) == master:
             yield int(entry.name)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gateway_config.commands import check_command
 from gateway_config.container.installation import Installation, weights_json
-from gateway_config.container.nginx import ReloadFailed, get_status, reload
+from gateway_config.container.nginx import ReloadFailed, get_status, reload, wait_for_earlier_workers
 from opskit.file_lock import file_lock
 
 REACHED_SECONDS = 5.0
@@ -25,6 +25,7 @@ traffic                 print the state of releases as JSON
 traffic SERVICE 25      let SERVICE's next version (SERVICE-v2) answer 25 of a hundred requests; 0: only those that ask
                         for it by the header `X-Release: v2`; 100: all
 traffic SERVICE off     end the release: everything goes to the stable version
+traffic drain           wait, for 30 s at most, until requests that were begun by an earlier state are finished
 traffic check SERVICE   ask every server of the next version whether it is ready, and whether its readable paths work
 """
 _EPILOG = """\
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None, installation: Installation | No
     """Run one of the forms of `traffic` and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="traffic",
-        usage="traffic [--help] [SERVICE 0..100 | SERVICE off | check SERVICE]",
+        usage="traffic [--help] [SERVICE 0..100 | SERVICE off | check SERVICE | drain]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None, installation: Installation | No
         match words:
             case []:
                 print(weights_json(installation.read_weights()))  # noqa: T201 - this is the command's interface
+            case ["drain"]:
+                wait_for_earlier_workers(installation.target)
             case ["check", service] if service in installation.catalog:
                 return _print_smoke_test(installation.canary_of(service))
             case [service, weight] if service in installation.catalog and re.fullmatch("[0-9]{1,2}|100|off", weight):
