@@ -48,14 +48,18 @@ on = $(filter-out 0 no off false,$($(1)))
 # `exec`, so that the tool itself receives signals. A production host needs Python and docker, but no environment.
 RELEASE_TOOL = exec env PYTHONPATH=deploy/release:shared $${PROFILES:+COMPOSE_PROFILES="$$PROFILES"} "$$PYTHON" -m release_tool
 LOCAL_TOOL = exec $(BIN)/python -m local_platform
-# Some commands work on `make run`, and with PROD=1 on production; both tools have them by the same names.
-TOOL = $(if $(call on,PROD),$(RELEASE_TOOL),$(LOCAL_TOOL))
-TOOL_NEEDS = $(if $(call on,PROD),,.venv/.complete)
+# Some commands work on `make run`, and with PROD=1 on production; all tools have them by the same names.
+# With CLUSTER=1 they work on the cluster that KUBECONFIG names.
+FAR = $(or $(call on,PROD),$(call on,CLUSTER))
+TOOL = $(if $(FAR),$(RELEASE_TOOL),$(LOCAL_TOOL))
+TOOL_NEEDS = $(if $(FAR),,.venv/.complete)
+# Comes after the command's name.
+WHERE = $(if $(call on,CLUSTER),--environment cluster)
 
 ##@ Help
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-zA-Z_-]+:.*## / {printf "  \033[36m%-15s\033[0m %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-zA-Z_-]+:.*## / {printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}' Makefile
 
 $(UV):
 	@echo "fetching uv $(UV_VERSION)"
@@ -99,10 +103,10 @@ down: ## Stop the containers of make up; VOLUMES=1 removes their data
 
 ##@ A running platform
 .PHONY: logs
-logs: ## Follow the logs of make run or make up, whichever runs, with PROD=1 of make prod: all services, or SERVICE=…; of make run also one request: REQUEST=…
-	@$(if $(call on,PROD),,if test -e "$${DATA_DIR:-.data}/run.json"; then $(LOCAL_TOOL) logs $${REQUEST:+--request="$$REQUEST"} -- $${SERVICE:-}; fi; \
+logs: ## Follow the logs of make run or make up, whichever runs, with PROD=1 of make prod, with CLUSTER=1 of a cluster: all services, or SERVICE=…; of make run also one request: REQUEST=…
+	@$(if $(FAR),,if test -e "$${DATA_DIR:-.data}/run.json"; then $(LOCAL_TOOL) logs $${REQUEST:+--request="$$REQUEST"} -- $${SERVICE:-}; fi; \
 		type docker >/dev/null 2>&1 || { echo "error: nothing runs on DATA_DIR=$${DATA_DIR:-.data}; start the platform with: make run" >&2; exit 1; };) \
-	$(RELEASE_TOOL) logs --environment $(if $(call on,PROD),production,development) -- $${SERVICE:-}
+	$(RELEASE_TOOL) logs --environment $(if $(call on,CLUSTER),cluster,$(if $(call on,PROD),production,development)) -- $${SERVICE:-}
 
 .PHONY: call
 call: .venv/.complete ## Send one sealed call by hand and show both sides: FROM=analytics TO=user PATH=/api/v1/users/stats/count [METHOD=POST] [BODY='{…}']
@@ -131,6 +135,33 @@ rollback: ## Undo an unfinished release: SERVICE=…
 .PHONY: restart
 restart: ## Replace the replicas in production one by one, with changed settings: all, or SERVICE=…
 	@$(RELEASE_TOOL) restart -- $${SERVICE:-}
+
+##@ In a Kubernetes cluster: the one that KUBECONFIG names, in NAMESPACE=baseplate as RELEASE_NAME=baseplate (docs/cluster.md)
+.PHONY: images
+images: ## Build the images of all services and of the gateway: [TAG=…] [REGISTRY=… pushes them, too]
+	@$(RELEASE_TOOL) images --environment cluster
+
+.PHONY: cluster-up
+cluster-up: ## Install or upgrade the platform: [VALUES=file] [TAG=…] [REGISTRY=…] [BUILD=0 builds no images]
+	@$(RELEASE_TOOL) up --environment cluster
+
+.PHONY: cluster-down
+cluster-down: ## Uninstall the platform; VOLUMES=1 removes data and secrets
+	@$(RELEASE_TOOL) down --environment cluster $(if $(call on,VOLUMES),--volumes)
+
+.PHONY: cluster-release
+cluster-release: ## Release a new version of a service step by step: SERVICE=… [TAG=… or REGISTRY=…] [STEPS="5 25 50 100"] [STEP_SECONDS=10]
+	@test -n "$${SERVICE:-}" || { echo "error: name the service: make cluster-release SERVICE=notes TAG=…" >&2; exit 2; }
+	@$(RELEASE_TOOL) release --environment cluster $${TAG:+--tag="$$TAG"} $${STEPS:+--steps="$$STEPS"} $${STEP_SECONDS:+--step-seconds="$$STEP_SECONDS"} -- "$$SERVICE"
+
+.PHONY: cluster-rollback
+cluster-rollback: ## Undo an unfinished release: SERVICE=…
+	@test -n "$${SERVICE:-}" || { echo "error: name the service: make cluster-rollback SERVICE=notes" >&2; exit 2; }
+	@$(RELEASE_TOOL) rollback --environment cluster -- "$$SERVICE"
+
+.PHONY: cluster-restart
+cluster-restart: ## Replace the replicas in the cluster one by one: all, or SERVICE=…
+	@$(RELEASE_TOOL) restart --environment cluster -- $${SERVICE:-}
 
 ##@ Tests, checks and figures
 .PHONY: test
@@ -199,21 +230,21 @@ lock: | $(UV) ## Resolve all dependencies to their current releases, into requir
 
 ##@ Accounts and keys
 .PHONY: admin
-admin: $(TOOL_NEEDS) ## Give an account the role admin: USERNAME=… [PROD=1]
+admin: $(TOOL_NEEDS) ## Give an account the role admin: USERNAME=… [PROD=1 or CLUSTER=1]
 	@test -n "$${USERNAME:-}" || { echo "error: name the account: make admin USERNAME=ada" >&2; exit 2; }
-	@$(TOOL) admin -- "$$USERNAME"
+	@$(TOOL) admin $(WHERE) -- "$$USERNAME"
 
 .PHONY: keys
 keys: .venv/.complete ## Write the missing keys between services: in DATA_DIR, or in KEYS_DIR=…
 	@$(LOCAL_TOOL) keys $${KEYS_DIR:+--keys-dir "$$KEYS_DIR"}
 
 .PHONY: rotate-keys
-rotate-keys: $(TOOL_NEEDS) ## Replace the keys between services while the platform runs (about 40 s): [PAIR=analytics--user] [PROD=1]
-	@$(TOOL) rotate-keys $${PAIR:+--pair="$$PAIR"}
+rotate-keys: $(TOOL_NEEDS) ## Replace the keys between services while the platform runs (about 40 s): [PAIR=analytics--user] [PROD=1 or CLUSTER=1]
+	@$(TOOL) rotate-keys $(WHERE) $${PAIR:+--pair="$$PAIR"}
 
 .PHONY: rotate-jwt-key
-rotate-jwt-key: $(TOOL_NEEDS) ## Replace the key that signs access tokens while the platform runs (about 20 s): [PROD=1]
-	@$(TOOL) rotate-jwt-key
+rotate-jwt-key: $(TOOL_NEEDS) ## Replace the key that signs access tokens while the platform runs (about 20 s): [PROD=1 or CLUSTER=1]
+	@$(TOOL) rotate-jwt-key $(WHERE)
 
 ##@ New code
 .PHONY: migration

@@ -9,13 +9,17 @@ from contextlib import contextmanager
 from types import FrameType
 
 from opskit.catalog import CatalogError
-from release_tool import project
+from release_tool import cluster_platform, project
+from release_tool.cluster_platform import ClusterDeployment
 from release_tool.console import Console
 from release_tool.deployment import Deployment
 from release_tool.errors import Interrupted, ToolError
 from release_tool.release import Plan, Releases
 
 Command = Callable[[argparse.Namespace, Console], None]
+# What `--environment` means besides the two compose files: the cluster that KUBECONFIG names.
+CLUSTER = "cluster"
+ALL = ("development", CLUSTER)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,28 +68,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, text: str, command: Command, *, environments: bool = False) -> argparse.ArgumentParser:
+    def add(name: str, text: str, command: Command, *others: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(command=command)
-        if environments:
-            added.add_argument("--environment", choices=("production", "development"), default="production")
+        added.add_argument("--environment", choices=("production", *others), default="production")
         return added
 
-    add("secrets", "make the missing secrets; existing ones stay, and none is printed", _secrets, environments=True)
-    add("up", "make secrets, build images, start everything and wait until it is healthy", _up, environments=True)
-    down = add("down", "stop and remove all containers; the data stays", _down, environments=True)
+    add("secrets", "make the missing secrets; existing ones stay, and none is printed", _secrets, "development")
+    add("images", "build all images; with REGISTRY push them, too", _images, CLUSTER)
+    add("up", "make secrets, build images, start everything and wait until it is healthy", _up, *ALL)
+    down = add("down", "stop and remove all containers; the data stays", _down, *ALL)
     down.add_argument("--volumes", action="store_true", help="remove the data, too")
-    logs = add("logs", "follow the logs", _logs, environments=True)
+    logs = add("logs", "follow the logs", _logs, *ALL)
     logs.add_argument("services", nargs="*", metavar="SERVICE")
-    _add_release(add("release", "bring a new version of a service into service without a failed request", _release))
-    rollback = add("rollback", "undo an unfinished release", _rollback)
+    _add_release(
+        add("release", "bring a new version of a service into service without a failed request", _release, CLUSTER)
+    )
+    rollback = add("rollback", "undo an unfinished release", _rollback, CLUSTER)
     rollback.add_argument("service", metavar="SERVICE")
-    restart = add("restart", "replace every replica, one after the other", _restart)
+    restart = add("restart", "replace every replica, one after the other", _restart, CLUSTER)
     restart.add_argument("services", nargs="*", metavar="SERVICE", help="default: all services")
-    rotate_keys = add("rotate-keys", "replace the keys between services, on the running platform", _rotate_keys)
+    rotate_keys = add(
+        "rotate-keys", "replace the keys between services, on the running platform", _rotate_keys, CLUSTER
+    )
     rotate_keys.add_argument("--pair", help="one pair only, such as notes--user")
-    add("rotate-jwt-key", "replace the key that signs access tokens, on the running platform", _rotate_jwt_key)
-    admin = add("admin", "give an account the role admin", _admin)
+    add("rotate-jwt-key", "replace the key that signs access tokens, on the running platform", _rotate_jwt_key, CLUSTER)
+    admin = add("admin", "give an account the role admin", _admin, CLUSTER)
     admin.add_argument("username", metavar="USERNAME")
     return parser
 
@@ -130,52 +138,74 @@ def _secrets(values: argparse.Namespace, console: Console) -> None:
     Deployment(values.environment, console).write_secrets()
 
 
+def _images(_values: argparse.Namespace, console: Console) -> None:
+    cluster_platform.build_images(ClusterDeployment(console))
+
+
 def _up(values: argparse.Namespace, console: Console) -> None:
-    project.bring_up(Deployment(values.environment, console))
+    if values.environment == CLUSTER:
+        cluster_platform.bring_up(ClusterDeployment(console))
+    else:
+        project.bring_up(Deployment(values.environment, console))
 
 
 def _down(values: argparse.Namespace, console: Console) -> None:
-    project.bring_down(Deployment(values.environment, console), volumes=values.volumes)
+    if values.environment == CLUSTER:
+        cluster_platform.bring_down(ClusterDeployment(console), volumes=values.volumes)
+    else:
+        project.bring_down(Deployment(values.environment, console), volumes=values.volumes)
 
 
 def _logs(values: argparse.Namespace, console: Console) -> None:
-    project.show_logs(Deployment(values.environment, console), values.services)
+    if values.environment == CLUSTER:
+        cluster_platform.show_logs(ClusterDeployment(console), values.services)
+    else:
+        project.show_logs(Deployment(values.environment, console), values.services)
 
 
 def _release(values: argparse.Namespace, console: Console) -> None:
     plan = Plan(values.service, values.steps, values.step_seconds)
-    with _releases(f"release of {plan.service}", console) as releases:
+    with _releases(values, f"release of {plan.service}", console) as releases:
         releases.release(plan, values.tag)
 
 
 def _rollback(values: argparse.Namespace, console: Console) -> None:
-    with _releases(f"rollback of {values.service}", console) as releases:
+    with _releases(values, f"rollback of {values.service}", console) as releases:
         releases.rollback(values.service)
 
 
 def _restart(values: argparse.Namespace, console: Console) -> None:
-    with _releases("restart", console) as releases:
+    with _releases(values, "restart", console) as releases:
         releases.restart(values.services)
 
 
 @contextmanager
-def _releases(action: str, console: Console) -> Iterator[Releases]:
-    deployment = Deployment("production", console)
+def _releases(values: argparse.Namespace, action: str, console: Console) -> Iterator[Releases]:
+    deployment = ClusterDeployment(console) if values.environment == CLUSTER else Deployment("production", console)
     with deployment.locked(action):
-        yield Releases(deployment.orchestrator, deployment.journal_file, deployment.catalog, console)
+        yield Releases(deployment.orchestrator, deployment.journals, deployment.catalog, console)
 
 
 def _rotate_keys(values: argparse.Namespace, console: Console) -> None:
-    arguments = ["--pair", values.pair] if values.pair else []
-    project.run_tool(Deployment("production", console), "rotate-keys", arguments)
+    _run_tool(values, console, "rotate-keys", ["--pair", values.pair] if values.pair else [])
 
 
-def _rotate_jwt_key(_values: argparse.Namespace, console: Console) -> None:
-    project.run_tool(Deployment("production", console), "rotate-jwt-key", [])
+def _rotate_jwt_key(values: argparse.Namespace, console: Console) -> None:
+    _run_tool(values, console, "rotate-jwt-key", [])
+
+
+def _run_tool(values: argparse.Namespace, console: Console, tool: str, arguments: Sequence[str]) -> None:
+    if values.environment == CLUSTER:
+        cluster_platform.run_tool(ClusterDeployment(console), tool, arguments)
+    else:
+        project.run_tool(Deployment("production", console), tool, arguments)
 
 
 def _admin(values: argparse.Namespace, console: Console) -> None:
-    project.make_admin(Deployment("production", console), values.username)
+    if values.environment == CLUSTER:
+        cluster_platform.make_admin(ClusterDeployment(console), values.username)
+    else:
+        project.make_admin(Deployment("production", console), values.username)
 
 
 if __name__ == "__main__":

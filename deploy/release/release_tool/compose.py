@@ -1,26 +1,20 @@
-"""The docker client, and the containers of one compose project."""
+"""The containers of one compose project."""
 
 import json
-import os
-import shutil
-import signal
-import subprocess  # nosec B404
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Any, Unpack
 
-from release_tool.errors import CommandFailed, Interrupted, Refused
+from release_tool.errors import CommandFailed, Refused
+from release_tool.log_lines import last_lines
 from release_tool.orchestrator import Container
+from release_tool.programs import Client, Options
 
 GATEWAY = "gateway"
 # More than the 20 s in which a service finishes its requests.
 STOP_SECONDS = 30
-# How much of a failed command's output, and of a log line, is shown.
-LAST_LINES = 30
-LINE_LENGTH = 300
-MEANWHILE_SECONDS = 1.0
 # While compose replaces many containers, one may vanish between a list and its inspection several times in a row.
 INSPECT_ATTEMPTS = 10
 
@@ -29,83 +23,10 @@ _DIRECTORY = "com.docker.compose.project.working_dir"
 _TLS_DIRECTORY = "/etc/gateway/tls"
 
 
-class Options(TypedDict, total=False):
-    """How to run a docker command. All are off by default.
-
-    shown        the operator sees the output live, and an empty string is returned
-    merged       standard error is returned, too
-    environment  variables besides those of this process
-    meanwhile    called every second while the command runs
-    """
-
-    shown: bool
-    merged: bool
-    environment: Mapping[str, str]
-    meanwhile: Callable[[], None]
-
-
-class Docker(Protocol):
-    """Runs docker commands; the tests have a fake."""
-
-    def run(self, *words: str, **options: Unpack[Options]) -> str:
-        """Run `docker …` and return its output. Raises `CommandFailed`."""
-        ...
-
-
-class DockerClient:
-    """The docker client on PATH, run in the repository's root."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._docker = shutil.which("docker")
-
-    def run(self, *words: str, **options: Unpack[Options]) -> str:
-        if self._docker is None:
-            raise Refused("docker is not installed, or not on PATH: https://docs.docker.com/engine/install/")
-        shown = options.get("shown", False)
-        with subprocess.Popen(
-            [self._docker, *words],
-            cwd=self._root,
-            env={**os.environ, **options.get("environment", {})},
-            stdin=subprocess.DEVNULL,
-            stdout=None if shown else subprocess.PIPE,
-            stderr=None if shown else subprocess.STDOUT if options.get("merged") else subprocess.PIPE,
-            text=True,
-            errors="replace",
-            # Ctrl-C reaches a terminal's whole process group; the command must get the signal once, from this process.
-            start_new_session=True,
-            # The descriptor of the operator's lock is the only inheritable one.
-            close_fds=False,
-        ) as process:
-            try:
-                output, errors = _communicate(process, options.get("meanwhile"))
-            except Interrupted:
-                process.send_signal(signal.SIGINT)
-                process.wait()
-                raise
-        if process.returncode:
-            raise CommandFailed(_failure(words, process.returncode, f"{output or ''}{errors or ''}"))
-        return output or ""
-
-
-def _communicate(process: subprocess.Popen[str], meanwhile: Callable[[], None] | None) -> tuple[str, str]:
-    while True:
-        try:
-            return process.communicate(timeout=MEANWHILE_SECONDS if meanwhile else None)
-        except subprocess.TimeoutExpired:
-            if meanwhile:
-                meanwhile()
-
-
-def _failure(words: Sequence[str], code: int, output: str) -> str:
-    end = "\n".join(f"  {line}" for line in output.strip().splitlines()[-LAST_LINES:])
-    return f"`{' '.join(['docker', *words])}` failed with exit status {code}" + (f":\n{end}" if end else "")
-
-
 class ComposeProject:
     """The project of a compose file."""
 
-    def __init__(self, docker: Docker, file: Path) -> None:
+    def __init__(self, docker: Client, file: Path) -> None:
         self._docker = docker
         self._file = str(file)
 
@@ -169,9 +90,9 @@ class ComposeProject:
 
     def last_lines(self, container: Container, count: int = 20) -> str:
         """Return the end of a container's log, readable and indented, without access log entries."""
-        lines = self.docker("logs", "--tail", str(10 * count), container.id, merged=True).splitlines()
-        lines = [line for line in lines if '"logger":"access"' not in line]
-        return "\n".join(f"  {container.name}  {readable(line)}" for line in lines[-count:])
+        return last_lines(
+            container.name, self.docker("logs", "--tail", str(10 * count), container.id, merged=True), count
+        )
 
     def gateway_address(self) -> str:
         """Return the gateway's URL, as this host reaches it."""
@@ -201,16 +122,6 @@ class ComposeProject:
                 if attempt == INSPECT_ATTEMPTS:
                     raise
         return []
-
-
-def readable(line: str) -> str:
-    """Return a log line for a person: of a JSON line the level, the message, and the last line of a traceback."""
-    try:
-        entry = json.loads(line)
-        words = [entry["level"], entry["message"], *str(entry.get("traceback", "")).strip().splitlines()[-1:]]
-    except (ValueError, KeyError, TypeError):
-        return line[:LINE_LENGTH]
-    return "  ".join(map(str, words))[:LINE_LENGTH]
 
 
 def _container(document: Mapping[str, Any]) -> Container:

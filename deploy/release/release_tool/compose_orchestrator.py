@@ -14,7 +14,7 @@ from pathlib import Path
 from release_tool.compose import GATEWAY, ComposeProject
 from release_tool.console import Console
 from release_tool.errors import CommandFailed, NotHealthy, Refused, StepFailed
-from release_tool.orchestrator import CURRENT, PREVIOUS, Container, canary_of
+from release_tool.orchestrator import CURRENT, PREVIOUS, Commands, Container, canary_of
 
 # The tag of a canary's image.
 NEXT = "next"
@@ -33,6 +33,8 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 class ComposeOrchestrator:
     """The `Orchestrator` of a compose project; images are built from the repository's root."""
+
+    commands = Commands()
 
     def __init__(self, project: ComposeProject, root: Path, console: Console) -> None:
         self._project = project

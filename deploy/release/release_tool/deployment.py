@@ -9,11 +9,12 @@ from pathlib import Path
 
 from opskit.catalog import ServiceEntry, read_catalog
 from opskit.file_lock import AlreadyLockedError, file_lock
-from release_tool.compose import ComposeProject, Docker, DockerClient
+from release_tool.compose import ComposeProject
 from release_tool.compose_orchestrator import ComposeOrchestrator
 from release_tool.console import Console
 from release_tool.errors import CommandFailed, Refused
 from release_tool.journal import JournalFile
+from release_tool.programs import Client, docker_client
 from release_tool.secret_files import Environment, Written, write_secrets
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,12 +31,12 @@ class Deployment:
     """The production or the development deployment of a repository."""
 
     def __init__(
-        self, environment: Environment, console: Console, root: Path = ROOT, docker: Docker | None = None
+        self, environment: Environment, console: Console, root: Path = ROOT, docker: Client | None = None
     ) -> None:
         self.environment = environment
         self.console = console
         self.root = root
-        self._docker = docker or DockerClient(root)
+        self._docker = docker or docker_client(root)
 
     @cached_property
     def project(self) -> ComposeProject:
@@ -67,7 +68,7 @@ class Deployment:
         return self.root / (chosen or f".secrets/{self.environment}")
 
     @property
-    def journal_file(self) -> JournalFile:
+    def journals(self) -> JournalFile:
         return JournalFile(self.secrets_directory)
 
     @property

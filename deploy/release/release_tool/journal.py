@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 from opskit.atomic_file import write_atomically
 from release_tool.errors import Refused
-from release_tool.orchestrator import CURRENT, Container
+from release_tool.orchestrator import CURRENT, Commands, Container
 
 
 class Phase(StrEnum):
@@ -39,17 +40,15 @@ class Journal:
     began: float
     phase: Phase = Phase.STARTING
 
-    @property
-    def command(self) -> str:
-        """The command that goes on with it."""
+    def command(self, commands: Commands) -> str:
+        """Return the command that goes on with it."""
         if self.tag == CURRENT:
-            return f"make restart SERVICE={self.service}"
-        return f"make release SERVICE={self.service} TAG={self.tag}"
+            return f"{commands.restart} SERVICE={self.service}"
+        return f"{commands.release} SERVICE={self.service} TAG={self.tag}"
 
-    @property
-    def ways_on(self) -> str:
-        """What the operator can do about it, for a message."""
-        return f"first finish it ({self.command}) or undo it (make rollback SERVICE={self.service})"
+    def ways_on(self, commands: Commands) -> str:
+        """Return what the operator can do about it, for a message."""
+        return f"first finish it ({self.command(commands)}) or undo it ({commands.rollback} SERVICE={self.service})"
 
     @property
     def changes_image(self) -> bool:
@@ -69,24 +68,45 @@ class Journal:
         return replica.image != self.previous
 
 
+class JournalStore(Protocol):
+    """Keeps the journal while a release is unfinished."""
+
+    def read(self) -> Journal | None:
+        """Return the unfinished release, or None. Raises `Refused` for a journal that cannot be read."""
+        ...
+
+    def write(self, journal: Journal) -> None: ...
+
+    def remove(self) -> None: ...
+
+
 class JournalFile:
-    """The journal on disk; the file exists while a release is unfinished."""
+    """The journal on the disk of the host."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "release.json"
 
     def read(self) -> Journal | None:
-        """Return the unfinished release, or None. Raises `Refused` for a file that cannot be read."""
         try:
-            fields = json.loads(self._path.read_text(encoding="utf-8"))
-            return Journal(**{**fields, "phase": Phase(fields["phase"])})
+            return journal_of(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Refused(f"{self._path} cannot be read ({error}); remove it, then: make rollback SERVICE=…") from error
 
     def write(self, journal: Journal) -> None:
-        write_atomically(self._path, json.dumps(asdict(journal)) + "\n")
+        write_atomically(self._path, journal_text(journal) + "\n")
 
     def remove(self) -> None:
         self._path.unlink(missing_ok=True)
+
+
+def journal_of(text: str) -> Journal:
+    """Return the journal that a text holds. Raises `ValueError`, `KeyError` or `TypeError`."""
+    fields = json.loads(text)
+    return Journal(**{**fields, "phase": Phase(fields["phase"])})
+
+
+def journal_text(journal: Journal) -> str:
+    """Return a journal as text."""
+    return json.dumps(asdict(journal))

@@ -1,7 +1,8 @@
 """The seam between a release's logic and what runs the platform.
 
 `release` decides which step comes next, when a release must stop, and what has to be undone. An `Orchestrator` carries
-the steps out: on docker compose in `compose_orchestrator`, in memory in the unit tests.
+the steps out: on docker compose in `compose_orchestrator`, on Kubernetes in `cluster_orchestrator`, in memory in the
+unit tests.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +16,10 @@ PREVIOUS = "previous"
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container of a service. `health` is empty without a health check; `created` is in UTC, as ISO 8601."""
+    """A replica of a service: a container, or a pod with its first container.
+
+    `health` is empty without a health check; `created` is in UTC, as ISO 8601; `reason` says why it does not run.
+    """
 
     id: str
     name: str
@@ -26,6 +30,7 @@ class Container:
     exit_code: int
     restarts: int
     created: str
+    reason: str = ""
 
     @property
     def running(self) -> bool:
@@ -47,7 +52,19 @@ class Container:
         if self.status == "exited":
             return "done" if self.exit_code == 0 else f"exited ({self.exit_code})"
         state = self.health or self.status if self.running else self.status
+        if self.reason:
+            return f"{state}, {self.reason}"
         return f"{state}, was restarted" if self.restarts and not self.healthy else state
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """The make targets by which an operator reaches the tool, for messages."""
+
+    up: str = "make prod"
+    release: str = "make release"
+    rollback: str = "make rollback"
+    restart: str = "make restart"
 
 
 def canary_of(service: str) -> str:
@@ -63,6 +80,11 @@ class Orchestrator(Protocol):
     Every method may raise `CommandFailed`; further errors are named where they occur.
     """
 
+    @property
+    def commands(self) -> Commands:
+        """The targets that a message to the operator names."""
+        ...
+
     def prepare_image(self, service: str, tag: str | None) -> tuple[str, str]:
         """Return the tag and id of the image to release: an existing one, or one built from the working tree.
 
@@ -75,7 +97,10 @@ class Orchestrator(Protocol):
         ...
 
     def put_in_service(self, service: str, image: str, former: str | None = None) -> None:
-        """Let new replicas of the service run an image; `former` gets the tag `previous`."""
+        """Let new replicas of the service run an image; `former` gets the tag `previous`.
+
+        An engine that replaces replicas by itself may begin to; `replace` waits for the end.
+        """
         ...
 
     def replicas(self, name: str) -> list[Container]:

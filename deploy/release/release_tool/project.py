@@ -52,7 +52,7 @@ def bring_down(deployment: Deployment, *, volumes: bool) -> None:
         deployment.console.say("stopping")
         deployment.project.compose("--profile", "*", "down", "--remove-orphans", *(["--volumes"] if volumes else []))
         if volumes:
-            deployment.journal_file.remove()
+            deployment.journals.remove()
             deployment.console.say(f"stopped; the data is removed, the secrets in {deployment.secrets_directory} stay")
         else:
             deployment.console.say(f"stopped; the data stays. To remove it, too: {deployment.down_command} VOLUMES=1")
@@ -130,10 +130,9 @@ def _is_taken(host: str, number: int) -> bool:
 
 
 def _refuse_during_release(deployment: Deployment) -> None:
-    if journal := deployment.journal_file.read():
-        raise Refused(
-            f"the release of {journal.service} is unfinished ({journal.phase}); {journal.ways_on}, then start again"
-        )
+    if journal := deployment.journals.read():
+        ways_on = journal.ways_on(deployment.orchestrator.commands)
+        raise Refused(f"the release of {journal.service} is unfinished ({journal.phase}); {ways_on}, then start again")
 
 
 def _refuse_data_without_secrets(deployment: Deployment) -> None:
@@ -205,4 +204,4 @@ def _forget_releases(deployment: Deployment) -> None:
             raise Refused(f"a release of {service} is unfinished; undo it: make rollback SERVICE={service}")
         orchestrator.end_shift(service)
         deployment.console.say(f"the unfinished release of {service} ended when the platform stopped")
-    deployment.journal_file.remove()
+    deployment.journals.remove()

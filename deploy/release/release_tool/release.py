@@ -13,8 +13,8 @@ from enum import Enum, auto
 from release_tool.canary import RequestStats, failed_replica, read_stats, regression
 from release_tool.console import Console
 from release_tool.errors import Interrupted, NotHealthy, Refused, ReleaseFailed, StepFailed, ToolError
-from release_tool.journal import Journal, JournalFile, Phase
-from release_tool.orchestrator import CURRENT, PREVIOUS, Container, Orchestrator, canary_of
+from release_tool.journal import Journal, JournalStore, Phase
+from release_tool.orchestrator import CURRENT, PREVIOUS, Commands, Container, Orchestrator, canary_of
 
 WATCH_SECONDS = 2.0
 # At full share v1 gets no requests, so v2 is compared with this long a time before the release.
@@ -56,10 +56,11 @@ class Releases:
     """Releases, rollbacks and restarts on one platform. Hold the deployment's lock meanwhile."""
 
     def __init__(
-        self, orchestrator: Orchestrator, journal_file: JournalFile, services: Collection[str], console: Console
+        self, orchestrator: Orchestrator, journals: JournalStore, services: Collection[str], console: Console
     ) -> None:
         self._orchestrator = orchestrator
-        self._journal_file = journal_file
+        self._commands = orchestrator.commands
+        self._journals = journals
         self._services = services
         self._console = console
 
@@ -81,7 +82,7 @@ class Releases:
         run.finish(journal)
         self._console.say(
             f"released {plan.service}:{journal.tag}; to go back to the version before: "
-            f"make release SERVICE={plan.service} TAG={PREVIOUS}"
+            f"{self._commands.release} SERVICE={plan.service} TAG={PREVIOUS}"
         )
 
     def rollback(self, service: str) -> None:
@@ -91,7 +92,7 @@ class Releases:
         if journal is None and not run.canary_exists():
             raise Refused(
                 f"no release of {service} is unfinished; to go back to the version before the last release: "
-                f"make release SERVICE={service} TAG={PREVIOUS}"
+                f"{self._commands.release} SERVICE={service} TAG={PREVIOUS}"
             )
         run.undo(journal)
 
@@ -103,7 +104,7 @@ class Releases:
         """
         # Nothing is watched, because the code is known.
         runs = {service: self._run(Plan(service, steps=())) for service in services or self._services}
-        unfinished = self._journal_file.read()
+        unfinished = self._journals.read()
         # An unfinished restart goes on first, because there is only one journal.
         for service in sorted(runs, key=lambda name: unfinished is None or unfinished.service != name):
             self._restart(service, runs[service])
@@ -112,7 +113,10 @@ class Releases:
     def _restart(self, service: str, run: "ServiceRelease") -> None:
         journal = self._unfinished(service)
         if journal is not None and journal.tag != CURRENT:
-            raise Refused(f"the release of {service} is unfinished ({journal.phase}); {journal.ways_on}, then restart")
+            raise Refused(
+                f"the release of {service} is unfinished ({journal.phase}); {journal.ways_on(self._commands)}, "
+                "then restart"
+            )
         if journal is None:
             if run.canary_exists():
                 run.undo(None)
@@ -127,32 +131,33 @@ class Releases:
     def _run(self, plan: Plan) -> "ServiceRelease":
         if plan.service not in self._services:
             raise Refused(f"there is no service {plan.service!r}; the services are {', '.join(self._services)}")
-        return ServiceRelease(self._orchestrator, self._journal_file, self._console, plan)
+        return ServiceRelease(self._orchestrator, self._journals, self._console, plan)
 
     def _unfinished(self, service: str) -> Journal | None:
         """Return the service's unfinished release. Raises `Refused` for one of another service: one at a time."""
-        journal = self._journal_file.read()
-        refuse_others(service, journal, self._orchestrator.weights())
+        journal = self._journals.read()
+        refuse_others(service, journal, self._orchestrator.weights(), self._commands)
         return journal
 
 
-def refuse_others(service: str, journal: Journal | None, weights: Mapping[str, int]) -> None:
+def refuse_others(service: str, journal: Journal | None, weights: Mapping[str, int], commands: Commands) -> None:
     """Raise `Refused` when a release of another service is unfinished."""
     others = {*weights, *([journal.service] if journal else [])} - {service}
     if not others:
         return
     other = min(others)
     if journal is not None and journal.service == other:
-        raise Refused(f"the release of {other} is unfinished ({journal.phase}); {journal.ways_on}")
-    raise Refused(f"a release of {other} is unfinished; first undo it (make rollback SERVICE={other})")
+        raise Refused(f"the release of {other} is unfinished ({journal.phase}); {journal.ways_on(commands)}")
+    raise Refused(f"a release of {other} is unfinished; first undo it ({commands.rollback} SERVICE={other})")
 
 
 class ServiceRelease:
     """The release of one service. Each phase can be repeated after an interruption."""
 
-    def __init__(self, orchestrator: Orchestrator, journal_file: JournalFile, console: Console, plan: Plan) -> None:
+    def __init__(self, orchestrator: Orchestrator, journals: JournalStore, console: Console, plan: Plan) -> None:
         self._orchestrator = orchestrator
-        self._journal_file = journal_file
+        self._commands = orchestrator.commands
+        self._journals = journals
         self._console = console
         self._plan = plan
         self._service = plan.service
@@ -166,12 +171,12 @@ class ServiceRelease:
     def wait_for_v1(self) -> list[Container]:
         """Return v1's replicas once all are healthy. Raises `Refused` when one is not."""
         if not self._orchestrator.replicas(self._service):
-            raise Refused(f"{self._service} does not run; start the platform with: make prod")
+            raise Refused(f"{self._service} does not run; start the platform with: {self._commands.up}")
         try:
             return self._orchestrator.wait_healthy(self._service)
         except NotHealthy as error:
             raise Refused(
-                f"{self._service} has to be healthy before a release (make prod repairs it), but {error}"
+                f"{self._service} has to be healthy before a release ({self._commands.up} repairs it), but {error}"
             ) from error
 
     def begin(self, tag: str, image: str) -> Journal:
@@ -180,7 +185,7 @@ class ServiceRelease:
         journal = Journal(
             self._service, tag, image, previous=replicas[0].image, replicas=len(replicas), began=time.time()
         )
-        self._journal_file.write(journal)
+        self._journals.write(journal)
         return journal
 
     def finish(self, journal: Journal) -> None:
@@ -188,12 +193,13 @@ class ServiceRelease:
         try:
             self._run_phases(journal)
         except ToolError as error:
-            self._handle_failure(error, self._journal_file.read() or journal)
+            self._handle_failure(error, self._journals.read() or journal)
         except Interrupted:
-            reached = self._journal_file.read() or journal
+            reached = self._journals.read() or journal
             self._console.line(
-                f"interrupted while {reached.phase}; traffic stays as it is. To go on: {reached.command}; "
-                f"to undo: make rollback SERVICE={self._service}"
+                f"interrupted while {reached.phase}; traffic stays as it is. "
+                f"To go on: {reached.command(self._commands)}; "
+                f"to undo: {self._commands.rollback} SERVICE={self._service}"
             )
             raise
 
@@ -204,7 +210,7 @@ class ServiceRelease:
         self._orchestrator.end_shift(self._service)
         self._console.say(f"all traffic goes to {self._service} as it was before")
         self._orchestrator.remove_canary(self._service)
-        self._journal_file.remove()
+        self._journals.remove()
         self._console.say(f"{self._canary} is gone")
 
     def _run_phases(self, journal: Journal) -> None:
@@ -215,11 +221,11 @@ class ServiceRelease:
         }
         while journal.phase is not Phase.FINISHING:
             journal = phases[journal.phase](journal)
-            self._journal_file.write(journal)
+            self._journals.write(journal)
         self._orchestrator.end_shift(self._service)
         self._console.say(f"all traffic goes to {self._service} again; ending v2")
         self._orchestrator.remove_canary(self._service)
-        self._journal_file.remove()
+        self._journals.remove()
         if self._rows:
             self._console.table(HEADER, self._rows)
 
@@ -314,7 +320,7 @@ class ServiceRelease:
         except ToolError as second:
             raise ReleaseFailed(
                 f"stopped ({error.summary}), and could not be undone: {second}\n"
-                f"run: make rollback SERVICE={self._service}"
+                f"run: {self._commands.rollback} SERVICE={self._service}"
             ) from second
         raise ReleaseFailed(f"{self._service} is as it was before; stopped, because {error.summary}") from error
 

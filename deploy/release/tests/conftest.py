@@ -12,9 +12,10 @@ from typing import Any, Unpack
 
 import pytest
 
-from release_tool.compose import Options
+from deploy.release.tests.fake_cluster import FakeCluster, deployment
 from release_tool.errors import CommandFailed, NotHealthy, Refused, StepFailed
-from release_tool.orchestrator import CURRENT, PREVIOUS, Container, canary_of
+from release_tool.orchestrator import CURRENT, PREVIOUS, Commands, Container, canary_of
+from release_tool.programs import Options
 
 CATALOG = """
 [user]
@@ -41,6 +42,8 @@ def now() -> str:
 class FakeOrchestrator:
     """Two replicas of each of two services, in memory. `before` and `after` see every change, as `events` does."""
 
+    commands: Commands = field(default_factory=Commands)
+
     containers: dict[str, Container] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     shares: dict[str, int] = field(default_factory=dict)
@@ -61,6 +64,9 @@ class FakeOrchestrator:
 
     def change(self, container: Container, **fields: Any) -> None:
         self.containers[container.id] = dataclasses.replace(container, **fields)
+
+    def stop_everything(self) -> None:
+        self.runs = False
 
     def images_of(self, name: str) -> list[str]:
         return [replica.image for replica in self.replicas(name)]
@@ -195,6 +201,9 @@ class FakeDocker:
             "RestartCount": 0,
         }
 
+    def stop_everything(self) -> None:
+        self.containers.clear()
+
     def of(self, service: str) -> list[dict[str, Any]]:
         return [c for c in self.containers.values() if c["Config"]["Labels"]["com.docker.compose.service"] == service]
 
@@ -316,3 +325,13 @@ def docker(no_waiting: None) -> FakeDocker:
     for service in ("gateway", "user", "user", "notes", "notes"):
         docker.start(service)
     return docker
+
+
+@pytest.fixture
+def cluster(no_waiting: None) -> FakeCluster:
+    """A running platform in a cluster: two replicas of each service and two gateways."""
+    cluster = FakeCluster()
+    cluster.add(deployment("gateway", "gateway", "baseplate/gateway:old", 2))
+    for service in ("user", "notes"):
+        cluster.add(deployment(service, service, f"baseplate/{service}:old", 2, **{"baseplate/track": "v1"}))
+    return cluster

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from release_tool.canary import RequestStats, failed_replica, read_stats, regression
-from release_tool.compose import readable
+from release_tool.log_lines import readable
 from release_tool.orchestrator import Container
 
 FINE = RequestStats(requests=100, errors=0, seconds=(0.01,) * 100)

@@ -22,7 +22,20 @@ def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "secrets", "up", "down", "logs", "release", "rollback", "restart", "admin", "rotate-keys", "rotate-jwt-key"],
+    [
+        "",
+        "secrets",
+        "images",
+        "up",
+        "down",
+        "logs",
+        "release",
+        "rollback",
+        "restart",
+        "admin",
+        "rotate-keys",
+        "rotate-jwt-key",
+    ],
 )
 def test_every_command_explains_itself_with_the_standard_library_alone(command):
     result = run(*command.split(), "--help")
@@ -55,6 +68,34 @@ def test_without_docker_one_line_says_what_is_missing(tmp_path, command):
     assert result.stderr == (
         "error: docker is not installed, or not on PATH: https://docs.docker.com/engine/install/\n"
     )
+
+
+CLUSTER_COMMANDS = [
+    "up", "down", "logs", "release notes", "rollback notes", "restart", "admin ada", "rotate-keys", "rotate-jwt-key"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", CLUSTER_COMMANDS)
+def test_without_helm_or_kubectl_one_line_says_what_is_missing(tmp_path, command):
+    name, *words = command.split()
+    result = run(name, "--environment", "cluster", *words, PATH="")
+    assert (result.returncode, result.stderr) == (
+        1,
+        "error: helm is not installed, or not on PATH: https://helm.sh/docs/intro/install/\n",
+    )
+    (tmp_path / "helm").symlink_to("/bin/true")
+    result = run(name, "--environment", "cluster", *words, PATH=str(tmp_path))
+    assert result.stderr == "error: kubectl is not installed, or not on PATH: https://kubernetes.io/docs/tasks/tools/\n"
+
+
+@pytest.mark.parametrize("command", CLUSTER_COMMANDS)
+def test_without_a_cluster_the_message_names_what_has_to_name_one(tmp_path, command):
+    for program, target in (("helm", "/bin/true"), ("kubectl", "/bin/false")):
+        (tmp_path / program).symlink_to(target)
+    name, *words = command.split()
+    result = run(name, "--environment", "cluster", *words, PATH=str(tmp_path))
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: no cluster answers; KUBECONFIG has to name a cluster")
 
 
 @pytest.mark.parametrize("steps", ["none", "0 50", "50 5", "5 5", "101", "all"])

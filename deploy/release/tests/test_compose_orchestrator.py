@@ -25,7 +25,7 @@ def deployment(root, docker):
 
 @pytest.fixture
 def releases(deployment):
-    return Releases(deployment.orchestrator, deployment.journal_file, deployment.catalog, deployment.console)
+    return Releases(deployment.orchestrator, deployment.journals, deployment.catalog, deployment.console)
 
 
 def kill_at(docker, number, when):
@@ -59,7 +59,7 @@ def watch_capacity(docker, least):
 
 
 def is_over(docker, deployment):
-    return (docker.of("notes-v2"), docker.weights, deployment.journal_file.read()) == ([], {}, None)
+    return (docker.of("notes-v2"), docker.weights, deployment.journals.read()) == ([], {}, None)
 
 
 def test_a_release_replaces_the_image_and_every_replica(releases, docker, deployment):
@@ -162,7 +162,7 @@ def test_a_release_killed_at_any_command_can_be_undone(releases, docker, deploym
             releases.release(PLAN, "2")
         except Killed:
             watch_capacity(docker, 2)
-            if docker.of("notes-v2") or docker.weights or deployment.journal_file.read():
+            if docker.of("notes-v2") or docker.weights or deployment.journals.read():
                 releases.rollback("notes")
         else:
             break
@@ -186,7 +186,7 @@ def test_a_rollback_killed_at_any_command_is_finished_by_the_next_run(releases, 
             releases.rollback("notes")
         except Killed:
             watch_capacity(docker, 2)
-            if deployment.journal_file.read():
+            if deployment.journals.read():
                 releases.rollback("notes")
         else:
             break

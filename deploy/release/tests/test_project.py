@@ -51,7 +51,7 @@ def test_a_damaged_journal_is_named(deployment, root):
     (directory / "release.json").write_text("{")
 
     with pytest.raises(Refused, match=r"release\.json cannot be read"):
-        deployment.journal_file.read()
+        deployment.journals.read()
 
 
 def test_what_does_not_come_up_is_named_with_the_end_of_its_log(deployment, docker):

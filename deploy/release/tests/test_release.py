@@ -18,13 +18,13 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def journal_file(tmp_path):
+def journals(tmp_path):
     return JournalFile(tmp_path)
 
 
 @pytest.fixture
-def releases(orchestrator, journal_file):
-    return Releases(orchestrator, journal_file, SERVICES, Console())
+def releases(orchestrator, journals):
+    return Releases(orchestrator, journals, SERVICES, Console())
 
 
 def request(version, status="200", seconds="0.010"):
@@ -61,17 +61,17 @@ def watch_capacity(orchestrator, least):
     orchestrator.after = check
 
 
-def is_over(orchestrator, journal_file):
-    return (orchestrator.replicas("notes-v2"), orchestrator.shares, journal_file.read()) == ([], {}, None)
+def is_over(orchestrator, journals):
+    return (orchestrator.replicas("notes-v2"), orchestrator.shares, journals.read()) == ([], {}, None)
 
 
-def test_a_release_ends_with_as_many_replicas_all_of_the_new_version(releases, orchestrator, journal_file):
+def test_a_release_ends_with_as_many_replicas_all_of_the_new_version(releases, orchestrator, journals):
     watch_capacity(orchestrator, 2)
 
     releases.release(PLAN, "2")
 
     assert orchestrator.images_of("notes") == ["new", "new"]
-    assert is_over(orchestrator, journal_file)
+    assert is_over(orchestrator, journals)
     assert orchestrator.tags["notes:current"] == "new"
     assert orchestrator.tags["notes:previous"] == "old"
     assert orchestrator.images_of("user") == ["old", "old"]
@@ -101,7 +101,7 @@ def test_a_release_of_the_image_in_service_replaces_the_replicas_too(releases, o
     assert not [event for event in orchestrator.events if event[0] == "migrate"]
 
 
-def test_a_new_version_that_fails_requests_is_taken_back(releases, orchestrator, journal_file):
+def test_a_new_version_that_fails_requests_is_taken_back(releases, orchestrator, journals):
     orchestrator.log = lambda fake: (
         [request("v1")] * 50 + [request("v2", "500 : 200")] * (fake.shares.get("notes", 0) // 5)
     )
@@ -110,7 +110,7 @@ def test_a_new_version_that_fails_requests_is_taken_back(releases, orchestrator,
         releases.release(PLAN, "2")
 
     assert orchestrator.images_of("notes") == ["old", "old"]
-    assert is_over(orchestrator, journal_file)
+    assert is_over(orchestrator, journals)
     assert orchestrator.tags["notes:current"] == "old"
 
 
@@ -124,9 +124,7 @@ def test_at_full_share_the_new_version_is_compared_with_the_time_before_the_rele
         releases.release(PLAN, "2")
 
 
-def test_a_new_version_whose_check_fails_is_taken_back_before_it_is_called_unhealthy(
-    releases, orchestrator, journal_file
-):
+def test_a_new_version_whose_check_fails_is_taken_back_before_it_is_called_unhealthy(releases, orchestrator, journals):
     def fail_later(event):
         if event == ("check", "notes") and orchestrator.shares == {"notes": 5}:
             raise StepFailed("/ready responds with 503")
@@ -137,7 +135,7 @@ def test_a_new_version_whose_check_fails_is_taken_back_before_it_is_called_unhea
         releases.release(PLAN, "2")
 
     assert orchestrator.images_of("notes") == ["old", "old"]
-    assert is_over(orchestrator, journal_file)
+    assert is_over(orchestrator, journals)
 
 
 def test_a_new_version_that_does_not_become_healthy_never_gets_traffic(releases, orchestrator):
@@ -172,9 +170,7 @@ def test_a_replica_of_the_new_version_that_was_restarted_stops_the_release(relea
     assert orchestrator.shares == {}
 
 
-def test_when_a_new_replica_of_v1_does_not_become_healthy_the_former_ones_come_back(
-    releases, orchestrator, journal_file
-):
+def test_when_a_new_replica_of_v1_does_not_become_healthy_the_former_ones_come_back(releases, orchestrator, journals):
     def fall_sick(_event):
         if orchestrator.images_of("notes").count("new") == 1:
             orchestrator.sick_images = {"new"}
@@ -186,7 +182,7 @@ def test_when_a_new_replica_of_v1_does_not_become_healthy_the_former_ones_come_b
 
     assert orchestrator.images_of("notes") == ["old", "old"]
     assert orchestrator.tags["notes:current"] == "old"
-    assert is_over(orchestrator, journal_file)
+    assert is_over(orchestrator, journals)
 
 
 def test_a_release_that_cannot_be_undone_says_what_to_run(releases, orchestrator):
@@ -209,7 +205,7 @@ def test_a_release_whose_last_phase_fails_is_not_undone(releases, orchestrator):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_release_killed_at_any_change_is_finished_by_the_next_run(releases, orchestrator, journal_file, when):
+def test_a_release_killed_at_any_change_is_finished_by_the_next_run(releases, orchestrator, journals, when):
     for number in itertools.count(1):
         tag = f"image{number}"
         kill_at(orchestrator, number, when)
@@ -221,29 +217,29 @@ def test_a_release_killed_at_any_change_is_finished_by_the_next_run(releases, or
         else:
             break
         assert orchestrator.images_of("notes") == [tag, tag]
-        assert is_over(orchestrator, journal_file)
+        assert is_over(orchestrator, journals)
     assert number > 15
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_release_killed_at_any_change_can_be_undone(releases, orchestrator, journal_file, when):
+def test_a_release_killed_at_any_change_can_be_undone(releases, orchestrator, journals, when):
     for number in itertools.count(1):
         kill_at(orchestrator, number, when)
         try:
             releases.release(PLAN, "2")
         except Killed:
             watch_capacity(orchestrator, 2)
-            if journal_file.read() is None:
+            if journals.read() is None:
                 break
             releases.rollback("notes")
         else:
             break
         assert orchestrator.images_of("notes") == ["old", "old"]
-        assert is_over(orchestrator, journal_file)
+        assert is_over(orchestrator, journals)
     assert number > 15
 
 
-def test_a_rollback_killed_at_any_change_is_finished_by_the_next_run(releases, orchestrator, journal_file):
+def test_a_rollback_killed_at_any_change_is_finished_by_the_next_run(releases, orchestrator, journals):
     for number in itertools.count(1):
         half_replaced(releases, orchestrator)
         kill_at(orchestrator, number, "after")
@@ -251,12 +247,12 @@ def test_a_rollback_killed_at_any_change_is_finished_by_the_next_run(releases, o
             releases.rollback("notes")
         except Killed:
             watch_capacity(orchestrator, 2)
-            if journal_file.read():
+            if journals.read():
                 releases.rollback("notes")
         else:
             break
         assert orchestrator.images_of("notes") == ["old", "old"]
-        assert is_over(orchestrator, journal_file)
+        assert is_over(orchestrator, journals)
     assert number > 5
 
 
@@ -373,7 +369,7 @@ def test_without_an_unfinished_release_there_is_nothing_to_undo(releases):
         releases.rollback("notes")
 
 
-def test_a_restart_replaces_every_replica_and_keeps_their_number(releases, orchestrator, journal_file):
+def test_a_restart_replaces_every_replica_and_keeps_their_number(releases, orchestrator, journals):
     before = set(orchestrator.containers)
     watch_capacity(orchestrator, 2)
 
@@ -381,7 +377,7 @@ def test_a_restart_replaces_every_replica_and_keeps_their_number(releases, orche
 
     assert [len(orchestrator.replicas(service)) for service in SERVICES] == [2, 2]
     assert not before & set(orchestrator.containers)
-    assert is_over(orchestrator, journal_file)
+    assert is_over(orchestrator, journals)
     assert orchestrator.replicas("user-v2") == []
 
 
@@ -425,7 +421,7 @@ def test_a_restart_replaces_unhealthy_replicas_and_keeps_the_previous_version(re
     assert "notes:previous" not in orchestrator.tags
 
 
-def test_a_restart_killed_at_any_change_keeps_the_number_of_replicas(releases, orchestrator, journal_file):
+def test_a_restart_killed_at_any_change_keeps_the_number_of_replicas(releases, orchestrator, journals):
     for number in itertools.count(1):
         kill_at(orchestrator, number, "after")
         try:
@@ -436,5 +432,5 @@ def test_a_restart_killed_at_any_change_keeps_the_number_of_replicas(releases, o
         else:
             break
         assert len(orchestrator.replicas("notes")) == 2
-        assert is_over(orchestrator, journal_file)
+        assert is_over(orchestrator, journals)
     assert number > 10
