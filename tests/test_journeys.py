@@ -16,7 +16,7 @@ PASSWORD = "correct horse battery staple"
 
 async def test_an_account_is_registered_changed_shown_and_deleted(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
     user = await sign_in()
-    assert user.account.keys() == {"id", "username", "email", "display_name", "role", "created_at"}
+    assert user.account.keys() == {"id", "username", "email", "email_verified", "display_name", "role", "created_at"}
 
     profile = await gateway.get("/api/v1/users/profile", headers=user.headers)
     assert profile.status_code == 200

@@ -84,6 +84,11 @@ class _User:
     password_hash: str
     created_at: datetime
     role: Role = Role.USER
+    verified_email: str | None = None
+
+    @property
+    def email_verified(self) -> bool:
+        return self.verified_email == self.email
 
     @property
     def account(self) -> Account:
@@ -224,6 +229,8 @@ class MemoryAccountTransaction:
             account.display_name,
             account.password_hash,
             account.created_at,
+            account.role,
+            account.email if account.email_verified else None,
         )
         self._check_unique(user)
         self._tables.users[user.id] = user

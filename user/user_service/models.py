@@ -49,6 +49,12 @@ class User(Base):
     password_hash: Mapped[str]
     role: Mapped[str]
     created_at: Mapped[datetime]
+    # The address that was verified last. A changed address differs from it, whichever version has changed it.
+    verified_email: Mapped[str | None] = mapped_column(String(254))
+
+    @property
+    def email_verified(self) -> bool:
+        return self.verified_email == self.email
 
 
 # The read model changes in the transaction that changes `users`, and queries read nothing else.
@@ -61,6 +67,7 @@ users_read = Table(
     Column("display_name", Text, nullable=False),
     Column("role", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("verified_email", Text),
 )
 
 # The number of accounts, in shards. Counting `users_read` takes longer with every account, and a single row would make
@@ -118,6 +125,26 @@ class RefreshToken(Base):
     # The network of the client that used it, and when it was answered again.
     used_from: Mapped[str | None]
     repeated_at: Mapped[datetime | None]
+
+
+class EmailToken(Base):
+    """The secret of a mail, stored as its SHA-256. `id` is that of the domain event that the mail is sent for.
+
+    A used token stays, so that a mail that is sent again cannot bring it back. An invitation has no account before it
+    is accepted, and then belongs to the new one.
+    """
+
+    __tablename__ = "email_tokens"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    purpose: Mapped[str]
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    # The address that the mail goes to, and the role of an invitation.
+    email: Mapped[str] = mapped_column(String(254))
+    role: Mapped[str | None]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    used_at: Mapped[datetime | None]
 
 
 class RevokedSession(Base):

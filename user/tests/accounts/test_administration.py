@@ -55,7 +55,7 @@ async def test_the_list_shows_every_account_once_with_the_newest_first(replica: 
         assert len(page.json()["items"]) == 3
 
     assert [account["id"] for account in seen][:7] == expected
-    assert seen[0].keys() == {"id", "username", "email", "display_name", "role", "created_at"}
+    assert seen[0].keys() == {"id", "username", "email", "email_verified", "display_name", "role", "created_at"}
     assert len({account["id"] for account in seen}) == len(seen)
     assert len(seen) == (await replica.http.get(f"{API}/stats/count")).json()["count"]
 

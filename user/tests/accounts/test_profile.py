@@ -205,3 +205,20 @@ async def test_queries_read_only_the_read_model(replica: Any, database: Any) -> 
         async with asyncio.timeout(60):
             responses = [await replica.http.get(API + path, headers=admin.headers) for path in paths]
     assert [response.status_code for response in responses] == [200] * 4
+
+
+async def test_an_address_is_verified_until_it_changes_whichever_version_changes_it(
+    replica: Any, database: Any
+) -> None:
+    ada = await replica.sign_in()
+    assert ada.account["email_verified"] is False
+
+    # The version before leaves the column of the verified address alone.
+    for change, verified in (("verified_email = email", True), ("email = 'new-' || email", False)):
+        async with database.begin() as connection:
+            for table in ("users", "users_read"):
+                await connection.execute(text(f"UPDATE {table} SET {change} WHERE id = '{ada.id}'"))
+        assert (await replica.profile(ada)).json()["email_verified"] is verified
+        patched = await _patch(replica, ada, {"display_name": "Ada"})
+        assert patched.json()["email_verified"] is verified
+    assert "email_verified" not in (await replica.http.get(f"{API}/{ada.id}", headers=ada.headers)).json()

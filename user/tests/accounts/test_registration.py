@@ -28,7 +28,7 @@ async def test_a_new_account_is_returned_with_its_location_and_without_its_passw
 
     assert response.status_code == 201
     account = response.json()
-    assert account.keys() == {"id", "username", "email", "display_name", "role", "created_at"}
+    assert account.keys() == {"id", "username", "email", "email_verified", "display_name", "role", "created_at"}
     assert (account["username"], account["email"], account["role"]) == ("Ada.L-1_x", "Ada@example.com", "user")
     assert account["display_name"] == "Ada.L-1_x"
     assert account["created_at"].endswith("Z")

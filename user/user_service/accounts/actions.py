@@ -48,6 +48,8 @@ class NewAccount:
     display_name: str
     password_hash: str
     created_at: datetime
+    role: Role = Role.USER
+    email_verified: bool = False
 
 
 class AccountTransaction(Protocol):

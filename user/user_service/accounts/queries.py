@@ -4,7 +4,7 @@ from typing import Final
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, false, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from servicekit.storage.postgres_queries import Query, QueryRunner, Row
@@ -17,9 +17,11 @@ from user_service.models import users_read, users_read_totals
 
 # Ids grow with time, so the newest accounts have the greatest ids.
 _POSITION: Final = TypeAdapter(tuple[UUID])
-_NEWEST = select(users_read).order_by(users_read.c.id.desc()).limit(bindparam("limit"))
+_VERIFIED = func.coalesce(users_read.c.verified_email == users_read.c.email, false()).label("email_verified")
+_READ = select(*(column for column in users_read.c if column.name != "verified_email"), _VERIFIED)
+_NEWEST = _READ.order_by(users_read.c.id.desc()).limit(bindparam("limit"))
 
-_ACCOUNT: Final = Query(select(users_read).where(users_read.c.id == bindparam("id")))
+_ACCOUNT: Final = Query(_READ.where(users_read.c.id == bindparam("id")))
 _COUNT: Final = Query(select(func.coalesce(func.sum(users_read_totals.c.accounts), 0)))
 _FIRST_PAGE: Final = Query(_NEWEST)
 _NEXT_PAGE: Final = Query(_NEWEST.where(users_read.c.id < bindparam("after")))

@@ -84,6 +84,7 @@ class Account(BaseModel):
     id: UUID
     username: str
     email: str
+    email_verified: bool
     display_name: str
     role: Role
     created_at: datetime

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import asyncpg
@@ -33,7 +33,7 @@ _UNIQUE: Final[dict[str, Literal["username", "email"]]] = {
     "uq_users_email_key": "email",
 }
 
-_READ: Final = ("id", "username", "email", "display_name", "role", "created_at")
+_READ: Final = ("id", "username", "email", "verified_email", "display_name", "role", "created_at")
 _WRITTEN: Final = (*_READ, "username_key", "email_key", "password_hash")
 _ONE_MORE = insert(users_read_totals).values(shard=bindparam("shard"), accounts=1)
 _ADD: Final = Query(insert(User).values({name: bindparam(name) for name in _WRITTEN}))
@@ -83,11 +83,12 @@ class PostgresAccountTransaction:
             id=account.id,
             username=account.username,
             email=account.email,
+            email_verified=account.email_verified,
             display_name=account.display_name,
-            role=Role.USER,
+            role=account.role,
             created_at=account.created_at,
         )
-        shown = added.model_dump()
+        shown = _columns(added)
         transaction = await Transaction.of(self._session)
         # This may wait for another transaction with the same name, so it holds no shard of the count yet.
         with _unique_or_taken():
@@ -148,8 +149,8 @@ class PostgresAccountTransaction:
     async def _project(self, user: User) -> Account:
         """Write the account into the read model."""
         account = Account.model_validate(user)
-        values = account.model_dump(exclude={"id"})
-        statement = insert(users_read).values(id=account.id, **values)
+        values = _columns(account) | {"verified_email": user.verified_email}
+        statement = insert(users_read).values(**values)
         await self._session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
         return account
 
@@ -158,6 +159,12 @@ class PostgresAccountTransaction:
         statement = insert(users_read_totals).values(shard=user_id.int % SHARDS, accounts=difference)
         total = users_read_totals.c.accounts + statement.excluded.accounts
         await self._session.execute(statement.on_conflict_do_update(index_elements=["shard"], set_={"accounts": total}))
+
+
+def _columns(account: Account) -> dict[str, Any]:
+    """Return the account as a row of the read model."""
+    values = account.model_dump(exclude={"email_verified"})
+    return values | {"verified_email": account.email if account.email_verified else None}
 
 
 @contextmanager
