@@ -4,7 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -198,6 +198,12 @@ async def test_no_body_is_buffered_on_disk_without_a_token(platform: Platform, m
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 async def test_a_valid_token_passes_in_each_of_its_forms(platform: Platform, scheme: str, aud: Any) -> None:
     headers = {"Authorization": f"{scheme} {make_token(platform.issuer, aud=aud)}"}
+
+    assert (await platform.gateway.get(PROFILE, headers=headers)).status == 200
+
+
+async def test_the_token_of_an_api_key_passes(platform: Platform) -> None:
+    headers = platform.issuer.key_headers(uuid4(), "users:read")
 
     assert (await platform.gateway.get(PROFILE, headers=headers)).status == 200
 

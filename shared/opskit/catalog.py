@@ -29,6 +29,13 @@ class ServiceEntry:
     well_known: tuple[str, ...] = ()
     keeps_files: bool = False
     settings: tuple[str, ...] = ()
+    listed_scopes: tuple[str, ...] | None = None
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """What API keys can be allowed to do with this service."""
+        by_default = (f"{self.prefix}:read", f"{self.prefix}:write")
+        return by_default if self.listed_scopes is None else self.listed_scopes
 
     @property
     def package(self) -> str:
@@ -80,6 +87,7 @@ def _entry(path: Path, name: str, table: Mapping[str, Any]) -> ServiceEntry:
             well_known=tuple(table.get("well_known", ())),
             keeps_files=bool(table.get("keeps_files", False)),
             settings=tuple(table.get("settings", ())),
+            listed_scopes=tuple(table["scopes"]) if "scopes" in table else None,
         )
     except KeyError as error:
         raise CatalogError(f"{path}: [{name}] lacks {error.args[0]}") from error

@@ -21,6 +21,7 @@ from starlette.middleware import Middleware
 from opskit.catalog import JWKS_PATH
 from servicekit.auth.access_tokens import FIRST_KEYS_SECONDS, Authenticator, KeySource, RemoteKeys, TokenVerifier
 from servicekit.auth.revoked_sessions import BLOCK_SECONDS, RevokedSessions
+from servicekit.auth.scopes import describe_scopes
 from servicekit.core.settings import ServiceSettings
 from servicekit.core.tasks import background_task
 from servicekit.dispatcher import BalancingTransport, CallPolicy, Dispatcher, Peer, PeerLimits, create_transport
@@ -111,6 +112,7 @@ class ServiceKit:
             ),
         )
         install_policies(app)
+        describe_scopes(app)
         app.state.authenticator = self.authenticator
         app.state.fingerprints = Fingerprints(self.settings.fingerprint_secret)
         return app

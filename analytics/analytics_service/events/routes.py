@@ -13,6 +13,7 @@ from analytics_service.events.rules import Sender
 from analytics_service.events.schemas import EventOut, EventsBody, Recorded
 from analytics_service.timestamps import Timestamp
 from servicekit.auth.access_tokens import CurrentUser, OptionalUser, require_user
+from servicekit.auth.scopes import requires_scope
 from servicekit.core.before_body import before_body
 from servicekit.core.errors import Unauthorized
 from servicekit.idempotency import IdempotencyKey
@@ -49,7 +50,9 @@ async def _sender(caller: OptionalCallerService, user: OptionalUser) -> Sender:
     return Sender.user(user.id)
 
 
-@router.post("/events", status_code=202, response_model=Recorded, dependencies=[optional()])
+@router.post(
+    "/events", status_code=202, response_model=Recorded, dependencies=[requires_scope("analytics:write"), optional()]
+)
 async def record_events(
     body: EventsBody,
     sender: Annotated[Sender, Depends(_sender)],
@@ -64,7 +67,9 @@ async def record_events(
     return stored.to_response()
 
 
-@router.get("/events", response_model=Page[EventOut], responses=problems(403))
+@router.get(
+    "/events", response_model=Page[EventOut], responses=problems(403), dependencies=[requires_scope("analytics:read")]
+)
 async def list_events(
     user: CurrentUser,
     components: AppComponents,

@@ -1,6 +1,6 @@
 """`/api/v1/analytics/stats`."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -10,18 +10,20 @@ from analytics_service.statistics.rules import Interval
 from analytics_service.statistics.schemas import SeriesOut, Stats
 from analytics_service.timestamps import Timestamp
 from servicekit.auth.access_tokens import CurrentUser
+from servicekit.auth.scopes import requires_scope
 from servicekit.web.responses import json_response
 
 router = APIRouter(prefix="/api/v1/analytics/stats", tags=["statistics"])
+READ: Final = requires_scope("analytics:read")
 
 
-@router.get("", response_model=Stats)
+@router.get("", response_model=Stats, dependencies=[READ])
 async def read_statistics(_user: CurrentUser, components: AppComponents) -> Response:
     """Return the numbers of events and users of the whole platform."""
     return json_response(await components.statistics_queries.stats())
 
 
-@router.get("/series", response_model=SeriesOut)
+@router.get("/series", response_model=SeriesOut, dependencies=[READ])
 async def read_series(
     _user: CurrentUser,
     components: AppComponents,

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from assets_service.components import AppComponents
 from assets_service.links.signatures import InvalidLink
-from assets_service.records.routes import PREFIX
+from assets_service.records.routes import PREFIX, READ
 from assets_service.records.schemas import AssetOut
 from servicekit.auth.access_tokens import UncheckedUser
 from servicekit.web.openapi import problems
@@ -41,8 +41,8 @@ async def _readable(
     return await components.asset_queries.get_owned(user.require().id, asset_id)
 
 
-@router.head("/{asset_id}/content", include_in_schema=False)
-@router.get("/{asset_id}/content", response_class=Response, responses=_RESPONSES)
+@router.head("/{asset_id}/content", include_in_schema=False, dependencies=[READ])
+@router.get("/{asset_id}/content", response_class=Response, responses=_RESPONSES, dependencies=[READ])
 async def read_content(
     request: Request,
     asset: Annotated[AssetOut, Depends(_readable)],

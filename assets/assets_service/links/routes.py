@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from assets_service.components import AppComponents
 from assets_service.links.signatures import LinkSigner
-from assets_service.records.routes import MAX_IDS, PREFIX
+from assets_service.records.routes import MAX_IDS, PREFIX, READ
 from servicekit.auth.access_tokens import CurrentUser
 from servicekit.web.body_limit import route_with_body_limit
 from servicekit.web.json_body import RequestBody
@@ -47,7 +47,7 @@ class Links(BaseModel):
     items: list[AssetLink]
 
 
-@router.post("/{asset_id}/link")
+@router.post("/{asset_id}/link", dependencies=[READ])
 async def make_link(asset_id: UUID, user: CurrentUser, components: AppComponents) -> Link:
     """Return a link by which anyone can read one of your files for 10 to 15 minutes, without a token.
 
@@ -57,7 +57,7 @@ async def make_link(asset_id: UUID, user: CurrentUser, components: AppComponents
     return Link(**_link(components.link_signer, asset_id))
 
 
-@router.post("/links", response_model=Links)
+@router.post("/links", response_model=Links, dependencies=[READ])
 async def make_links(body: LinksRequest, user: CurrentUser, components: AppComponents) -> Response:
     """Return links to up to 100 of your files at once."""
     ids = list(dict.fromkeys(body.ids))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, FailFast, Field
 from assets_service.components import AppComponents
 from assets_service.records.schemas import AssetOut
 from servicekit.auth.access_tokens import CurrentUser
+from servicekit.auth.scopes import requires_scope
 from servicekit.sealing.route_policy import sealed
 from servicekit.web.body_limit import route_with_body_limit
 from servicekit.web.json_body import RequestBody
@@ -16,6 +17,8 @@ from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 from servicekit.web.responses import json_response
 
 PREFIX: Final = "/api/v1/assets"
+READ: Final = requires_scope("assets:read")
+WRITE: Final = requires_scope("assets:write")
 MAX_IDS: Final = 100
 
 router = APIRouter(prefix=PREFIX, tags=["assets"])
@@ -23,7 +26,7 @@ router = APIRouter(prefix=PREFIX, tags=["assets"])
 internal_router = APIRouter(prefix="/internal", tags=["services"], route_class=route_with_body_limit())
 
 
-@router.get("", response_model=Page[AssetOut])
+@router.get("", response_model=Page[AssetOut], dependencies=[READ])
 async def list_assets(
     user: CurrentUser, components: AppComponents, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 ) -> Response:
@@ -31,14 +34,14 @@ async def list_assets(
     return json_response(await components.asset_queries.page(user.id, limit, cursor))
 
 
-@router.get("/{asset_id}", response_model=AssetOut)
+@router.get("/{asset_id}", response_model=AssetOut, dependencies=[READ])
 async def read_asset(asset_id: UUID, user: CurrentUser, components: AppComponents) -> Response:
     """Return what is known of one of your files."""
     asset = await components.asset_queries.get_owned(user.id, asset_id)
     return json_response(asset, headers={"ETag": asset.etag})
 
 
-@router.delete("/{asset_id}", status_code=204)
+@router.delete("/{asset_id}", status_code=204, dependencies=[WRITE])
 async def delete_asset(asset_id: UUID, user: CurrentUser, components: AppComponents) -> None:
     """Delete one of your files."""
     await components.asset_actions.delete(user.id, asset_id)

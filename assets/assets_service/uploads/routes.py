@@ -7,7 +7,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from assets_service.components import AppComponents
-from assets_service.records.routes import PREFIX
+from assets_service.records.routes import PREFIX, WRITE
 from assets_service.records.schemas import AssetOut
 from assets_service.uploads.media_types import ACCEPTED_TYPES
 from assets_service.uploads.request import MULTIPART, open_upload
@@ -52,7 +52,9 @@ _OPENAPI: Final[dict[str, Any]] = {
 }
 
 
-@router.post("", status_code=201, response_model=AssetOut, responses=problems(415), openapi_extra=_OPENAPI)
+@router.post(
+    "", status_code=201, response_model=AssetOut, responses=problems(415), openapi_extra=_OPENAPI, dependencies=[WRITE]
+)
 async def upload_asset(request: Request, user: CurrentUser, key: IdempotencyKey, components: AppComponents) -> Response:
     """Store a file: PNG, JPEG, GIF, WebP, PDF, plain text, MP4, MP3 or ZIP, as its own bytes say.
 

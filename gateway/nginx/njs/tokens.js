@@ -8,6 +8,8 @@ import keys from 'keys.js';
 
 // RFC 6750, with at least one space. The parts of a token are base64url.
 const BEARER = /^bearer +([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)$/i;
+// The long form is that of API keys (servicekit.auth.access_tokens).
+const TYPES = ['at+jwt', 'application/at+jwt'];
 // The longest validity of a token, from `iat` to `exp`, and how far the issuer's clock may be ahead; as in servicekit.auth.access_tokens.
 const LIFETIME_SECONDS = 15 * 60;
 const CLOCK_SKEW_SECONDS = 60;
@@ -68,7 +70,7 @@ async function refusalOf(r, header) {
 function areAcceptable(r, jose, claims, now) {
     return jose !== null && claims !== null
         && jose.alg === 'ES256'
-        && typeof jose.typ === 'string' && jose.typ.toLowerCase() === 'at+jwt'
+        && typeof jose.typ === 'string' && TYPES.indexOf(jose.typ.toLowerCase()) >= 0
         && jose.crit === undefined
         && typeof jose.kid === 'string'
         && claims.iss === r.variables.token_issuer

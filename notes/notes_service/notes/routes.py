@@ -14,6 +14,7 @@ from notes_service.notes.rules import Note
 from notes_service.notes.schemas import NoteChange, NoteIn, NoteItem, NoteOut, TagFilter
 from notes_service.preconditions import ExpectedVersion, KnownEntityTags, is_current
 from servicekit.auth.access_tokens import CurrentUser
+from servicekit.auth.scopes import requires_scope
 from servicekit.idempotency import IdempotencyKey
 from servicekit.web.body_limit import route_with_body_limit
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
@@ -25,19 +26,27 @@ PRIVATE: Final = {"Cache-Control": "private, no-store"}
 JSON: Final = "application/json"
 
 router = APIRouter(prefix="/api/v1/notes", tags=["notes"], route_class=route_with_body_limit(MAX_REQUEST_BYTES))
+READ: Final = requires_scope("notes:read")
+WRITE: Final = requires_scope("notes:write")
 
 _ETAG: Final[Mapping[str, Any]] = {"ETag": {"description": "The version.", "schema": {"type": "string"}}}
 _LOCATION: Final[Mapping[str, Any]] = {"Location": {"description": "Its path.", "schema": {"type": "string"}}}
 
 
-@router.post("", status_code=201, response_model=NoteOut, responses={201: {"headers": {**_ETAG, **_LOCATION}}})
+@router.post(
+    "",
+    status_code=201,
+    response_model=NoteOut,
+    responses={201: {"headers": {**_ETAG, **_LOCATION}}},
+    dependencies=[WRITE],
+)
 async def create_note(content: NoteIn, user: CurrentUser, key: IdempotencyKey, components: AppComponents) -> Response:
     """Create a note."""
     stored = await components.note_actions.create(user.id, content, await key.scoped_to(user.id))
     return stored.to_response()
 
 
-@router.get("", response_model=Page[NoteItem])
+@router.get("", response_model=Page[NoteItem], dependencies=[READ])
 async def list_notes(
     user: CurrentUser,
     components: AppComponents,
@@ -58,7 +67,10 @@ async def list_notes(
 
 
 @router.get(
-    "/{note_id}", response_model=NoteOut, responses={200: {"headers": _ETAG}, 304: {"description": "Not changed"}}
+    "/{note_id}",
+    response_model=NoteOut,
+    responses={200: {"headers": _ETAG}, 304: {"description": "Not changed"}},
+    dependencies=[READ],
 )
 async def read_note(note_id: UUID, user: CurrentUser, components: AppComponents, known: KnownEntityTags) -> Response:
     """Return a note."""
@@ -68,7 +80,7 @@ async def read_note(note_id: UUID, user: CurrentUser, components: AppComponents,
     return _response(note)
 
 
-@router.put("/{note_id}", response_model=NoteOut, responses={200: {"headers": _ETAG}})
+@router.put("/{note_id}", response_model=NoteOut, responses={200: {"headers": _ETAG}}, dependencies=[WRITE])
 async def replace_note(
     note_id: UUID, content: NoteIn, user: CurrentUser, components: AppComponents, condition: ExpectedVersion
 ) -> Response:
@@ -76,7 +88,7 @@ async def replace_note(
     return _response(await components.note_actions.change(user.id, note_id, condition, content.model_dump()))
 
 
-@router.patch("/{note_id}", response_model=NoteOut, responses={200: {"headers": _ETAG}})
+@router.patch("/{note_id}", response_model=NoteOut, responses={200: {"headers": _ETAG}}, dependencies=[WRITE])
 async def change_note(
     note_id: UUID, change: NoteChange, user: CurrentUser, components: AppComponents, condition: ExpectedVersion
 ) -> Response:
@@ -86,7 +98,7 @@ async def change_note(
     )
 
 
-@router.delete("/{note_id}", status_code=204)
+@router.delete("/{note_id}", status_code=204, dependencies=[WRITE])
 async def delete_note(note_id: UUID, user: CurrentUser, components: AppComponents, condition: ExpectedVersion) -> None:
     """Delete a note, its public page included."""
     await components.note_actions.delete(user.id, note_id, condition)

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from notes_service.components import AppComponents
+from notes_service.notes.routes import WRITE
 from notes_service.preconditions import KnownEntityTags, is_current
 from notes_service.publishing.schemas import PublicNote, Published
 from servicekit.auth.access_tokens import CurrentUser
@@ -27,7 +28,7 @@ async def read_public_note(slug: str, components: AppComponents, known: KnownEnt
     return Response(note.model_dump_json(), headers=headers, media_type="application/json")
 
 
-@router.post("/{note_id}/publish")
+@router.post("/{note_id}/publish", dependencies=[WRITE])
 async def publish_note(note_id: UUID, user: CurrentUser, components: AppComponents, response: Response) -> Published:
     """Publish a note under an address that cannot be guessed. A published note keeps its address."""
     slug = await components.publication_actions.publish(user.id, note_id)
@@ -35,7 +36,7 @@ async def publish_note(note_id: UUID, user: CurrentUser, components: AppComponen
     return Published(slug=slug, url=f"{router.prefix}/public/{slug}")
 
 
-@router.delete("/{note_id}/publish", status_code=204)
+@router.delete("/{note_id}/publish", status_code=204, dependencies=[WRITE])
 async def withdraw_note(note_id: UUID, user: CurrentUser, components: AppComponents) -> None:
     """Make a note private again. Its address is never used again: the next publication gets a new one."""
     await components.publication_actions.withdraw(user.id, note_id)

@@ -2,6 +2,9 @@
 
 A token is an ES256 JWT of type `at+jwt`. Every service verifies it, although the gateway has done so already: identity
 never comes from a header.
+
+The token of an API key has the claim `scope` and the long form of the type, `application/at+jwt`. Processes of the
+version before accept the short form only. So they refuse such a token, whose scopes they would ignore.
 """
 
 import asyncio
@@ -21,6 +24,7 @@ from jwt.algorithms import ECAlgorithm
 from loguru import logger
 
 from servicekit.auth.revoked_sessions import RevokedTokens
+from servicekit.auth.scopes import TOKEN_PATH, authorize
 from servicekit.core import context
 from servicekit.core.before_body import before_body
 from servicekit.core.errors import Forbidden, ServiceError, ServiceUnavailable, Unauthorized
@@ -28,6 +32,8 @@ from servicekit.observability.key_metrics import ACCESS_TOKENS, KeyMetrics, anno
 
 ALGORITHM = "ES256"
 TYPE = "at+jwt"
+# RFC 9068, section 4: both forms mean the same.
+SCOPED_TYPE = f"application/{TYPE}"
 CLAIMS = ("iss", "aud", "sub", "sid", "roles", "jti", "iat", "exp")
 # The longest validity of a token, from `iat` to `exp`. A token that claims more is refused, whatever key signed it.
 LIFETIME_SECONDS = 15 * 60
@@ -42,7 +48,7 @@ FIRST_KEYS_SECONDS = 0.2
 # An unknown key id may be new. Fetches for it are limited, because any client can invent key ids.
 UNKNOWN_KEY_SECONDS = 5.0
 
-_bearer = OAuth2PasswordBearer(tokenUrl="/api/v1/users/token", auto_error=False)
+_bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_PATH, auto_error=False)
 # The entry of the scope that holds the user once the token is verified. No client can set an entry of the scope.
 _USER_KEY: Final = "servicekit.user"
 
@@ -77,13 +83,17 @@ class KeysUnavailable(ServiceUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The user whom a verified token identifies. `issued_at` and `expires_at` are in Unix seconds."""
+    """The user whom a verified token identifies. `issued_at` and `expires_at` are in Unix seconds.
+
+    `scopes` limits the token of an API key, whose id is the `session_id`. It is None for the token of a login.
+    """
 
     id: UUID
     session_id: UUID
     roles: frozenset[str]
     issued_at: float
     expires_at: float
+    scopes: frozenset[str] | None = None
 
     @property
     def is_admin(self) -> bool:
@@ -199,16 +209,25 @@ class TokenVerifier:
         if principal.expires_at <= time.time():
             self._verified.pop(token, None)
             raise TokenExpired
-        revoked = self._revoked_sessions
-        if revoked is not None and revoked.revokes(principal.id, principal.session_id, principal.issued_at):
+        if self._is_revoked(principal):
             raise SessionEnded
         return principal
+
+    def _is_revoked(self, principal: Principal) -> bool:
+        revoked = self._revoked_sessions
+        if revoked is None:
+            return False
+        if principal.scopes is not None:
+            # The end of all sessions of an account is not the end of its keys.
+            return revoked.revokes_one(principal.session_id)
+        return revoked.revokes(principal.id, principal.session_id, principal.issued_at)
 
     async def _verify(self, token: str) -> "_Verified":
         try:
             header = jwt.get_unverified_header(token)
             kid = header.get("kid")
-            if header.get("typ") != TYPE or header.get("alg") != ALGORITHM or not isinstance(kid, str):
+            kind = header.get("typ")
+            if kind not in (TYPE, SCOPED_TYPE) or header.get("alg") != ALGORITHM or not isinstance(kid, str):
                 raise InvalidToken
             key = await self._keys.key(kid)
             if key is None:
@@ -222,6 +241,8 @@ class TokenVerifier:
                 # PyJWT allows no skew for `iat` alone; `_validity` looks at it.
                 options={"require": list(CLAIMS), "verify_iat": False},
             )
+            if ("scope" in claims) != (kind == SCOPED_TYPE):
+                raise InvalidToken
             issued_at, expires_at = _validity(claims)
             principal = Principal(
                 id=UUID(claims["sub"]),
@@ -229,6 +250,7 @@ class TokenVerifier:
                 roles=frozenset(claims["roles"]),
                 issued_at=issued_at,
                 expires_at=expires_at,
+                scopes=frozenset(claims["scope"].split()) if "scope" in claims else None,
             )
             return _Verified(principal, kid, key)
         except jwt.ExpiredSignatureError:
@@ -284,13 +306,19 @@ class Authenticator:
 
 
 async def find_user(request: Request) -> Principal | None:
-    """Return the signed-in user of a request, or None without a token. A token is verified once per request."""
+    """Return the signed-in user of a request, or None without a token. A token is verified once per request.
+
+    Raises `InsufficientScope` for the token of an API key that may not use this route.
+    """
     if _USER_KEY not in request.scope:
         token = await _bearer(request)
         authenticator: Authenticator = request.app.state.authenticator
-        request.scope[_USER_KEY] = None if token is None else await authenticator.authenticate(token)
-    user: Principal | None = request.scope[_USER_KEY]
-    return user
+        user = None if token is None else await authenticator.authenticate(token)
+        if user is not None and user.scopes is not None:
+            authorize(request.scope, user.scopes)
+        request.scope[_USER_KEY] = user
+    found: Principal | None = request.scope[_USER_KEY]
+    return found
 
 
 async def require_user(request: Request) -> Principal:

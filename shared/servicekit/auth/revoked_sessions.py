@@ -68,6 +68,8 @@ class RevokedTokens(Protocol):
 
     def revokes(self, user_id: UUID, session_id: UUID, issued_at: float) -> bool: ...
 
+    def revokes_one(self, session_id: UUID) -> bool: ...
+
 
 class RevokedSessions:
     """The revoked sessions that this process knows. Implements `RevokedTokens`, without I/O."""
@@ -92,6 +94,10 @@ class RevokedSessions:
             return False
         sessions, _ = self._accounts[user_id]
         return session_id != sessions.kept and _began(session_id, issued_at) <= sessions.until
+
+    def revokes_one(self, session_id: UUID) -> bool:
+        """Tell whether this session itself, or this API key, is revoked."""
+        return session_id in self._expiries
 
     def add(self, revoked: Revoked, expires_at: float) -> None:
         """Remember what is revoked in this process until `expires_at` (Unix seconds)."""

@@ -11,7 +11,7 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from servicekit.auth.access_tokens import ALGORITHM, TYPE
+from servicekit.auth.access_tokens import ALGORITHM, SCOPED_TYPE, TYPE
 from servicekit.testing.wire_server import WireServer, reply, responding
 
 
@@ -72,6 +72,11 @@ class TestIssuer:
         signed = f"{base64url(header)}.{base64url(claims)}"
         signature = ECAlgorithm(ECAlgorithm.SHA256).sign(signed.encode(), self.private_key)
         return f"{signed}.{base64url(signature)}"
+
+    def key_headers(self, user_id: UUID, scope: str, **claims: Any) -> dict[str, str]:
+        """Return the header of a request with an API key that has these scopes; `claims` as in `token`."""
+        header = self.jose_header() | {"typ": SCOPED_TYPE}
+        return {"Authorization": f"Bearer {self.sign(header, self.claims(user_id, **claims) | {'scope': scope})}"}
 
     def headers(self, user_id: UUID, **claims: Any) -> dict[str, str]:
         """Return the header of a request that this user makes; `claims` as in `token`."""

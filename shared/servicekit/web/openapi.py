@@ -111,7 +111,8 @@ def implied_errors(path: str, operation: Mapping[str, Any]) -> set[int]:
     if ("header", "If-None-Match") in parameters:
         statuses.add(400)
     if "security" in operation:
-        statuses.add(401)
+        # No valid token; the token of an API key that lacks the scope.
+        statuses |= {401, 403}
     if path.startswith("/api/"):
         # The rate limits of the gateway and of the signed-in user; an unavailable store.
         statuses |= {429, 503}

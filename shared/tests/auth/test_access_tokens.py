@@ -118,6 +118,10 @@ def _refused() -> dict[str, str]:
         "an unknown key": _token(header={"kid": "unknown"}),
         "no key id": _token(header={"kid": None}),
         "another type": _token(header={"typ": "JWT"}),
+        # Processes of the version before would not see the scope.
+        "a scope in the type of logins": _token(scope="notes:read"),
+        "no scope in the type of keys": _token(header={"typ": "application/at+jwt"}),
+        "a scope that is no text": _token(header={"typ": "application/at+jwt"}, scope=["notes:read"]),
         "a subject that is no id": _token(sub="1; DROP TABLE users"),
         "no session": _token(sid=None),
         "roles that are no list": _token(roles=7),

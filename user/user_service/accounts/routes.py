@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, SessionEnded
+from servicekit.auth.scopes import requires_scope
 from servicekit.idempotency import IdempotencyKey, StoredResponse
 from servicekit.idempotency.request import ANONYMOUS
 from servicekit.sealing.route_policy import OptionalCallerService, optional
@@ -58,7 +59,7 @@ async def register_account(
     return stored.to_response()
 
 
-@router.get("/profile", tags=["profile"], response_model=Account)
+@router.get("/profile", tags=["profile"], response_model=Account, dependencies=[requires_scope("users:read")])
 async def read_profile(user: CurrentUser, components: AppComponents) -> Response:
     """Return one's own account."""
     async with _token_refused_if_deleted():
@@ -93,7 +94,7 @@ async def list_accounts(
     return json_response(await components.account_queries.page(limit, cursor))
 
 
-@router.get("/{user_id:uuid}", response_model=PublicAccount)
+@router.get("/{user_id:uuid}", response_model=PublicAccount, dependencies=[requires_scope("users:read")])
 async def read_account(user_id: UUID, _user: CurrentUser, components: AppComponents) -> Response:
     """Return an account as other users see it."""
     return Response(await components.account_queries.public(user_id), media_type="application/json")
