@@ -11,7 +11,6 @@ from analytics_service.components import AppComponents
 from analytics_service.events.queries import EventFilter, visible_to
 from analytics_service.events.rules import Sender
 from analytics_service.events.schemas import EventOut, EventsBody, Recorded
-from analytics_service.timestamps import Timestamp
 from servicekit.auth.access_tokens import CurrentUser, OptionalUser, require_user
 from servicekit.auth.scopes import requires_scope
 from servicekit.core.before_body import before_body
@@ -22,6 +21,7 @@ from servicekit.web.body_limit import route_with_body_limit
 from servicekit.web.openapi import problems
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 from servicekit.web.responses import json_response
+from servicekit.web.timestamps import Timestamp
 
 # The limit of the gateway, and twice that of a sealed message.
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024

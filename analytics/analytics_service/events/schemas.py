@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, Discriminator, FailFast, Field, Tag
 
 from analytics_service.events.properties import MAX_BYTES, MAX_DEPTH, validate_properties
-from analytics_service.timestamps import Timestamp
 from servicekit.web.json_body import RequestBody
+from servicekit.web.timestamps import Timestamp
 
 MAX_BATCH: Final = 1_000
 

@@ -8,10 +8,10 @@ from starlette.responses import Response
 from analytics_service.components import AppComponents
 from analytics_service.statistics.rules import Interval
 from analytics_service.statistics.schemas import SeriesOut, Stats
-from analytics_service.timestamps import Timestamp
 from servicekit.auth.access_tokens import CurrentUser
 from servicekit.auth.scopes import requires_scope
 from servicekit.web.responses import json_response
+from servicekit.web.timestamps import Timestamp
 
 router = APIRouter(prefix="/api/v1/analytics/stats", tags=["statistics"])
 READ: Final = requires_scope("analytics:read")

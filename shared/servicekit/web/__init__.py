@@ -6,6 +6,7 @@ error_handlers     errors that FastAPI catches become problem documents
 health             /health, /ready and /metrics
 openapi            the error responses of each operation
 pagination         keyset pages with opaque cursors
+timestamps         dates and times in requests
 body_limit         routes with a body: the order of their checks, and the limits on the body
 json_body          bounded parsing of JSON; the base of all bodies
 validation_errors  faults in a client's own paths, without a library's terms
