@@ -259,6 +259,10 @@ class MemoryAccountTransaction:
     async def revoke_sessions(self, user_id: UUID, now: datetime) -> Revocations:
         return _revoke_all(self._tables, user_id, now)
 
+    async def revoke_keys(self, user_id: UUID, now: datetime) -> Revocations:
+        # The store in memory has no API keys.
+        return {}
+
     async def remove(self, user_id: UUID) -> bool:
         return self._tables.users.pop(user_id, None) is not None
 

@@ -18,6 +18,10 @@ from user_service.accounts.actions import AccountActions, RoleActions
 from user_service.accounts.queries import AccountQueries
 from user_service.accounts.routes import router as account_routes
 from user_service.accounts.store import PostgresAccounts
+from user_service.api_keys.actions import ApiKeyActions
+from user_service.api_keys.queries import ApiKeyQueries
+from user_service.api_keys.routes import router as api_key_routes
+from user_service.api_keys.store import PostgresApiKeys
 from user_service.cache import Cache
 from user_service.components import Components
 from user_service.domain_events import SUBSCRIPTIONS
@@ -65,7 +69,8 @@ def create_app(
     announce = announcements.announce
 
     hasher = PasswordHasher(hashing_threads(), cost=hash_cost)
-    guard = PasswordGuard(FailureLimits(kit.valkey, service=service), hasher.verify)
+    failure_limits = FailureLimits(kit.valkey, service=service)
+    guard = PasswordGuard(failure_limits, hasher.verify)
     views = Cache(kit.valkey, service=service, name="public_accounts", ttl=PUBLIC_VIEW_SECONDS)
     outbox = Outbox(PostgresOutboxStore(engine, OUTBOX), SUBSCRIPTIONS, SealedDelivery(kit.dispatcher))
     accounts = PostgresAccounts(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS), outbox.record)
@@ -88,7 +93,7 @@ def create_app(
         title="User service",
         lifespan=lifespan,
         # `/users/{user_id}` matches every word, so its router comes last.
-        routers=[token_routes, login_routes, password_routes, session_routes, account_routes],
+        routers=[token_routes, login_routes, password_routes, session_routes, api_key_routes, account_routes],
         checks={
             "postgres": Check(lambda: postgres.ping(engine, Base.metadata)),
             "revocation_publishing": Check(announcements.trouble, required=False),
@@ -100,6 +105,10 @@ def create_app(
         account_actions=AccountActions(accounts, hasher=hasher, views=views, announce=announce, clock=clock),
         account_queries=AccountQueries(engine, views),
         role_actions=RoleActions(accounts, announce=announce, clock=clock),
+        api_key_actions=ApiKeyActions(
+            PostgresApiKeys(sessions), limits=failure_limits, issuer=issuer, announce=announce, clock=clock
+        ),
+        api_key_queries=ApiKeyQueries(engine),
         login_actions=LoginActions(
             PostgresLogins(sessions), guard=guard, hasher=hasher, issuer=issuer, announce=announce, clock=clock
         ),

@@ -7,6 +7,8 @@ from fastapi import Depends, Request
 
 from user_service.accounts.actions import AccountActions, RoleActions
 from user_service.accounts.queries import AccountQueries
+from user_service.api_keys.actions import ApiKeyActions
+from user_service.api_keys.queries import ApiKeyQueries
 from user_service.logins.actions import LoginActions
 from user_service.passwords.actions import PasswordActions
 from user_service.sessions.actions import SessionActions
@@ -21,6 +23,8 @@ class Components:
     account_actions: AccountActions
     account_queries: AccountQueries
     role_actions: RoleActions
+    api_key_actions: ApiKeyActions
+    api_key_queries: ApiKeyQueries
     login_actions: LoginActions
     password_actions: PasswordActions
     session_actions: SessionActions

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     CheckConstraint,
     Column,
@@ -172,6 +173,21 @@ class RevokedAccount(Base):
     kept: Mapped[UUID | None]
     expires_at: Mapped[datetime] = mapped_column(index=True)
     published: Mapped[bool] = mapped_column(server_default=text("false"))
+
+
+class ApiKey(Base):
+    """An API key of an account. Only a hash of its secret is stored. The row is deleted when the key is revoked."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None] = mapped_column(index=True)
+    last_used_at: Mapped[datetime | None]
 
 
 METADATA: Final[MetaData] = Base.metadata

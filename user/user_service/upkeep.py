@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement, delete, select, tuple_
 
 from servicekit.core.clock import Clock
 from servicekit.storage.postgres_models import Sessions
-from user_service.models import Base, LoginAddress, RefreshToken, RevokedAccount, RevokedSession, UserSession
+from user_service.api_keys.rules import KEPT_EXPIRED
+from user_service.models import ApiKey, Base, LoginAddress, RefreshToken, RevokedAccount, RevokedSession, UserSession
 from user_service.sessions.rules import IDLE
 from user_service.throttling.rules import ADDRESS_KEPT
 
@@ -55,5 +56,6 @@ def _expired(now: datetime) -> list[tuple[type[Base], ColumnElement[bool]]]:
         (UserSession, UserSession.expires_at <= now),
         # The reuse of a token is recognised for as long as a session lives without a refresh.
         (RefreshToken, RefreshToken.used_at <= now - IDLE),
+        (ApiKey, ApiKey.expires_at <= now - KEPT_EXPIRED),
         (LoginAddress, LoginAddress.last_login_at <= now - ADDRESS_KEPT),
     ]

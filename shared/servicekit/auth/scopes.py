@@ -59,12 +59,17 @@ def authorize(scope: Scope, granted: frozenset[str]) -> None:
         raise InsufficientScope(required)
 
 
+def listed_scopes() -> tuple[str, ...]:
+    """Return all scopes, in the order of the services."""
+    return tuple(name for entry in read_catalog().values() for name in entry.scopes)
+
+
 def describe_scopes(app: FastAPI) -> None:
     """Make the OpenAPI document say which scope a route needs. Call it after the last route is added.
 
     Raises `TypeError` for a route with several scopes, or with one that is not listed.
     """
-    listed = {name for entry in read_catalog().values() for name in entry.scopes}
+    listed = listed_scopes()
     needed: dict[tuple[Any, str], str] = {}
     for context in iter_route_contexts(app.routes):
         if name := _declared(getattr(context, "dependant", None)):
@@ -76,7 +81,7 @@ def describe_scopes(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         schema = generate()
         for scheme in schema.get("components", {}).get("securitySchemes", {}).values():
-            flow = {"tokenUrl": TOKEN_PATH, "scopes": {name: _meaning(name) for name in sorted(listed)}}
+            flow = {"tokenUrl": TOKEN_PATH, "scopes": {name: _meaning(name) for name in listed}}
             scheme["flows"]["clientCredentials"] = flow
         for (path, method), name in needed.items():
             operation = schema["paths"].get(path, {}).get(method, {})

@@ -70,6 +70,9 @@ class AccountTransaction(Protocol):
     async def revoke_sessions(self, user_id: UUID, now: datetime) -> Revocations:
         """Revoke all sessions of the account."""
 
+    async def revoke_keys(self, user_id: UUID, now: datetime) -> Revocations:
+        """Revoke all API keys of the account."""
+
     async def remove(self, user_id: UUID) -> bool:
         """Delete the account with all its data; return whether it existed."""
 
@@ -142,9 +145,11 @@ class AccountActions:
         return account
 
     async def delete(self, user_id: UUID) -> None:
-        """Delete the account with all its data and revoke its sessions. Raises `AccountNotFound`."""
+        """Delete the account with all its data, and revoke its sessions and API keys. Raises `AccountNotFound`."""
+        now = self._clock()
         async with self._accounts.begin() as transaction:
-            revoked = await transaction.revoke_sessions(user_id, self._clock())
+            sessions = await transaction.revoke_sessions(user_id, now)
+            revoked = {**sessions, **await transaction.revoke_keys(user_id, now)}
             if not await transaction.remove(user_id):
                 raise AccountNotFound
             await transaction.record(DomainEvent(type=USER_DELETED, subject=str(user_id)))

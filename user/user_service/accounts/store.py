@@ -22,7 +22,7 @@ from user_service.accounts.rules import Role, email_key, username_key
 from user_service.accounts.schemas import Account, ProfileChange
 from user_service.models import User, users_read, users_read_totals
 from user_service.sessions.rules import Revocations
-from user_service.sessions.store import revoke_all_sessions
+from user_service.sessions.store import revoke_all_sessions, revoke_keys
 
 SHARDS: Final = 16
 # Writes a domain event in a transaction.
@@ -129,6 +129,11 @@ class PostgresAccountTransaction:
         # A login locks the account's row until its session is stored, so no session is missed.
         await self._lock(user_id)
         return await revoke_all_sessions(await Transaction.of(self._session), user_id, now=now)
+
+    async def revoke_keys(self, user_id: UUID, now: datetime) -> Revocations:
+        # A new key locks the account's row, as a login does.
+        await self._lock(user_id)
+        return await revoke_keys(await Transaction.of(self._session), user_id, now=now)
 
     async def remove(self, user_id: UUID) -> bool:
         user = await self._lock(user_id)

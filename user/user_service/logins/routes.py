@@ -7,15 +7,24 @@ from pydantic import Field
 
 from servicekit.web.json_body import RequestBody
 from servicekit.web.openapi import problems
+from user_service.api_keys.actions import InvalidClient
+from user_service.api_keys.rules import KeyCredentials
 from user_service.bodies import AccountRoute
 from user_service.client import RequestClient
 from user_service.components import AppComponents
 from user_service.logins.actions import Credentials
-from user_service.logins.token_request import OPENAPI, InvalidGrant, PasswordGrant, read_grant
+from user_service.logins.token_request import (
+    OPENAPI,
+    ClientCredentialsGrant,
+    InvalidGrant,
+    PasswordGrant,
+    has_basic_credentials,
+    read_grant,
+)
 from user_service.no_store import no_store
 from user_service.passwords.rules import EXAMPLE_PASSWORD, MAX_INPUT_LENGTH
 from user_service.sessions.actions import RefreshRefused
-from user_service.sessions.schemas import TokenPair
+from user_service.sessions.schemas import TokenPair, TokenResponse
 
 router = APIRouter(prefix="/api/v1/users", tags=["login"], route_class=AccountRoute)
 
@@ -34,14 +43,32 @@ async def log_in(body: LoginBody, client: RequestClient, components: AppComponen
     return await components.login_actions.log_in(Credentials(body.username_or_email, body.password), client)
 
 
-@router.post("/token", dependencies=[no_store], responses=problems(400, 401, 415), openapi_extra=OPENAPI)
-async def issue_token(request: Request, client: RequestClient, components: AppComponents) -> TokenPair:
-    """Log in, or refresh, by a form of OAuth 2: the grant types are `password` and `refresh_token`."""
-    grant = await read_grant(request)
-    if isinstance(grant, PasswordGrant):
-        credentials = Credentials(grant.username, grant.password)
-        return await components.login_actions.log_in(credentials, client)
+@router.post(
+    "/token",
+    dependencies=[no_store],
+    response_model_exclude_none=True,
+    responses=problems(400, 401, 415),
+    openapi_extra=OPENAPI,
+)
+async def issue_token(request: Request, client: RequestClient, components: AppComponents) -> TokenResponse:
+    """Log in, refresh, or exchange an API key, by a form of OAuth 2.
+
+    The grant types are `password`, `refresh_token` and `client_credentials`. An API key gets an access token alone.
+    """
     try:
-        return await components.session_actions.refresh(grant.refresh_token, client.network)
+        grant = await read_grant(request)
+        if isinstance(grant, ClientCredentialsGrant):
+            key = KeyCredentials(grant.client_id, grant.client_secret)
+            return await components.api_key_actions.exchange(key, grant.scope, client.network)
+        if isinstance(grant, PasswordGrant):
+            pair = await components.login_actions.log_in(Credentials(grant.username, grant.password), client)
+        else:
+            pair = await components.session_actions.refresh(grant.refresh_token, client.network)
+        return TokenResponse(**pair.model_dump())
     except RefreshRefused:
         raise InvalidGrant from None
+    except InvalidClient as refusal:
+        if has_basic_credentials(request):
+            # RFC 6749, section 5.2: the scheme that the client has used.
+            refusal.headers["WWW-Authenticate"] = 'Basic realm="API keys"'
+        raise

@@ -1,14 +1,16 @@
-"""The request of the token endpoint (RFC 6749, sections 4.3.2 and 6): a form, read as the RFC demands."""
+"""The request of the token endpoint (RFC 6749, sections 4.3.2, 4.4.2 and 6): a form, read as the RFC demands."""
 
+import base64
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final, Literal
-from urllib.parse import parse_qsl
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
+from urllib.parse import parse_qsl, unquote_plus
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from servicekit.core.errors import BadRequest, UnsupportedMedia
 from servicekit.web.body_limit import read_body
+from user_service.api_keys.actions import InvalidClient
 from user_service.bodies import MAX_BODY_BYTES
 from user_service.passwords.rules import MAX_INPUT_LENGTH
 from user_service.sessions.schemas import RefreshTokenText
@@ -19,11 +21,11 @@ MAX_PARAMETERS: Final = 50
 
 
 class UnsupportedGrant(BadRequest):
-    """The grant type is neither `password` nor `refresh_token`."""
+    """The grant type is none of `password`, `refresh_token` and `client_credentials`."""
 
     type = "urn:baseplate:problem:unsupported-grant-type"
     extensions: ClassVar[Mapping[str, str]] = {"error": "`unsupported_grant_type` (RFC 6749, section 5.2)"}
-    detail = "The grant types are `password` and `refresh_token`."
+    detail = "The grant types are `password`, `refresh_token` and `client_credentials`."
 
     def __init__(self) -> None:
         super().__init__(error="unsupported_grant_type")
@@ -69,13 +71,25 @@ class RefreshGrant(BaseModel):
     refresh_token: RefreshTokenText = Field(repr=False)
 
 
-Grant = PasswordGrant | RefreshGrant
+class ClientCredentialsGrant(BaseModel):
+    """RFC 6749, section 4.4.2: an API key. Its credentials may come by HTTP Basic; `scope` asks for less."""
+
+    model_config = ConfigDict(frozen=True)
+
+    grant_type: Literal["client_credentials"]
+    client_id: Annotated[str, Field(min_length=1, max_length=64)]
+    client_secret: Annotated[str, Field(min_length=1, max_length=512, repr=False)]
+    scope: Annotated[str, Field(max_length=1024)] | None = None
+
+
+Grant = PasswordGrant | RefreshGrant | ClientCredentialsGrant
+_GRANTS: Final = ("password", "refresh_token", "client_credentials")
 _GRANT: Final[TypeAdapter[Grant]] = TypeAdapter(Annotated[Grant, Field(discriminator="grant_type")])
 
 OPENAPI: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
-        "content": {FORM: {"schema": {"oneOf": [PasswordGrant.model_json_schema(), RefreshGrant.model_json_schema()]}}},
+        "content": {FORM: {"schema": {"oneOf": [grant.model_json_schema() for grant in get_args(Grant)]}}},
     }
 }
 """What FastAPI cannot derive, because it does not read the form."""
@@ -84,8 +98,8 @@ OPENAPI: Final[dict[str, Any]] = {
 async def read_grant(request: Request) -> Grant:
     """Return the grant in the body of a request.
 
-    Client credentials in the Authorization header are ignored: no client is registered. Raises `UnsupportedMedia`,
-    `PayloadTooLarge`, `InvalidTokenRequest` or `UnsupportedGrant`.
+    Only an API key has client credentials, so other grants ignore the Authorization header. Raises `UnsupportedMedia`,
+    `PayloadTooLarge`, `InvalidTokenRequest`, `UnsupportedGrant` or `InvalidClient`.
     """
     try:
         body = await read_body(request, MAX_BODY_BYTES, (FORM,))
@@ -95,13 +109,36 @@ async def read_grant(request: Request) -> Grant:
     parameters = _parameters(body)
     if "grant_type" not in parameters:
         raise InvalidTokenRequest("The parameter `grant_type` is missing.")
-    if parameters["grant_type"] not in ("password", "refresh_token"):
+    if parameters["grant_type"] not in _GRANTS:
         raise UnsupportedGrant
+    if parameters["grant_type"] == "client_credentials":
+        parameters |= _basic_credentials(request, parameters)
+        if not (parameters.get("client_id") and parameters.get("client_secret")):
+            raise InvalidClient
     try:
         return _GRANT.validate_python(parameters)
     except ValidationError as error:
         names = sorted({str(fault["loc"][-1]) for fault in error.errors(include_url=False, include_input=False)})
         raise InvalidTokenRequest(f"Missing or not acceptable: {', '.join(names)}.") from None
+
+
+def has_basic_credentials(request: Request) -> bool:
+    """Tell whether the client authenticates by HTTP Basic (RFC 7617)."""
+    return request.headers.get("authorization", "").lower().startswith("basic ")
+
+
+def _basic_credentials(request: Request, parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return the client credentials in the Authorization header, encoded by RFC 6749, section 2.3.1."""
+    if not has_basic_credentials(request):
+        return {}
+    if parameters.keys() & {"client_id", "client_secret"}:
+        raise InvalidTokenRequest("The client credentials must be sent in one place.")
+    try:
+        encoded = request.headers["authorization"].split(maxsplit=1)[1]
+        client_id, _, client_secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except (ValueError, IndexError):
+        raise InvalidClient from None
+    return {"client_id": unquote_plus(client_id), "client_secret": unquote_plus(client_secret)}
 
 
 def _parameters(body: bytes) -> dict[str, str]:

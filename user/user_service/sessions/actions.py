@@ -73,7 +73,7 @@ class SessionTransaction(Protocol):
         """Revoke a session, if it exists; with `user_id`, only a session of this user."""
 
     async def revoke_all(self, user_id: UUID, *, now: datetime) -> Revocations | None:
-        """Revoke all sessions of an account, or return None if the account does not exist."""
+        """Revoke all sessions and API keys of an account, or return None if the account does not exist."""
 
 
 class Sessions(Protocol):
@@ -167,7 +167,7 @@ class SessionActions:
         self._announce(revoked)
 
     async def revoke_all(self, user_id: UUID) -> None:
-        """Revoke all sessions of an account. Raises `SessionNotFound` if the account does not exist."""
+        """Revoke all sessions of an account and its API keys. Raises `SessionNotFound` without such an account."""
         now = self._clock()
         revoked = await self._sessions.transact(lambda tx: tx.revoke_all(user_id, now=now))
         if revoked is None:

@@ -59,5 +59,5 @@ async def end_session(session_id: UUID, user: CurrentUser, components: AppCompon
 
 @router.delete("/{user_id:uuid}/sessions", status_code=204, tags=["administration"], responses=problems(403))
 async def end_sessions_of(user_id: UUID, _admin: CurrentAdmin, components: AppComponents) -> None:
-    """Revoke all sessions of an account."""
+    """Revoke all sessions of an account, and delete its API keys."""
     await components.session_actions.revoke_all(user_id)

@@ -20,6 +20,8 @@ REVOCATION_KEPT: Final = LIFETIME + timedelta(seconds=CLOCK_SKEW_SECONDS)
 MAX_SESSIONS: Final = 100
 # So many sessions are revoked one by one. More are one revocation, which processes of version 0.1 do not know.
 FEW_SESSIONS: Final = 10
+# The most API keys of an account. Each ends like a session.
+MAX_API_KEYS: Final = 50
 # The id of a session of version 0.1 may be so much later than its `created_at`.
 ID_DELAY: Final = timedelta(milliseconds=5)
 

@@ -31,6 +31,19 @@ class TokenPair(BaseModel):
     expires_in: int = int(LIFETIME.total_seconds())
 
 
+class TokenResponse(BaseModel):
+    """The response of the token endpoint (RFC 6749, section 5.1).
+
+    `refresh_token` comes with a login, `scope` with an API key.
+    """
+
+    access_token: str = Field(repr=False)
+    refresh_token: str | None = Field(default=None, repr=False)
+    token_type: Literal["bearer"] = "bearer"
+    expires_in: int = int(LIFETIME.total_seconds())
+    scope: str | None = None
+
+
 class SessionView(BaseModel):
     """A session as its owner sees it. `current` marks the session of the request's access token."""
 

@@ -32,11 +32,12 @@ from servicekit.auth.revoked_sessions import AccountSessions, Revoked
 from servicekit.core.clock import Clock
 from servicekit.storage.postgres_models import Sessions, queries_of
 from servicekit.storage.postgres_queries import Query, Row, Transaction
-from user_service.models import RefreshToken, RevokedAccount, RevokedSession, User, UserSession
+from user_service.models import ApiKey, RefreshToken, RevokedAccount, RevokedSession, User, UserSession
 from user_service.sessions.actions import IssuedToken, SessionTransaction
 from user_service.sessions.rules import (
     FEW_SESSIONS,
     ID_DELAY,
+    MAX_API_KEYS,
     REVOCATION_KEPT,
     Revocations,
     TokenState,
@@ -73,6 +74,14 @@ async def revoke_oldest_sessions(transaction: Transaction, user_id: UUID, *, lea
     return await _revoke_account(transaction, AccountSessions(user_id, milliseconds(latest + ID_DELAY)), now=now)
 
 
+async def revoke_keys(
+    transaction: Transaction, user_id: UUID, *, now: datetime, key_id: UUID | None = None
+) -> Revocations:
+    """Delete the API keys of the account, or one of them, and record their tokens as revoked."""
+    revoked, _ = await _revoke(transaction, _REVOKE_KEYS, now=now, user_id=user_id, key_id=key_id)
+    return revoked
+
+
 async def _revoke(
     transaction: Transaction, query: Query, *, now: datetime, **values: Any
 ) -> tuple[Revocations, datetime | None]:
@@ -98,13 +107,16 @@ def first_start(until: int | None, now: datetime) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=until + 1)
 
 
-def _revoking(which: ColumnElement[bool]) -> Query:
-    deleted = delete(UserSession).where(which).returning(UserSession.id, UserSession.created_at).cte("deleted")
+def _revoking(
+    which: ColumnElement[bool], model: type[UserSession | ApiKey] = UserSession, *, singly: int = FEW_SESSIONS
+) -> Query:
+    """Return a query that deletes rows, and records each as revoked unless there are more than `singly`."""
+    deleted = delete(model).where(which).returning(model.id, model.created_at).cte("deleted")
     number = select(func.count()).select_from(deleted).scalar_subquery()
     until = bindparam("revoked_until", type_=RevokedSession.expires_at.type)
     few = (
         insert(RevokedSession)
-        .from_select(["session_id", "expires_at"], select(deleted.c.id, until).where(number <= FEW_SESSIONS))
+        .from_select(["session_id", "expires_at"], select(deleted.c.id, until).where(number <= singly))
         .returning(RevokedSession.session_id)
         .cte("few")
     )
@@ -126,6 +138,11 @@ _REVOKE_ONE: Final = _revoking(
 )
 _REVOKE_ALL: Final = _revoking(and_(UserSession.user_id == _USER_ID, or_(_KEPT.is_(None), UserSession.id != _KEPT)))
 _REVOKE_OLDEST: Final = _revoking(UserSession.id.in_(_newest(_USER_ID).offset(bindparam("leave"))))
+_KEY_ID: Final[BindParameter[Any]] = bindparam("key_id", type_=Uuid)
+# Each key by its id: what ends all sessions of an account does not end its keys.
+_REVOKE_KEYS: Final = _revoking(
+    and_(ApiKey.user_id == _USER_ID, or_(_KEY_ID.is_(None), ApiKey.id == _KEY_ID)), ApiKey, singly=MAX_API_KEYS
+)
 _VALUES: Final = {"until": bindparam("until"), "kept": _KEPT, "expires_at": bindparam("expires_at"), "published": False}
 _REVOKE_ACCOUNT: Final = Query(
     upsert(RevokedAccount)
@@ -242,7 +259,8 @@ class PostgresSessionTransaction:
         # A login holds this lock until its session is stored, so no session is missed.
         if await self._transaction.fetch_one(LOCK_USER, id=user_id) is None:
             return None
-        return await revoke_all_sessions(self._transaction, user_id, now=now)
+        sessions = await revoke_all_sessions(self._transaction, user_id, now=now)
+        return {**sessions, **await revoke_keys(self._transaction, user_id, now=now)}
 
 
 class RevocationTables:
