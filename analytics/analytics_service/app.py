@@ -17,8 +17,9 @@ from analytics_service.rollups.event_types import EventTypes
 from analytics_service.rollups.shard_pool import ShardPool
 from analytics_service.rollups.store import RollupStore
 from analytics_service.settings import Settings
-from analytics_service.statistics.queries import StatisticsQueries
+from analytics_service.statistics.queries import OwnStatisticsQueries, StatisticsQueries
 from analytics_service.statistics.routes import router as statistics_routes
+from analytics_service.statistics.store import EventCounts
 from servicekit.core.clock import Clock, utc_now
 from servicekit.idempotency.mongo import MongoIdempotency
 from servicekit.kit import ServiceKit
@@ -35,6 +36,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
 
     events = EventStore(database)
     rollups = RollupStore(database)
+    types = EventTypes(database, RESERVED_EVENT_TYPES)
     writer = EventWriter(MongoIdempotency(database), events, rollups, ShardPool())
 
     @asynccontextmanager
@@ -53,8 +55,9 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
         is_unavailable=mongo.is_unavailable,
     )
     app.state.components = Components(
-        event_actions=EventActions(writer, EventTypes(database, RESERVED_EVENT_TYPES), clock),
+        event_actions=EventActions(writer, types, clock),
         event_queries=EventQueries(events),
         statistics_queries=StatisticsQueries(rollups, UserService(kit.dispatcher), clock),
+        own_statistics_queries=OwnStatisticsQueries(EventCounts(database), types, clock),
     )
     return app

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 
 from analytics_service.events.actions import EventActions
 from analytics_service.events.queries import EventQueries
-from analytics_service.statistics.queries import StatisticsQueries
+from analytics_service.statistics.queries import OwnStatisticsQueries, StatisticsQueries
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,7 @@ class Components:
     event_actions: EventActions
     event_queries: EventQueries
     statistics_queries: StatisticsQueries
+    own_statistics_queries: OwnStatisticsQueries
 
 
 async def _components(request: Request) -> Components:

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from analytics_service.events.queries import EventFilter, Position
 from analytics_service.events.rules import RESERVED_EVENT_TYPES, Event, count_minutes
-from analytics_service.rollups.rules import EVER_SLOT, OTHER, Cell, Span, count_events, count_users
+from analytics_service.rollups.rules import EPOCH, EVER_SLOT, OTHER, Cell, Span, count_events, count_users
 from analytics_service.statistics.queries import UserCountUnavailable
+from analytics_service.statistics.rules import Interval
 from servicekit.idempotency import IdempotentRequest, StoredResponse
 
 
@@ -71,6 +72,17 @@ class MemoryDatabase:
             and (after is None or (event.occurred_at, UUID(bytes=event.key)) < after)
         ]
         return sorted(found, key=lambda event: (event["occurred_at"], event["_id"]), reverse=True)[:limit]
+
+    async def count_types(self, wanted: EventFilter, limit: int) -> Mapping[str, int]:
+        return Counter(event["type"] for event in await self.find_newest(wanted, None, limit))
+
+    async def count_intervals(self, wanted: EventFilter, interval: Interval, limit: int) -> Mapping[datetime, int]:
+        found = await self.find_newest(wanted, None, limit)
+        times = (event["occurred_at"] for event in found)
+        return Counter(EPOCH + (time - EPOCH) // interval.length * interval.length for time in times)
+
+    async def stored_labels(self, types: Iterable[str]) -> Mapping[str, str]:
+        return {type_: type_ if type_ in self._reserved | self._types else OTHER for type_ in types}
 
     async def totals(self) -> Mapping[str, int]:
         return {cell.label: slots[EVER_SLOT] for cell, slots in self._counts.items() if cell.span is Span.EVER}

@@ -13,8 +13,8 @@ from analytics_service.events.actions import EventActions
 from analytics_service.events.queries import EventFilter, EventQueries, ForeignEvents, visible_to
 from analytics_service.events.rules import Sender
 from analytics_service.events.schemas import BatchIn, EventIn
-from analytics_service.statistics.queries import StatisticsQueries
-from analytics_service.statistics.rules import Interval
+from analytics_service.statistics.queries import OwnStatisticsQueries, StatisticsQueries, TooManyEvents
+from analytics_service.statistics.rules import Interval, InvalidRange
 from servicekit.auth.access_tokens import Principal
 from servicekit.idempotency import IdempotentRequest
 from servicekit.web.pagination import InvalidCursor
@@ -123,3 +123,60 @@ async def test_a_series_has_all_points_of_one_type_or_of_all(type_: str | None, 
 
     assert [point.start for point in items] == [minute - timedelta(minutes=number) for number in (2, 1, 0)]
     assert [point.count for point in items] == counts
+
+
+async def test_own_statistics_count_the_events_of_one_user() -> None:
+    other = Sender.user(uuid7())
+    database = await recorded(EventIn(type="b"), EventIn(type="a"), EventIn(type="b"))
+    await EventActions(database, database, lambda: NOW).record(
+        other, BatchIn(events=[EventIn(type="a"), EventIn(type="c")]), IdempotentRequest("events", None)
+    )
+    queries = OwnStatisticsQueries(database, database, lambda: NOW)
+    assert USER.user_id is not None
+
+    stats = await queries.stats(USER.user_id, None, None)
+    nobody = await queries.stats(uuid7(), None, None)
+
+    assert (stats.total, list(stats.by_type.items()), stats.unique_users) == (3, [("a", 1), ("b", 2)], 1)
+    assert (stats.user_count, stats.user_count_reason) == (None, "your own statistics do not have it")
+    assert (nobody.total, nobody.by_type, nobody.unique_users) == (0, {}, 0)
+    with pytest.raises(InvalidRange):
+        await queries.stats(USER.user_id, NOW, NOW)
+
+
+async def test_own_types_without_a_label_count_as_other() -> None:
+    database = MemoryDatabase(max_types=1)
+    events = BatchIn(events=[EventIn(type="a"), EventIn(type="b"), EventIn(type="c")])
+    await EventActions(database, database, lambda: NOW).record(USER, events, IdempotentRequest("events", None))
+    assert USER.user_id is not None
+
+    stats = await OwnStatisticsQueries(database, database, lambda: NOW).stats(USER.user_id, None, None)
+
+    assert stats.by_type == {"a": 1, "(other)": 2}
+
+
+async def test_an_own_series_has_the_points_of_that_of_all_users() -> None:
+    minute = NOW.replace(second=0)
+    times = [NOW, minute, minute - timedelta(milliseconds=1), minute - timedelta(minutes=5)]
+    database = await recorded(*(EventIn(type="a", occurred_at=time) for time in times))
+    own = OwnStatisticsQueries(database, database, lambda: NOW)
+    last = datetime.max.replace(tzinfo=UTC)
+    assert USER.user_id is not None
+
+    for interval in Interval:
+        expected = await StatisticsQueries(database, MemoryUsers(), lambda: NOW).series(interval, None, None, "a")
+        assert await own.series(USER.user_id, interval, None, None, "a") == expected
+        assert len((await own.series(USER.user_id, interval, last - interval.length, last, None)).items) == 2
+        assert sum(point.count for point in (await own.series(uuid7(), interval, None, None, None)).items) == 0
+
+
+async def test_own_statistics_of_too_many_events_are_refused() -> None:
+    database = await recorded(*(EventIn(type="a", occurred_at=NOW - timedelta(days=day)) for day in range(3)))
+    queries = OwnStatisticsQueries(database, database, lambda: NOW, most=2)
+    assert USER.user_id is not None
+
+    assert (await queries.stats(USER.user_id, NOW - timedelta(days=1), None)).total == 2
+    with pytest.raises(TooManyEvents):
+        await queries.stats(USER.user_id, None, None)
+    with pytest.raises(TooManyEvents):
+        await queries.series(USER.user_id, Interval.DAY, None, None, None)

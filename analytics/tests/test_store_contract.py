@@ -24,7 +24,9 @@ from analytics_service.rollups.event_types import EventTypes
 from analytics_service.rollups.rules import ALL, OTHER, USERS, Span, slot_of, start_of
 from analytics_service.rollups.shard_pool import ShardPool
 from analytics_service.rollups.store import RollupStore
-from analytics_service.statistics.queries import Rollups
+from analytics_service.statistics.queries import CountedEvents, Rollups
+from analytics_service.statistics.rules import Interval
+from analytics_service.statistics.store import EventCounts
 from local_platform.stores import StoreSet
 from servicekit.idempotency import IdempotentRequest, KeyReused, StoredResponse
 from servicekit.idempotency.mongo import MongoIdempotency
@@ -43,19 +45,20 @@ class Database(Protocol):
     recorder: EventRecorder
     types: TypeLabels
     listed: ListedEvents
+    counted: CountedEvents
     rollups: Rollups
 
 
 class InMemory:
     def __init__(self) -> None:
-        self.recorder = self.types = self.listed = self.rollups = MemoryDatabase(
+        self.recorder = self.types = self.listed = self.counted = self.rollups = MemoryDatabase(
             max_types=MAX_TYPES, allowance=ALLOWANCE, reserved=RESERVED
         )
 
 
 class OnMongo:
     def __init__(self, database: Any) -> None:
-        self.listed, self.rollups = EventStore(database), RollupStore(database)
+        self.listed, self.counted, self.rollups = EventStore(database), EventCounts(database), RollupStore(database)
         self.recorder = EventWriter(MongoIdempotency(database), self.listed, self.rollups, ShardPool())
         self.types = EventTypes(database, RESERVED, limit=MAX_TYPES, allowance=ALLOWANCE)
 
@@ -241,3 +244,38 @@ async def test_lists_begin_after_a_position(db: Database, ids: Callable[..., lis
     for number, event in enumerate(everything, start=1):
         rest = await db.listed.find_newest(EventFilter(), (event["occurred_at"], event["_id"]), 2)
         assert ids(rest) == ids(everything[number : number + 2])
+
+
+async def test_the_events_of_a_user_are_counted_by_type_and_by_interval(db: Database) -> None:
+    user, minute = uuid7(), timedelta(minutes=1)
+    times = [NOW, NOW - minute, NOW - 30 * minute, NOW - timedelta(days=1)]
+    await record(
+        db,
+        events_of(*(EventIn(type=f"t{index % 2}", occurred_at=time) for index, time in enumerate(times)), user_id=user),
+    )
+    await record(db, events_of(EventIn(type="t0", user_id=user), EventIn(type="t0", user_id=uuid7())))
+    own, noon = EventFilter(user_id=user), NOW.replace(minute=0, second=0)
+
+    assert await db.counted.count_types(own, 9) == {"t0": 3, "t1": 2}
+    assert await db.counted.count_types(replace(own, since=NOW - minute, until=NOW), 9) == {"t1": 1}
+    assert sum((await db.counted.count_types(own, 4)).values()) == 4
+    yesterday = noon - timedelta(days=1)
+    assert await db.counted.count_intervals(own, Interval.HOUR, 9) == {noon: 4, yesterday: 1}
+    assert await db.counted.count_intervals(replace(own, type="t1"), Interval.MINUTE, 9) == {
+        NOW.replace(second=0) - minute: 1,
+        (NOW - timedelta(days=1)).replace(second=0): 1,
+    }
+
+
+@pytest.mark.servers
+async def test_counting_the_events_of_a_user_reads_no_event(on_mongo: OnMongo, contract_database: Any) -> None:
+    user = uuid7()
+    await record(on_mongo, events_of(EventIn(type="a"), EventIn(type="b"), user_id=user))
+    await contract_database.command("profile", 2)
+    try:
+        await on_mongo.counted.count_types(EventFilter(user_id=user, since=NOW - timedelta(days=1)), 9)
+        await on_mongo.counted.count_intervals(EventFilter(user_id=user, type="a"), Interval.DAY, 9)
+    finally:
+        await contract_database.command("profile", 0)
+    reads = await contract_database["system.profile"].find({"command.aggregate": "events"}).to_list()
+    assert [(read["docsExamined"], read["planSummary"].startswith("IXSCAN")) for read in reads] == [(0, True)] * 2

@@ -38,8 +38,19 @@ _SPANS: Final = {Interval.MINUTE: Span.HOUR, Interval.HOUR: Span.DAY, Interval.D
 _DEFAULT_POINTS: Final = {Interval.MINUTE: 60, Interval.HOUR: 24, Interval.DAY: 30}
 
 
+class Scope(StrEnum):
+    """Whose events statistics count."""
+
+    ALL = "all"
+    OWN = "own"
+
+
 class InvalidRange(UnprocessableContent):
     detail = "`since` must lie before `until`."
+
+
+class RangeOfAll(UnprocessableContent):
+    detail = "`since` and `until` need `scope=own`: the totals of the platform cover all time."
 
 
 class TooManyPoints(UnprocessableContent):

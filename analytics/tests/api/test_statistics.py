@@ -170,3 +170,21 @@ async def test_without_a_running_user_service_only_the_number_of_accounts_is_mis
         # The keys that verify tokens were fetched before, and stay in use.
         stats = await replica.stats()
         assert (stats["user_count"], stats["user_count_reason"]) == (None, "the user service is unavailable")
+
+
+async def test_own_statistics_have_the_events_of_the_caller_alone(replica: Any) -> None:
+    own, other = uuid7(), uuid7()
+    await replica.send(own, {"events": [{"type": "page.view"}, {"type": "page.view"}, {"type": "click"}]})
+    await replica.send(other, {"type": "click"})
+
+    async def read(path: str, **params: str) -> Any:
+        return await replica.http.get(f"/api/v1/analytics/stats{path}", params=params, headers=replica.headers(own))
+
+    stats = (await read("", scope="own")).json()
+    series = (await read("/series", scope="own", interval="day", type="click")).json()["items"]
+
+    assert (stats["total"], stats["by_type"]) == (3, {"click": 1, "page.view": 2})
+    assert [point["count"] for point in series] == [0] * 29 + [1]
+    assert (await read("", scope="own", until="2020-01-01T00:00:00Z")).json()["total"] == 0
+    assert (await read("", until="2020-01-01T00:00:00Z")).status_code == 422
+    assert (await read("", scope="theirs")).status_code == 422
