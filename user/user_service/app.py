@@ -16,6 +16,7 @@ from servicekit.storage.postgres_models import sessions_of
 from servicekit.web.health import Check
 from user_service.accounts.actions import AccountActions, RoleActions
 from user_service.accounts.queries import AccountQueries
+from user_service.accounts.routes import internal_router as internal_account_routes
 from user_service.accounts.routes import router as account_routes
 from user_service.accounts.store import PostgresAccounts
 from user_service.api_keys.actions import ApiKeyActions
@@ -93,7 +94,15 @@ def create_app(
         title="User service",
         lifespan=lifespan,
         # `/users/{user_id}` matches every word, so its router comes last.
-        routers=[token_routes, login_routes, password_routes, session_routes, api_key_routes, account_routes],
+        routers=[
+            token_routes,
+            login_routes,
+            password_routes,
+            session_routes,
+            api_key_routes,
+            internal_account_routes,
+            account_routes,
+        ],
         checks={
             "postgres": Check(lambda: postgres.ping(engine, Base.metadata)),
             "revocation_publishing": Check(announcements.trouble, required=False),

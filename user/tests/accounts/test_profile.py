@@ -222,3 +222,19 @@ async def test_an_address_is_verified_until_it_changes_whichever_version_changes
         patched = await _patch(replica, ada, {"display_name": "Ada"})
         assert patched.json()["email_verified"] is verified
     assert "email_verified" not in (await replica.http.get(f"{API}/{ada.id}", headers=ada.headers)).json()
+
+
+async def test_notes_gets_the_public_view_of_an_author_until_the_account_is_deleted(replica: Any) -> None:
+    ada = await replica.sign_in()
+
+    async def ask(caller: str = "notes") -> Any:
+        return await replica.service(caller).call("GET", f"/internal/accounts/{ada.id}")
+
+    assert (await ask()).json() == {
+        name: ada.account[name] for name in ("id", "username", "display_name", "created_at")
+    }
+    assert (await ask("analytics")).status == 403
+    assert (await replica.http.get(f"/internal/accounts/{ada.id}", headers=ada.headers)).status_code == 401
+
+    assert (await replica.http.delete(f"{API}/profile", headers=ada.headers)).status_code == 204
+    assert (await ask()).status == 404

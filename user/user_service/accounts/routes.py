@@ -14,7 +14,7 @@ from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, SessionEnde
 from servicekit.auth.scopes import requires_scope
 from servicekit.idempotency import IdempotencyKey, StoredResponse
 from servicekit.idempotency.request import ANONYMOUS
-from servicekit.sealing.route_policy import OptionalCallerService, optional
+from servicekit.sealing.route_policy import OptionalCallerService, optional, sealed
 from servicekit.web.openapi import problems
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 from servicekit.web.responses import json_response
@@ -33,6 +33,8 @@ from user_service.components import AppComponents
 
 PREFIX = "/api/v1/users"
 router = APIRouter(prefix=PREFIX, tags=["accounts"], route_class=AccountRoute)
+# The gateway routes nothing to /internal/.
+internal_router = APIRouter(prefix="/internal", tags=["services"])
 
 
 @asynccontextmanager
@@ -110,3 +112,9 @@ async def delete_account(user_id: UUID, _admin: CurrentAdmin, components: AppCom
 async def set_role(user_id: UUID, change: RoleChange, _admin: CurrentAdmin, components: AppComponents) -> Account:
     """Give an account a role. A changed role revokes the account's sessions."""
     return await components.role_actions.set_role(user_id, change.role)
+
+
+@internal_router.get("/accounts/{user_id}", response_model=PublicAccount, dependencies=[sealed("notes")])
+async def read_author(user_id: UUID, components: AppComponents) -> Response:
+    """Return an account as other users see it, for published notes."""
+    return Response(await components.account_queries.public(user_id), media_type="application/json")
