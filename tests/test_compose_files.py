@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from opskit.catalog import ServiceEntry, read_catalog
-from release_tool.secret_files import Environment, write_secrets
+from opskit.secret_files import Environment, write_secrets
 
 ROOT = Path(__file__).resolve().parents[1]
 CATALOG = read_catalog()

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from opskit.catalog import ServiceEntry, read_catalog
 from opskit.file_lock import AlreadyLockedError, file_lock
+from opskit.secret_files import Environment, Written, write_secrets
 from release_tool.compose import ComposeProject
 from release_tool.compose_orchestrator import ComposeOrchestrator
 from release_tool.console import Console
 from release_tool.errors import CommandFailed, Refused
 from release_tool.journal import JournalFile
 from release_tool.programs import Client, docker_client
-from release_tool.secret_files import Environment, Written, write_secrets
 
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE_FILES: Mapping[Environment, str] = {

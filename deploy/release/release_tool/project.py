@@ -10,13 +10,13 @@ from ipaddress import IPv4Address, ip_address
 from typing import Any
 
 from opskit.catalog import ServiceEntry
+from opskit.secret_files import ACL_FILE, OPENED_BY
 from release_tool.compose import GATEWAY, ComposeProject
 from release_tool.compose_orchestrator import REPRODUCIBLE, git_revision
 from release_tool.console import Console, StatusTable
 from release_tool.deployment import Deployment
 from release_tool.errors import CommandFailed, Interrupted, NotHealthy, Refused
 from release_tool.orchestrator import Container, canary_of
-from release_tool.secret_files import ACL_FILE, OPENED_BY
 
 # Initialising every store on a busy machine takes minutes.
 UP_SECONDS = 300

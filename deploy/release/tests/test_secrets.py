@@ -11,9 +11,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from opskit.catalog import read_catalog
+from opskit.secret_files import write_secrets
 from release_tool.console import Console
 from release_tool.deployment import Deployment
-from release_tool.secret_files import write_secrets
 
 CATALOG = read_catalog()
 

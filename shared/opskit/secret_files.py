@@ -18,7 +18,7 @@ from opskit.catalog import ServiceEntry
 from opskit.file_lock import file_lock
 from opskit.valkey_acl import acl
 
-Environment = Literal["production", "development"]
+Environment = Literal["production", "development", "cluster"]
 
 ACL_FILE = "valkey/users.acl"
 FILE_MODE = 0o444
@@ -28,7 +28,11 @@ TLS_DIRECTORY = "tls"
 # By volume: the secret that opens its data, because the server took it as its password when it created them.
 OPENED_BY = {"postgres": "postgres/superuser_password", "mongo-1": "mongo/root_password"}
 
-_MONGO_NODES = {"production": ("mongo-1", "mongo-2", "mongo-3"), "development": ("mongo-1",)}
+_MONGO_NODES = {
+    "production": ("mongo-1", "mongo-2", "mongo-3"),
+    "development": ("mongo-1",),
+    "cluster": ("mongo-0.mongo", "mongo-1.mongo", "mongo-2.mongo"),
+}
 # This makes 1008 characters; MongoDB accepts a key file of at most 1024
 # (https://www.mongodb.com/docs/manual/core/security-internal-authentication/).
 _KEYFILE_BYTES = 756
@@ -49,6 +53,13 @@ def write_secrets(directory: Path, environment: Environment, catalog: Mapping[st
         return _Writer(directory).write(environment, catalog)
 
 
+def write_service_secrets(directory: Path, catalog: Mapping[str, ServiceEntry]) -> Written:
+    """Make the missing secrets of services alone, where the stores and their passwords are somebody else's."""
+    _ensure_directory(directory, 0o700)
+    with file_lock(directory / ".lock"):
+        return _Writer(directory).write_services(catalog)
+
+
 class _Writer:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -61,18 +72,23 @@ class _Writer:
         self._random("mongo/root_password")
         self._random("mongo/keyfile", lambda: base64.b64encode(os.urandom(_KEYFILE_BYTES)).decode())
         administrator = self._random("valkey/administrator_password")
+        self.write_services(catalog)
         for entry in catalog.values():
-            self._write_service(entry, _MONGO_NODES[environment])
+            self._write_addresses(entry, _MONGO_NODES[environment])
         passwords = {name: self._valkey_password(name) for name in catalog}
         issuers = frozenset(entry.name for entry in catalog.values() if entry.issues_tokens)
         self._derived(ACL_FILE, acl(administrator, passwords, issuers))
         self._tighten()
         return Written(tuple(self._made), tuple(self._changed))
 
-    def _write_service(self, entry: ServiceEntry, mongo_nodes: tuple[str, ...]) -> None:
+    def write_services(self, catalog: Mapping[str, ServiceEntry]) -> Written:
+        for entry in catalog.values():
+            for secret in _random_secrets(entry):
+                self._random(f"{entry.name}/{secret}")
+        return Written(tuple(self._made), tuple(self._changed))
+
+    def _write_addresses(self, entry: ServiceEntry, mongo_nodes: tuple[str, ...]) -> None:
         name = entry.name
-        for secret in _random_secrets(entry):
-            self._random(f"{name}/{secret}")
         password = self._random(f"{entry.store}/{name}_password")
         if entry.store == "postgres":
             self._derived(
