@@ -159,9 +159,12 @@ def ensure_signing_key(directory: Path) -> None:
     Raises `SigningKeyError` if the directory has keys that cannot be used.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Before the lock, which cannot be made in a directory that is mounted read-only.
+    if (directory / CURRENT).exists():
+        _read(directory)
+        return
     with file_lock(directory / ".lock"):
         if (directory / CURRENT).exists():
-            _read(directory)
             return
         # A process that died after its first write has left a key without `current`.
         make_current(directory, next(iter(_names(directory)), None) or write_signing_key(directory))
