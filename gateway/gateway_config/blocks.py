@@ -10,6 +10,8 @@ from opskit.catalog import JWKS_PATH
 
 # A multipart upload adds boundaries, part headers and a closing line to the file itself.
 MULTIPART_OVERHEAD = 64 * 1024
+# Of one address at once.
+CONCURRENT_REQUESTS = 256
 
 
 def main(settings: GatewaySettings) -> str:
@@ -120,14 +122,26 @@ def limit_zones(settings: GatewaySettings) -> str:
     text = ""
     for zone, rate in rates.items():
         text += map_block("", f"${zone}_limit_key", "$client_network" if rate else "")
-        text += text_of([f"limit_req_zone ${zone}_limit_key zone={zone}:10m rate={rate or 1}r/s;"])
+        text += text_of([f"limit_req_zone ${zone}_limit_key zone={zone}:10m rate={_share(settings, rate or 1)};"])
     zones = {"connections": "$general_limit_key", "uploads": "$upload_limit_key"}
-    return text + text_of(f"limit_conn_zone {key} zone={zone}:10m;" for zone, key in zones.items())
+    text += text_of(f"limit_conn_zone {key} zone={zone}:10m;" for zone, key in zones.items())
+    return text + text_of([_concurrent_requests(settings)])
 
 
-def limit(zone: str, rate: int) -> str:
+def _concurrent_requests(settings: GatewaySettings) -> str:
+    return f"limit_conn connections {max(1, CONCURRENT_REQUESTS // settings.gateways)};"
+
+
+def _share(settings: GatewaySettings, rate: int) -> str:
+    """Return this gateway's share of a rate per second, in NGINX's finest unit."""
+    if settings.gateways == 1:
+        return f"{rate}r/s"
+    return f"{max(1, 60 * rate // settings.gateways)}r/m"
+
+
+def limit(settings: GatewaySettings, zone: str, rate: int) -> str:
     """Return a location's use of a zone: a burst of twice the rate passes; more is refused and not queued."""
-    return text_of([f"limit_req zone={zone} burst={max(1, 2 * rate)} nodelay;"])
+    return text_of([f"limit_req zone={zone} burst={max(1, 2 * rate // settings.gateways)} nodelay;"])
 
 
 def concurrent_uploads(settings: GatewaySettings) -> str:
@@ -136,7 +150,8 @@ def concurrent_uploads(settings: GatewaySettings) -> str:
     Each may occupy the disk with `max_upload_bytes` for as long as its client takes.
     """
     # A limit_conn of a location drops the inherited one.
-    return text_of([f"limit_conn uploads {1 + 2 * settings.rate_upload};", "limit_conn connections 256;"])
+    uploads = 1 + 2 * settings.rate_upload // settings.gateways
+    return text_of([f"limit_conn uploads {uploads};", _concurrent_requests(settings)])
 
 
 def upload_size(settings: GatewaySettings) -> str:

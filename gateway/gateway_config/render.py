@@ -83,9 +83,9 @@ def rendered_files(
         "http/tokens.conf": blocks.tokens(settings, catalog, servers, canaries),
         "http/tracing.conf": blocks.tracing(settings),
         "http/upstreams.conf": pools.upstreams(settings, catalog, servers, canaries),
-        "limits/general.conf": blocks.limit("general", settings.rate_general),
-        "limits/auth.conf": blocks.limit("auth", settings.rate_auth),
-        "limits/upload.conf": blocks.limit("upload", settings.rate_upload),
+        "limits/general.conf": blocks.limit(settings, "general", settings.rate_general),
+        "limits/auth.conf": blocks.limit(settings, "auth", settings.rate_auth),
+        "limits/upload.conf": blocks.limit(settings, "upload", settings.rate_upload),
         "limits/concurrent_uploads.conf": blocks.concurrent_uploads(settings),
         "limits/upload_size.conf": blocks.upload_size(settings),
     }

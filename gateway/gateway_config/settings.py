@@ -37,7 +37,8 @@ class GatewaySettings:
     directory that NGINX runs in. `traced_share` is the share of requests that services record. It is 0 unless
     OTEL_EXPORTER_OTLP_ENDPOINT is set, and then 1 by default, as in the services. With `direct_ports` each service also
     has its own port, where nothing is checked or changed; this is for development only. `static_dir` is the folder of a
-    built frontend, which is served at `/` with the Content-Security-Policy `static_csp`.
+    built frontend, which is served at `/` with the Content-Security-Policy `static_csp`. Of `gateways` that share the
+    load, each lets its share of the rates through.
     """
 
     bind: str = "127.0.0.1"
@@ -64,6 +65,7 @@ class GatewaySettings:
     )
     traced_share: float = 0.0
     direct_ports: bool = False
+    gateways: int = 1
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "GatewaySettings":

@@ -74,7 +74,9 @@ def test_every_variable_is_read() -> None:
         traced_share=0.01,
         direct_ports=True,
     )
-    assert all(getattr(settings, field.name) != field.default for field in dataclasses.fields(settings))
+    # The number of gateways is counted.
+    variables = [field for field in dataclasses.fields(settings) if field.name != "gateways"]
+    assert all(getattr(settings, field.name) != field.default for field in variables)
 
 
 @pytest.mark.parametrize(

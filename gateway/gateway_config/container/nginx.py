@@ -51,6 +51,7 @@ def start(installation: Installation) -> NoReturn:
     # Buffered bodies of a gateway that was killed.
     shutil.rmtree(installation.target / "temp", ignore_errors=True)
     try:
+        installation.adopt_mounted_state()
         installation.render(installation.read_weights())
     except (ValueError, OSError) as error:
         sys.exit(_fail(error, 2))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway_config.commands import check_command
-from gateway_config.container.installation import Installation, weights_json
+from gateway_config.container.installation import Installation, InstallationError, parsed_weights, weights_json
 from gateway_config.container.nginx import ReloadFailed, get_status, reload, wait_for_earlier_workers
 from opskit.file_lock import file_lock
 
@@ -25,6 +25,7 @@ traffic                 print the state of releases as JSON
 traffic SERVICE 25      let SERVICE's next version (SERVICE-v2) answer 25 of a hundred requests; 0: only those that ask
                         for it by the header `X-Release: v2`; 100: all
 traffic SERVICE off     end the release: everything goes to the stable version
+traffic apply 18 JSON   replace the whole state, unless one with this serial number or a later one was applied before
 traffic drain           wait, for 30 s at most, until requests that were begun by an earlier state are finished
 traffic check SERVICE   ask every server of the next version whether it is ready, and whether its readable paths work
 """
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None, installation: Installation | No
     """Run one of the forms of `traffic` and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="traffic",
-        usage="traffic [--help] [SERVICE 0..100 | SERVICE off | check SERVICE | drain]",
+        usage="traffic [--help] [SERVICE 0..100 | SERVICE off | apply SERIAL JSON | check SERVICE | drain]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -59,6 +60,9 @@ def main(arguments: Sequence[str] | None = None, installation: Installation | No
                 wait_for_earlier_workers(installation.target)
             case ["check", service] if service in installation.catalog:
                 return _print_smoke_test(installation.canary_of(service))
+            case ["apply", serial, state] if re.fullmatch("[1-9][0-9]{0,15}", serial):
+                weights = apply_state(installation, int(serial), parsed_weights(state, "the argument"))
+                print(weights_json(weights))  # noqa: T201
             case [service, weight] if service in installation.catalog and re.fullmatch("[0-9]{1,2}|100|off", weight):
                 weights = set_weight(installation, service, None if weight == "off" else int(weight))
                 print(weights_json(weights))  # noqa: T201
@@ -91,6 +95,40 @@ def set_weight(installation: Installation, service: str, weight: int | None) -> 
             before = {**before, service: 0}
         _change(installation, before, after)
         return after
+
+
+def apply_state(installation: Installation, serial: int, after: Mapping[str, int]) -> Mapping[str, int]:
+    """Replace all weights, unless a state with this serial number or a later one was applied; return those in force.
+
+    Raises as `set_weight` does.
+    """
+    if unknown := sorted(after.keys() - installation.catalog.keys()):
+        raise InstallationError(f"the state names {', '.join(unknown)}, which is no service")
+    with file_lock(installation.target / "release.lock"):
+        before = installation.read_weights()
+        if serial <= installation.read_number(installation.serial_file):
+            return before
+        for service in after.keys() - before.keys():
+            if after[service]:
+                _add_pool(installation, service, before)
+                before = {**before, service: 0}
+        if before != after:
+            _change(installation, before, after)
+        installation.write_number(installation.serial_file, serial)
+        return after
+
+
+def share_limits(installation: Installation, gateways: int) -> None:
+    """Divide the limits by this number of gateways. Raises as `set_weight` does."""
+    with file_lock(installation.target / "release.lock"):
+        before = installation.read_number(installation.gateways_file)
+        installation.write_number(installation.gateways_file, gateways)
+        weights = installation.read_weights()
+        try:
+            _change(installation, weights, weights)
+        except BaseException:
+            installation.write_number(installation.gateways_file, before)
+            raise
 
 
 def _add_pool(installation: Installation, service: str, before: Mapping[str, int]) -> None:
