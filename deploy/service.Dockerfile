@@ -30,7 +30,7 @@ COPY ${SERVICE} /app/${SERVICE}
 RUN python -m compileall -q /app
 
 FROM python:${PYTHON_VERSION}-slim
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin app && \
+RUN groupadd --gid 10001 app && useradd --uid 10001 --gid app --no-create-home --shell /usr/sbin/nologin app && \
     # An empty volume gets the owner of the folder that it is mounted on.
     install -d -o app -g app /var/lib/service-keys /var/lib/jwt-keys /var/lib/files && \
     # Nothing is installed from here on, and an intruder should not be able to.
@@ -45,7 +45,8 @@ ENV SERVICE_NAME=${SERVICE} \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 WORKDIR /app/${SERVICE}
-USER app
+# A number, because Kubernetes cannot tell whether a name is root's (runAsNonRoot).
+USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=500ms --retries=3 \
     CMD ["python", "-m", "servicekit.server.healthcheck", "http://127.0.0.1:8000/ready"]

@@ -3,7 +3,8 @@
  * number of times, also after a run that was killed at any line, and adds the nodes that are new in MONGO_NODES.
  *
  * It runs in the network namespace of the first node: while a server has no users, only a local connection can form the set
- * and create the first user (https://www.mongodb.com/docs/manual/core/localhost-exception/).
+ * and create the first user (https://www.mongodb.com/docs/manual/core/localhost-exception/). Where the first node was started
+ * with its administrator, MONGO_FIRST is its address, and the job may run anywhere.
  *
  * The services are those whose passwords are mounted as /run/secrets/<service>_password.
  */
@@ -20,9 +21,10 @@ const USER_EXISTS = 51003, UNAUTHORIZED = 13, ALREADY_INITIALIZED = 23, AUTHENTI
 const secret = name => fs.readFileSync(`${SECRETS}/${name}`, 'utf8').trim();
 const rootPassword = secret('mongo_root_password');
 
-// Return a connection to the first node alone, without authentication.
-function local() {
-    return new Mongo('mongodb://127.0.0.1:27017/?directConnection=true&serverSelectionTimeoutMS=2000');
+// Return a connection to the first node alone, which forms no set yet.
+function first() {
+    const node = process.env.MONGO_FIRST ? `root:${encodeURIComponent(rootPassword)}@${process.env.MONGO_FIRST}` : '127.0.0.1';
+    return new Mongo(`mongodb://${node}:27017/?directConnection=true&serverSelectionTimeoutMS=2000`);
 }
 
 // Return a connection to the set's primary, as the administrator.
@@ -48,7 +50,7 @@ function run(db, command, ignored) {
 
 function formSet() {
     const members = NODES.map((node, number) => ({ _id: number, host: `${node}:27017` }));
-    const admin = local().getDB('admin');
+    const admin = first().getDB('admin');
     if (run(admin, { replSetInitiate: { _id: 'rs0', members, settings: SETTINGS } }, [ALREADY_INITIALIZED, UNAUTHORIZED])) {
         print('the set is formed');
     }
