@@ -209,6 +209,29 @@ async def test_only_own_files_are_attached(gateway: httpx2.AsyncClient, sign_in:
     assert len((await gateway.get(NOTES, headers=owner.headers)).json()["items"]) == 1
 
 
+async def test_a_published_note_has_an_author_and_files_that_end_with_it(
+    gateway: httpx2.AsyncClient, sign_in: SignIn
+) -> None:
+    user = await sign_in()
+    headers = {**user.headers, "Content-Type": "text/plain", "X-Filename": "a.txt"}
+    upload = await gateway.post("/api/v1/assets", headers=headers, content=b"some text")
+    note = await create(gateway, user, attachments=[upload.json()["id"]])
+    page = (await gateway.get(await publish(gateway, user, note))).json()
+
+    assert page["author"] == {name: user.account[name] for name in ("id", "username", "display_name")}
+    (file,) = page["attachments"]
+    assert (file["filename"], file["media_type"], file["size"]) == ("a.txt", "text/plain", 9)
+    for sent in ({}, {"Authorization": "Bearer a.b.c"}):
+        content = await gateway.get(file["url"], headers=sent)
+        assert (content.status_code, content.content) == (200, b"some text")
+
+    path = note.headers["Location"]
+    assert (await gateway.delete(f"{path}/publish", headers=user.headers)).status_code == 204
+    async with asyncio.timeout(5):
+        while (await gateway.get(file["url"])).status_code != 404:
+            await asyncio.sleep(0.1)
+
+
 async def test_a_deleted_account_loses_its_notes_and_pages(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
     user = await sign_in()
     url = await publish(gateway, user, await create(gateway, user))

@@ -12,6 +12,7 @@ from assets_service.domain_events import SUBSCRIPTIONS, USER_DELETED
 from assets_service.links.routes import router as link_routes
 from assets_service.links.signatures import LinkSigner
 from assets_service.models import IDEMPOTENCY_KEYS, METADATA, OUTBOX
+from assets_service.peers import NotesService
 from assets_service.records.actions import AssetActions
 from assets_service.records.queries import AssetQueries
 from assets_service.records.routes import internal_router as internal_record_routes
@@ -87,5 +88,6 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
         asset_queries=AssetQueries(engine),
         content_sender=ContentSender(store, accelerated=settings.assets_x_accel),
         link_signer=LinkSigner(settings.link_secret, clock=clock),
+        notes_service=NotesService(kit.dispatcher),
     )
     return app

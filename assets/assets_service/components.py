@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from assets_service.content.sending import ContentSender
 from assets_service.links.signatures import LinkSigner
+from assets_service.peers import NotesService
 from assets_service.records.actions import AssetActions
 from assets_service.records.queries import AssetQueries
 from assets_service.uploads.actions import UploadActions
@@ -21,6 +22,7 @@ class Components:
     asset_queries: AssetQueries
     content_sender: ContentSender
     link_signer: LinkSigner
+    notes_service: NotesService
 
 
 async def _components(request: Request) -> Components:

@@ -34,6 +34,16 @@ async def test_notes_finds_out_which_files_a_user_has(replica: Any, user: UUID) 
     assert sorted(response.json()["owned"]) == sorted(mine)
 
 
+async def test_notes_finds_out_what_is_known_of_a_users_files(replica: Any, user: UUID) -> None:
+    mine, others = await replica.stored(user, name="a.txt"), await replica.stored(uuid4())
+    question = {"user_id": str(user), "asset_ids": [mine["id"], others["id"], str(uuid4())]}
+
+    response = await replica.service("notes").call("POST", "/internal/described", json=question)
+
+    assert (response.status, response.json()) == (200, {"assets": [mine]})
+    assert (await replica.service("user").call("POST", "/internal/described", json=question)).status == 403
+
+
 async def test_only_sealed_requests_of_notes_are_accepted(replica: Any, user: UUID) -> None:
     question = {"user_id": str(user), "asset_ids": []}
 

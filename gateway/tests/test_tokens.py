@@ -91,7 +91,9 @@ async def test_a_public_route_ignores_authorization(
 
 
 @pytest.mark.parametrize("authorization", ["Bearer a.b.c", "Basic dXNlcjpwYXNz", "garbage", "Bearer"])
-@pytest.mark.parametrize("query", ["expires=1&signature=x", "a=b&signature=x", "expires=", "signature="])
+@pytest.mark.parametrize(
+    "query", ["expires=1&signature=x", "a=b&signature=x", "expires=", "signature=", "inline=1&note=x"]
+)
 async def test_a_signed_link_ignores_authorization(platform: Platform, query: str, authorization: str) -> None:
     headers = {"Authorization": authorization}
     for method, path in (("GET", "/api/v1/assets/1/content"), ("HEAD", "/api/assets/1/content")):

@@ -15,9 +15,10 @@ from notes_service.notes.reindexing import Reindexing
 from notes_service.notes.routes import router as note_routes
 from notes_service.notes.store import NoteStore
 from notes_service.notes.writer import NoteWriter
-from notes_service.peers import AssetsService
+from notes_service.peers import AssetsService, UserService
 from notes_service.publishing.actions import PublicationActions
 from notes_service.publishing.queries import PublicationQueries
+from notes_service.publishing.routes import internal_router as internal_publishing_routes
 from notes_service.publishing.routes import router as publishing_routes
 from notes_service.publishing.store import PublicationStore
 from notes_service.settings import Settings
@@ -61,17 +62,17 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
         routers=[
             publishing_routes,
             note_routes,
+            internal_publishing_routes,
             events_router({USER_DELETED: erasure.on_user_deleted}, callers=(USER,)),
         ],
         checks={"mongo": Check(lambda: mongo.ping(database))},
         is_unavailable=mongo.is_unavailable,
     )
+    assets = AssetsService(kit.dispatcher)
     app.state.components = Components(
-        note_actions=NoteActions(
-            NoteWriter(MongoIdempotency(database), notes, outbox, owners), notes, AssetsService(kit.dispatcher), clock
-        ),
+        note_actions=NoteActions(NoteWriter(MongoIdempotency(database), notes, outbox, owners), notes, assets, clock),
         note_queries=NoteQueries(notes),
         publication_actions=PublicationActions(publications, clock),
-        publication_queries=PublicationQueries(publications),
+        publication_queries=PublicationQueries(publications, UserService(kit.dispatcher), assets),
     )
     return app

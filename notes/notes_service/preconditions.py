@@ -56,7 +56,7 @@ def parse_if_match(values: Sequence[str]) -> IfMatch | None:
     return IfMatch(frozenset(int(part) for part in parts if re.fullmatch(r"[0-9]{1,9}", part)))
 
 
-def is_current(tag: EntityTag, if_none_match: EntityTags | None) -> bool:
+def is_current(tag: EntityTag | str, if_none_match: EntityTags | None) -> bool:
     """Whether the client has this representation already, so that the response is 304."""
     return if_none_match is not None and if_none_match.has(str(tag).strip('"'))
 

@@ -18,7 +18,7 @@ from local_platform.stores import StoreSet
 from notes_service.app import create_app
 from notes_service.database import COLLECTIONS, migrate
 from notes_service.settings import Settings
-from servicekit.core.errors import ServiceUnavailable
+from servicekit.core.errors import NotFound, ServiceUnavailable
 from servicekit.sealing.route_policy import sealed
 from servicekit.storage.mongo_migrations import connected
 from servicekit.testing import harness
@@ -36,13 +36,14 @@ class OwnedQuery(BaseModel):
 
 
 class PeerServices(harness.PeerServices):
-    """The user service; the assets service, which tells owners; the analytics service, which receives events."""
+    """The user service, with authors; the assets service, with files; the analytics service, which receives events."""
 
     def __init__(self, keys: Path) -> None:
         super().__init__(keys)
         self.reset()
 
     def reset(self) -> None:
+        self.authors: dict[UUID, dict[str, str]] = {}
         self.assets: dict[UUID, set[UUID]] = {}
         self.assets_available = True
         self.queries: list[OwnedQuery] = []
@@ -51,8 +52,22 @@ class PeerServices(harness.PeerServices):
     def apps(self) -> dict[str, FastAPI]:
         assets, analytics = self.sealed_app("assets"), self.sealed_app("analytics")
         assets.post("/internal/owned", dependencies=[sealed("notes")])(self._find_owned)
+        assets.post("/internal/described", dependencies=[sealed("notes")])(self._describe)
         analytics.post("/api/v1/analytics/events", status_code=202, dependencies=[sealed("notes")])(self._record_event)
-        return {**super().apps(), "assets": assets, "analytics": analytics}
+        others = super().apps()
+        others["user"].get("/internal/accounts/{user_id}", dependencies=[sealed("notes")])(self._find_author)
+        return {**others, "assets": assets, "analytics": analytics}
+
+    async def _find_author(self, user_id: UUID) -> dict[str, str]:
+        if user_id not in self.authors:
+            raise NotFound
+        return {"id": str(user_id), "created_at": "2026-01-01T00:00:00Z", **self.authors[user_id]}
+
+    async def _describe(self, query: OwnedQuery) -> dict[str, Any]:
+        if not self.assets_available:
+            raise ServiceUnavailable
+        owned = [item for item in query.asset_ids if item in self.assets.get(query.user_id, set())]
+        return {"assets": [{"id": item, "filename": "a.png", "media_type": "image/png", "size": 9} for item in owned]}
 
     async def _find_owned(self, query: OwnedQuery) -> dict[str, Any]:
         self.queries.append(query)

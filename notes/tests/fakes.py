@@ -9,8 +9,8 @@ from notes_service.domain_events import NOTE_CREATED
 from notes_service.notes.actions import AttachmentsNotChecked
 from notes_service.notes.queries import ListedNote, NoteFilter
 from notes_service.notes.rules import Note
-from notes_service.preconditions import EntityTag
-from notes_service.publishing.schemas import PublicNote
+from notes_service.publishing.queries import AttachedFile, PublishedNote
+from notes_service.publishing.schemas import Author
 from servicekit.auth.access_tokens import InvalidToken
 from servicekit.core.clock import Clock, utc_now
 from servicekit.idempotency import IdempotentRequest, StoredResponse
@@ -126,12 +126,16 @@ class MemoryDatabase:
         note = await self.find(owner_id, note_id)
         return (False, None) if note is None else (True, note.slug)
 
-    async def find_page(self, slug: str) -> tuple[PublicNote, EntityTag] | None:
+    async def find_page(self, slug: str) -> PublishedNote | None:
         for note in self.notes.values():
             if note.slug == slug:
-                page = PublicNote(title=note.title, body=note.body, published_at=self.published_at[note.id])
-                return page, note.etag
+                published_at = self.published_at[note.id]
+                return PublishedNote(note.owner_id, note.title, note.body, note.attachments, published_at, note.etag)
         return None
+
+    async def has_attachment(self, slug: str, asset_id: UUID) -> bool:
+        page = await self.find_page(slug)
+        return page is not None and asset_id in page.attachments
 
     async def add(self, owner_id: UUID) -> None:
         self._deleted_at[owner_id] = self._clock()
@@ -145,8 +149,18 @@ class MemoryDatabase:
         self._settled.add(owner_id)
 
 
+class MemoryAuthors:
+    """Fulfils `publishing.queries.Authors`."""
+
+    def __init__(self) -> None:
+        self.authors: dict[UUID, Author] = {}
+
+    async def find(self, user_id: UUID) -> Author | None:
+        return self.authors.get(user_id)
+
+
 class MemoryAssets:
-    """Fulfils `notes.actions.Assets`, and remembers what was asked for."""
+    """Fulfils `notes.actions.Assets` and `publishing.queries.AttachedFiles`, and remembers what was asked for."""
 
     def __init__(self) -> None:
         self.owned: dict[UUID, set[UUID]] = {}
@@ -158,3 +172,9 @@ class MemoryAssets:
         if self.unavailable:
             raise AttachmentsNotChecked
         return self.owned.get(user_id, set()) & set(asset_ids)
+
+    async def describe(self, user_id: UUID, asset_ids: Sequence[UUID]) -> Sequence[AttachedFile] | None:
+        if self.unavailable:
+            return None
+        owned = self.owned.get(user_id, set()) & set(asset_ids)
+        return [AttachedFile(asset_id, "a.png", "image/png", 9) for asset_id in owned]

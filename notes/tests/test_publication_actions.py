@@ -6,13 +6,20 @@ from uuid import uuid4
 import pytest
 from uuid_utils.compat import uuid7
 
-from notes.tests.fakes import MemoryDatabase
+from notes.tests.fakes import MemoryAssets, MemoryAuthors, MemoryDatabase
 from notes_service.notes.actions import NoteContended, NoteNotFound
 from notes_service.notes.rules import Note, new_note
 from notes_service.notes.schemas import NoteIn
 from notes_service.publishing.actions import PublicationActions
 from notes_service.publishing.queries import PageNotFound, PublicationQueries
+from notes_service.publishing.schemas import Author
 from servicekit.testing.clock import MovableClock
+
+
+def queries_of(
+    database: MemoryDatabase, authors: MemoryAuthors | None = None, assets: MemoryAssets | None = None
+) -> PublicationQueries:
+    return PublicationQueries(database, authors or MemoryAuthors(), assets or MemoryAssets())
 
 
 @pytest.fixture
@@ -40,11 +47,11 @@ async def test_publishing_again_keeps_the_slug_and_the_time(
     actions: PublicationActions, database: MemoryDatabase, note: Note, clock: MovableClock
 ) -> None:
     slug = await actions.publish(note.owner_id, note.id)
-    page = await PublicationQueries(database).get(slug)
+    page = await queries_of(database).get(slug)
     clock.advance(seconds=5)
 
     assert await actions.publish(note.owner_id, note.id) == slug
-    assert await PublicationQueries(database).get(slug) == page
+    assert await queries_of(database).get(slug) == page
 
 
 async def test_a_new_publication_gets_a_new_slug(
@@ -56,7 +63,7 @@ async def test_a_new_publication_gets_a_new_slug(
 
     assert await actions.publish(note.owner_id, note.id) != old
     with pytest.raises(PageNotFound):
-        await PublicationQueries(database).get(old)
+        await queries_of(database).get(old)
 
 
 async def test_another_users_note_and_a_missing_one_are_not_found(actions: PublicationActions, note: Note) -> None:
@@ -104,3 +111,35 @@ async def test_a_note_that_others_keep_publishing_and_withdrawing_is_given_up(
 
     with pytest.raises(NoteContended):
         await actions.publish(note.owner_id, note.id)
+
+
+async def test_a_published_note_names_its_author_and_the_files_that_still_exist(
+    actions: PublicationActions, database: MemoryDatabase, note: Note
+) -> None:
+    first, deleted, last = uuid4(), uuid4(), uuid4()
+    database.put(replace(note, attachments=[last, deleted, first]))
+    slug = await actions.publish(note.owner_id, note.id)
+    authors, assets = MemoryAuthors(), MemoryAssets()
+    authors.authors[note.owner_id] = author = Author(id=note.owner_id, username="ada", display_name="Ada")
+    assets.owned[note.owner_id] = {first, last}
+
+    page, _ = await queries_of(database, authors, assets).get(slug)
+
+    assert page.author == author
+    assert page.attachments is not None
+    assert [(file.id, file.filename, file.url) for file in page.attachments] == [
+        (asset_id, "a.png", f"/api/v1/assets/{asset_id}/content?note={slug}") for asset_id in (last, first)
+    ]
+
+
+async def test_a_published_note_is_shown_without_what_other_services_do_not_tell(
+    actions: PublicationActions, database: MemoryDatabase, note: Note
+) -> None:
+    database.put(replace(note, attachments=[uuid4()]))
+    slug = await actions.publish(note.owner_id, note.id)
+    assets = MemoryAssets()
+    assets.unavailable = True
+
+    page, _ = await queries_of(database, assets=assets).get(slug)
+
+    assert (page.title, page.author, page.attachments) == ("t", None, None)

@@ -18,7 +18,7 @@ async def test_a_published_note_is_read_without_a_token(replica: Any, user: Any)
 
     assert published == {"slug": published["slug"], "url": f"{API}/public/{published['slug']}"}
     assert page.status_code == 200
-    assert list(page.json()) == ["title", "body", "published_at"]
+    assert list(page.json()) == ["title", "body", "published_at", "author", "attachments"]
     assert (page.json()["title"], page.json()["body"]) == ("Open", "to all")
     assert page.headers["Cache-Control"] == "public, max-age=2, stale-while-revalidate=2"
     assert (await user.get(f"/{note['id']}")).json() == {**note, "slug": published["slug"]}
@@ -123,3 +123,52 @@ async def test_the_database_refuses_one_address_for_two_notes(database: Any) -> 
 
     with pytest.raises(Exception, match="duplicate key"):
         await database["notes"].insert_one({"owner_id": uuid7(), "slug": "one"})
+
+
+async def test_a_page_names_its_author_and_its_files(replica: Any, user: Any, peers: Any) -> None:
+    asset = uuid7()
+    peers.assets[user.id] = {asset}
+    peers.authors[user.id] = {"username": "ada", "display_name": "Ada"}
+    published = await user.publish((await user.created(attachments=[str(asset)]))["id"])
+
+    page = (await replica.http.get(published["url"])).json()
+
+    assert page["author"] == {"id": str(user.id), "username": "ada", "display_name": "Ada"}
+    url = f"/api/v1/assets/{asset}/content?note={published['slug']}"
+    file = {"filename": "a.png", "media_type": "image/png", "size": 9}
+    assert page["attachments"] == [{"id": str(asset), **file, "url": url}]
+
+
+async def test_a_page_without_its_files_has_another_entity_tag(
+    deployment: Any, replica: Any, user: Any, peers: Any
+) -> None:
+    asset = uuid7()
+    peers.assets[user.id] = {asset}
+    url = (await user.publish((await user.created(attachments=[str(asset)]))["id"]))["url"]
+    peers.assets_available = False
+    without = await replica.http.get(url)
+    peers.assets_available = True
+
+    # Another replica has not failed to reach the assets service, so its circuit is closed.
+    async with deployment.replica() as other:
+        page = await other.http.get(url, headers={"If-None-Match": without.headers["ETag"]})
+
+    assert (without.status_code, without.json()["attachments"]) == (200, None)
+    assert (page.status_code, len(page.json()["attachments"])) == (200, 1)
+
+
+async def test_assets_learns_which_files_a_published_note_has(replica: Any, user: Any, peers: Any) -> None:
+    asset = uuid7()
+    peers.assets[user.id] = {asset}
+    note = await user.created(attachments=[str(asset)])
+    slug = (await user.publish(note["id"]))["slug"]
+
+    async def ask(asset_id: Any, caller: str = "assets") -> Any:
+        question = {"slug": slug, "asset_id": str(asset_id)}
+        return await replica.service(caller).call("POST", "/internal/published", json=question)
+
+    assert (await ask(asset)).json() == {"published": True}
+    assert (await ask(uuid7())).json() == {"published": False}
+    assert (await ask(asset, "user")).status == 403
+    await user.send("DELETE", f"/{note['id']}/publish")
+    assert (await ask(asset)).json() == {"published": False}

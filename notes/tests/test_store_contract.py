@@ -26,7 +26,7 @@ from notes_service.notes.store import NoteStore
 from notes_service.notes.writer import NoteWriter
 from notes_service.preconditions import EntityTag
 from notes_service.publishing.actions import Publications
-from notes_service.publishing.queries import PublicPages
+from notes_service.publishing.queries import PublishedNote, PublishedNotes
 from notes_service.publishing.store import PublicationStore
 from servicekit.auth.access_tokens import InvalidToken
 from servicekit.core.clock import to_milliseconds, utc_now
@@ -49,7 +49,7 @@ class Database(Protocol):
     editable: EditableNotes
     readable: ReadableNotes
     publications: Publications
-    pages: PublicPages
+    pages: PublishedNotes
     deleted_owners: DeletedOwners
     owned: OwnedNotes
 
@@ -296,14 +296,25 @@ async def test_a_note_is_published_under_one_slug_until_it_is_withdrawn(db: Data
     assert await db.publications.find_slug(owner, note.id) == (True, "first")
     page = await db.pages.find_page("first")
     assert page is not None
-    assert (page[0].title, page[0].body, page[0].published_at) == (note.title, note.body, now)
-    assert page[1] == EntityTag(1, 1)
+    assert page == PublishedNote(owner, note.title, note.body, note.attachments, now, EntityTag(1, 1))
 
     assert await db.publications.withdraw(owner, note.id)
     assert not await db.publications.withdraw(owner, note.id)
     assert await db.publications.find_slug(owner, note.id) == (True, None)
     assert await db.pages.find_page("first") is None
     assert await db.publications.publish(owner, note.id, "second", now)
+
+
+async def test_a_published_note_has_its_attachments_until_it_is_withdrawn(db: Database, owner: UUID) -> None:
+    attached = uuid7()
+    note = await added(db, owner, attachments=[uuid7(), attached])
+
+    assert not await db.pages.has_attachment("slug", attached)
+    await db.publications.publish(owner, note.id, "slug", note.created_at)
+    assert await db.pages.has_attachment("slug", attached)
+    assert not await db.pages.has_attachment("slug", uuid7())
+    await db.publications.withdraw(owner, note.id)
+    assert not await db.pages.has_attachment("slug", attached)
 
 
 async def test_a_note_is_published_and_withdrawn_by_its_owner_only(db: Database, owner: UUID) -> None:

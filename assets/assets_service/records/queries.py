@@ -31,6 +31,9 @@ _OWNED_AMONG: Final = Query(
 )
 
 
+_KNOWN_OWNED: Final = Query(_OWNED.where(assets.c.id == any_(bindparam("ids", type_=ARRAY(Uuid)))))
+
+
 class AssetNotFound(NotFound):
     """The file does not exist or belongs to another user; a client cannot tell the two apart."""
 
@@ -70,6 +73,11 @@ class AssetQueries:
         """Return those of the ids that are files of this user, each once."""
         rows = await self._queries.fetch(_OWNED_AMONG, owner=owner, ids=list(set(asset_ids)))
         return [row["id"] for row in rows]
+
+    async def describe_owned(self, owner: UUID, asset_ids: Collection[UUID]) -> list[AssetOut]:
+        """Return what is known of those of the ids that are files of this user, each once."""
+        rows = await self._queries.fetch(_KNOWN_OWNED, owner=owner, ids=list(set(asset_ids)))
+        return [_asset(row) for row in rows]
 
     async def check_owned(self, owner: UUID, asset_ids: Collection[UUID]) -> None:
         """Raise `AssetsRefused` unless all are files of this user."""

@@ -64,3 +64,16 @@ class OwnedFilesResponse(BaseModel):
 async def find_owned(body: OwnedFilesRequest, components: AppComponents) -> OwnedFilesResponse:
     """Return those of the ids that are files of the user, each once."""
     return OwnedFilesResponse(owned=await components.asset_queries.filter_owned(body.user_id, body.asset_ids))
+
+
+class DescribedFiles(BaseModel):
+    """What is known of those of the ids that are files of the user."""
+
+    assets: list[AssetOut]
+
+
+@internal_router.post("/described", response_model=DescribedFiles, dependencies=[sealed("notes")])
+async def describe_owned(body: OwnedFilesRequest, components: AppComponents) -> Response:
+    """Return what is known of those of the ids that are files of the user, each once."""
+    found = await components.asset_queries.describe_owned(body.user_id, body.asset_ids)
+    return json_response(DescribedFiles.model_construct(assets=found))

@@ -1,5 +1,6 @@
 """`/api/v1/notes/{note_id}/publish` and `/api/v1/notes/public/{slug}`."""
 
+import zlib
 from typing import Final
 from uuid import UUID
 
@@ -9,23 +10,30 @@ from starlette.responses import Response
 from notes_service.components import AppComponents
 from notes_service.notes.routes import WRITE
 from notes_service.preconditions import KnownEntityTags, is_current
-from notes_service.publishing.schemas import PublicNote, Published
+from notes_service.publishing.schemas import PublicNote, Published, PublishedFileRequest, PublishedFileResponse
 from servicekit.auth.access_tokens import CurrentUser
+from servicekit.sealing.route_policy import sealed
+from servicekit.web.body_limit import route_with_body_limit
 
 # Fresh for two seconds, and used for two more while a new copy is fetched: a change shows within five.
 PUBLIC: Final = {"Cache-Control": "public, max-age=2, stale-while-revalidate=2"}
 
 router = APIRouter(prefix="/api/v1/notes", tags=["publishing"])
+# The gateway routes nothing to /internal/.
+internal_router = APIRouter(prefix="/internal", tags=["services"], route_class=route_with_body_limit())
 
 
 @router.get("/public/{slug}", response_model=PublicNote, responses={304: {"description": "Not changed"}})
 async def read_public_note(slug: str, components: AppComponents, known: KnownEntityTags) -> Response:
     """Return a published note. A token is neither needed nor read."""
-    note, tag = await components.publication_queries.get(slug)
-    headers = {**PUBLIC, "ETag": str(tag)}
+    note, version = await components.publication_queries.get(slug)
+    content = note.model_dump_json().encode()
+    # The author's name and the files change without the note.
+    tag = f"{version}"[:-1] + f'-{zlib.crc32(content):08x}"'
+    headers = {**PUBLIC, "ETag": tag}
     if is_current(tag, known):
         return Response(status_code=304, headers=headers)
-    return Response(note.model_dump_json(), headers=headers, media_type="application/json")
+    return Response(content, headers=headers, media_type="application/json")
 
 
 @router.post("/{note_id}/publish", dependencies=[WRITE])
@@ -40,3 +48,10 @@ async def publish_note(note_id: UUID, user: CurrentUser, components: AppComponen
 async def withdraw_note(note_id: UUID, user: CurrentUser, components: AppComponents) -> None:
     """Make a note private again. Its address is never used again: the next publication gets a new one."""
     await components.publication_actions.withdraw(user.id, note_id)
+
+
+@internal_router.post("/published", dependencies=[sealed("assets")])
+async def find_published_file(body: PublishedFileRequest, components: AppComponents) -> PublishedFileResponse:
+    """Return whether the note that is published under this slug has this file."""
+    has_it = await components.publication_queries.has_attachment(body.slug, body.asset_id)
+    return PublishedFileResponse(published=has_it)

@@ -9,7 +9,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from notes_service.notes.store import COLLECTION_NAME
 from notes_service.preconditions import EntityTag
-from notes_service.publishing.schemas import PublicNote
+from notes_service.publishing.queries import PublishedNote
 from servicekit.storage.mongo import Document
 
 _PUBLISHED: Final = {"slug": {"$exists": True}}
@@ -17,7 +17,7 @@ INDEXES: Final = [IndexModel("slug", name="by_slug", unique=True, partialFilterE
 
 
 class PublicationStore:
-    """Fulfils `actions.Publications` and `queries.PublicPages`."""
+    """Fulfils `actions.Publications` and `queries.PublishedNotes`."""
 
     def __init__(self, database: AsyncDatabase[Document]) -> None:
         self._notes = database[COLLECTION_NAME]
@@ -40,10 +40,19 @@ class PublicationStore:
         found = await self._notes.find_one({"_id": note_id, "owner_id": owner_id}, {"slug": True})
         return found is not None, found.get("slug") if found else None
 
-    async def find_page(self, slug: str) -> tuple[PublicNote, EntityTag] | None:
-        names = ("title", "body", "published_at", "version", "publication")
+    async def find_page(self, slug: str) -> PublishedNote | None:
+        names = ("owner_id", "title", "body", "attachments", "published_at", "version", "publication")
         found = await self._notes.find_one({"slug": slug}, dict.fromkeys(names, True))
         if found is None:
             return None
-        note = PublicNote(title=found["title"], body=found["body"], published_at=found["published_at"])
-        return note, EntityTag(found["version"], found["publication"])
+        return PublishedNote(
+            owner_id=found["owner_id"],
+            title=found["title"],
+            body=found["body"],
+            attachments=found["attachments"],
+            published_at=found["published_at"],
+            etag=EntityTag(found["version"], found["publication"]),
+        )
+
+    async def has_attachment(self, slug: str, asset_id: UUID) -> bool:
+        return await self._notes.find_one({"slug": slug, "attachments": asset_id}, {"_id": True}) is not None
