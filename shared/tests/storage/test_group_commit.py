@@ -9,6 +9,8 @@ import pytest
 from servicekit.storage import group_commit
 from servicekit.storage.group_commit import GroupCommit
 
+# Ten letters are a large group.
+MOST = 100
 REQUEST: ContextVar[str] = ContextVar("request")
 
 
@@ -28,7 +30,7 @@ class Store:
         self.requests: list[str] = []
         self.open = asyncio.Event()
         self.commits: GroupCommit[str, str] = GroupCommit(
-            self.write, weight=len, most=10, concerns_all=lambda error: isinstance(error, Unavailable)
+            self.write, weight=len, most=MOST, concerns_all=lambda error: isinstance(error, Unavailable)
         )
 
     async def write(self, items: Sequence[str]) -> Sequence[str]:
@@ -47,7 +49,7 @@ class Store:
 
 @pytest.fixture
 async def store(monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(group_commit, "HOLD_SECONDS", None)
+    monkeypatch.setattr(group_commit, "HOLD_SECONDS", 3600)
     return Store()
 
 
@@ -74,9 +76,25 @@ async def test_a_write_without_others_begins_at_once_and_later_ones_form_one_gro
 async def test_a_group_has_a_bounded_weight_unless_it_is_one_item(store: Store) -> None:
     store.open.set()
 
-    await asyncio.gather(*store.send("x" * 6, "y" * 4, "z", "w" * 11, "v"))
+    await asyncio.gather(*store.send("x" * 60, "y" * 40, "z", "w" * 110, "v"))
 
-    assert store.groups == [["x" * 6, "y" * 4], ["z"], ["w" * 11], ["v"]]
+    assert store.groups == [["x" * 60, "y" * 40], ["z"], ["w" * 110], ["v"]]
+
+
+async def test_a_large_group_begins_beside_one_other(store: Store) -> None:
+    first = store.send("a")
+    await passes()
+    small, last = store.send("b" * 5), store.send("c" * 5)
+    await passes()
+    assert store.groups == [["a"], ["b" * 5, "c" * 5]]
+
+    third = store.send("d" * 50)
+    await passes()
+    assert len(store.groups) == 2
+    store.open.set()
+
+    await asyncio.gather(*first, *small, *last, *third)
+    assert store.groups[2:] == [["d" * 50]]
 
 
 async def test_each_item_of_a_failed_group_is_written_by_itself(store: Store) -> None:
