@@ -5,7 +5,6 @@ counted before they are parsed.
 """
 
 import re
-from collections.abc import Mapping
 from itertools import islice
 from typing import Any, ClassVar, Final
 
@@ -44,11 +43,12 @@ class RequestBody(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_fields(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            unknown = list(islice((name for name in value if name not in cls.model_fields), MAX_ERRORS))
-            if unknown:
-                errors = [InitErrorDetails(type="extra_forbidden", loc=(name,), input=None) for name in unknown]
-                raise ValidationError.from_exception_data(cls.__name__, errors)
+        known = cls.__pydantic_fields__
+        # This comparison is one call in C; a batch has a thousand objects.
+        if isinstance(value, dict) and not value.keys() <= known.keys():
+            unknown = islice((name for name in value if name not in known), MAX_ERRORS)
+            errors = [InitErrorDetails(type="extra_forbidden", loc=(name,), input=None) for name in unknown]
+            raise ValidationError.from_exception_data(cls.__name__, errors)
         return value
 
 
