@@ -36,21 +36,24 @@ def _check(value: Any, depth: int, budget: Iterator[int]) -> None:
     # Each value has at least one byte as JSON.
     if not next(budget):
         raise ValueError(_TOO_LONG)
-    match value:
-        case dict():
-            _check_depth(depth)
-            for key, inner in value.items():
-                if key.startswith("$") or "\0" in key:
-                    raise ValueError("keys must not begin with $ nor contain NUL")
-                _check(inner, depth + 1, budget)
-        case list():
-            _check_depth(depth)
-            for inner in value:
-                _check(inner, depth + 1, budget)
-        case int() if value not in _INTEGERS:
+    # In the order of frequency: a batch has thousands of values.
+    if isinstance(value, str):
+        return
+    if isinstance(value, int):
+        if value not in _INTEGERS:
             raise ValueError("integers must fit into 64 bits")
-        case float() if not math.isfinite(value):
-            raise ValueError("numbers must be finite")
+    elif isinstance(value, dict):
+        _check_depth(depth)
+        for key, inner in value.items():
+            if key.startswith("$") or "\0" in key:
+                raise ValueError("keys must not begin with $ nor contain NUL")
+            _check(inner, depth + 1, budget)
+    elif isinstance(value, list):
+        _check_depth(depth)
+        for inner in value:
+            _check(inner, depth + 1, budget)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("numbers must be finite")
 
 
 def _check_depth(depth: int) -> None:

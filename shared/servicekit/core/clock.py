@@ -13,4 +13,6 @@ def utc_now() -> datetime:
 
 def to_milliseconds(moment: datetime) -> datetime:
     """Return `moment` without its microseconds. MongoDB stores whole milliseconds."""
+    if moment.microsecond % 1000 == 0:
+        return moment
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
