@@ -27,6 +27,9 @@ unexport $(filter-out PYTHON $(SOURCES),$(filter $(STRAY),$(.VARIABLES)))
 export PYTHON ?= python3
 BIN := .venv/bin
 UV := .tools/bin/uv
+EXAMPLE := examples/web
+# What Vite needs.
+NEW_ENOUGH := const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19) ? 0 : 1)
 UV_VERSION := 0.13.8
 K6_VERSION := v1.8.1
 SERVICES := $(shell sed -n 's/^\[\([a-z][a-z0-9]*\)\]$$/\1/p' deploy/services.toml)
@@ -163,6 +166,17 @@ cluster-rollback: ## Undo an unfinished release: SERVICE=…
 cluster-restart: ## Replace the replicas in the cluster one by one: all, or SERVICE=…
 	@$(RELEASE_TOOL) restart --environment cluster -- $${SERVICE:-}
 
+##@ The example frontend
+.PHONY: example
+example: $(EXAMPLE)/node_modules/.complete ## Build the example frontend into examples/web/dist, for STATIC_DIR or, with VITE_API_URL=…, for another origin
+	@npm --prefix $(EXAMPLE) run --silent build
+
+$(EXAMPLE)/node_modules/.complete: $(EXAMPLE)/package-lock.json
+	@type node npm >/dev/null 2>&1 || { echo "error: Node.js and npm are not installed (Debian: apt-get install nodejs npm)" >&2; exit 1; }
+	@node -e '$(NEW_ENOUGH)' || { echo "error: Node.js 20.19, 22.12 or newer is needed, this is $$(node --version): https://nodejs.org" >&2; exit 1; }
+	@npm --prefix $(EXAMPLE) ci --no-audit --no-fund --silent
+	@touch $@
+
 ##@ Tests, checks and figures
 .PHONY: test
 test: .venv/.complete ## Run all tests, or those of one member: SERVICE=notes; ARGS="-k name" selects, JOBS=1 runs one process, CASES=100 sends more generated requests
@@ -172,6 +186,10 @@ test: .venv/.complete ## Run all tests, or those of one member: SERVICE=notes; A
 .PHONY: test-unit
 test-unit: .venv/.complete ## Run the tests that start no server, in about a minute; ARGS="-k name" selects
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not servers" $(ARGS)
+
+.PHONY: test-web
+test-web: .venv/.complete $(EXAMPLE)/node_modules/.complete ## Test the example frontend in Chromium, on the real platform, from another origin and from the gateway
+	@npm --prefix $(EXAMPLE) test
 
 .PHONY: test-cov
 test-cov: .venv/.complete ## Run all tests and report the lines that no test reaches

@@ -1,0 +1,89 @@
+/** The frame of the application: who is signed in, and which page the path names. */
+
+import { useEffect, useState } from "preact/hooks";
+
+import { type Account, logOut, readProfile, session } from "./api";
+import { LogIn, Register } from "./accounts";
+import { Events } from "./events";
+import { Files } from "./files";
+import { useAction } from "./form";
+import { Notes } from "./notes";
+import { PublicPage } from "./public";
+import { followLinks, navigate, usePath } from "./router";
+
+const PAGES = [
+  { path: "/notes", name: "Notes", page: Notes },
+  { path: "/files", name: "Files", page: Files },
+  { path: "/events", name: "Events", page: Events },
+];
+
+export function App() {
+  const path = usePath();
+  const [isSignedIn, setSignedIn] = useState(session.isOpen);
+  const [account, setAccount] = useState<Account | null>(null);
+  const profile = useAction();
+
+  useEffect(() => {
+    const ended = () => setSignedIn(false);
+    window.addEventListener("session-ended", ended);
+    return () => window.removeEventListener("session-ended", ended);
+  }, []);
+  useEffect(() => {
+    setAccount(null);
+    if (isSignedIn) {
+      void profile.run(async () => setAccount(await readProfile()));
+    }
+  }, [isSignedIn]);
+
+  const current = PAGES.find((entry) => entry.path === path) ?? PAGES[0];
+  const slug = /^\/p\/([A-Za-z0-9_-]+)$/.exec(path)?.[1];
+  const Page = current?.page ?? Notes;
+  return (
+    <div onClick={followLinks}>
+      <a class="skip" href="#main" data-external>
+        Skip to the content
+      </a>
+      <header>
+        <a class="brand" href="/">
+          Notebook
+        </a>
+        {isSignedIn && !slug && (
+          <nav aria-label="Pages">
+            {PAGES.map((entry) => (
+              <a key={entry.path} href={entry.path} {...(entry === current ? { "aria-current": "page" as const } : {})}>
+                {entry.name}
+              </a>
+            ))}
+          </nav>
+        )}
+        {account && (
+          <div class="account">
+            <span>{account.display_name}</span>
+            <button
+              type="button"
+              class="plain"
+              onClick={() => {
+                setSignedIn(false);
+                navigate("/");
+                void profile.run(logOut);
+              }}
+            >
+              Log out
+            </button>
+          </div>
+        )}
+      </header>
+      <main id="main" tabIndex={-1}>
+        {slug ? (
+          <PublicPage slug={slug} />
+        ) : isSignedIn ? (
+          <Page />
+        ) : path === "/register" ? (
+          <Register onSignedIn={() => setSignedIn(true)} />
+        ) : (
+          <LogIn onSignedIn={() => setSignedIn(true)} />
+        )}
+      </main>
+    </div>
+  );
+}
