@@ -275,6 +275,11 @@ new-service: .venv/.complete ## Write a small working service with tests: NAME=b
 	@test -n "$${NAME:-}" && test -n "$${STORE:-}" || { echo 'error: name service and store: make new-service NAME=billing STORE=postgres' >&2; exit 2; }
 	@$(LOCAL_TOOL) new-service -- "$$NAME" "$$STORE"
 
+.PHONY: remove-service
+remove-service: .venv/.complete ## Remove a service and what else names it: NAME=notes; FORCE=1 goes on with uncommitted changes
+	@test -n "$${NAME:-}" || { echo 'error: name the service: make remove-service NAME=notes' >&2; exit 2; }
+	@$(LOCAL_TOOL) remove-service -- "$$NAME"
+
 ##@ Clean up
 .PHONY: clean
 clean: ## Remove the environment, caches and reports; the data of make run stays

@@ -13,6 +13,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from local_platform.environment import keep_known_variables
+from local_platform.remove_service.code import module_needs
 from local_platform.stores import StoreSet, running_stores
 from opskit.catalog import read_catalog
 from servicekit.testing.clock import MovableClock
@@ -55,8 +56,20 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that starts servers through a fixture with `servers`."""
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out a module that cannot do without a service that is not listed: it may not even be imported."""
+    if collection_path.suffix == ".py" and "mark.needs(" in (source := collection_path.read_text(encoding="utf-8")):
+        return bool(module_needs(source) - read_catalog().keys()) or None
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests of services that are not listed; mark those that start servers through a fixture."""
+    services = read_catalog().keys()
+    without = [item for item in items if {name for mark in item.iter_markers("needs") for name in mark.args} - services]
+    if without:
+        config.hook.pytest_deselected(items=without)
+        items[:] = [item for item in items if item not in without]
     for item in items:
         if not _SERVER_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.servers)
@@ -105,9 +118,12 @@ def new_port() -> Iterator[Callable[[], int]]:
 
 @pytest.fixture(scope="session")
 def service_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The keys of all services, in a folder for each. Any two have keys, also where one refuses the other's calls."""
+    """The keys of all services and of those in tests, in a folder for each.
+
+    Any two have keys, also where one refuses the other's calls.
+    """
     folder = tmp_path_factory.mktemp("keys")
-    names = set(read_catalog())
+    names = {*read_catalog(), "analytics", "notes", "assets"}
     make_keyrings(folder, {name: sorted(names - {name}) for name in names})
     return folder
 

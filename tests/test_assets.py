@@ -10,6 +10,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+pytestmark = pytest.mark.needs("assets")
+
 API = "/api/v1/assets"
 CONTENT = bytes(range(32, 127)) * 40_000
 SignIn = Callable[[], Awaitable[Any]]
@@ -201,6 +203,7 @@ async def test_a_file_that_is_too_large_is_refused_by_the_gateway(
     writer.close()
 
 
+@pytest.mark.needs("analytics")
 async def test_an_upload_shows_in_statistics_and_a_deleted_account_leaves_no_file(
     gateway: httpx2.AsyncClient, sign_in: SignIn, running: Any
 ) -> None:

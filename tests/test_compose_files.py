@@ -179,7 +179,11 @@ def test_every_service_knows_every_other_one_and_the_gateway_waits_for_all(docum
     for tool in ("rotate-keys", "rotate-jwt-key"):
         if document is PRODUCTION:
             assert json.loads(document["services"][tool]["command"][-1]) == everyone
-    assert document["services"]["gateway"]["depends_on"] == {name: {"condition": "service_healthy"} for name in CATALOG}
+    unused = {"postgres", "mongo"} - {entry.store for entry in CATALOG.values()}
+    assert document["services"]["gateway"]["depends_on"] == {
+        **{name: {"condition": "service_healthy"} for name in CATALOG},
+        **{f"{store}-setup": {"condition": "service_completed_successfully"} for store in unused},
+    }
 
 
 @each_service

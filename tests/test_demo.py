@@ -7,8 +7,10 @@ import sys
 from typing import Any
 
 import httpx2
+import pytest
 
 
+@pytest.mark.needs("analytics", "notes", "assets")
 async def test_the_tour_finds_everything_as_claimed_as_often_as_it_is_taken(running: Any) -> None:
     command = [sys.executable, "-m", "local_platform", "demo", "--data-dir", str(running.data_dir)]
     for _ in range(2):

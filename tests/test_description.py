@@ -25,6 +25,7 @@ def _operations(description: dict[str, Any]) -> list[tuple[str, str, dict[str, A
     ]
 
 
+@pytest.mark.needs("analytics", "notes")
 async def test_operations_have_the_names_of_functions(description: dict[str, Any]) -> None:
     names = [operation["operationId"] for _, _, operation in _operations(description)]
 
@@ -49,6 +50,7 @@ async def test_no_two_schemas_have_the_same_title(description: dict[str, Any]) -
     assert titles.most_common(1)[0][1] == 1
 
 
+@pytest.mark.needs("notes")
 async def test_a_change_of_a_note_requires_its_entity_tag(description: dict[str, Any]) -> None:
     note = description["paths"]["/api/v1/notes/{note_id}"]
     required = {

@@ -13,6 +13,8 @@ import httpx2
 import psutil
 import pytest
 
+pytestmark = pytest.mark.needs("analytics")
+
 SignIn = Callable[[], Awaitable[Any]]
 PASSWORD = "correct horse battery staple"
 # How many processes of each kind are killed, each while events are on their way to it or from it.

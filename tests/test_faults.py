@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
+import pytest
 
 from tests.outcomes import Outcomes
 
@@ -64,6 +65,7 @@ async def test_a_killed_replica_costs_readers_nothing_and_comes_back_on_its_port
         assert (await http.get(url + "/health")).status_code == 200
 
 
+@pytest.mark.needs("analytics")
 async def test_statistics_work_without_the_user_service(running: Any, sign_in: SignIn) -> None:
     user = await sign_in()
     await running.platform.stop_process("user-1")
@@ -83,6 +85,7 @@ async def test_statistics_work_without_the_user_service(running: Any, sign_in: S
     assert health.json()["services"]["analytics"] == "up"
 
 
+@pytest.mark.needs("analytics")
 async def test_everything_works_without_valkey_and_ended_sessions_stay_ended_when_it_comes_back_empty(
     running: Any, sign_in: SignIn, gateway: httpx2.AsyncClient
 ) -> None:

@@ -55,6 +55,7 @@ async def _until_restored(request: Callable[[], Awaitable[httpx2.Response]], sta
             await asyncio.sleep(0.2)
 
 
+@pytest.mark.needs("analytics", "notes", "assets")
 async def test_on_a_full_disk_reads_go_on_and_writes_have_to_wait(full: Any, disk: Path, sign_up: Any) -> None:
     async with httpx2.AsyncClient(base_url=full.gateway_url, timeout=20) as gateway:
         ada = await sign_up(gateway)

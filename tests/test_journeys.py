@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
+import pytest
 
 SignIn = Callable[[], Awaitable[Any]]
 PASSWORD = "correct horse battery staple"
@@ -33,6 +34,7 @@ async def test_an_account_is_registered_changed_shown_and_deleted(gateway: httpx
     assert (await gateway.get("/api/v1/users/profile", headers=user.headers)).status_code == 401
 
 
+@pytest.mark.needs("analytics")
 async def test_a_refresh_rotates_the_tokens_and_a_logout_revokes_them(
     gateway: httpx2.AsyncClient, sign_in: SignIn
 ) -> None:
@@ -99,6 +101,7 @@ async def test_one_idempotency_key_over_two_replicas_registers_once(gateway: htt
     assert PASSWORD not in replay.text
 
 
+@pytest.mark.needs("analytics")
 async def test_events_are_counted_and_the_user_count_comes_from_a_sealed_call(
     gateway: httpx2.AsyncClient, sign_in: SignIn
 ) -> None:
@@ -121,6 +124,7 @@ async def test_events_are_counted_and_the_user_count_comes_from_a_sealed_call(
     assert sum(point["count"] for point in series.json()["items"]) == 25
 
 
+@pytest.mark.needs("analytics")
 async def test_a_promoted_user_may_use_the_routes_of_administrators(
     gateway: httpx2.AsyncClient, sign_in: SignIn, running: Any
 ) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
+import pytest
+
+pytestmark = pytest.mark.needs("notes")
 
 SignIn = Callable[[], Awaitable[Any]]
 NOTES = "/api/v1/notes"
@@ -174,6 +177,7 @@ async def test_lists_are_searched_and_filtered_through_the_gateway(
     assert await titles(limit=2, cursor=first["next_cursor"]) == ["Nr. 2", "Nr. 1"]
 
 
+@pytest.mark.needs("analytics")
 async def test_a_new_note_is_counted_by_analytics(gateway: httpx2.AsyncClient, sign_in: SignIn) -> None:
     user = await sign_in()
     note = await create(gateway, user)
@@ -189,6 +193,7 @@ async def test_a_new_note_is_counted_by_analytics(gateway: httpx2.AsyncClient, s
     assert [event["properties"] for event in found] == [{"note_id": note.json()["id"]}]
 
 
+@pytest.mark.needs("assets")
 async def test_only_own_files_are_attached(gateway: httpx2.AsyncClient, sign_in: SignIn, running: Any) -> None:
     owner, other = await sign_in(), await sign_in()
     files = []

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from local_platform.secret_files import withdraw_rights
 
@@ -26,6 +27,7 @@ def _open_to_others(root: Path) -> list[str]:
     return found
 
 
+@pytest.mark.needs("assets")
 async def test_no_file_of_a_running_platform_is_open_to_other_users(
     running: Any, gateway: httpx2.AsyncClient, sign_in: Any
 ) -> None:

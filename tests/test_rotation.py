@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 import jwt
+import pytest
 
 from servicekit.dispatcher import Dispatcher, DispatchError, Peer, create_transport
 from servicekit.ops.rotation.journal import FILE
@@ -22,6 +23,8 @@ from servicekit.sealing.client import MessageSealer
 from servicekit.sealing.key_files import read_key_file
 from servicekit.sealing.keyring import Keyring
 from tests.outcomes import Outcomes
+
+pytestmark = pytest.mark.needs("analytics", "notes")
 
 SignIn = Callable[[], Awaitable[Any]]
 PASSWORD = "correct horse battery staple"

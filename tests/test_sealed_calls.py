@@ -10,6 +10,8 @@ import pytest
 from servicekit.sealing.client import MessageSealer, SentMessage
 from servicekit.sealing.keyring import Keyring
 
+pytestmark = pytest.mark.needs("analytics")
+
 COUNT = "/api/v1/users/stats/count"
 REGISTER = "/api/v1/users/register"
 

@@ -56,6 +56,7 @@ def installation(tmp_path: Path) -> Installation:
     )
 
 
+@pytest.mark.needs("notes", "assets")
 def test_servers_are_found_by_name(installation: Installation) -> None:
     installation.render({"notes": 5})
 

@@ -13,6 +13,8 @@ import run_load
 from capacity import generators, reports
 from capacity.generators import K6_SCRIPTS, Pace, k6_result
 
+pytestmark = pytest.mark.needs("analytics", "notes", "assets")
+
 LOAD = Path(__file__).parents[1]
 MIXES = json.loads((LOAD / "mixes.json").read_text())
 TREND = {"count": 10, "min": 1, "med": 2, "p(95)": 90, "max": 95, "avg": 3}

@@ -236,6 +236,7 @@ async def test_the_migration_job_of_the_old_version_leaves_the_expanded_schema_a
         await _rows(postgres_url, f"SELECT pronouns FROM {table}")
 
 
+@pytest.mark.needs("notes")
 async def test_the_mongodb_job_of_the_old_version_leaves_what_newer_code_added(mongo_url: str, tmp_path: Path) -> None:
     environment = {"MONGO_URL": mongo_url}
     old_version = Version(REPOSITORY / "notes", environment)

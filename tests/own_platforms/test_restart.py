@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 60.0
 SignUp = Callable[[httpx2.AsyncClient], Awaitable[Any]]
 
 # Three starts of everything.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.needs("analytics", "notes", "assets")]
 
 
 @dataclass(frozen=True, slots=True)

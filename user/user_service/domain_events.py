@@ -12,7 +12,7 @@ _ANALYTICS: Final = Subscription("analytics", "/api/v1/analytics/events", as_ana
 SUBSCRIPTIONS: Final = Subscriptions(
     {
         USER_REGISTERED: [_ANALYTICS],
-        # Notes and assets erase the data of a deleted user.
+        # Each of them erases the data of a deleted user.
         USER_DELETED: [_ANALYTICS, Subscription("notes"), Subscription("assets")],
     }
 )

@@ -96,7 +96,7 @@ def test_the_launchers_own_process_holds_no_stray_variable(tmp_path):
         ("USER_RATE", "many"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "no address"),
         ("OTEL_TRACES_SAMPLER_ARG", "2"),
-        ("USER_QUOTA_BYTES", "0"),
+        pytest.param("USER_QUOTA_BYTES", "0", marks=pytest.mark.needs("assets")),
         ("DATABASE_CONNECTIONS", "none"),
     ],
 )

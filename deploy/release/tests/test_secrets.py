@@ -28,6 +28,7 @@ def directory(tmp_path):
     return tmp_path / "secrets"
 
 
+@pytest.mark.needs("analytics", "notes", "assets")
 def test_each_file_that_the_compose_files_name_is_made(directory):
     write_secrets(directory, "production", CATALOG)
 
@@ -73,6 +74,7 @@ def test_existing_files_get_the_modes_of_new_ones_and_certificates_keep_theirs(d
         assert stat.S_IMODE((directory / place).stat().st_mode) == mode
 
 
+@pytest.mark.needs("notes")
 @pytest.mark.parametrize(
     ("environment", "nodes"),
     [("production", "mongo-1:27017,mongo-2:27017,mongo-3:27017"), ("development", "mongo-1:27017")],
@@ -121,6 +123,7 @@ def test_concurrent_runs_make_each_secret_once(directory):
     assert [run.changed for run in runs] == [()] * 8
 
 
+@pytest.mark.needs("analytics", "notes", "assets")
 def test_a_new_service_gets_secrets_and_access_and_the_others_keep_theirs(directory):
     fewer = {name: entry for name, entry in CATALOG.items() if name != "assets"}
     write_secrets(directory, "production", fewer)

@@ -22,6 +22,7 @@ from servicekit.testing.wire_server import Behaviour, Received, WireServer, repl
 
 CATALOG: Mapping[str, ServiceEntry] = {
     **read_catalog(),
+    "analytics": ServiceEntry("analytics", "analytics", 8001, "mongo", calls=("user",)),
     "notes": ServiceEntry("notes", "notes", 8003, "mongo"),
     "assets": ServiceEntry("assets", "assets", 8004, "postgres"),
 }

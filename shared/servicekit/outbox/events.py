@@ -86,14 +86,14 @@ class Subscriptions:
     """
 
     def __init__(self, by_type: Mapping[str, Sequence[Subscription]]) -> None:
-        """Raises ValueError for a type without a subscription, or with two for one destination."""
+        """Raises ValueError for a type with two subscriptions for one destination."""
         self._by_type = {
             type_: {subscription.destination: subscription for subscription in subscriptions}
             for type_, subscriptions in by_type.items()
         }
         for type_, subscriptions in by_type.items():
-            if not subscriptions or len(self._by_type[type_]) < len(subscriptions):
-                raise ValueError(f"{type_} needs at least one destination, and each of them once")
+            if len(self._by_type[type_]) < len(subscriptions):
+                raise ValueError(f"{type_} has a destination more than once")
 
     @property
     def destinations(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ def _content(root: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in root.rglob("*.json")}
 
 
+@pytest.mark.needs("analytics")
 def test_every_pair_of_the_given_list_gets_a_key_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--keys-dir", str(tmp_path), "--services", str(DEFAULT_PATH)]
     assert main(arguments) == 0

@@ -51,6 +51,7 @@ def test_both_sides_of_every_call_get_the_same_new_key(tmp_path: Path) -> None:
     assert (root / "alone").is_dir()
 
 
+@pytest.mark.needs("analytics")
 def test_the_platforms_service_catalog_gives_keys(tmp_path: Path) -> None:
     ensure_keys(tmp_path, read_catalog())
 

@@ -191,6 +191,19 @@ def new_service(
 
 
 @app.command()
+def remove_service(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A service of deploy/services.toml, except user.")],
+    force: Annotated[
+        bool, typer.Option("--force", envvar="FORCE", help="Go on with uncommitted changes, or outside of git.")
+    ] = False,
+) -> int:
+    """Remove a service, and what the rest of the repository has of it."""
+    from local_platform.remove_service.command import remove_and_explain
+
+    return remove_and_explain(name, force=force)
+
+
+@app.command()
 def logs(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]…", help="Services or processes of run.json (default: all).")

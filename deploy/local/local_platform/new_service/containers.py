@@ -42,7 +42,7 @@ def in_development(compose: str, entry: ServiceEntry) -> str:
         document = _load_with_blocks(compose, {"development": ("services", "gateway")}, entry)
         document["services"]["gateway"]["ports"].append(f"127.0.0.1:{entry.development_port}:{entry.development_port}")
         _add_to_lists(document, entry)
-        return _dump(document)
+        return dump_yaml(document)
 
 
 def in_production(compose: str, entry: ServiceEntry) -> str:
@@ -56,7 +56,7 @@ def in_production(compose: str, entry: ServiceEntry) -> str:
         replicas = _with_peer(commands[0][-1], entry.name)
         for command in commands:
             command[-1] = replicas
-        return with_connections(_dump(document), entry)
+        return with_connections(dump_yaml(document), entry)
 
 
 def with_connections(text: str, entry: ServiceEntry) -> str:
@@ -82,9 +82,9 @@ def in_context(dockerignore: str, existing: Collection[str], name: str) -> str:
 def in_scrapes(prometheus: str, name: str) -> str:
     """Return prometheus.yml with the service among those whose metrics are collected. Raises NotRegistered."""
     with _expected_form("deploy/compose/prometheus.yml"):
-        document = _load(prometheus)
+        document = load_yaml(prometheus)
         document["scrape_configs"][0]["dns_sd_configs"][0]["names"].append(name)
-        return _dump(document)
+        return dump_yaml(document)
 
 
 def _add_to_lists(document: CommentedMap, entry: ServiceEntry) -> None:
@@ -95,6 +95,8 @@ def _add_to_lists(document: CommentedMap, entry: ServiceEntry) -> None:
     services, secrets = document["services"], document["secrets"]
     depends_on = services["gateway"]["depends_on"]
     depends_on[name] = depends_on["user"]
+    # Without services on the store, the gateway waits for its job.
+    depends_on.pop(f"{store}-setup", None)
     services[f"{store}-setup"]["secrets"].append(
         _flow_map(source=f"{store}_{name}_password", target=f"{name}_password")
     )
@@ -122,20 +124,20 @@ def _with_peer(urls: Any, name: str) -> Any:
     peers = str(urls).removesuffix("}")
     extended = FoldedScalarString(f'{peers}, "{name}": ["http://{name}:8000"]}}', anchor=urls.anchor.value)
     # The positions of the blanks at which the lines break.
-    extended.fold_pos = [*urls.fold_pos, len(peers) + 1]
+    extended.fold_pos = [*getattr(urls, "fold_pos", ()), len(peers) + 1]
     return extended
 
 
 def _load_with_blocks(text: str, places: Places, entry: ServiceEntry) -> Any:
     """Return the document with a rendered template before each of the keys, and before the comment above the key."""
-    document, lines = _load(text), text.splitlines()
+    document, lines = load_yaml(text), text.splitlines()
     # From the end, so that the places before stay where they are.
     for block, path in sorted(places.items(), key=lambda place: -_line_of(document, place[1])):
         line = _line_of(document, path)
         while re.match(r"\s*(#|$)", lines[line - 1]):
             line -= 1
         lines[line:line] = ["", *_rendered(block, entry).splitlines()]
-    return _load("\n".join([*lines, ""]))
+    return load_yaml("\n".join([*lines, ""]))
 
 
 def _line_of(document: Any, path: tuple[str, ...]) -> int:
@@ -160,13 +162,15 @@ def _yaml() -> YAML:
     return yaml
 
 
-def _load(text: str) -> Any:
+def load_yaml(text: str) -> Any:
+    """Return a document that keeps its comments, layout and anchors."""
     document = _yaml().load(text)
     _keep_anchors(document)
     return document
 
 
-def _dump(document: CommentedMap) -> str:
+def dump_yaml(document: CommentedMap) -> str:
+    """Return the text of a document."""
     stream = StringIO()
     _yaml().dump(document, stream)
     return stream.getvalue()

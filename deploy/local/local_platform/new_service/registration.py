@@ -19,7 +19,7 @@ CALLER: Final = "user"
 
 GATEWAY_PORT: Final = 8080
 # A list names services by their folders or by their packages.
-_FORMS: Final = ("{}", "{}_service")
+FORMS: Final = ("{}", "{}_service")
 
 
 class NotRegistered(GeneratorError):
@@ -34,7 +34,7 @@ def free_port(catalog: Mapping[str, ServiceEntry]) -> int:
 
 def with_entry(services: str, entry: ServiceEntry) -> str:
     """Return the service list with one more service, which `CALLER` may call. Raises NotRegistered."""
-    document = _parsed("deploy/services.toml", services)
+    document = parse_toml("deploy/services.toml", services)
     match document.get(CALLER):
         case {"calls": Array() as calls}:
             calls.append(entry.name)
@@ -64,29 +64,34 @@ def with_row(readme: str, existing: Collection[str], entry: ServiceEntry, title:
 
 def with_member(manifest: str, existing: Collection[str], name: str) -> str:
     """Return the root pyproject.toml with a service in each list that names all existing ones. Raises NotRegistered."""
-    document = _parsed("pyproject.toml", manifest)
-    for array in _arrays(document):
-        for form in _FORMS:
+    document = parse_toml("pyproject.toml", manifest)
+    for array in arrays(document):
+        for form in FORMS:
             named, new = [form.format(service) for service in existing], form.format(name)
             if new not in array and all(service in array for service in named):
                 array.insert(1 + max(array.index(service) for service in named), new)
     return tomlkit.dumps(document)
 
 
-def _parsed(path: str, text: str) -> tomlkit.TOMLDocument:
+def parse_toml(path: str, text: str) -> tomlkit.TOMLDocument:
+    """Return the document of a file. Raises NotRegistered."""
     try:
         return tomlkit.parse(text)
     except TOMLKitError as error:
         raise NotRegistered(f"{path}: {error}") from error
 
 
-def _arrays(item: Any) -> Iterator[Array]:
-    """Yield all arrays below an item of a document, which are lists of plain values or of tables."""
+def arrays(item: Any) -> Iterator[Array]:
+    """Yield the arrays below an item of a document, which are lists of plain values or of tables.
+
+    `containers` are left out: these name packages whose own modules a contract is about.
+    """
     if isinstance(item, Array):
         yield item
     elif isinstance(item, Table | dict):
-        for value in item.values():
-            yield from _arrays(value)
+        for key, value in item.items():
+            if key != "containers":
+                yield from arrays(value)
     elif isinstance(item, list):
         for value in item:
-            yield from _arrays(value)
+            yield from arrays(value)

@@ -13,7 +13,7 @@ from local_platform.platform.service_environment import write_secrets
 from opskit.catalog import read_catalog
 from servicekit.sealing.key_files import file_name, read_key_file
 
-NOTES = read_catalog()["notes"]
+USER = read_catalog()["user"]
 SHOW = "import json, os, sys\njson.dump([sys.argv[1:], dict(os.environ)], open('shown.json', 'w'))\nsys.exit(3)"
 
 
@@ -59,7 +59,7 @@ def test_a_make_variable_without_a_usable_value_is_named(options, monkeypatch, c
     assert "--" not in error
 
 
-@pytest.mark.parametrize("data_dir", [".", "..", "notes", "deploy/local"])
+@pytest.mark.parametrize("data_dir", [".", "..", "shared", "deploy/local"])
 def test_source_files_are_no_data_directory(monkeypatch, capsys, data_dir):
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setenv("DATA_DIR", data_dir)
@@ -115,7 +115,7 @@ def test_wrong_usage_exits_with_2_and_shows_the_usage(words, capsys):
     [
         ["admin", "alice"],
         ["demo"],
-        ["exec", "notes", "some.module"],
+        ["exec", "user", "some.module"],
         ["logs"],
         ["rotate-jwt-key"],
         ["rotate-keys"],
@@ -132,26 +132,26 @@ def test_without_a_running_platform_one_line_says_how_to_start_it(tmp_path, caps
 
 def test_a_module_runs_with_its_arguments_in_the_services_environment(layout, tmp_path, monkeypatch):
     layout.run_file.write_text('{"processes": []}')
-    write_secrets(layout, NOTES, store_url="mongodb://x", valkey_url="redis://y")
+    write_secrets(layout, USER, store_url="postgresql://x", valkey_url="redis://y")
     (tmp_path / "shown.py").write_text(SHOW)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert main(["exec", "--data-dir", str(layout.root), "notes", "shown", "a", "-b", "--data-dir"]) == 3
+    assert main(["exec", "--data-dir", str(layout.root), "user", "shown", "a", "-b", "--data-dir"]) == 3
     arguments, environment = json.loads((tmp_path / "shown.json").read_text())
     assert arguments == ["a", "-b", "--data-dir"]
-    assert Path(environment["MONGO_URL_FILE"]).read_text() == "mongodb://x"
+    assert Path(environment["DATABASE_URL_FILE"]).read_text() == "postgresql://x"
 
 
 def test_logs_of_an_unknown_name_are_refused_with_the_names_that_run(layout, capsys):
-    layout.run_file.write_text(json.dumps({"processes": [{"name": "notes-1", "service": "notes"}]}))
+    layout.run_file.write_text(json.dumps({"processes": [{"name": "user-1", "service": "user"}]}))
     assert main(["logs", "--data-dir", str(layout.root), "billing"]) == 1
-    assert "choose one of notes" in capsys.readouterr().err
+    assert "choose one of user" in capsys.readouterr().err
 
 
 def test_logs_of_a_killed_platform_are_refused(layout, capsys):
     killed = subprocess.Popen(["true"])
     killed.wait()
-    layout.run_file.write_text(json.dumps({"processes": [{"name": "notes-1", "service": "notes", "pid": killed.pid}]}))
+    layout.run_file.write_text(json.dumps({"processes": [{"name": "user-1", "service": "user", "pid": killed.pid}]}))
     assert main(["logs", "--data-dir", str(layout.root)]) == 1
     assert "was killed; start it again" in capsys.readouterr().err
 
@@ -168,6 +168,7 @@ def key_files(root: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in root.rglob("*.json")}
 
 
+@pytest.mark.needs("analytics")
 @pytest.mark.parametrize("option", ["--keys-dir", "--data-dir"])
 def test_keys_writes_one_key_for_each_pair_of_the_service_list_once(tmp_path, capsys, option):
     root = tmp_path if option == "--keys-dir" else tmp_path / "secrets" / "keys"
@@ -184,6 +185,7 @@ def test_keys_writes_one_key_for_each_pair_of_the_service_list_once(tmp_path, ca
     assert "no key is missing" in capsys.readouterr().out
 
 
+@pytest.mark.needs("analytics")
 def test_keys_writes_a_lost_file_again_with_the_same_key(tmp_path, capsys):
     main(["keys", "--keys-dir", str(tmp_path)])
     lost = next(iter(key_files(tmp_path)))
@@ -196,6 +198,7 @@ def test_keys_writes_a_lost_file_again_with_the_same_key(tmp_path, capsys):
     assert [key.id for key in read_key_file(lost).keys] == before
 
 
+@pytest.mark.needs("analytics")
 def test_keys_names_a_damaged_file_and_leaves_it_as_it_is(tmp_path, capsys):
     main(["keys", "--keys-dir", str(tmp_path)])
     damaged = next(iter(key_files(tmp_path)))

@@ -18,6 +18,8 @@ from local_platform.new_service.containers import (
 from local_platform.new_service.registration import NotRegistered
 from opskit.catalog import ServiceEntry, read_catalog
 
+pytestmark = pytest.mark.needs("analytics", "notes", "assets")
+
 NEW = [
     ServiceEntry("billing", "billing", 8005, "postgres", calls=("user",)),
     ServiceEntry("ledger", "ledger", 8006, "mongo", calls=("user",)),

@@ -12,6 +12,7 @@ from opskit.catalog import ServiceEntry, read_catalog
 BILLING = ServiceEntry("billing", "billing", 8005, "postgres", calls=("user",))
 
 
+@pytest.mark.needs("analytics", "notes", "assets")
 def test_every_list_of_the_workspace_names_every_service() -> None:
     manifest = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     for form in ("{}", "{}_service"):
@@ -23,6 +24,7 @@ def test_every_list_of_the_workspace_names_every_service() -> None:
         assert all(names <= found for found in naming)
 
 
+@pytest.mark.needs("analytics", "notes", "assets")
 def test_a_new_service_is_added_to_every_list_once() -> None:
     manifest = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     services = list(read_catalog())

@@ -43,6 +43,7 @@ def test_a_second_service_of_the_same_name_is_refused_and_changes_nothing(reposi
     assert contents(repository) == before
 
 
+@pytest.mark.needs("assets")
 def test_the_readme_gets_a_row_below_those_of_the_other_services(repository: Path) -> None:
     before = (repository / "README.md").read_text(encoding="utf-8").splitlines()
     write_service(repository, "billing", "mongo")

@@ -17,6 +17,7 @@ async def prepare(data_dir) -> None:
         pass
 
 
+@pytest.mark.needs("analytics")
 @DAMAGES
 async def test_a_damaged_key_between_services_is_named(tmp_path, content):
     await prepare(tmp_path)

@@ -197,8 +197,8 @@ async def test_no_secret_is_in_a_command_line_an_environment_or_a_log(running):
 
 async def test_logs_are_rotated_while_the_platform_runs(running):
     gateway, logs = running.run_file()["gateway"], running.data_dir / "logs"
-    replica = next(process["url"] for process in running.run_file()["processes"] if process["name"] == "notes-1")
-    files = {logs / "notes-1.log": replica, running.data_dir / "gateway" / "access.log": gateway}
+    replica = next(process["url"] for process in running.run_file()["processes"] if process["name"] == "user-1")
+    files = {logs / "user-1.log": replica, running.data_dir / "gateway" / "access.log": gateway}
     paths = (f"/rotated-{number}" for number in count())
     for file, url in files.items():
         with file.open("ab") as log:
