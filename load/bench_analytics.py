@@ -48,6 +48,9 @@ USERS: Final = tuple(uuid7() for _ in range(1_000))
 LOAD_BATCH: Final = 5_000
 # Events of a batch, and the batches of raw inserts in one slice.
 BATCHES: Final = {1: 200, 100: 40, 1_000: 12}
+# Different requests, and the time between them.
+REQUESTS: Final = 200
+STEP: Final = timedelta(milliseconds=10)
 READ_SECONDS: Final = 0.4
 
 
@@ -60,11 +63,11 @@ class Service:
     headers: Mapping[str, str]
 
 
-def body_of(size: int) -> bytes:
+def body_of(size: int, occurred_at: datetime) -> bytes:
     """Return a batch as clients send it."""
-    now = datetime.now(UTC).isoformat()
+    time = occurred_at.isoformat()
     batch = [
-        {"type": TYPES[index % len(TYPES)], "occurred_at": now, "properties": {"page": "/home", "milliseconds": index}}
+        {"type": TYPES[index % len(TYPES)], "occurred_at": time, "properties": {"page": "/home", "milliseconds": index}}
         for index in range(size)
     ]
     return json.dumps({"events": batch} if size > 1 else batch[0]).encode()
@@ -111,13 +114,18 @@ async def ingest(run: Run, service: Service) -> None:
     database = service.database
     await database["raw_indexed"].create_indexes(events.INDEXES)
     for size, number in BATCHES.items():
-        request = http_request("POST", f"{API}/events", service.headers, body_of(size))
+        # Times rise from batch to batch, as they do in the raw inserts. Indexes take equal ones at a higher cost.
+        now = datetime.now(UTC)
+        requests = [
+            http_request("POST", f"{API}/events", service.headers, body_of(size, now + index * STEP))
+            for index in range(REQUESTS)
+        ]
         raw = inserts("raw inserts", database["raw"], size, number)
         indexed = inserts("raw inserts, indexed", database["raw_indexed"], size, number)
         own = run.http(
             "service",
             service.server.url,
-            request,
+            requests,
             service.server.processes,
             connections=IN_FLIGHT,
             statuses=[202],
