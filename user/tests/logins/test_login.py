@@ -175,7 +175,6 @@ async def test_a_wrong_password_in_the_form_is_an_invalid_grant(replica: Any) ->
         pytest.param("grant_type=password&password=x&username=" + "x" * 600, "invalid_request", id="long name"),
         pytest.param("grant_type=password&username=%FF&password=x", "invalid_request", id="not UTF-8"),
         pytest.param("&".join(f"p{n}=1" for n in range(100)), "invalid_request", id="many parameters"),
-        pytest.param("grant_type=client_credentials", "unsupported_grant_type", id="client credentials"),
         pytest.param("grant_type=authorization_code&code=x", "unsupported_grant_type", id="code"),
         pytest.param("grant_type=PASSWORD&username=a&password=x", "unsupported_grant_type", id="capitals"),
         pytest.param(
