@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from opskit.catalog import read_catalog
-from opskit.secret_files import write_secrets
+from opskit.secret_files import write_secrets, write_service_secrets
 from release_tool.console import Console
 from release_tool.deployment import Deployment
 
@@ -176,3 +176,22 @@ def test_the_directory_may_be_set_in_dotenv_as_for_compose(root, monkeypatch, li
     (root / ".env").write_text(f"# SECRETS_DIR=commented\n{line}\n")
 
     assert Deployment("production", Console(), root=root).secrets_directory == root / "elsewhere"
+
+
+def test_a_cluster_gets_the_addresses_of_its_own_stores(directory):
+    write_secrets(directory, "cluster", CATALOG)
+
+    assert (
+        "@mongo-0.mongo:27017,mongo-1.mongo:27017,mongo-2.mongo:27017/notes?" in content(directory)["notes/mongo_url"]
+    )
+
+
+def test_services_with_stores_elsewhere_get_only_secrets_of_their_own(directory):
+    made = write_service_secrets(directory, CATALOG).made
+
+    assert (
+        set(made)
+        == set(content(directory))
+        == {*(f"{name}/fingerprint_secret" for name in CATALOG), "assets/link_secret"}
+    )
+    assert write_service_secrets(directory, CATALOG).made == ()

@@ -135,7 +135,7 @@ def run(api: SecretsApi, secrets: Sequence[SyncedSecret], command: Sequence[str]
         secret.pull(api)
     with subprocess.Popen(command) as process:
         # As the first process of a container this one gets the signal, and the command does not.
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         try:
             while process.poll() is None:
                 time.sleep(CHECK_SECONDS)
@@ -143,6 +143,8 @@ def run(api: SecretsApi, secrets: Sequence[SyncedSecret], command: Sequence[str]
         except BaseException:
             process.terminate()
             raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
     end = time.monotonic() + LAST_TRIES_SECONDS
     while not _push_what_works(api, secrets):
         if time.monotonic() > end:
