@@ -32,6 +32,7 @@ EXAMPLE := examples/web
 NEW_ENOUGH := const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19) ? 0 : 1)
 UV_VERSION := 0.13.8
 K6_VERSION := v1.8.1
+HELM_VERSION := v4.3.1
 SERVICES := $(shell sed -n 's/^\[\([a-z][a-z0-9]*\)\]$$/\1/p' deploy/services.toml)
 MEMBERS := shared $(SERVICES) gateway deploy/local deploy/release
 PACKAGES := opskit servicekit $(addsuffix _service,$(SERVICES)) gateway_config local_platform release_tool
@@ -245,6 +246,12 @@ fmt: .venv/.complete ## Format the code and apply the linter's fixes
 lock: | $(UV) ## Resolve all dependencies to their current releases, into requirements.lock
 	@$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --upgrade \
 		--group build --group dev --group report --all-extras --no-emit-package servicekit --output-file requirements.lock $(MANIFESTS)
+
+.PHONY: helm
+helm: .tools/bin/helm ## Build Helm, with which the chart is tested and installed, into .tools/bin; needs Go
+
+.tools/bin/helm:
+	@GOBIN="$$PWD/.tools/bin" nice go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 
 ##@ Accounts and keys
 .PHONY: admin

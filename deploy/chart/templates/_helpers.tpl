@@ -277,6 +277,7 @@ template:
           - -m
           - servicekit.ops.secret_sync
           - --label=app.kubernetes.io/instance={{ $root.Release.Name }}
+          - --label=app.kubernetes.io/managed-by=make-secrets
           {{- range $secret, $directory := $its.secrets }}
           - --secret={{ $secret }}={{ $directory }}
           {{- end }}
