@@ -54,6 +54,11 @@ class Pod:
         return str(self.document["status"].get("podIP", ""))
 
     @property
+    def host(self) -> str:
+        """The address of its node."""
+        return str(self.document["status"].get("hostIP", ""))
+
+    @property
     def ending(self) -> bool:
         """Whether it was told to end, or has ended: its Deployment already counts without it."""
         return "deletionTimestamp" in self.document["metadata"] or self._phase in ("Succeeded", "Failed")

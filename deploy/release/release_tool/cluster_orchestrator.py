@@ -47,6 +47,8 @@ class ClusterOrchestrator:
     """The `Orchestrator` of a Helm release."""
 
     commands = Commands("make cluster-up", "make cluster-release", "make cluster-rollback", "make cluster-restart")
+    # By the chart's `preStop`.
+    drains = True
 
     def __init__(self, cluster: Cluster, images: ImageBuilder, console: Console) -> None:
         self._cluster = cluster
@@ -364,11 +366,8 @@ def gateway_address(cluster: Cluster) -> str:
     for entry in service["status"].get("loadBalancer", {}).get("ingress") or ():
         return f"{scheme}://{entry.get('hostname') or entry.get('ip')}:{port['port']}"
     if "nodePort" in port:
-        nodes = json.loads(cluster.kubectl("get", "nodes", "--output=json"))["items"]
-        addresses = [
-            one["address"] for node in nodes for one in node["status"]["addresses"] if one["type"] == "InternalIP"
-        ]
-        return f"{scheme}://{addresses[0]}:{port['nodePort']}"
+        # With `externalTrafficPolicy: Local` the other nodes do not accept connections.
+        return f"{scheme}://{cluster.gateways()[0].host}:{port['nodePort']}"
     return f"{scheme}://{GATEWAY}.{cluster.namespace}.svc:{port.get('port', 80)}"
 
 

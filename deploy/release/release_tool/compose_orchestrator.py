@@ -35,6 +35,7 @@ class ComposeOrchestrator:
     """The `Orchestrator` of a compose project; images are built from the repository's root."""
 
     commands = Commands()
+    drains = False
 
     def __init__(self, project: ComposeProject, root: Path, console: Console) -> None:
         self._project = project

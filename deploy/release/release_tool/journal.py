@@ -5,6 +5,7 @@ service before.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -60,12 +61,17 @@ class Journal:
 
     def is_outdated(self, replica: Container) -> bool:
         """Whether the release has to replace a replica: it has another image, or is older than the release."""
-        began = datetime.fromtimestamp(self.began, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
-        return replica.image != self.image or replica.created < began
+        return replica.image != self.image or created_before(self.began)(replica)
 
     def is_new(self, replica: Container) -> bool:
         """Whether a rollback has to replace a replica: it does not run the image from before the release."""
         return replica.image != self.previous
+
+
+def created_before(seconds: float) -> Callable[[Container], bool]:
+    """Return what tells whether a replica is older than a time, given in seconds since the epoch."""
+    moment = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+    return lambda replica: replica.created < moment
 
 
 class JournalStore(Protocol):

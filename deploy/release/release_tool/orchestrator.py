@@ -85,6 +85,11 @@ class Orchestrator(Protocol):
         """The targets that a message to the operator names."""
         ...
 
+    @property
+    def drains(self) -> bool:
+        """Whether a replica that ends goes on serving until nobody uses its address any more."""
+        ...
+
     def prepare_image(self, service: str, tag: str | None) -> tuple[str, str]:
         """Return the tag and id of the image to release: an existing one, or one built from the working tree.
 

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from release_tool.canary import RequestStats, failed_replica, read_stats, regression
 from release_tool.console import Console
 from release_tool.errors import Interrupted, NotHealthy, Refused, ReleaseFailed, StepFailed, ToolError
-from release_tool.journal import Journal, JournalStore, Phase
+from release_tool.journal import Journal, JournalStore, Phase, created_before
 from release_tool.orchestrator import CURRENT, PREVIOUS, Commands, Container, Orchestrator, canary_of
 
 WATCH_SECONDS = 2.0
@@ -99,8 +99,9 @@ class Releases:
     def restart(self, services: Sequence[str]) -> None:
         """Replace every replica of these services, or of all.
 
-        An address that left the DNS is still used for a moment, and a request that must not be repeated would fail
-        then. So a restart is a release of the image in service: v2 has the traffic while v1's replicas are replaced.
+        Where replicas do not drain, an address that left the DNS is still used for a moment, and a request that must
+        not be repeated would fail then. There a restart is a release of the image in service: v2 has the traffic while
+        v1's replicas are replaced.
         """
         # Nothing is watched, because the code is known.
         runs = {service: self._run(Plan(service, steps=())) for service in services or self._services}
@@ -124,6 +125,10 @@ class Releases:
             if not all(replica.healthy for replica in replicas):
                 self._console.say(f"{service}: replacing what is not healthy")
                 self._orchestrator.replace(service, len(replicas), lambda _replica: False)
+            if self._orchestrator.drains:
+                self._console.say(f"{service}: replacing {len(replicas)} replicas")
+                self._orchestrator.replace(service, len(replicas), created_before(time.time()))
+                return
             journal = run.begin(CURRENT, self._orchestrator.image_in_service(service))
         self._console.say(f"{service}: replacing {journal.replicas} replicas")
         run.finish(journal)

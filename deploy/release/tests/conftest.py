@@ -43,6 +43,7 @@ class FakeOrchestrator:
     """Two replicas of each of two services, in memory. `before` and `after` see every change, as `events` does."""
 
     commands: Commands = field(default_factory=Commands)
+    drains: bool = False
 
     containers: dict[str, Container] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)

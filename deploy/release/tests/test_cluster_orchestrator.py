@@ -94,6 +94,8 @@ def test_a_restart_replaces_every_pod_by_one_of_the_same_image(releases, cluster
     releases.restart(["notes"])
     assert not before & {pod["metadata"]["name"] for pod in cluster.pods("notes")}
     assert cluster.images_of("notes") == [OLD, OLD]
+    # Pods drain, so no canary has to take the traffic meanwhile.
+    assert not [words for words in cluster.commands if words[0] == "apply"]
 
 
 def test_without_a_registry_an_image_has_to_be_named(releases):
