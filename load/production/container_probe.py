@@ -1,8 +1,9 @@
 """Finds out what a process in a container can reach and do. Run it with the container's interpreter.
 
 The first argument is a JSON object: `names` that must not resolve, `addresses` ([host, port]) that must not be
-reachable, `own` ([name, port]) that must be, and for a service `other`, another service on the same store. The output
-is a JSON object that maps each claim to what contradicts it, or to "".
+reachable, `own` ([name, port]) that must be, and for a service `other`, another service on the same store. With
+`routed` false a route outside is allowed: in a cluster, policies take its place. The output is a JSON
+object that maps each claim to what contradicts it, or to "".
 """
 
 import json
@@ -14,6 +15,8 @@ from pathlib import Path
 
 CONNECT_SECONDS = 2.0
 SECRETS = Path("/run/secrets")
+# Who has one of these may control other containers.
+PRIVILEGES = [Path(name) for name in ("/var/run/docker.sock", "/run/docker.sock", "/var/run/secrets/kubernetes.io")]
 CONTAINER = ("/", "/app", "/etc", "/opt", "/usr/lib", "/var/lib")
 
 
@@ -69,7 +72,7 @@ def privileged() -> Iterator[str]:
     yield from (f"{name} is {status[name]}" for name in ("CapEff", "CapPrm", "CapBnd") if int(status[name], 16))
     if status["NoNewPrivs"] != "1":
         yield "it may gain privileges"
-    yield from (str(path) for path in (Path("/var/run/docker.sock"), Path("/run/docker.sock")) if path.exists())
+    yield from (str(path) for path in PRIVILEGES if path.exists())
 
 
 def secret(name: str) -> str | None:
@@ -155,10 +158,11 @@ def main() -> None:
         "their addresses accept no connection": reached(asked["addresses"]),
         "what it uses accepts connections": missed(asked["own"]),
         "its image is read-only": written(),
-        "neither root, nor capabilities, nor the docker socket": privileged(),
+        "neither root, nor capabilities, nor control of other containers": privileged(),
     }
     if "other" in asked:
-        contradictions["no route leads outside"] = routed()
+        if asked.get("routed", True):
+            contradictions["no route leads outside"] = routed()
         contradictions["another service's database refuses it"] = opened_database(asked["other"])
         contradictions["another service's keys in Valkey refuse it"] = opened_keys(asked["other"])
     print(json.dumps({claim: "; ".join(found) for claim, found in contradictions.items()}))

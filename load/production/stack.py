@@ -134,3 +134,17 @@ class Stack:
     async def inside(self, service: str, code: str, *arguments: str) -> str:
         """Run Python code in a container of a service and return its output. Raises `CommandFailed`."""
         return await self.compose("exec", "-T", service, "python3", "-", *arguments, given=code.encode())
+
+    async def image(self, service: str) -> str:
+        """Return the image that new replicas of a service run."""
+        return await self.docker("image", "inspect", "--format", "{{.Id}}", f"baseplate/{service}:current")
+
+    async def prepare_release(self, tag: str, dockerfile: str = "") -> None:
+        """Make an image of notes by a Dockerfile, in which `{image}` is the present one. By default make does."""
+        if dockerfile:
+            text = dockerfile.replace("{image}", "baseplate/notes:current")
+            await self.docker("build", "--quiet", "--tag", f"baseplate/notes:{tag}", "-", given=text.encode())
+
+    async def releases(self) -> list[str]:
+        """Return what each gateway knows of releases."""
+        return [(await self.compose("exec", "-T", "gateway", "traffic")).strip()]

@@ -1,0 +1,136 @@
+"""The platform in a Kubernetes cluster, handled as its operator does: by kubectl and make."""
+
+import asyncio
+import json
+import os
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from production.stack import HEALTHY_SECONDS, POLL_SECONDS, CommandFailed, CommandResult, Stack
+from production.stats import Attempts
+from release_tool.cluster import Pod
+from release_tool.cluster_orchestrator import repository_of
+
+# The make targets of a cluster, by those of production on one host.
+TARGETS = {"release": "cluster-release", "restart": "cluster-restart", "rollback": "cluster-rollback"}
+
+
+@dataclass(frozen=True)
+class ClusterStack(Stack):
+    """The installation that KUBECONFIG, NAMESPACE and RELEASE_NAME name.
+
+    `load` is a command that gives an image, its last word, to the cluster. `stop_kubelet` and `start_kubelet` act on
+    the node whose name replaces `{node}`.
+    """
+
+    namespace: str = field(default_factory=lambda: os.environ.get("NAMESPACE") or "baseplate")
+    release: str = field(default_factory=lambda: os.environ.get("RELEASE_NAME") or "baseplate")
+    load: str = ""
+    stop_kubelet: str = ""
+    start_kubelet: str = ""
+
+    async def kubectl(self, *words: str, given: bytes = b"") -> str:
+        """Run `kubectl …` in the namespace. Raises `CommandFailed`."""
+        return await self.do("kubectl", "--namespace", self.namespace, *words, given=given)
+
+    async def make(self, *words: str) -> CommandResult:
+        return await super().make(TARGETS.get(words[0], words[0]), *words[1:])
+
+    async def gateway(self) -> str:
+        service = json.loads(await self.kubectl("get", "service", "gateway", "--output=json"))["spec"]
+        port = service["ports"][0].get("nodePort")
+        if not port:
+            raise CommandFailed("the gateway has no port on the nodes; install with gateway.service.type=NodePort")
+        (host, *_) = [pod.host for pod in await self.pods("gateway") if pod.ready] or [""]
+        return f"http://{host}:{port}"
+
+    async def pods(self, component: str = "", track: str = "") -> list[Pod]:
+        """Return the pods of a component, or all, that were not told to end."""
+        selector = f"app.kubernetes.io/instance={self.release}"
+        selector += f",app.kubernetes.io/component={component}" if component else ""
+        selector += f",baseplate/track={track}" if track else ""
+        found = json.loads(await self.kubectl("get", "pods", f"--selector={selector}", "--output=json"))["items"]
+        return [pod for pod in map(Pod, found) if not pod.ending]
+
+    async def pods_of(self, name: str) -> list[Pod]:
+        """Return the pods of a service or of a canary."""
+        if name.endswith("-v2"):
+            return await self.pods(name.removesuffix("-v2"), "v2")
+        return await self.pods(name, "v1" if name not in ("", "gateway") else "")
+
+    async def ids(self, service: str = "") -> list[str]:
+        return [pod.name for pod in await self.pods_of(service)]
+
+    async def image(self, service: str) -> str:
+        """Return the image that new replicas of a service run."""
+        path = "{.spec.template.spec.containers[0].image}"
+        return await self.kubectl("get", "deployment", service, f"--output=jsonpath={path}")
+
+    async def prepare_release(self, tag: str, dockerfile: str = "FROM {image}") -> None:
+        image = await self.image("notes")
+        new = f"{repository_of(image)}:{tag}"
+        given = dockerfile.replace("{image}", image).encode()
+        await self.docker("build", "--quiet", "--tag", new, "-", given=given)
+        await self.do(*shlex.split(self.load), new)
+
+    async def releases(self) -> list[str]:
+        return [(await self.kubectl("exec", pod.name, "--", "traffic")).strip() for pod in await self.pods("gateway")]
+
+    async def scale(self, service: str, count: int) -> float:
+        began = time.monotonic()
+        await self.kubectl("scale", "deployment", service, f"--replicas={count}")
+        await self.healthy(service, count)
+        return time.monotonic() - began
+
+    async def healthy(self, service: str, count: int) -> None:
+        end = time.monotonic() + HEALTHY_SECONDS
+        while True:
+            states = [pod.container.state for pod in await self.pods_of(service)]
+            if states == ["healthy"] * count:
+                return
+            if time.monotonic() > end:
+                raise CommandFailed(f"{service}: {states} after {HEALTHY_SECONDS:.0f} s, wanted {count} healthy")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def addresses(self, service: str) -> set[str]:
+        return {pod.address for pod in await self.pods_of(service)}
+
+    async def attempts(self, service: str, since: float, until: float | None = None) -> Attempts:
+        bounds = [datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") for at in (since, until or 1e10)]
+        lines: list[str] = []
+        for pod in await self.pods("gateway"):
+            log = await self.kubectl("logs", pod.name, "--timestamps", f"--since-time={bounds[0]}")
+            stamped = (line.partition(" ") for line in log.splitlines())
+            lines += [text for when, _, text in stamped if when <= bounds[1]]
+        return Attempts.read(lines, service)
+
+    async def inside(self, service: str, code: str, *arguments: str) -> str:
+        pod = (await self.pods_of(service))[0]
+        return await self.kubectl("exec", "--stdin", pod.name, "--", "python3", "-", *arguments, given=code.encode())
+
+    async def node_of(self, pod: Pod) -> str:
+        """Return the node that a pod runs on."""
+        return str(pod.document["spec"]["nodeName"])
+
+    async def node_without_stores(self) -> str:
+        """Return the node with most replicas of services. Its stores are left out of what happens to it."""
+        counts: dict[str, int] = {}
+        for pod in await self.pods():
+            if pod.labels.get("baseplate/track"):
+                node = await self.node_of(pod)
+                counts[node] = counts.get(node, 0) + 1
+        return max(counts, key=lambda node: counts[node])
+
+    async def kubelet(self, command: str, node: str) -> None:
+        """Run the command that stops or starts a node's kubelet."""
+        await self.do("sh", "-c", command.replace("{node}", node))
+
+    async def node_is_ready(self, node: str) -> bool:
+        """Whether the control plane hears from a node."""
+        found = json.loads(await self.kubectl("get", "node", node, "--output=json"))
+        conditions: list[Mapping[str, Any]] = found["status"]["conditions"]
+        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
