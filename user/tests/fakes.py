@@ -19,6 +19,7 @@ from user_service.accounts.actions import AccountTaken, AccountTransaction, NewA
 from user_service.accounts.rules import Role, email_key, username_key
 from user_service.accounts.schemas import Account, ProfileChange
 from user_service.cache import Cache
+from user_service.domain_events import password_changed_mail
 from user_service.logins.actions import Candidate, NewSession, StartedSession, new_session_id
 from user_service.passwords.actions import CurrentPassword
 from user_service.passwords.hashing import HashCost, PasswordHasher
@@ -32,6 +33,8 @@ from user_service.sessions.rules import (
     TokenState,
     milliseconds,
 )
+from user_service.throttling.failure_limits import FailureLimits
+from user_service.throttling.mail_limits import MailLimits
 
 CHEAP = HashCost(memory_kibibytes=8, iterations=1)
 """For tests of anything but the cost: a real argon2id hash that takes no time."""
@@ -62,6 +65,11 @@ class UnavailableValkey(Valkey):
 
     async def run(self, command: Callable[[Redis], Awaitable[Any]]) -> Any:
         raise ValkeyUnavailable
+
+
+def mail_limits() -> MailLimits:
+    """Return limits that count in memory."""
+    return MailLimits(FailureLimits(UnavailableValkey(), service="test"))
 
 
 class RecordingCache(Cache):
@@ -236,14 +244,15 @@ class MemoryAccountTransaction:
         self._tables.users[user.id] = user
         return user.account
 
-    async def change(self, user_id: UUID, change: ProfileChange) -> Account | None:
+    async def change(self, user_id: UUID, change: ProfileChange) -> tuple[Account, str] | None:
         user = self._tables.users.get(user_id)
         if user is None:
             return None
+        email = user.email
         for name, value in change.model_dump(exclude_unset=True).items():
             setattr(user, name, value)
         self._check_unique(user)
-        return user.account
+        return user.account, email
 
     async def set_role(self, user_id: UUID, role: Role) -> tuple[Account, bool] | None:
         user = self._tables.users.get(user_id)
@@ -290,7 +299,8 @@ class MemoryLogins:
         for user in tables.users.values():
             if email_key == _email_key(user) or username_key == _username_key(user):
                 network_known = (user.id, network) in tables.addresses
-                return Candidate(user.id, user.password_hash, network_known, _username_key(user), _email_key(user))
+                names = _username_key(user), _email_key(user)
+                return Candidate(user.id, user.password_hash, network_known, *names, user.email_verified)
         return None
 
     async def start(self, session: NewSession, *, password_hash: str, new_hash: str | None) -> StartedSession | None:
@@ -345,7 +355,8 @@ class MemoryPasswords:
         if user is None:
             return None
         network_known = (user_id, network) in tables.addresses
-        return CurrentPassword(user.password_hash, network_known, _username_key(user), _email_key(user))
+        keys = _username_key(user), _email_key(user)
+        return CurrentPassword(user.password_hash, network_known, *keys, user.username, user.email)
 
     async def replace(
         self, user_id: UUID, *, old_hash: str, new_hash: str, keep_session: UUID, now: datetime
@@ -355,6 +366,7 @@ class MemoryPasswords:
             if user is None or user.password_hash != old_hash:
                 return None
             user.password_hash = new_hash
+            tables.events.append(password_changed_mail(user.email, user.username))
             return _revoke_all(tables, user_id, now, keep_session)
 
 

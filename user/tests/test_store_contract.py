@@ -141,7 +141,7 @@ async def storage(server_url: str | None) -> AsyncIterator[Storage]:
     yield Storage(
         PostgresAccounts(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS), record),
         PostgresLogins(sessions),
-        PostgresPasswords(sessions),
+        PostgresPasswords(sessions, record),
         PostgresSessions(sessions),
         RevocationTables(sessions, clock=lambda: NOW),
         recorded,
@@ -196,7 +196,7 @@ async def test_a_change_sets_the_given_fields_only(storage: Storage) -> None:
 
     async with storage.accounts.begin() as transaction:
         changed = await transaction.change(account.id, ProfileChange(display_name="Ada"))
-        assert changed == account.model_copy(update={"display_name": "Ada"})
+        assert changed == (account.model_copy(update={"display_name": "Ada"}), account.email)
         assert await transaction.change(account.id, ProfileChange()) == changed
         assert await transaction.change(uuid4(), ProfileChange(display_name="Ada")) is None
 
@@ -240,7 +240,7 @@ async def test_an_exception_undoes_the_transaction_with_its_events(storage: Stor
                     raise LookupError
 
     async with storage.accounts.begin() as transaction:
-        assert await transaction.change(undone.id, ProfileChange()) == undone
+        assert await transaction.change(undone.id, ProfileChange()) == (undone, undone.email)
     assert {str(kept.id), str(undone.id)} & await storage.recorded() == {str(kept.id)}
 
 
@@ -295,7 +295,7 @@ async def test_a_login_finds_its_account_by_name_or_address_and_remembers_the_ne
         keys = [(account.username, None), (None, account.email)]
         return [await storage.logins.find(username_key=name, email_key=email, network=network) for name, email in keys]
 
-    stranger = Candidate(account.id, "hash", False, account.username, account.email)
+    stranger = Candidate(account.id, "hash", False, account.username, account.email, email_verified=False)
     assert await candidates(CLIENT.network) == [stranger] * 2
     await storage.log_in(account)
     assert await candidates(CLIENT.network) == [replace(stranger, network_known=True)] * 2
@@ -317,7 +317,7 @@ async def test_a_login_starts_a_session_with_a_fresh_token_and_returns_the_role(
         session.token_digest, session.id, account.id, "admin", TokenState(session.expires_at), None
     )
     current = await storage.passwords.current(account.id, CLIENT.network)
-    assert current == CurrentPassword("renewed", True, account.username, account.email)
+    assert current == CurrentPassword("renewed", True, account.username, account.email, account.username, account.email)
 
 
 async def test_no_session_starts_with_a_password_that_has_changed(storage: Storage) -> None:
@@ -340,7 +340,7 @@ async def test_a_new_password_revokes_all_sessions_but_one(storage: Storage) -> 
     assert replaced == {other.id: (NOW + REVOCATION_KEPT).timestamp()}
     assert [await storage.state(session) is None for session in (kept, other, stranger)] == [False, True, False]
     current = await storage.passwords.current(account.id, "198.51.100.1")
-    assert current == CurrentPassword("new", False, account.username, account.email)
+    assert current == CurrentPassword("new", False, account.username, account.email, account.username, account.email)
 
 
 async def test_a_password_that_has_changed_is_not_replaced(storage: Storage) -> None:

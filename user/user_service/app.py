@@ -26,10 +26,21 @@ from user_service.api_keys.store import PostgresApiKeys
 from user_service.cache import Cache
 from user_service.components import Components
 from user_service.domain_events import SUBSCRIPTIONS
+from user_service.emails.actions import EmailActions
+from user_service.emails.routes import router as email_routes
+from user_service.emails.store import PostgresEmails
+from user_service.invitations.actions import InvitationActions
+from user_service.invitations.routes import router as invitation_routes
+from user_service.invitations.store import PostgresInvitations
 from user_service.logins.actions import LoginActions
 from user_service.logins.routes import router as login_routes
 from user_service.logins.store import PostgresLogins
+from user_service.mail.recorder import EventRecorder
+from user_service.mail.wiring import mail_check, mail_outbox
 from user_service.models import IDEMPOTENCY_KEYS, OUTBOX, Base
+from user_service.password_resets.actions import PasswordResetActions
+from user_service.password_resets.routes import router as password_reset_routes
+from user_service.password_resets.store import PostgresPasswordResets
 from user_service.passwords.actions import PasswordActions
 from user_service.passwords.hashing import OWASP_MINIMUM, HashCost, PasswordHasher, hashing_threads
 from user_service.passwords.routes import router as password_routes
@@ -42,6 +53,7 @@ from user_service.sessions.store import PostgresSessions, RevocationTables
 from user_service.settings import Settings
 from user_service.throttling.failure_limits import FailureLimits
 from user_service.throttling.guard import PasswordGuard
+from user_service.throttling.mail_limits import MailLimits
 from user_service.tokens.issuer import TokenIssuer
 from user_service.tokens.routes import router as token_routes
 from user_service.tokens.signing_keys import SigningKeys
@@ -72,9 +84,15 @@ def create_app(
     hasher = PasswordHasher(hashing_threads(), cost=hash_cost)
     failure_limits = FailureLimits(kit.valkey, service=service)
     guard = PasswordGuard(failure_limits, hasher.verify)
+    mail_limits = MailLimits(failure_limits)
     views = Cache(kit.valkey, service=service, name="public_accounts", ttl=PUBLIC_VIEW_SECONDS)
-    outbox = Outbox(PostgresOutboxStore(engine, OUTBOX), SUBSCRIPTIONS, SealedDelivery(kit.dispatcher))
-    accounts = PostgresAccounts(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS), outbox.record)
+    outbox_store = PostgresOutboxStore(engine, OUTBOX)
+    outbox = Outbox(outbox_store, SUBSCRIPTIONS, SealedDelivery(kit.dispatcher))
+    mails = mail_outbox(settings, outbox_store, sessions, clock=clock)
+    record = EventRecorder(outbox, mails).record
+    accounts = PostgresAccounts(sessions, PostgresIdempotency(sessions, IDEMPOTENCY_KEYS), record)
+    verifies = settings.email_verification != "off"
+    verified_only = settings.email_verification == "required"
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -86,6 +104,8 @@ def create_app(
             await stack.enter_async_context(background_task(signing_keys.watch()))
             await stack.enter_async_context(kit.running())
             await stack.enter_async_context(outbox.relaying())
+            if mails is not None:
+                await stack.enter_async_context(mails.relaying())
             await stack.enter_async_context(announcements.running())
             await stack.enter_async_context(background_task(Upkeep(sessions, clock=clock).run()))
             yield
@@ -98,20 +118,35 @@ def create_app(
             token_routes,
             login_routes,
             password_routes,
+            password_reset_routes,
             session_routes,
             api_key_routes,
+            email_routes,
+            invitation_routes,
             internal_account_routes,
             account_routes,
         ],
         checks={
             "postgres": Check(lambda: postgres.ping(engine, Base.metadata)),
             "revocation_publishing": Check(announcements.trouble, required=False),
+            "mail": mail_check(settings),
         },
         is_unavailable=postgres.is_unavailable,
     )
 
+    password_actions = PasswordActions(
+        PostgresPasswords(sessions, record), guard=guard, hasher=hasher, announce=announce, clock=clock
+    )
     app.state.components = Components(
-        account_actions=AccountActions(accounts, hasher=hasher, views=views, announce=announce, clock=clock),
+        account_actions=AccountActions(
+            accounts,
+            hasher=hasher,
+            limits=mail_limits,
+            verifies=verifies,
+            views=views,
+            announce=announce,
+            clock=clock,
+        ),
         account_queries=AccountQueries(engine, views),
         role_actions=RoleActions(accounts, announce=announce, clock=clock),
         api_key_actions=ApiKeyActions(
@@ -119,10 +154,32 @@ def create_app(
         ),
         api_key_queries=ApiKeyQueries(engine),
         login_actions=LoginActions(
-            PostgresLogins(sessions), guard=guard, hasher=hasher, issuer=issuer, announce=announce, clock=clock
+            PostgresLogins(sessions),
+            guard=guard,
+            hasher=hasher,
+            issuer=issuer,
+            announce=announce,
+            clock=clock,
+            verified_only=verified_only,
         ),
-        password_actions=PasswordActions(
-            PostgresPasswords(sessions), guard=guard, hasher=hasher, announce=announce, clock=clock
+        password_actions=password_actions,
+        password_reset_actions=PasswordResetActions(
+            PostgresPasswordResets(sessions, record),
+            limits=mail_limits,
+            guard=guard,
+            hasher=hasher,
+            announce=announce,
+            clock=clock,
+        ),
+        email_actions=EmailActions(
+            PostgresEmails(sessions, record),
+            passwords=password_actions,
+            limits=mail_limits,
+            verifies=verifies,
+            clock=clock,
+        ),
+        invitation_actions=InvitationActions(
+            PostgresInvitations(sessions, record), limits=mail_limits, hasher=hasher, clock=clock
         ),
         session_actions=SessionActions(PostgresSessions(sessions), issuer=issuer, announce=announce, clock=clock),
         session_queries=SessionQueries(engine, clock=clock),

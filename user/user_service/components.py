@@ -9,7 +9,10 @@ from user_service.accounts.actions import AccountActions, RoleActions
 from user_service.accounts.queries import AccountQueries
 from user_service.api_keys.actions import ApiKeyActions
 from user_service.api_keys.queries import ApiKeyQueries
+from user_service.emails.actions import EmailActions
+from user_service.invitations.actions import InvitationActions
 from user_service.logins.actions import LoginActions
+from user_service.password_resets.actions import PasswordResetActions
 from user_service.passwords.actions import PasswordActions
 from user_service.sessions.actions import SessionActions
 from user_service.sessions.queries import SessionQueries
@@ -27,6 +30,9 @@ class Components:
     api_key_queries: ApiKeyQueries
     login_actions: LoginActions
     password_actions: PasswordActions
+    password_reset_actions: PasswordResetActions
+    email_actions: EmailActions
+    invitation_actions: InvitationActions
     session_actions: SessionActions
     session_queries: SessionQueries
     signing_keys: SigningKeys

@@ -11,7 +11,17 @@ from sqlalchemy import ColumnElement, delete, select, tuple_
 from servicekit.core.clock import Clock
 from servicekit.storage.postgres_models import Sessions
 from user_service.api_keys.rules import KEPT_EXPIRED
-from user_service.models import ApiKey, Base, LoginAddress, RefreshToken, RevokedAccount, RevokedSession, UserSession
+from user_service.email_tokens.rules import TOKENS_KEPT
+from user_service.models import (
+    ApiKey,
+    Base,
+    EmailToken,
+    LoginAddress,
+    RefreshToken,
+    RevokedAccount,
+    RevokedSession,
+    UserSession,
+)
 from user_service.sessions.rules import IDLE
 from user_service.throttling.rules import ADDRESS_KEPT
 
@@ -57,5 +67,6 @@ def _expired(now: datetime) -> list[tuple[type[Base], ColumnElement[bool]]]:
         # The reuse of a token is recognised for as long as a session lives without a refresh.
         (RefreshToken, RefreshToken.used_at <= now - IDLE),
         (ApiKey, ApiKey.expires_at <= now - KEPT_EXPIRED),
+        (EmailToken, EmailToken.expires_at <= now - TOKENS_KEPT),
         (LoginAddress, LoginAddress.last_login_at <= now - ADDRESS_KEPT),
     ]

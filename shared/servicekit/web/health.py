@@ -27,6 +27,8 @@ CHECK_SECONDS = 2.0
 # For how long a request that failed because of a store makes the service degraded.
 FAILURE_SECONDS = 15.0
 FULL_PERCENT = 95.0
+# What a `ping` returns if its part is switched off by the settings, which is no trouble.
+OFF = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +63,15 @@ class NotReady(ServiceUnavailable):
 
 
 async def _state(name: str, check: Check) -> tuple[str, str]:
-    """Return `up`, `degraded` or `down`, and the reason."""
+    """Return `up`, `off`, `degraded` or `down`, and the reason."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             trouble = await check.ping()
     except Exception as error:  # Any exception of the driver means that the store is unavailable.
         logger.warning("readiness: {} does not respond: {}", name, type(error).__name__)
         return "down", f"{name} does not answer"
+    if trouble == OFF:
+        return OFF, ""
     return ("degraded", f"{name} {trouble}") if isinstance(trouble, str) else ("up", "")
 
 
@@ -110,7 +114,7 @@ def health_router(service: str, checks: Mapping[str, Check], failures: StoreFail
         }
         if reasons:
             raise NotReady(service=service, reasons=reasons, **details)
-        if troubles := [reason for state, reason in states.values() if state != "up"] + failures.recent():
+        if troubles := [reason for state, reason in states.values() if state not in ("up", OFF)] + failures.recent():
             return {"status": "degraded", "service": service, "reasons": troubles, **details}
         return {"status": "ready", "service": service, **details}
 

@@ -8,11 +8,12 @@ import pytest
 from prometheus_client import REGISTRY
 
 from servicekit.idempotency import IdempotentRequest, StoredResponse
-from user.tests.fakes import CountingHasher, MemoryAccounts, MemoryDatabase, MemoryLogins, RecordingCache
+from user.tests.fakes import CountingHasher, MemoryAccounts, MemoryDatabase, MemoryLogins, RecordingCache, mail_limits
 from user_service.accounts.actions import AccountActions, AccountNotFound, AccountTaken, RoleActions
 from user_service.accounts.rules import Role
 from user_service.accounts.schemas import Account, ProfileChange, Registration
 from user_service.client import Client
+from user_service.domain_events import MAILS
 from user_service.logins.actions import NewSession
 from user_service.sessions.rules import REVOCATION_KEPT, Revocations
 
@@ -31,6 +32,8 @@ class World:
         self.accounts = AccountActions(
             MemoryAccounts(self.database),
             hasher=hasher,
+            limits=mail_limits(),
+            verifies=True,
             views=self.views,
             announce=self.announced.append,
             clock=lambda: NOW,
@@ -52,7 +55,13 @@ class World:
 
     @property
     def events(self) -> list[tuple[str, str]]:
-        return [(event.type, event.subject) for event in self.database.tables.events]
+        events = self.database.tables.events
+        return [(event.type, event.subject) for event in events if event.type not in MAILS]
+
+    @property
+    def mails(self) -> list[tuple[str, Any]]:
+        events = self.database.tables.events
+        return [(event.type, event.payload["email"]) for event in events if event.type in MAILS]
 
 
 @pytest.fixture
@@ -167,3 +176,26 @@ async def test_an_unknown_account_gets_no_role(world: World) -> None:
     with pytest.raises(AccountNotFound):
         await world.roles.set_role_by_name("nobody", Role.ADMIN)
     assert world.announced == []
+
+
+async def test_a_new_address_is_asked_to_verify_and_the_old_one_is_told(world: World) -> None:
+    account = await world.add()
+    assert world.mails == [("mail.verification", "ada@example.com")]
+
+    await world.accounts.change_profile(account.id, ProfileChange(display_name="Ada", email="ada@example.com"))
+    assert len(world.mails) == 1
+
+    await world.accounts.change_profile(account.id, ProfileChange(email="new@example.com"))
+    assert world.mails[1:] == [
+        ("mail.email_change_notice", "ada@example.com"),
+        ("mail.verification", "new@example.com"),
+    ]
+
+
+async def test_changes_of_an_address_beyond_the_limit_send_no_mail_to_strangers(world: World) -> None:
+    account = await world.add()
+    for number in range(12):
+        await world.accounts.change_profile(account.id, ProfileChange(email=f"other-{number}@example.com"))
+
+    asked = [email for type_, email in world.mails if type_ == "mail.verification"]
+    assert len(asked) == 1 + 10

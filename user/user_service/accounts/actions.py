@@ -14,12 +14,13 @@ from servicekit.core.clock import Clock
 from servicekit.core.errors import Conflict, NotFound
 from servicekit.idempotency import IdempotentRequest, StoredResponse
 from servicekit.outbox import DomainEvent
-from user_service.accounts.rules import Role
+from user_service.accounts.rules import Role, email_key
 from user_service.accounts.schemas import Account, ProfileChange, Registration
 from user_service.cache import Cache
-from user_service.domain_events import USER_DELETED, USER_REGISTERED
+from user_service.domain_events import USER_DELETED, USER_REGISTERED, email_change_notice, verification_mail
 from user_service.passwords.hashing import PasswordHasher
 from user_service.sessions.rules import Announce, Revocations
+from user_service.throttling.mail_limits import MailLimits, TooManyMails
 
 DUPLICATES = Counter(
     "service_duplicate_registrations_total", "Registrations refused because the name or the address is taken."
@@ -58,8 +59,8 @@ class AccountTransaction(Protocol):
     async def add(self, account: NewAccount) -> Account:
         """Raises `AccountTaken`."""
 
-    async def change(self, user_id: UUID, change: ProfileChange) -> Account | None:
-        """Return the changed account, or None if it does not exist. Raises `AccountTaken`."""
+    async def change(self, user_id: UUID, change: ProfileChange) -> tuple[Account, str] | None:
+        """Return the changed account and its address before, or None if it does not exist. Raises `AccountTaken`."""
 
     async def set_role(self, user_id: UUID, role: Role) -> tuple[Account, bool] | None:
         """Return the account and whether its role has changed, or None if it does not exist."""
@@ -96,13 +97,26 @@ class Accounts(Protocol):
 
 
 class AccountActions:
-    """Registration, changes and deletion. `announce` gets every revoked session, after the commit."""
+    """Registration, changes and deletion. `announce` gets every revoked session, after the commit.
+
+    With `verifies`, the owner of a new address is asked to verify it.
+    """
 
     def __init__(
-        self, accounts: Accounts, *, hasher: PasswordHasher, views: Cache, announce: Announce, clock: Clock
+        self,
+        accounts: Accounts,
+        *,
+        hasher: PasswordHasher,
+        limits: MailLimits,
+        verifies: bool,
+        views: Cache,
+        announce: Announce,
+        clock: Clock,
     ) -> None:
         self._accounts = accounts
         self._hasher = hasher
+        self._limits = limits
+        self._verifies = verifies
         self._views = views
         self._announce = announce
         self._clock = clock
@@ -127,6 +141,8 @@ class AccountActions:
         async def effect(transaction: AccountTransaction) -> StoredResponse:
             account = await transaction.add(new)
             await transaction.record(DomainEvent(type=USER_REGISTERED, subject=str(new.id)))
+            if self._verifies:
+                await transaction.record(verification_mail(new.email))
             return respond(account)
 
         try:
@@ -137,12 +153,26 @@ class AccountActions:
 
     async def change_profile(self, user_id: UUID, change: ProfileChange) -> Account:
         """Change the fields that are set. Raises `AccountNotFound` or `AccountTaken`."""
+        may_ask = "email" in change.model_fields_set and await self._may_send(change.email, user_id)
         async with self._accounts.begin() as transaction:
-            account = await transaction.change(user_id, change)
-        if account is None:
-            raise AccountNotFound
+            changed = await transaction.change(user_id, change)
+            if changed is None:
+                raise AccountNotFound
+            account, email_before = changed
+            if account.email != email_before:
+                await transaction.record(email_change_notice(email_before, account.username, account.email))
+                if self._verifies and may_ask:
+                    await transaction.record(verification_mail(account.email))
         await self._views.invalidate(str(user_id))
         return account
+
+    async def _may_send(self, email: str, user_id: UUID) -> bool:
+        """Count a mail to the new address; return False beyond the limits. The change itself has none."""
+        try:
+            await self._limits.count(email_key(email), user_id=user_id)
+        except TooManyMails:
+            return False
+        return True
 
     async def delete(self, user_id: UUID) -> None:
         """Delete the account with all its data, and revoke its sessions and API keys. Raises `AccountNotFound`."""

@@ -55,6 +55,15 @@ def _validated(text: str) -> ValidatedEmail:
         raise ValueError("not a valid email address") from None
 
 
+def ascii_email(email: str) -> str:
+    """Return the address with its domain in ASCII, for a mail server, unless the part before the @ is not in ASCII."""
+    try:
+        return _validated(email).ascii_email or email
+    except ValueError:
+        # Registered before the rules of today.
+        return email
+
+
 def normalize_display_name(text: str) -> str:
     """Return the one form of all names that look like this one. Raises ValueError if it cannot be shown."""
     return normalize_visible(text, DISPLAY_NAME_LENGTH)

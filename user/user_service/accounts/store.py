@@ -20,13 +20,12 @@ from servicekit.storage.postgres_queries import Query, Transaction
 from user_service.accounts.actions import AccountTaken, AccountTransaction, NewAccount
 from user_service.accounts.rules import Role, email_key, username_key
 from user_service.accounts.schemas import Account, ProfileChange
+from user_service.domain_events import Record
 from user_service.models import User, users_read, users_read_totals
 from user_service.sessions.rules import Revocations
 from user_service.sessions.store import revoke_all_sessions, revoke_keys
 
 SHARDS: Final = 16
-# Writes a domain event in a transaction.
-Record = Callable[[AsyncSession, DomainEvent], Awaitable[None]]
 
 _UNIQUE: Final[dict[str, Literal["username", "email"]]] = {
     "uq_users_username_key": "username",
@@ -102,16 +101,15 @@ class PostgresAccountTransaction:
         await transaction.fetch(_ADD_TO_READ_MODEL, **shown, shard=account.id.int % SHARDS)
         return added
 
-    async def change(self, user_id: UUID, change: ProfileChange) -> Account | None:
+    async def change(self, user_id: UUID, change: ProfileChange) -> tuple[Account, str] | None:
         user = await self._lock(user_id)
         if user is None:
             return None
+        email = user.email
         for name, value in change.model_dump(exclude_unset=True).items():
             setattr(user, name, value)
-        user.email_key = email_key(user.email)
-        with _unique_or_taken():
-            await self._session.flush()
-        return await self._project(user)
+        await set_email(self._session, user, user.email)
+        return await _project(self._session, user), email
 
     async def set_role(self, user_id: UUID, role: Role) -> tuple[Account, bool] | None:
         user = await self._lock(user_id)
@@ -120,7 +118,7 @@ class PostgresAccountTransaction:
         changed = user.role != role
         user.role = role
         await self._session.flush()
-        return await self._project(user), changed
+        return await _project(self._session, user), changed
 
     async def find_id(self, username: str) -> UUID | None:
         return await self._session.scalar(select(User.id).where(User.username_key == username_key(username)))
@@ -151,19 +149,34 @@ class PostgresAccountTransaction:
     async def _lock(self, user_id: UUID) -> User | None:
         return await self._session.get(User, user_id, with_for_update={"key_share": True})
 
-    async def _project(self, user: User) -> Account:
-        """Write the account into the read model."""
-        account = Account.model_validate(user)
-        values = _columns(account) | {"verified_email": user.verified_email}
-        statement = insert(users_read).values(**values)
-        await self._session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
-        return account
-
     async def _count(self, user_id: UUID, difference: int) -> None:
         # An account adds to and subtracts from the same shard, so no shard drops below zero.
         statement = insert(users_read_totals).values(shard=user_id.int % SHARDS, accounts=difference)
         total = users_read_totals.c.accounts + statement.excluded.accounts
         await self._session.execute(statement.on_conflict_do_update(index_elements=["shard"], set_={"accounts": total}))
+
+
+async def set_email(session: AsyncSession, user: User, email: str) -> None:
+    """Give the locked account this address, in the write model. Raises `AccountTaken`."""
+    user.email, user.email_key = email, email_key(email)
+    with _unique_or_taken():
+        await session.flush()
+
+
+async def mark_verified(session: AsyncSession, user: User) -> None:
+    """Note that the owner of the locked account has the address of it."""
+    user.verified_email = user.email
+    await session.flush()
+    await _project(session, user)
+
+
+async def _project(session: AsyncSession, user: User) -> Account:
+    """Write the account into the read model."""
+    account = Account.model_validate(user)
+    values = _columns(account) | {"verified_email": user.verified_email}
+    statement = insert(users_read).values(**values)
+    await session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+    return account
 
 
 def _columns(account: Account) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from servicekit.core.clock import Clock
-from servicekit.core.errors import Unauthorized
+from servicekit.core.errors import Forbidden, Unauthorized
 from user_service.accounts.rules import login_keys, login_subject
 from user_service.client import Client
 from user_service.passwords.hashing import PasswordHasher
@@ -31,6 +31,13 @@ class InvalidCredentials(Unauthorized):
         super().__init__(error="invalid_grant")
 
 
+class EmailNotVerified(Forbidden):
+    """The password is right, and the address of the account has to be verified before a login."""
+
+    type = "urn:baseplate:problem:email-not-verified"
+    detail = "The email address of this account has to be verified first."
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     username_or_email: str
@@ -46,6 +53,7 @@ class Candidate:
     network_known: bool
     username_key: str
     email_key: str
+    email_verified: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,10 @@ class LoginStore(Protocol):
 
 
 class LoginActions:
-    """Logins. `announce` gets every session that a newer one has replaced, after the commit."""
+    """Logins. `announce` gets every session that a newer one has replaced, after the commit.
+
+    With `verified_only`, an account without a verified address has none.
+    """
 
     def __init__(
         self,
@@ -96,7 +107,9 @@ class LoginActions:
         issuer: TokenIssuer,
         announce: Announce,
         clock: Clock,
+        verified_only: bool = False,
     ) -> None:
+        self._verified_only = verified_only
         self._store = store
         self._guard = guard
         self._hasher = hasher
@@ -105,7 +118,7 @@ class LoginActions:
         self._clock = clock
 
     async def log_in(self, credentials: Credentials, client: Client) -> TokenPair:
-        """Start a session. Raises `InvalidCredentials` or `TooManyRequests`."""
+        """Start a session. Raises `InvalidCredentials`, `EmailNotVerified` or `TooManyRequests`."""
         username_key, email_key = login_keys(credentials.username_or_email)
         candidate = await self._store.find(username_key=username_key, email_key=email_key, network=client.network)
         right = await self._guard.verify(
@@ -119,6 +132,8 @@ class LoginActions:
         )
         if not right or candidate is None:
             raise InvalidCredentials
+        if self._verified_only and not candidate.email_verified:
+            raise EmailNotVerified
         return await self._start(candidate, credentials.password, client)
 
     async def _start(self, candidate: Candidate, password: str, client: Client) -> TokenPair:

@@ -37,7 +37,7 @@ class LoginBody(RequestBody):
     password: Password
 
 
-@router.post("/login", dependencies=[no_store], responses=problems(401))
+@router.post("/login", dependencies=[no_store], responses=problems(401, 403))
 async def log_in(body: LoginBody, client: RequestClient, components: AppComponents) -> TokenPair:
     """Exchange a name or an email address and a password for tokens."""
     return await components.login_actions.log_in(Credentials(body.username_or_email, body.password), client)
@@ -47,7 +47,7 @@ async def log_in(body: LoginBody, client: RequestClient, components: AppComponen
     "/token",
     dependencies=[no_store],
     response_model_exclude_none=True,
-    responses=problems(400, 401, 415),
+    responses=problems(400, 401, 403, 415),
     openapi_extra=OPENAPI,
 )
 async def issue_token(request: Request, client: RequestClient, components: AppComponents) -> TokenResponse:

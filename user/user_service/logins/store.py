@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import bindparam, exists, func, select, update
+from sqlalchemy import bindparam, exists, false, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from servicekit.storage.postgres_models import Sessions, queries_of
@@ -18,6 +18,7 @@ _CANDIDATE = select(
     exists().where(LoginAddress.user_id == User.id, LoginAddress.address == bindparam("network")).label("known"),
     User.username_key,
     User.email_key,
+    func.coalesce(User.verified_email == User.email, false()).label("verified"),
 )
 _BY_USERNAME: Final = Query(_CANDIDATE.where(User.username_key == bindparam("key")))
 _BY_EMAIL: Final = Query(_CANDIDATE.where(User.email_key == bindparam("key")))

@@ -1,4 +1,4 @@
-"""Changing a password."""
+"""Verifying and changing a password."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +31,8 @@ class CurrentPassword:
     network_known: bool
     username_key: str
     email_key: str
+    username: str
+    email: str
 
 
 class PasswordStore(Protocol):
@@ -40,7 +42,7 @@ class PasswordStore(Protocol):
     async def replace(
         self, user_id: UUID, *, old_hash: str, new_hash: str, keep_session: UUID, now: datetime
     ) -> Revocations | None:
-        """Set the new hash and revoke all sessions but one.
+        """Set the new hash, revoke all sessions but one, and tell the owner.
 
         Return None, and change nothing, if `old_hash` is no longer the account's hash.
         """
@@ -64,16 +66,15 @@ class PasswordActions:
         self._announce = announce
         self._clock = clock
 
-    async def change(self, user_id: UUID, session_id: UUID, network: str, *, current: str, new: str) -> None:
-        """Replace the password and revoke the user's other sessions.
+    async def verify(self, user_id: UUID, network: str, password: str) -> CurrentPassword:
+        """Return the account if this is its password.
 
-        Raises `WrongPassword`; `TooManyRequests` after too many wrong ones, so a stolen token is no way to guess; and
-        `PasswordChanged` after a concurrent change.
+        Raises `WrongPassword`; and `TooManyRequests` after too many wrong ones, so a stolen token is no way to guess.
         """
         found = await self._store.current(user_id, network)
         right = await self._guard.verify(
             found.password_hash if found else None,
-            current,
+            password,
             # Guesses here count like those at a login.
             subject=found.username_key if found else str(user_id),
             network=network,
@@ -82,6 +83,14 @@ class PasswordActions:
         )
         if not right or found is None:
             raise WrongPassword
+        return found
+
+    async def change(self, user_id: UUID, session_id: UUID, network: str, *, current: str, new: str) -> None:
+        """Replace the password and revoke the user's other sessions.
+
+        Raises what `verify` raises, and `PasswordChanged` after a concurrent change.
+        """
+        found = await self.verify(user_id, network, current)
         new_hash = await self._hasher.hash(new)
         revoked = await self._store.replace(
             user_id, old_hash=found.password_hash, new_hash=new_hash, keep_session=session_id, now=self._clock()

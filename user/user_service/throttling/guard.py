@@ -41,3 +41,7 @@ class PasswordGuard:
         else:
             await self._limits.record_failure(*attempt)
         return right
+
+    async def forgive(self, names: Collection[str], network: str) -> None:
+        """End the count of this network for each name of an account, as a right password does."""
+        await self._limits.record_success(*(forgiven(name, network) for name in names))
