@@ -22,7 +22,10 @@ from gateway_config.testing.running import RunningGateway
 pytestmark = pytest.mark.servers
 
 MIB = 1024 * 1024
-AUTH_ROUTES = ["register", "login", "token", "refresh", "password"]
+AUTH_ROUTES = [
+    *("register", "login", "token", "refresh", "password", "password/forgot", "password/reset", "email"),
+    *("verification", "verification/confirm", "invitations/accept"),
+]
 KEYS = pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "once"}], ids=["plain", "keyed"])
 
 LimitedGateway = Callable[..., Awaitable[RunningGateway]]

@@ -13,6 +13,8 @@ ROUTED = [
     ("POST", "/api/v1/users/login", "user", "/api/v1/users/login"),
     ("POST", "/api/v1/users/register", "user", "/api/v1/users/register"),
     ("POST", "/api/v1/users/password", "user", "/api/v1/users/password"),
+    ("POST", "/api/v1/users/password/forgot", "user", "/api/v1/users/password/forgot"),
+    ("POST", "/api/users/invitations", "user", "/api/v1/users/invitations"),
     ("PATCH", "/api/v1/users/profile", "user", "/api/v1/users/profile"),
     ("GET", "/api/v1/users/stats/count", "user", "/api/v1/users/stats/count"),
     ("PUT", "/api/v1/users/1/role", "user", "/api/v1/users/1/role"),
