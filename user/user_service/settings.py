@@ -2,10 +2,10 @@
 
 from email.headerregistry import Address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, HttpUrl, SecretStr
+from pydantic import AfterValidator, HttpUrl, SecretStr, field_validator
 
 from servicekit.core.settings import PostgresSettings
 from servicekit.storage.postgres_migrations import DatabaseSettings
@@ -46,6 +46,12 @@ class Settings(PostgresSettings):
     email_from: Annotated[str, AfterValidator(check_email_from)] = ""
     # A folder with templates that take the place of those in `mail/templates`.
     email_templates_dir: Path | None = None
+
+    @field_validator("smtp_url", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: Any) -> Any:
+        """Return None for an empty text: a deployment without a mail server has an empty secret file."""
+        return value or None
 
     @property
     def sender(self) -> Address:
