@@ -101,6 +101,8 @@ def test_a_service_has_its_image_its_secrets_and_its_keys(document: Document, en
     service = document["services"][entry.name]
     url = URL_SECRET[entry.store]
     secrets = [url, "valkey_url", "fingerprint_secret", *(["link_secret"] if entry.keeps_files else [])]
+    if document is PRODUCTION and "SMTP_URL" in entry.settings:
+        secrets.append("smtp_url")
 
     assert service["image"] == (
         "baseplate-dev/" + entry.name if document is DEVELOPMENT else f"baseplate/{entry.name}:current"
@@ -199,7 +201,8 @@ def test_development_mounts_the_code_of_a_service_and_of_the_kit(entry: ServiceE
 def test_a_service_is_on_the_networks_of_its_store_and_of_no_other(entry: ServiceEntry) -> None:
     networks = {name: set(PRODUCTION["services"][name]["networks"]) for name in (entry.name, f"{entry.name}-migrate")}
 
-    assert networks == {entry.name: {"services", entry.store, "valkey"}, f"{entry.name}-migrate": {entry.store}}
+    mail = {"mail"} if "SMTP_URL" in entry.settings else set()
+    assert networks == {entry.name: {"services", entry.store, "valkey"} | mail, f"{entry.name}-migrate": {entry.store}}
 
 
 @each_service
@@ -306,10 +309,13 @@ def test_development_publishes_the_gateway_and_each_service_on_a_port_of_its_own
     }
 
 
-def test_only_the_gateway_is_on_the_network_that_leads_outside() -> None:
-    assert {name for name, network in PRODUCTION["networks"].items() if not network.get("internal")} == {"outside"}
-    members = {name for name, service in PRODUCTION["services"].items() if "outside" in service.get("networks", [])}
-    assert members == {"gateway"}
+def test_only_the_gateway_and_the_sender_of_mails_are_on_networks_that_lead_outside() -> None:
+    leading = {name for name, network in PRODUCTION["networks"].items() if not network.get("internal")}
+    members = {
+        network: {name for name, service in PRODUCTION["services"].items() if network in service.get("networks", [])}
+        for network in leading
+    }
+    assert members == {"outside": {"gateway"}, "mail": {"user", "user-v2"}}
     assert set(PRODUCTION["services"]["gateway"]["networks"]) == {"outside", "services"}
 
 
@@ -368,4 +374,15 @@ def test_no_secret_is_written_in_a_compose_file(document: Document) -> None:
     for service in document["services"].values():
         for variable, value in environment(service).items():
             if re.search("PASSWORD|SECRET|_URL", variable):
-                assert str(value).startswith("/run/secrets/") or variable == "PEER_URLS"
+                # Addresses without a password, and a variable of the caller without a default.
+                plain = variable in ("PEER_URLS", "FRONTEND_URL") or value == f"${{{variable}:-}}"
+                assert plain or str(value).startswith("/run/secrets/")
+
+
+def test_development_runs_a_mailbox_on_request() -> None:
+    mailbox = DEVELOPMENT["services"]["mailpit"]
+
+    assert mailbox["profiles"] == ["mail"]
+    assert mailbox["networks"] == DEVELOPMENT["services"]["user"]["networks"]
+    assert environment(DEVELOPMENT["services"]["user"])["SMTP_URL"] == "${SMTP_URL:-}"
+    assert all(port.startswith("127.0.0.1:") for port in mailbox["ports"])

@@ -74,7 +74,7 @@ class _Writer:
         administrator = self._random("valkey/administrator_password")
         self.write_services(catalog)
         for entry in catalog.values():
-            self._write_addresses(entry, _MONGO_NODES[environment])
+            self._write_addresses(entry, environment)
         passwords = {name: self._valkey_password(name) for name in catalog}
         issuers = frozenset(entry.name for entry in catalog.values() if entry.issues_tokens)
         self._derived(ACL_FILE, acl(administrator, passwords, issuers))
@@ -87,15 +87,18 @@ class _Writer:
                 self._random(f"{entry.name}/{secret}")
         return Written(tuple(self._made), tuple(self._changed))
 
-    def _write_addresses(self, entry: ServiceEntry, mongo_nodes: tuple[str, ...]) -> None:
+    def _write_addresses(self, entry: ServiceEntry, environment: Environment) -> None:
         name = entry.name
+        if "SMTP_URL" in entry.settings and environment == "production":
+            # The operator writes the mail server's URL into it. Compose needs the file.
+            self._random(f"{name}/smtp_url", str)
         password = self._random(f"{entry.store}/{name}_password")
         if entry.store == "postgres":
             self._derived(
                 f"{name}/database_url", f"postgresql+asyncpg://{name}:{_quoted(password)}@postgres:5432/{name}"
             )
         else:
-            nodes = ",".join(f"{node}:27017" for node in mongo_nodes)
+            nodes = ",".join(f"{node}:27017" for node in _MONGO_NODES[environment])
             url = f"mongodb://{name}:{_quoted(password)}@{nodes}/{name}?authSource={name}&replicaSet=rs0"
             self._derived(f"{name}/mongo_url", url)
 

@@ -37,6 +37,7 @@ def test_each_file_that_the_compose_files_name_is_made(directory):
         *(f"{name}/database_url" for name in ("user", "assets")),
         *(f"{name}/mongo_url" for name in ("analytics", "notes")),
         "assets/link_secret",
+        "user/smtp_url",
         *(f"postgres/{name}_password" for name in ("superuser", "user", "assets")),
         *(f"mongo/{name}" for name in ("root_password", "keyfile", "analytics_password", "notes_password")),
         "valkey/administrator_password",

@@ -62,6 +62,7 @@ async def _run(options: Options) -> None:
             if ready:
                 print(f"ready {platform.gateway_url}", file=TolerantStream(sys.stdout), flush=True)
                 display.print(f"  docs  {platform.gateway_url}/docs")
+                display.print(f"  mail  {platform.mailbox.folder}, sent to {platform.mailbox.url}")
                 display.print(f"  logs  {platform.logs}; follow them with: make logs")
                 await request.stop.wait()
         finally:

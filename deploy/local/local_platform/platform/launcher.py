@@ -17,6 +17,8 @@ from local_platform.errors import DataDirectoryUnusable, ProcessFailed
 from local_platform.layout import GATEWAY, REPOSITORY, Layout
 from local_platform.platform.disk import DiskReserve, check_disk
 from local_platform.platform.gateway import Gateway
+from local_platform.platform.mailbox import NAME as MAIL
+from local_platform.platform.mailbox import Mailbox
 from local_platform.platform.options import Options
 from local_platform.platform.reloading import Reloader
 from local_platform.platform.service_environment import keys_directory
@@ -65,13 +67,14 @@ class Platform:
             services=engines,
             issuers=[entry.name for entry in self.catalog.values() if entry.issues_tokens],
         )
+        self.mailbox = Mailbox(layout, ports.allocate(MAIL), self.gateway_url)
         self._services = Services(
             self.catalog,
             layout,
             ports,
             self.stores,
             replicas=options.replicas,
-            settings=options.settings,
+            settings={**self.mailbox.settings, **options.settings},
             reload=options.reload,
         )
         self._gateway = Gateway(layout, ports.allocate(GATEWAY), self.catalog, self._services.ports, options.settings)
@@ -101,6 +104,7 @@ class Platform:
             self._start_store(ready["valkey"], self.stores.start_valkey),
             self._start_store(ready["mongo"], self._start_mongo),
             self._start_services(ready),
+            self.supervisor.add(self.mailbox.process_spec()).wait_ready(),
         )
         await self.supervisor.add(self._gateway.process_spec()).wait_ready()
         await self._reach_services()
@@ -115,6 +119,7 @@ class Platform:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.supervisor.stop(self.supervisor.of_service(GATEWAY))
         await self.supervisor.stop(self.supervisor.of_service(*self.catalog))
+        await self.supervisor.stop(self.supervisor.of_service(MAIL))
         await self.stores.stop_all()
         self._gateway.remove_cache()
         self._reserve.remove()
@@ -179,7 +184,7 @@ class Platform:
         await run_concurrently(*(replica.wait_ready() for replica in replicas))
 
     def _add_rows(self) -> None:
-        self.status_table.add(*self.stores.names())
+        self.status_table.add(*self.stores.names(), MAIL)
         for entry in self.catalog.values():
             self.status_table.add(_migration_name(entry), *self._services.ports[entry.name])
         self.status_table.add(GATEWAY)

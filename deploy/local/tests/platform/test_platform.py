@@ -154,13 +154,13 @@ async def test_run_json_lists_what_runs(running):
     content = running.run_file()
     assert set(content) == {"gateway", "processes"}
     services = read_catalog()
-    expected = {"postgres": "postgres", "mongo-1": "mongo", "valkey": "valkey", "gateway": "gateway"}
+    expected = {"postgres": "postgres", "mongo-1": "mongo", "valkey": "valkey", "mail": "mail", "gateway": "gateway"}
     expected |= {f"{service}-{number}": service for service in services for number in (1, 2)}
     assert {process["name"]: process["service"] for process in content["processes"]} == expected
     for process in content["processes"]:
         assert set(process) == {"name", "service", "pid", "url"}
         assert running.process.pid in {parent.pid for parent in psutil.Process(process["pid"]).parents()}
-        assert re.fullmatch(r"(http|postgresql|mongodb|redis)://127\.0\.0\.1:\d+", process["url"])
+        assert re.fullmatch(r"(http|postgresql|mongodb|redis|smtp)://127\.0\.0\.1:\d+", process["url"])
     assert content["gateway"] == next(
         process["url"] for process in content["processes"] if process["name"] == "gateway"
     )
