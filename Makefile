@@ -287,6 +287,15 @@ remove-service: .venv/.complete ## Remove a service and what else names it: NAME
 	@test -n "$${NAME:-}" || { echo 'error: name the service: make remove-service NAME=notes' >&2; exit 2; }
 	@$(LOCAL_TOOL) remove-service -- "$$NAME"
 
+.PHONY: adopt
+adopt: .venv/.complete | $(UV) ## Make this a platform of your own: NAME=acme [WITHOUT="notes analytics"] [TO=../acme] writes a copy; docs/adopt.md
+	@test -n "$${NAME:-}" || { echo 'error: name the platform: make adopt NAME=acme' >&2; exit 2; }
+	@$(BIN)/python deploy/adopt.py $${TO:+--to="$$TO"} $${WITHOUT:+--without="$$WITHOUT"} -- "$$NAME"
+
+.PHONY: newcomer
+newcomer: .venv/.complete | $(UV) ## Adopt a copy of the committed state, add a service, remove one, check and test: says how long each took
+	@$(BIN)/python -m tests.newcomer
+
 ##@ Clean up
 .PHONY: clean
 clean: ## Remove the environment, caches and reports; the data of make run stays
