@@ -69,6 +69,10 @@ users_read = Table(
     Column("role", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("verified_email", Text),
+    # A prefix is found by bytes, whatever the collation of the database.
+    Index("ix_users_read_username_prefix", text("lower(username) text_pattern_ops")),
+    Index("ix_users_read_email_prefix", text("lower(email) text_pattern_ops")),
+    Index("ix_users_read_display_name_prefix", text("lower(display_name) text_pattern_ops")),
 )
 
 # The number of accounts, in shards. Counting `users_read` takes longer with every account, and a single row would make

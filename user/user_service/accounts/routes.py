@@ -5,13 +5,16 @@ The converter `uuid` in a path keeps it from matching words: `GET /users/login` 
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, SessionEnded
 from servicekit.auth.scopes import requires_scope
+from servicekit.core.errors import UnprocessableContent
+from servicekit.core.text import has_unprintable
 from servicekit.idempotency import IdempotencyKey, StoredResponse
 from servicekit.idempotency.request import ANONYMOUS
 from servicekit.sealing.route_policy import OptionalCallerService, optional, sealed
@@ -32,6 +35,8 @@ from user_service.bodies import AccountRoute
 from user_service.components import AppComponents
 
 PREFIX = "/api/v1/users"
+SEARCH_LENGTH: Final = 254
+_SEARCH: Final = "The beginning of a user name, an email address or a display name, in any case."
 router = APIRouter(prefix=PREFIX, tags=["accounts"], route_class=AccountRoute)
 # The gateway routes nothing to /internal/.
 internal_router = APIRouter(prefix="/internal", tags=["services"])
@@ -90,10 +95,16 @@ async def count_accounts(components: AppComponents) -> Response:
 
 @router.get("", tags=["administration"], response_model=Page[Account], responses=problems(403))
 async def list_accounts(
-    _admin: CurrentAdmin, components: AppComponents, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    _admin: CurrentAdmin,
+    components: AppComponents,
+    q: Annotated[str | None, Query(max_length=SEARCH_LENGTH, description=_SEARCH)] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> Response:
-    """List all accounts, the newest first."""
-    return json_response(await components.account_queries.page(limit, cursor))
+    """List all accounts, or those that a search finds, the newest first."""
+    if q is not None and has_unprintable(q):
+        raise UnprocessableContent(errors=[{"field": "query.q", "message": "control characters are not allowed"}])
+    return json_response(await components.account_queries.page(limit, cursor, q))
 
 
 @router.get("/{user_id:uuid}", response_model=PublicAccount, dependencies=[requires_scope("users:read")])
