@@ -54,6 +54,17 @@ class Pod:
         return str(self.document["status"].get("podIP", ""))
 
     @property
+    def main(self) -> str:
+        """The name of its first container."""
+        return str(self.document["spec"]["containers"][0]["name"])
+
+    @property
+    def current(self) -> str:
+        """The name of the container that runs or fails: one that prepares the others, or the first of these."""
+        preparing = self.document["status"].get("initContainerStatuses") or ()
+        return next((str(one["name"]) for one in preparing if not one.get("ready")), self.main)
+
+    @property
     def host(self) -> str:
         """The address of its node."""
         return str(self.document["status"].get("hostIP", ""))
@@ -95,9 +106,8 @@ class Pod:
         return next((condition for condition in conditions if condition["type"] == kind), {})
 
     def _first(self) -> Document:
-        name = self.document["spec"]["containers"][0]["name"]
         found = self.document["status"].get("containerStatuses") or ()
-        return next((one for one in found if one["name"] == name), {})
+        return next((one for one in found if one["name"] == self.main), {})
 
     def _status(self) -> tuple[str, str, int]:
         """Return the status in docker's words, the reason that Kubernetes gives, and the exit code."""
@@ -183,7 +193,7 @@ class Cluster:
 
     def execute(self, pod: Pod, *words: str) -> str:
         """Run a command in a pod's first container."""
-        return self.kubectl("exec", pod.name, "--", *words)
+        return self.kubectl("exec", pod.name, f"--container={pod.main}", "--", *words)
 
     def patch(self, kind: str, name: str, changes: Sequence[Document]) -> None:
         """Change an object by a JSON patch."""
@@ -204,7 +214,9 @@ class Cluster:
         """Return the end of a pod's log, readable and indented: of the run before, if it was restarted."""
         again = ["--previous"] if pod.container.restarts and not pod.ready else []
         try:
-            log = self.kubectl("logs", pod.name, f"--tail={10 * count}", *again, merged=True)
+            log = self.kubectl(
+                "logs", pod.name, f"--container={pod.current}", f"--tail={10 * count}", *again, merged=True
+            )
         except CommandFailed as error:
             # A container that never ran has no log.
             log = str(error).rpartition("\n")[2]

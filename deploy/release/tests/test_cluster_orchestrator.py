@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from release_tool.cluster import Cluster
+from release_tool.cluster import Cluster, Pod
 from release_tool.cluster_orchestrator import ClusterOrchestrator, canary_deployment, repository_of, version_of
 from release_tool.cluster_state import LOCK, ClusterJournal, cluster_lock
 from release_tool.console import Console
@@ -177,6 +177,17 @@ def test_a_canary_is_the_service_with_another_track_in_every_selector():
     assert [one["image"] for one in pod["spec"]["initContainers"]] == [NEW, "other:1"]
     assert pod["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"]["baseplate/track"] == "v2"
     assert stable["spec"]["selector"]["matchLabels"]["baseplate/track"] == "v1"
+
+
+def test_of_a_pod_that_prepares_the_log_of_that_container_is_shown():
+    pod = {
+        "metadata": {"name": "notes-1"},
+        "spec": {"containers": [{"name": "notes"}]},
+        "status": {"initContainerStatuses": [{"name": "keys", "ready": True}, {"name": "migrate", "ready": False}]},
+    }
+    assert Pod(pod).current == "migrate"
+    pod["status"]["initContainerStatuses"][1]["ready"] = True
+    assert Pod(pod).current == "notes"
 
 
 @pytest.mark.parametrize(
