@@ -25,8 +25,8 @@ def stop_after(owner: type, name: str, *, when: Callable[[], bool] = lambda: Tru
     """
     method = getattr(owner, name)
 
-    async def stopping(*arguments: Any) -> Any:
-        result = await method(*arguments)
+    async def stopping(*arguments: Any, **keywords: Any) -> Any:
+        result = await method(*arguments, **keywords)
         if when():
             await stop_here()
         return result
