@@ -49,6 +49,16 @@ export async function startPlatform() {
   // A group of its own, which gets the signal that Ctrl-C in a terminal would send.
   const { MAKEFLAGS: _flags, MAKELEVEL: _level, ...environment } = process.env;
   const platform = spawn("make", ["run", ...variables], { cwd: ROOT, env: environment, detached: true });
+  // Tests that are interrupted leave nothing behind.
+  const interrupt = () => {
+    if (platform.exitCode === null && platform.signalCode === null) {
+      process.kill(-platform.pid, "SIGINT");
+    }
+  };
+  process.once("exit", interrupt);
+  for (const signal of ["SIGINT", "SIGTERM"]) {
+    process.once(signal, () => process.exit(1));
+  }
   const ended = new Promise((resolve) => platform.once("exit", resolve));
   let output = "";
   const keep = (piece) => (output += piece);
@@ -62,9 +72,7 @@ export async function startPlatform() {
 
   const stop = async () => {
     await other.close();
-    if (platform.exitCode === null) {
-      process.kill(-platform.pid, "SIGINT");
-    }
+    interrupt();
     await ended;
     await rm(scratch, { recursive: true, force: true });
   };
