@@ -5,8 +5,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx2
+import pytest
 
 from opskit.catalog import read_catalog
+
+pytestmark = pytest.mark.needs("analytics", "notes", "assets")
 
 USERS = "/api/v1/users"
 SignIn = Callable[[], Awaitable[Any]]
