@@ -3,12 +3,17 @@
 import json
 import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
 from opskit.catalog import read_catalog
+from servicekit.core.errors import TYPE_PREFIX
+from servicekit.core.problems import PROBLEM_JSON
+
+CLIENTS = Path(__file__).parents[1] / "clients"
 
 
 @pytest.fixture
@@ -64,3 +69,21 @@ async def test_a_change_of_a_note_requires_its_entity_tag(description: dict[str,
 async def test_services_are_listed_in_their_order_with_an_introduction(description: dict[str, Any]) -> None:
     assert [tag["name"] for tag in description["tags"]] == list(read_catalog())
     assert "Idempotency-Key" in description["info"]["description"]
+
+
+async def test_the_description_in_the_repository_is_that_of_the_code(description: dict[str, Any]) -> None:
+    stored = json.loads((CLIENTS / "openapi.json").read_text())
+
+    assert description == stored, "the API has changed: run `make clients`"
+
+
+async def test_every_code_of_an_error_has_one_example(description: dict[str, Any]) -> None:
+    examples = description["components"]["examples"]
+
+    for _, _, operation in _operations(description):
+        for status, response in operation["responses"].items():
+            content = response.get("content", {}).get(PROBLEM_JSON)
+            if content is not None and status != "default":
+                statuses = {examples[name]["value"]["status"] for name in content["examples"]}
+                assert statuses == {int(status)}, operation["operationId"]
+    assert [example["value"]["type"] for example in examples.values()] == [TYPE_PREFIX + code for code in examples]

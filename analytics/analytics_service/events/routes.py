@@ -11,7 +11,7 @@ from analytics_service.components import AppComponents
 from analytics_service.events.queries import EventFilter, visible_to
 from analytics_service.events.rules import Sender
 from analytics_service.events.schemas import EventOut, EventsBody, Recorded
-from servicekit.auth.access_tokens import CurrentUser, OptionalUser, require_user
+from servicekit.auth.access_tokens import CurrentUser, OptionalUser, RoleRequired, require_user
 from servicekit.auth.scopes import requires_scope
 from servicekit.core.before_body import before_body
 from servicekit.core.errors import Unauthorized
@@ -68,7 +68,10 @@ async def record_events(
 
 
 @router.get(
-    "/events", response_model=Page[EventOut], responses=problems(403), dependencies=[requires_scope("analytics:read")]
+    "/events",
+    response_model=Page[EventOut],
+    responses=problems(RoleRequired),
+    dependencies=[requires_scope("analytics:read")],
 )
 async def list_events(
     user: CurrentUser,

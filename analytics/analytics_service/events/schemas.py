@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Discriminator, FailFast, Field, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
+from pydantic.config import JsonDict
 
 from analytics_service.events.properties import MAX_BYTES, MAX_DEPTH, validate_properties
 from servicekit.web.json_body import RequestBody
@@ -29,8 +30,13 @@ Properties = Annotated[
 ]
 
 
+EXAMPLE: Final[JsonDict] = {"type": "page.view", "properties": {"path": "/home"}}
+
+
 class EventIn(RequestBody):
     """One event."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     event_id: EventId | None = None
     type: EventType
@@ -46,6 +52,8 @@ class EventIn(RequestBody):
 
 class BatchIn(RequestBody):
     """Up to 1,000 events, recorded together or not at all."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"events": [EXAMPLE]}]})
 
     events: Annotated[list[EventIn], FailFast()] = Field(min_length=1, max_length=MAX_BATCH)
 

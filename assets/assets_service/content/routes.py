@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from assets_service.components import AppComponents
+from assets_service.content.ranges import RangeNotSatisfiable
 from assets_service.links.signatures import InvalidLink
 from assets_service.records.queries import AssetNotFound
 from assets_service.records.routes import PREFIX, READ
@@ -22,7 +23,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole content", **_BYTES},
     206: {"description": "The parts that the Range header names", **_BYTES},
     304: {"description": "The client already has the content"},
-    **problems(403, 416),
+    **problems(InvalidLink, RangeNotSatisfiable),
 }
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 from uuid import UUID
 
 from loguru import logger
@@ -38,7 +38,8 @@ class QuotaExceeded(PayloadTooLarge):
     """All files of the user together would exceed the quota."""
 
     type = "urn:baseplate:problem:quota-exceeded"
-    extensions: ClassVar[Mapping[str, str]] = {"user_quota_bytes": "the quota"}
+    extensions: ClassVar[Mapping[str, str]] = {"limit_bytes": "the quota", "user_quota_bytes": "the quota"}
+    example: ClassVar[Mapping[str, Any]] = {"limit_bytes": 1073741824, "user_quota_bytes": 1073741824}
 
     def __init__(self, quota: int) -> None:
         super().__init__(

@@ -9,8 +9,10 @@ from fastapi import APIRouter, Request, Response
 from assets_service.components import AppComponents
 from assets_service.records.routes import PREFIX, WRITE
 from assets_service.records.schemas import AssetOut
-from assets_service.uploads.media_types import ACCEPTED_TYPES
-from assets_service.uploads.request import MULTIPART, open_upload
+from assets_service.uploads.actions import QuotaExceeded
+from assets_service.uploads.filenames import InvalidFilename
+from assets_service.uploads.media_types import ACCEPTED_TYPES, TypeMismatch, UnsupportedType
+from assets_service.uploads.request import MULTIPART, UploadBrokeOff, UploadStalled, open_upload
 from servicekit.auth.access_tokens import CurrentUser
 from servicekit.core.errors import UnsupportedMedia
 from servicekit.idempotency import IdempotencyKey, IdempotentRequest, StoredResponse
@@ -53,7 +55,12 @@ _OPENAPI: Final[dict[str, Any]] = {
 
 
 @router.post(
-    "", status_code=201, response_model=AssetOut, responses=problems(415), openapi_extra=_OPENAPI, dependencies=[WRITE]
+    "",
+    status_code=201,
+    response_model=AssetOut,
+    responses=problems(UploadBrokeOff, UploadStalled, QuotaExceeded, UnsupportedType, TypeMismatch, InvalidFilename),
+    openapi_extra=_OPENAPI,
+    dependencies=[WRITE],
 )
 async def upload_asset(request: Request, user: CurrentUser, key: IdempotencyKey, components: AppComponents) -> Response:
     """Store a file: PNG, JPEG, GIF, WebP, PDF, plain text, MP4, MP3 or ZIP, as its own bytes say.

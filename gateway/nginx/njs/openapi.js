@@ -5,6 +5,7 @@
 // The paths that the gateway routes. Probes, metrics and internal paths of services are not part of the public API.
 const ROUTED = /^\/(?:api\/v1|\.well-known)\//;
 const SCHEMAS = '"#/components/schemas/';
+const REFERENCE = /"#\/components\/(?:schemas|examples)\/[^"]+"/g;
 // The same in all services.
 const SHARED = 'Problem';
 const INTRODUCTION = 'All services of the platform behind one gateway.\n\n' +
@@ -21,7 +22,7 @@ async function merged(r) {
         info: { title: 'Baseplate', version: '1', description: INTRODUCTION },
         servers: [{ url: '/' }],
         paths: {},
-        components: { schemas: {}, securitySchemes: {} },
+        components: { schemas: {}, examples: {}, securitySchemes: {} },
         tags: [],
     };
     // During a release a service has two pools; the document of the first that responds is used, and the stable pool comes first.
@@ -36,7 +37,7 @@ async function merged(r) {
     if (missing.length > 0) {
         document.info.description += '\n\nUnavailable at the moment, so not listed here: ' + missing.join(', ') + '.';
     }
-    keepUsedSchemas(document);
+    keepUsed(document);
     r.headersOut['Content-Type'] = 'application/json';
     // A release may add paths.
     r.headersOut['Cache-Control'] = 'no-cache';
@@ -58,23 +59,28 @@ function add(document, service, text) {
     Object.keys(components.schemas || {}).forEach(name => {
         document.components.schemas[name === SHARED ? name : service + '.' + name] = components.schemas[name];
     });
+    // The example of an error is the same in all services.
+    Object.assign(document.components.examples, components.examples);
     Object.assign(document.components.securitySchemes, components.securitySchemes);
     document.tags.push({ name: service, description: theirs.info.title });
 }
 
-// Remove the schemas that only internal paths use.
-function keepUsedSchemas(document) {
-    const all = document.components.schemas;
+// Remove the schemas and examples that only internal paths use.
+function keepUsed(document) {
+    const parts = document.components;
     const used = {};
-    const visit = value => (JSON.stringify(value).match(/"#\/components\/schemas\/[^"]+"/g) || []).forEach(reference => {
-        const name = reference.slice(SCHEMAS.length, -1);
-        if (!used[name] && all[name]) {
-            used[name] = true;
-            visit(all[name]);
+    const visit = value => (JSON.stringify(value).match(REFERENCE) || []).forEach(reference => {
+        const path = reference.slice('"#/components/'.length, -1).split('/');
+        if (!used[reference] && parts[path[0]][path[1]]) {
+            used[reference] = true;
+            visit(parts[path[0]][path[1]]);
         }
     });
     visit(document.paths);
-    Object.keys(all).filter(name => !used[name]).forEach(name => delete all[name]);
+    ['schemas', 'examples'].forEach(part => {
+        Object.keys(parts[part]).filter(name => !used['"#/components/' + part + '/' + name + '"'])
+            .forEach(name => delete parts[part][name]);
+    });
 }
 
 export default { merged };

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, FailFast, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
 
 from servicekit.core.text import normalize_visible
 from servicekit.web.json_body import RequestBody
@@ -76,6 +76,10 @@ Attachments = Annotated[
 class NoteIn(RequestBody):
     """The whole content of a note that is created or replaced."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"title": "Shopping list", "body": "Apples and bread", "tags": ["home"]}]}
+    )
+
     title: Title
     body: Body = ""
     tags: Tags = Field(default_factory=list)
@@ -84,6 +88,8 @@ class NoteIn(RequestBody):
 
 class NoteChange(RequestBody):
     """Some fields of a note. Omitted fields stay as they are; null is not allowed."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"body": "Apples, bread and tea"}]})
 
     # The defaults are never used: only the fields in `model_fields_set` are changed.
     title: Title = Field(default_factory=str)

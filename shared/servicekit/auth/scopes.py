@@ -26,6 +26,7 @@ class InsufficientScope(Forbidden):
 
     type = "urn:baseplate:problem:insufficient-scope"
     extensions: ClassVar[dict[str, str]] = {"scope": "the scope that the route needs"}
+    example: ClassVar[dict[str, str]] = {"scope": "notes:read"}
     detail = "The API key may not do this."
 
     def __init__(self, required: str | None) -> None:

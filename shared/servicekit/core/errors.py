@@ -39,6 +39,8 @@ class ServiceError(Exception):
     type: ClassVar[str] = "urn:baseplate:problem:internal-error"
     # The extension members of the problem document, each with what it means.
     extensions: ClassVar[Mapping[str, str]] = {}
+    # Values of these members for the example in the API's description.
+    example: ClassVar[Mapping[str, Any]] = {}
     detail: str = ""
 
     def __init__(self, detail: str | None = None, *, headers: Mapping[str, str] | None = None, **members: Any) -> None:
@@ -90,7 +92,14 @@ class Conflict(ServiceError):
 
     status = 409
     type = "urn:baseplate:problem:conflict"
-    extensions: ClassVar[Mapping[str, str]] = {"field": "the field whose value is taken, if it is one field"}
+    extensions: ClassVar[Mapping[str, str]] = {
+        "field": "the field whose value is taken, if it is one field",
+        "errors": "each taken value, as with `validation`",
+    }
+    example: ClassVar[Mapping[str, Any]] = {
+        "field": "email",
+        "errors": [{"field": "body.email", "message": "is taken"}],
+    }
     detail = "The request conflicts with the current state."
 
 
@@ -108,6 +117,7 @@ class PayloadTooLarge(ServiceError):
     status = 413
     type = "urn:baseplate:problem:too-large"
     extensions: ClassVar[Mapping[str, str]] = {"limit_bytes": "the largest body, or the largest file of an upload"}
+    example: ClassVar[Mapping[str, Any]] = {"limit_bytes": 16384}
     detail = "The request body is too large."
 
     def __init__(self, limit_bytes: int, detail: str | None = None, **members: Any) -> None:
@@ -133,6 +143,7 @@ class UnprocessableContent(ServiceError):
     extensions: ClassVar[Mapping[str, str]] = {
         "errors": "what is not accepted: at most 20 objects with `field` and `message`"
     }
+    example: ClassVar[Mapping[str, Any]] = {"errors": [{"field": "body.title", "message": "Field required"}]}
     detail = "The request is well-formed but cannot be processed."
 
 

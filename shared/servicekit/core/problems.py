@@ -1,7 +1,7 @@
 """Responses with an error, as problem documents (RFC 9457)."""
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -17,7 +17,7 @@ def problem(status: int, *, detail: str, instance: str, type_: str = BLANK, **me
     request = context.current()
     return {
         "type": type_,
-        "title": _title(status),
+        "title": title(status),
         "status": status,
         "detail": detail,
         "instance": instance,
@@ -26,9 +26,14 @@ def problem(status: int, *, detail: str, instance: str, type_: str = BLANK, **me
     }
 
 
-def _title(status: int) -> str:
+# The names of RFC 9110, as the gateway sends them. Python knows them since 3.13.
+_TITLES: Final = {413: "Content Too Large", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
+
+
+def title(status: int) -> str:
+    """Return what HTTP calls this status."""
     try:
-        return HTTPStatus(status).phrase
+        return _TITLES.get(status) or HTTPStatus(status).phrase
     except ValueError:
         return "Error"
 

@@ -6,21 +6,23 @@ A client generator makes a function of each operation's id: `notes_create_note` 
 Most errors follow from the parts of an operation: a body can be too large, a path can match nothing, a token can have
 expired. A route declares the rest itself:
 
-    @router.get("", responses=problems(403))
+    @router.get("", responses=problems(RoleRequired))
 
-`default` remains for errors that no client can prepare for, such as a 500.
+Each error of an operation has an example by its code. `default` remains for errors that no client can prepare for,
+such as a 500.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from servicekit.core.errors import MAX_ERRORS
-from servicekit.core.problems import PROBLEM_JSON
+from servicekit.core.errors import MAX_ERRORS, TYPE_PREFIX, ServiceError
+from servicekit.core.problems import PROBLEM_JSON, title
 
 PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
     "title": "Problem",
@@ -48,18 +50,28 @@ PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
         },
     },
 }
-_CONTENT: Final[Mapping[str, Any]] = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-ANY_PROBLEM: Final[dict[str, Any]] = {"description": "Another error", "content": _CONTENT}
+_SCHEMA: Final[Mapping[str, Any]] = {"$ref": "#/components/schemas/Problem"}
+ANY_PROBLEM: Final[dict[str, Any]] = {"description": "Another error", "content": {PROBLEM_JSON: {"schema": _SCHEMA}}}
 _RETRY_AFTER: Final[Mapping[str, Any]] = {
     "Retry-After": {"description": "In seconds.", "schema": {"type": "integer", "minimum": 1}}
 }
 _WITH_RETRY_AFTER: Final = frozenset({409, 429, 503})
 _PUBLIC_PATH: Final = re.compile(r"/api/v1/([a-z0-9-]+)")
+# The member of a route's responses that names the codes of its own errors, until the document is complete.
+_CODES: Final = "x-problem-codes"
+# What no client can prepare for.
+_UNEXPECTED: Final = ("internal-error", "deadline-exceeded")
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route that can fail with these statuses."""
-    return {status: _problem(status) for status in statuses}
+def problems(*errors: type[ServiceError] | int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that can fail with these errors. A status stands for the kit's error of it."""
+    codes = defaultdict(list)
+    general = {
+        error.status: error for error in ServiceError.__subclasses__() if error.__module__ == ServiceError.__module__
+    }
+    for error in (general[error] if isinstance(error, int) else error for error in errors):
+        codes[error.status].append(_code(error))
+    return {status: {**_problem(status), _CODES: names} for status, names in codes.items()}
 
 
 def operation_ids(service: str, routers: Sequence[APIRouter]) -> Callable[[APIRoute], str]:
@@ -72,18 +84,35 @@ def operation_ids(service: str, routers: Sequence[APIRouter]) -> Callable[[APIRo
 def declaring_errors(generate: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
     """Return a function that adds to the document of `generate` what each operation's parts imply."""
 
+    # The framework returns the same document each time.
+    @cache
     def document() -> dict[str, Any]:
         schema = generate()
-        schema.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+        classes = {_code(error): error for error in _error_classes()}
+        components = schema.setdefault("components", {})
+        components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+        components["examples"] = {code: _example(classes[code]) for code in sorted(classes)}
         for path, operations in schema["paths"].items():
             for method, operation in operations.items():
                 _require_if_match(method, operation)
-                for status in implied_errors(path, operation):
-                    operation["responses"].setdefault(str(status), _problem(status))
+                _declare(operation["responses"], [classes[code] for code in implied_errors(path, operation)])
                 operation["responses"] = dict(sorted(operation["responses"].items()))
         return schema
 
     return document
+
+
+def _declare(responses: dict[str, Any], implied: Sequence[type[ServiceError]]) -> None:
+    """Add responses for the implied errors of an operation, and the examples of these and of its own errors."""
+    codes = {status: list(response.pop(_CODES, [])) for status, response in responses.items()}
+    codes.setdefault("default", []).extend(_UNEXPECTED)
+    for error in implied:
+        codes.setdefault(str(error.status), []).append(_code(error))
+        responses.setdefault(str(error.status), _problem(error.status))
+    for status, names in codes.items():
+        if names and status in responses:
+            examples = {name: {"$ref": f"#/components/examples/{name}"} for name in dict.fromkeys(names)}
+            responses[status]["content"] = {PROBLEM_JSON: {"schema": _SCHEMA, "examples": examples}}
 
 
 def _require_if_match(method: str, operation: Mapping[str, Any]) -> None:
@@ -93,37 +122,68 @@ def _require_if_match(method: str, operation: Mapping[str, Any]) -> None:
             parameter["required"] = True
 
 
-def implied_errors(path: str, operation: Mapping[str, Any]) -> set[int]:
-    """Return the error statuses that follow from an operation's path, body, parameters and security."""
+def implied_errors(path: str, operation: Mapping[str, Any]) -> list[str]:
+    """Return the codes of the errors that follow from an operation's path, body, parameters and security."""
     parameters = {(parameter["in"], parameter["name"]) for parameter in operation.get("parameters", ())}
     places = {place for place, _ in parameters}
-    statuses: set[int] = set()
-    if "requestBody" in operation:
-        statuses |= {400, 413, 415, 422}
-    if places & {"path", "query"}:
-        statuses.add(422)
+    codes: list[str] = []
+    if body := operation.get("requestBody"):
+        is_json = "application/json" in body["content"]
+        codes += ["invalid-json" if is_json else "malformed-request", "too-large", "unsupported-media-type"]
+    if "requestBody" in operation or places & {"path", "query"}:
+        codes.append("validation")
     if "path" in places:
-        statuses.add(404)
+        codes.append("not-found")
     if ("header", "Idempotency-Key") in parameters:
-        statuses |= {409, 422}
+        codes += ["key-in-flight", "key-reused"]
     if ("header", "If-Match") in parameters:
-        statuses |= {400, 412, 428}
+        codes += ["malformed-condition", "stale-version", "version-required"]
     if ("header", "If-None-Match") in parameters:
-        statuses.add(400)
+        codes.append("malformed-condition")
     if "security" in operation:
         # No valid token; the token of an API key that lacks the scope.
-        statuses |= {401, 403}
+        codes += ["token-missing", "token-invalid", "token-expired", "session-ended", "insufficient-scope"]
     if path.startswith("/api/"):
         # The rate limits of the gateway and of the signed-in user; an unavailable store.
-        statuses |= {429, 503}
+        codes += ["rate-limited", "service-unavailable"]
     if path.startswith("/internal/"):
         # No valid sealed message; a service that is not allowed to call this.
-        statuses |= {401, 403, 503}
+        codes += ["message-refused", "caller-not-allowed", "service-unavailable"]
     if path == "/ready":
-        statuses.add(503)
-    return statuses
+        codes.append("service-unavailable")
+    return codes
 
 
 def _problem(status: int) -> dict[str, Any]:
-    described = {"description": HTTPStatus(status).phrase, "content": _CONTENT}
+    described = {"description": title(status), "content": {PROBLEM_JSON: {"schema": _SCHEMA}}}
     return {**described, "headers": _RETRY_AFTER} if status in _WITH_RETRY_AFTER else described
+
+
+def _code(error: type[ServiceError]) -> str:
+    return error.type.removeprefix(TYPE_PREFIX)
+
+
+def _example(error: type[ServiceError]) -> dict[str, Any]:
+    """Return the problem document of an error as an example of the description."""
+    value = {
+        "type": error.type,
+        "title": title(error.status),
+        "status": error.status,
+        "detail": error.detail,
+        "instance": "/api/v1/notes",
+        "request_id": "0197f2c8-5d3e-7a41-9c6b-2f8e1d4a7b90",
+        **{name: value for name, value in error.example.items() if name in error.extensions},
+    }
+    return {"summary": f"{error.status} {_code(error)}", "value": value}
+
+
+def _error_classes(base: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:
+    """Yield the classes that declare a type. Of several with the same, the most general one comes last."""
+    found = [error for error in _subclasses(base) if "type" in vars(error) and error.type.startswith(TYPE_PREFIX)]
+    yield from sorted(found, key=lambda error: (error.__module__ == base.__module__, -len(error.__mro__)))
+
+
+def _subclasses(base: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    yield base
+    for error in base.__subclasses__():
+        yield from _subclasses(error)

@@ -313,7 +313,8 @@ async def test_the_documentation_names_the_errors_of_each_operation(client: http
             assert "default" in errors_of, path
             for status in errors_of:
                 content = operation["responses"][status]["content"]["application/problem+json"]
-                assert content == {"schema": {"$ref": "#/components/schemas/Problem"}}, (path, status)
+                assert content["schema"] == {"$ref": "#/components/schemas/Problem"}, (path, status)
+                assert content["examples"], (path, status)
     create = document["paths"]["/api/v1/parcels/"]["post"]["responses"]
     assert {"400", "413", "422", "429", "503"} < create.keys()
     assert "404" in document["paths"]["/api/v1/parcels/{parcel_id}"]["delete"]["responses"]

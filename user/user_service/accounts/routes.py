@@ -11,9 +11,9 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, SessionEnded
+from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, RoleRequired, SessionEnded
 from servicekit.auth.scopes import requires_scope
-from servicekit.core.errors import UnprocessableContent
+from servicekit.core.errors import Conflict, UnprocessableContent
 from servicekit.core.text import has_unprintable
 from servicekit.idempotency import IdempotencyKey, StoredResponse
 from servicekit.idempotency.request import ANONYMOUS
@@ -55,7 +55,9 @@ def _created(account: Account) -> StoredResponse:
     return StoredResponse.json(account, status=201, headers={"Location": f"{PREFIX}/{account.id}"})
 
 
-@router.post("/register", status_code=201, response_model=Account, dependencies=[optional()])
+@router.post(
+    "/register", status_code=201, response_model=Account, dependencies=[optional()], responses=problems(Conflict)
+)
 async def register_account(
     registration: Registration, key: IdempotencyKey, caller: OptionalCallerService, components: AppComponents
 ) -> Response:
@@ -73,7 +75,7 @@ async def read_profile(user: CurrentUser, components: AppComponents) -> Response
         return json_response(await components.account_queries.profile(user.id))
 
 
-@router.patch("/profile", tags=["profile"], responses=problems(409))
+@router.patch("/profile", tags=["profile"], responses=problems(Conflict))
 async def change_profile(change: ProfileChange, user: CurrentUser, components: AppComponents) -> Account:
     """Change one's email address or display name."""
     async with _token_refused_if_deleted():
@@ -93,7 +95,7 @@ async def count_accounts(components: AppComponents) -> Response:
     return json_response(AccountCount(count=await components.account_queries.count()))
 
 
-@router.get("", tags=["administration"], response_model=Page[Account], responses=problems(403))
+@router.get("", tags=["administration"], response_model=Page[Account], responses=problems(RoleRequired))
 async def list_accounts(
     _admin: CurrentAdmin,
     components: AppComponents,
@@ -113,13 +115,13 @@ async def read_account(user_id: UUID, _user: CurrentUser, components: AppCompone
     return Response(await components.account_queries.public(user_id), media_type="application/json")
 
 
-@router.delete("/{user_id:uuid}", status_code=204, tags=["administration"], responses=problems(403))
+@router.delete("/{user_id:uuid}", status_code=204, tags=["administration"], responses=problems(RoleRequired))
 async def delete_account(user_id: UUID, _admin: CurrentAdmin, components: AppComponents) -> None:
     """Delete an account with all its data."""
     await components.account_actions.delete(user_id)
 
 
-@router.put("/{user_id:uuid}/role", tags=["administration"], responses=problems(403))
+@router.put("/{user_id:uuid}/role", tags=["administration"], responses=problems(RoleRequired))
 async def set_role(user_id: UUID, change: RoleChange, _admin: CurrentAdmin, components: AppComponents) -> Account:
     """Give an account a role. A changed role revokes the account's sessions."""
     return await components.role_actions.set_role(user_id, change.role)

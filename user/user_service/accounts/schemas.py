@@ -17,7 +17,7 @@ from user_service.accounts.rules import (
     normalize_display_name,
     normalize_email,
 )
-from user_service.passwords.rules import MAX_INPUT_LENGTH, NEW_PASSWORD_SCHEMA, check_new_password
+from user_service.passwords.rules import EXAMPLE_PASSWORD, MAX_INPUT_LENGTH, NEW_PASSWORD_SCHEMA, check_new_password
 
 # `max_length` keeps the checks cheap. What a field may hold is decided by the rules, which say more than a schema can.
 # `json_schema_extra` documents as much of it as a schema can say.
@@ -58,6 +58,10 @@ NewPassword = Annotated[
 class Registration(RequestBody):
     """A new account. The display name defaults to the user name."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"username": "ada", "email": "ada@mail.dev", "password": EXAMPLE_PASSWORD}]}
+    )
+
     username: Username
     email: Email
     password: NewPassword = Field(repr=False)
@@ -67,12 +71,16 @@ class Registration(RequestBody):
 class ProfileChange(RequestBody):
     """The fields to change. A missing field stays as it is; null is refused."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"display_name": "Ada Lovelace"}]})
+
     # The defaults are never used: `model_fields_set` tells which fields the request has.
     email: Email = Field(default_factory=str)
     display_name: DisplayName = Field(default_factory=str)
 
 
 class RoleChange(RequestBody):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"role": "user"}]})
+
     role: Role
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -24,6 +24,7 @@ class InvalidCredentials(Unauthorized):
     """The name or the password is wrong. One text, whether or not the account exists."""
 
     extensions: ClassVar[Mapping[str, str]] = {"error": "`invalid_grant` (RFC 6749, section 5.2)"}
+    example: ClassVar[Mapping[str, Any]] = {"error": "invalid_grant"}
     type = "urn:baseplate:problem:invalid-credentials"
     detail = "The name or the password is wrong."
 

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from servicekit.web.json_body import RequestBody
 from servicekit.web.openapi import problems
@@ -12,12 +12,14 @@ from user_service.api_keys.rules import KeyCredentials
 from user_service.bodies import AccountRoute
 from user_service.client import RequestClient
 from user_service.components import AppComponents
-from user_service.logins.actions import Credentials
+from user_service.logins.actions import Credentials, InvalidCredentials
 from user_service.logins.token_request import (
     OPENAPI,
     ClientCredentialsGrant,
     InvalidGrant,
+    InvalidTokenRequest,
     PasswordGrant,
+    UnsupportedGrant,
     has_basic_credentials,
     read_grant,
 )
@@ -25,6 +27,7 @@ from user_service.no_store import no_store
 from user_service.passwords.rules import EXAMPLE_PASSWORD, MAX_INPUT_LENGTH
 from user_service.sessions.actions import RefreshRefused
 from user_service.sessions.schemas import TokenPair, TokenResponse
+from user_service.throttling.failure_limits import TooManyFailures
 
 router = APIRouter(prefix="/api/v1/users", tags=["login"], route_class=AccountRoute)
 
@@ -33,11 +36,15 @@ Password = Annotated[str, Field(min_length=1, max_length=MAX_INPUT_LENGTH, repr=
 
 
 class LoginBody(RequestBody):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"username_or_email": "ada", "password": EXAMPLE_PASSWORD}]}
+    )
+
     username_or_email: Name
     password: Password
 
 
-@router.post("/login", dependencies=[no_store], responses=problems(401, 403))
+@router.post("/login", dependencies=[no_store], responses=problems(InvalidCredentials, 403, TooManyFailures))
 async def log_in(body: LoginBody, client: RequestClient, components: AppComponents) -> TokenPair:
     """Exchange a name or an email address and a password for tokens."""
     return await components.login_actions.log_in(Credentials(body.username_or_email, body.password), client)
@@ -47,7 +54,7 @@ async def log_in(body: LoginBody, client: RequestClient, components: AppComponen
     "/token",
     dependencies=[no_store],
     response_model_exclude_none=True,
-    responses=problems(400, 401, 403, 415),
+    responses=problems(UnsupportedGrant, InvalidTokenRequest, InvalidGrant, InvalidCredentials, 403, TooManyFailures),
     openapi_extra=OPENAPI,
 )
 async def issue_token(request: Request, client: RequestClient, components: AppComponents) -> TokenResponse:

@@ -12,8 +12,8 @@ from servicekit.core.errors import BadRequest, UnsupportedMedia
 from servicekit.web.body_limit import read_body
 from user_service.api_keys.actions import InvalidClient
 from user_service.bodies import MAX_BODY_BYTES
-from user_service.passwords.rules import MAX_INPUT_LENGTH
-from user_service.sessions.schemas import RefreshTokenText
+from user_service.passwords.rules import EXAMPLE_PASSWORD, MAX_INPUT_LENGTH
+from user_service.sessions.schemas import EXAMPLE, RefreshTokenText
 
 FORM: Final = "application/x-www-form-urlencoded"
 # Parameters that we do not know are ignored, but not in any number.
@@ -25,6 +25,7 @@ class UnsupportedGrant(BadRequest):
 
     type = "urn:baseplate:problem:unsupported-grant-type"
     extensions: ClassVar[Mapping[str, str]] = {"error": "`unsupported_grant_type` (RFC 6749, section 5.2)"}
+    example: ClassVar[Mapping[str, Any]] = {"error": "unsupported_grant_type"}
     detail = "The grant types are `password`, `refresh_token` and `client_credentials`."
 
     def __init__(self) -> None:
@@ -36,6 +37,8 @@ class InvalidTokenRequest(BadRequest):
 
     type = "urn:baseplate:problem:invalid-token-request"
     extensions: ClassVar[Mapping[str, str]] = {"error": "`invalid_request` (RFC 6749, section 5.2)"}
+    example: ClassVar[Mapping[str, Any]] = {"error": "invalid_request"}
+    detail = "A parameter is missing, repeated or not acceptable."
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, error="invalid_request")
@@ -46,6 +49,7 @@ class InvalidGrant(BadRequest):
 
     type = "urn:baseplate:problem:invalid-grant"
     extensions: ClassVar[Mapping[str, str]] = {"error": "`invalid_grant` (RFC 6749, section 5.2)"}
+    example: ClassVar[Mapping[str, Any]] = {"error": "invalid_grant"}
     detail = "The refresh token is not valid."
 
     def __init__(self) -> None:
@@ -55,7 +59,10 @@ class InvalidGrant(BadRequest):
 class PasswordGrant(BaseModel):
     """RFC 6749, section 4.3.2. The client has no credentials of its own."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={"examples": [{"grant_type": "password", "username": "ada", "password": EXAMPLE_PASSWORD}]},
+    )
 
     grant_type: Literal["password"]
     username: Annotated[str, Field(min_length=1, max_length=512)]
@@ -65,7 +72,7 @@ class PasswordGrant(BaseModel):
 class RefreshGrant(BaseModel):
     """RFC 6749, section 6."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, json_schema_extra={"examples": [{"grant_type": "refresh_token", **EXAMPLE}]})
 
     grant_type: Literal["refresh_token"]
     refresh_token: RefreshTokenText = Field(repr=False)

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from servicekit.auth.access_tokens import CurrentUser
 from servicekit.web.json_body import RequestBody
@@ -11,12 +11,20 @@ from servicekit.web.openapi import problems
 from user_service.bodies import AccountRoute
 from user_service.client import RequestClient
 from user_service.components import AppComponents
-from user_service.passwords.rules import MAX_INPUT_LENGTH, NEW_PASSWORD_SCHEMA, check_new_password
+from user_service.passwords.actions import PasswordChanged, WrongPassword
+from user_service.passwords.rules import EXAMPLE_PASSWORD, MAX_INPUT_LENGTH, NEW_PASSWORD_SCHEMA, check_new_password
+from user_service.throttling.failure_limits import TooManyFailures
 
 router = APIRouter(prefix="/api/v1/users", tags=["profile"], route_class=AccountRoute)
 
 
 class PasswordChange(RequestBody):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"current_password": EXAMPLE_PASSWORD, "new_password": f"{EXAMPLE_PASSWORD} staple"}]
+        }
+    )
+
     current_password: Annotated[str, Field(min_length=1, max_length=MAX_INPUT_LENGTH, repr=False)]
     new_password: Annotated[
         str,
@@ -25,7 +33,7 @@ class PasswordChange(RequestBody):
     ]
 
 
-@router.post("/password", status_code=204, responses=problems(403, 409))
+@router.post("/password", status_code=204, responses=problems(WrongPassword, PasswordChanged, TooManyFailures))
 async def change_password(
     body: PasswordChange, user: CurrentUser, client: RequestClient, components: AppComponents
 ) -> None:

@@ -5,7 +5,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, UncheckedUser
+from servicekit.auth.access_tokens import CurrentAdmin, CurrentUser, RoleRequired, UncheckedUser
 from servicekit.web.openapi import problems
 from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 from servicekit.web.responses import json_response
@@ -13,12 +13,13 @@ from user_service.bodies import AccountRoute
 from user_service.client import RequestClient
 from user_service.components import AppComponents
 from user_service.no_store import no_store
+from user_service.sessions.actions import RefreshRefused
 from user_service.sessions.schemas import LogoutBody, RefreshBody, SessionView, TokenPair
 
 router = APIRouter(prefix="/api/v1/users", tags=["sessions"], route_class=AccountRoute)
 
 
-@router.post("/refresh", dependencies=[no_store], responses=problems(401))
+@router.post("/refresh", dependencies=[no_store], responses=problems(RefreshRefused))
 async def refresh_session(body: RefreshBody, client: RequestClient, components: AppComponents) -> TokenPair:
     """Exchange a refresh token for a new pair.
 
@@ -28,7 +29,7 @@ async def refresh_session(body: RefreshBody, client: RequestClient, components: 
     return await components.session_actions.refresh(body.refresh_token, client.network)
 
 
-@router.post("/logout", status_code=204, responses=problems(401))
+@router.post("/logout", status_code=204)
 async def log_out(user: UncheckedUser, components: AppComponents, body: LogoutBody | None = None) -> None:
     """Revoke the session of the refresh token in the body, and that of the access token.
 
@@ -57,7 +58,7 @@ async def end_session(session_id: UUID, user: CurrentUser, components: AppCompon
     await components.session_actions.revoke(user.id, session_id)
 
 
-@router.delete("/{user_id:uuid}/sessions", status_code=204, tags=["administration"], responses=problems(403))
+@router.delete("/{user_id:uuid}/sessions", status_code=204, tags=["administration"], responses=problems(RoleRequired))
 async def end_sessions_of(user_id: UUID, _admin: CurrentAdmin, components: AppComponents) -> None:
     """Revoke all sessions of an account, and delete its API keys."""
     await components.session_actions.revoke_all(user_id)

@@ -1,10 +1,11 @@
 """Requests and responses of the session routes."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from servicekit.web.json_body import RequestBody
 from user_service.tokens.issuer import LIFETIME
@@ -12,12 +13,20 @@ from user_service.tokens.issuer import LIFETIME
 RefreshTokenText = Annotated[str, Field(min_length=1, max_length=512)]
 
 
+# A login returns a token that works.
+EXAMPLE: Final[JsonDict] = {"refresh_token": "the refresh token of your login"}  # nosec B105
+
+
 class RefreshBody(RequestBody):
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
     refresh_token: RefreshTokenText = Field(repr=False)
 
 
 class LogoutBody(RequestBody):
     """The refresh token of a session to revoke, for a client whose access token has expired."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     refresh_token: RefreshTokenText | None = Field(default=None, repr=False)
 

@@ -204,6 +204,16 @@ def remove_service(
 
 
 @app.command()
+def describe(
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="Such as clients/openapi.json.")],
+) -> int:
+    """Write the description of the API that this code has. No platform needs to run."""
+    from local_platform.cli.describe import write_description
+
+    return write_description(target)
+
+
+@app.command()
 def logs(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]…", help="Services or processes of run.json (default: all).")
