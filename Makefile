@@ -253,6 +253,22 @@ helm: .tools/bin/helm ## Build Helm, with which the chart is tested and installe
 .tools/bin/helm:
 	@GOBIN="$$PWD/.tools/bin" nice go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 
+.tools/clients/.complete: clients/tools.lock clients/typescript/package-lock.json | $(UV)
+	@echo "installing the generators of clients, with their Node.js and Go"
+	@$(UV) venv --quiet --allow-existing --python "$$PYTHON" .tools/clients
+	@$(UV) pip sync --quiet --python .tools/clients/bin/python --require-hashes clients/tools.lock
+	@cd clients/typescript && PATH="$(CURDIR)/.tools/clients/bin:$$PATH" npm ci --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+##@ Clients and the contract
+.PHONY: client-tools
+client-tools: .tools/clients/.complete ## Install what makes and tests the clients: generators, Node.js and Go, from PyPI and npm
+
+.PHONY: clients
+clients: .venv/.complete .tools/clients/.complete ## Write the API's description and the code of clients/ from the services' routes
+	@$(LOCAL_TOOL) describe clients/openapi.json
+	@$(BIN)/python clients/generate.py
+
 ##@ Accounts and keys
 .PHONY: admin
 admin: $(TOOL_NEEDS) ## Give an account the role admin: USERNAME=… [PROD=1 or CLUSTER=1]
