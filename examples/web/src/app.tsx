@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { type Account, logOut, readProfile, session } from "./api";
+import { type Account, isSignedIn as hasSession, logOut, readProfile } from "./api";
 import { LogIn, Register } from "./accounts";
 import { Events } from "./events";
 import { Files } from "./files";
@@ -19,7 +19,7 @@ const PAGES = [
 
 export function App() {
   const path = usePath();
-  const [isSignedIn, setSignedIn] = useState(session.isOpen);
+  const [isSignedIn, setSignedIn] = useState(hasSession);
   const [account, setAccount] = useState<Account | null>(null);
   const profile = useAction();
 

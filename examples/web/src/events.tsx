@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 
-import { type Point, readSeries, readStats, recordEvent, type Stats } from "./api";
+import { type Interval, type Point, readSeries, readStats, recordEvent, type Stats } from "./api";
 import { Field, Form, ProblemText, textOf, useAction } from "./form";
 
 const INTERVALS = [
@@ -14,7 +14,7 @@ const INTERVALS = [
 ];
 
 export function Events() {
-  const [interval, setInterval] = useState("minute");
+  const [interval, setInterval] = useState<Interval>("minute");
   const [points, setPoints] = useState<Point[] | null>(null);
   const [stats, setStats] = useState<Stats | null>(null);
   const loading = useAction();
@@ -68,7 +68,7 @@ export function Events() {
         <h2 id="course">Over time</h2>
         <p class="field">
           <label for="interval">Time</label>
-          <select id="interval" value={interval} onChange={(event) => setInterval(event.currentTarget.value)}>
+          <select id="interval" value={interval} onChange={(event) => setInterval(event.currentTarget.value as Interval)}>
             {INTERVALS.map((entry) => (
               <option key={entry.value} value={entry.value}>
                 {entry.name}

@@ -3,11 +3,17 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useId, useState } from "preact/hooks";
 
-import { ApiError } from "./api";
+import { api, ApiError } from "./api";
+
+/** What went wrong, in words for the user. */
+export interface Trouble {
+  text: string;
+  faults: { field: string; message: string }[];
+}
 
 export interface Action {
   isRunning: boolean;
-  problem: ApiError | null;
+  problem: Trouble | null;
   run: (work: () => Promise<void>) => Promise<void>;
   clear: () => void;
 }
@@ -15,17 +21,14 @@ export interface Action {
 /** Run one thing at a time and keep the problem of the last one. */
 export function useAction(): Action {
   const [isRunning, setRunning] = useState(false);
-  const [problem, setProblem] = useState<ApiError | null>(null);
+  const [problem, setProblem] = useState<Trouble | null>(null);
   const run = async (work: () => Promise<void>): Promise<void> => {
     setRunning(true);
     setProblem(null);
     try {
       await work();
     } catch (error) {
-      if (!(error instanceof ApiError)) {
-        throw error;
-      }
-      setProblem(error);
+      setProblem(await troubleOf(error));
     } finally {
       setRunning(false);
     }
@@ -33,16 +36,30 @@ export function useAction(): Action {
   return { isRunning, problem, run, clear: () => setProblem(null) };
 }
 
+async function troubleOf(error: unknown): Promise<Trouble> {
+  if (error instanceof ApiError) {
+    if (error.code === "session-ended") {
+      await api.session.end();
+    }
+    return { text: error.problem?.detail ?? error.message, faults: error.problem?.errors ?? [] };
+  }
+  if (error instanceof TypeError) {
+    // `fetch` says no more about a failure of the network.
+    return { text: "The server cannot be reached. Check the connection and try again.", faults: [] };
+  }
+  throw error;
+}
+
 /** A problem is announced as soon as it appears. */
-export function ProblemText({ problem }: { problem: ApiError | null }) {
+export function ProblemText({ problem }: { problem: Trouble | null }) {
   return (
     <div role="alert">
       {problem && (
         <div class="problem">
-          <p>{problem.message}</p>
-          {problem.problem.errors && (
+          <p>{problem.text}</p>
+          {problem.faults.length > 0 && (
             <ul>
-              {problem.problem.errors.map((error) => (
+              {problem.faults.map((error) => (
                 <li key={error.field}>
                   {error.field.replace(/^body\./, "")}: {error.message}
                 </li>

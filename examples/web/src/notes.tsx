@@ -118,7 +118,7 @@ function NoteCard({ note, files, onChange }: CardProps) {
         setConflict(null);
         setEdited(false);
       } catch (error) {
-        if (!(error instanceof ApiError) || !error.is("stale-version")) {
+        if (!(error instanceof ApiError) || error.code !== "stale-version") {
           throw error;
         }
         setConflict({ mine, theirs: await readNote(note.id) });

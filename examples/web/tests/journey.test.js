@@ -236,7 +236,7 @@ for (const place of ["gateway", "another origin"]) {
     test("a path of the application can be opened, and logging out ends the session", async () => {
       await page.goto("/files");
       await heading("Files").waitFor();
-      const token = await page.evaluate(() => sessionStorage.getItem("refresh_token"));
+      const token = await page.evaluate(() => JSON.parse(sessionStorage.getItem("session")).refresh_token);
       await page.getByRole("button", { name: "Log out" }).click();
       await heading("Log in").waitFor();
       for (const colorScheme of ["light", "dark"]) {
