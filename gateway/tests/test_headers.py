@@ -66,6 +66,26 @@ async def test_connection_options_of_a_client_strip_no_internal_header(platform:
     assert "connection" not in request.headers
 
 
+@pytest.mark.parametrize("path", ["login", "token", "refresh", "logout"])
+async def test_only_the_cookie_of_the_session_reaches_only_the_routes_that_use_it(
+    platform: Platform, path: str
+) -> None:
+    sent = {
+        "Cookie": "a=b; x__Host-refresh_token=c; __Host-refresh_token=a-token; __Host-refresh_tokens=d",
+        "Origin": "https://app.example",
+    }
+    await platform.gateway.post(f"/api/v1/users/{path}", headers=sent)
+    request = platform.user.only()
+    assert (request.headers["cookie"], request.headers["origin"]) == (
+        "__Host-refresh_token=a-token",
+        "https://app.example",
+    )
+
+    platform.reset()
+    await platform.gateway.post("/api/v1/users/password", headers=sent)
+    assert not {"cookie", "origin"} & set(platform.user.only().headers)
+
+
 async def test_headers_that_services_use_are_passed_on(platform: Platform) -> None:
     sent = {
         "Accept": "application/json",

@@ -47,6 +47,7 @@ from user_service.passwords.routes import router as password_routes
 from user_service.passwords.store import PostgresPasswords
 from user_service.sessions.actions import SessionActions
 from user_service.sessions.announcements import Announcements
+from user_service.sessions.cookie import SessionCookie, describe_cookie
 from user_service.sessions.queries import SessionQueries
 from user_service.sessions.routes import router as session_routes
 from user_service.sessions.store import PostgresSessions, RevocationTables
@@ -182,7 +183,10 @@ def create_app(
             PostgresInvitations(sessions, record), limits=mail_limits, hasher=hasher, clock=clock
         ),
         session_actions=SessionActions(PostgresSessions(sessions), issuer=issuer, announce=announce, clock=clock),
+        session_cookie=SessionCookie(settings.allowed_origins) if settings.session_cookie else None,
         session_queries=SessionQueries(engine, clock=clock),
         signing_keys=signing_keys,
     )
+    if settings.session_cookie:
+        describe_cookie(app)
     return app

@@ -15,6 +15,7 @@ from user_service.logins.actions import LoginActions
 from user_service.password_resets.actions import PasswordResetActions
 from user_service.passwords.actions import PasswordActions
 from user_service.sessions.actions import SessionActions
+from user_service.sessions.cookie import SessionCookie
 from user_service.sessions.queries import SessionQueries
 from user_service.tokens.signing_keys import SigningKeys
 
@@ -34,6 +35,7 @@ class Components:
     email_actions: EmailActions
     invitation_actions: InvitationActions
     session_actions: SessionActions
+    session_cookie: SessionCookie | None
     session_queries: SessionQueries
     signing_keys: SigningKeys
 

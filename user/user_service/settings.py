@@ -36,6 +36,14 @@ class Settings(PostgresSettings):
 
     # The directory of the keys that sign access tokens. The migration job writes the first key.
     jwt_keys_dir: Path
+    # Whether refresh tokens travel in a cookie, which frontends that the gateway serves can use.
+    session_cookie: bool = False
+    # The gateway's list of origins, which may use the cookie as well.
+    cors_allowed_origins: str = ""
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        return frozenset(self.cors_allowed_origins.lower().replace(",", " ").split())
 
     # `optional`: new accounts get a mail to verify their address; `required`: they cannot log in before.
     email_verification: Literal["off", "optional", "required"] = "optional"

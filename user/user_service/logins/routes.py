@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field
+from starlette.responses import Response
 
 from servicekit.web.json_body import RequestBody
 from servicekit.web.openapi import problems
@@ -26,6 +27,7 @@ from user_service.logins.token_request import (
 from user_service.no_store import no_store
 from user_service.passwords.rules import EXAMPLE_PASSWORD, MAX_INPUT_LENGTH
 from user_service.sessions.actions import RefreshRefused
+from user_service.sessions.cookie import OriginRefused
 from user_service.sessions.schemas import TokenPair, TokenResponse
 from user_service.throttling.failure_limits import TooManyFailures
 
@@ -44,26 +46,44 @@ class LoginBody(RequestBody):
     password: Password
 
 
-@router.post("/login", dependencies=[no_store], responses=problems(InvalidCredentials, 403, TooManyFailures))
-async def log_in(body: LoginBody, client: RequestClient, components: AppComponents) -> TokenPair:
+@router.post(
+    "/login",
+    dependencies=[no_store],
+    response_model=TokenPair,
+    responses=problems(InvalidCredentials, OriginRefused, TooManyFailures),
+)
+async def log_in(
+    request: Request, body: LoginBody, client: RequestClient, components: AppComponents
+) -> TokenPair | Response:
     """Exchange a name or an email address and a password for tokens."""
-    return await components.login_actions.log_in(Credentials(body.username_or_email, body.password), client)
+    cookie = components.session_cookie
+    if cookie:
+        cookie.check_origin(request)
+    pair = await components.login_actions.log_in(Credentials(body.username_or_email, body.password), client)
+    return cookie.response(pair) if cookie else pair
 
 
 @router.post(
     "/token",
     dependencies=[no_store],
+    response_model=TokenResponse,
     response_model_exclude_none=True,
-    responses=problems(UnsupportedGrant, InvalidTokenRequest, InvalidGrant, InvalidCredentials, 403, TooManyFailures),
+    responses=problems(
+        UnsupportedGrant, InvalidTokenRequest, InvalidGrant, InvalidCredentials, OriginRefused, TooManyFailures
+    ),
     openapi_extra=OPENAPI,
 )
-async def issue_token(request: Request, client: RequestClient, components: AppComponents) -> TokenResponse:
+async def issue_token(request: Request, client: RequestClient, components: AppComponents) -> TokenResponse | Response:
     """Log in, refresh, or exchange an API key, by a form of OAuth 2.
 
     The grant types are `password`, `refresh_token` and `client_credentials`. An API key gets an access token alone.
     """
     try:
         grant = await read_grant(request)
+        cookie = components.session_cookie
+        if cookie:
+            # Any page may send a form, and so log a browser into an account of its own choice.
+            cookie.check_origin(request)
         if isinstance(grant, ClientCredentialsGrant):
             key = KeyCredentials(grant.client_id, grant.client_secret)
             return await components.api_key_actions.exchange(key, grant.scope, client.network)
@@ -71,7 +91,7 @@ async def issue_token(request: Request, client: RequestClient, components: AppCo
             pair = await components.login_actions.log_in(Credentials(grant.username, grant.password), client)
         else:
             pair = await components.session_actions.refresh(grant.refresh_token, client.network)
-        return TokenResponse(**pair.model_dump())
+        return cookie.response(pair) if cookie else TokenResponse(**pair.model_dump())
     except RefreshRefused:
         raise InvalidGrant from None
     except InvalidClient as refusal:

@@ -18,9 +18,11 @@ EXAMPLE: Final[JsonDict] = {"refresh_token": "the refresh token of your login"} 
 
 
 class RefreshBody(RequestBody):
+    """The refresh token. With `SESSION_COOKIE=on` it may come as a cookie instead."""
+
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
-    refresh_token: RefreshTokenText = Field(repr=False)
+    refresh_token: RefreshTokenText | None = Field(default=None, repr=False)
 
 
 class LogoutBody(RequestBody):
