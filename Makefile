@@ -36,7 +36,7 @@ HELM_VERSION := v4.3.1
 OASDIFF_VERSION := v1.37.0
 SERVICES := $(shell sed -n 's/^\[\([a-z][a-z0-9]*\)\]$$/\1/p' deploy/services.toml)
 MEMBERS := shared $(SERVICES) gateway deploy/local deploy/release
-PACKAGES := opskit servicekit $(addsuffix _service,$(SERVICES)) gateway_config local_platform release_tool
+PACKAGES := opskit servicekit baseplate_client $(addsuffix _service,$(SERVICES)) gateway_config local_platform release_tool
 MANIFESTS := $(addsuffix /pyproject.toml,$(MEMBERS))
 
 # Use the machine's own interpreter: uv downloads none and ignores .python-version.

@@ -11,6 +11,8 @@ import pytest
 
 from tests.conftest import PASSWORD, Running, SignedIn, SignUp
 
+pytestmark = pytest.mark.needs("analytics", "notes", "assets")
+
 # What an operation needs comes first, and what takes it away comes last. Between them: creation, use, deletion.
 FIRST = ["users_register_account", "users_log_in", "users_issue_token"]
 LAST = [

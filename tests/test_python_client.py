@@ -22,6 +22,8 @@ from baseplate_client.generated.models import NoteChange, NoteIn, NoteOut
 from baseplate_client.generated.types import UNSET, File, Response
 from tests.conftest import PASSWORD, Running, SignUp
 
+pytestmark = pytest.mark.needs("analytics", "notes", "assets")
+
 DESCRIPTION = json.loads((Path(__file__).parents[1] / "clients" / "openapi.json").read_text())
 
 

@@ -14,7 +14,10 @@ from tests.conftest import PASSWORD, Running, SignUp
 REPOSITORY = Path(__file__).parents[1]
 TOOLS = REPOSITORY / ".tools" / "clients"
 FOLDER = REPOSITORY / "clients" / "typescript"
-pytestmark = pytest.mark.skipif(not (TOOLS / ".complete").exists(), reason="it needs: make client-tools")
+pytestmark = [
+    pytest.mark.skipif(not (TOOLS / ".complete").exists(), reason="it needs: make client-tools"),
+    pytest.mark.needs("analytics", "notes", "assets"),
+]
 
 
 async def _run(*command: str, **variables: str) -> None:

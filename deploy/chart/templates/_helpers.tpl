@@ -170,8 +170,11 @@ resources: {requests: {cpu: 50m, memory: 128Mi}, limits: {memory: 512Mi}}
 {{- define "baseplate.envFrom" -}}
 {{- $root := index . 0 -}}
 {{- $service := index . 2 -}}
-{{- if and $service.keepsFiles (not $service.mountsFiles) $root.Values.files.bucket.credentialsSecret }}
-envFrom: [{secretRef: {name: {{ $root.Values.files.bucket.credentialsSecret }}}}]
+{{- $bucket := and $service.keepsFiles (not $service.mountsFiles) | ternary $root.Values.files.bucket.credentialsSecret "" -}}
+{{- with compact (list $bucket ($service.settingsSecret | default "")) }}
+envFrom: {{ range . }}
+  - secretRef: {name: {{ . }}}
+  {{- end }}
 {{- end }}
 {{- end }}
 

@@ -58,9 +58,19 @@ async def test_a_verification_mail_is_sent_again_to_the_owner_and_to_the_address
     assert _code(await mailing.http.post(f"{API}/verification")) == (401, "token-missing")
 
 
-async def test_a_reset_sets_the_password_ends_all_sessions_and_tells_the_owner(mailing: Any, mailbox: Mailbox) -> None:
+async def _exchange(replica: Any, key: Any) -> Any:
+    form = {"grant_type": "client_credentials", "client_id": key["id"], "client_secret": key["secret"]}
+    return await replica.http.post(f"{API}/token", data=form)
+
+
+async def test_a_reset_sets_the_password_ends_sessions_and_keys_and_tells_the_owner(
+    mailing: Any, mailbox: Mailbox
+) -> None:
     ada = await mailing.sign_in()
     email = ada.account["email"]
+    made = {"name": "a script", "scopes": ["notes:read"]}
+    key = (await mailing.http.post(f"{API}/api-keys", json=made, headers=ada.headers)).json()
+    assert (await _exchange(mailing, key)).status_code == 200
     token = await _reset_token(mailing, mailbox, email, 2)
     older = await _reset_token(mailing, mailbox, email, 3)
 
@@ -68,6 +78,7 @@ async def test_a_reset_sets_the_password_ends_all_sessions_and_tells_the_owner(m
 
     assert (await mailing.profile(ada)).status_code == 401
     assert (await mailing.refresh(ada.tokens["refresh_token"])).status_code == 401
+    assert (await _exchange(mailing, key)).status_code == 401
     assert (await mailing.log_in(ada.username)).status_code == 401
     assert (await mailing.log_in(ada.username, NEW)).status_code == 200
     assert (await mailbox.until(email, 4))["Subject"] == "Your password was changed"

@@ -13,7 +13,7 @@ from user_service.api_keys.rules import KeyCredentials
 from user_service.bodies import AccountRoute
 from user_service.client import RequestClient
 from user_service.components import AppComponents
-from user_service.logins.actions import Credentials, InvalidCredentials
+from user_service.logins.actions import Credentials, EmailNotVerified, InvalidCredentials
 from user_service.logins.token_request import (
     OPENAPI,
     ClientCredentialsGrant,
@@ -50,7 +50,7 @@ class LoginBody(RequestBody):
     "/login",
     dependencies=[no_store],
     response_model=TokenPair,
-    responses=problems(InvalidCredentials, OriginRefused, TooManyFailures),
+    responses=problems(InvalidCredentials, EmailNotVerified, OriginRefused, TooManyFailures),
 )
 async def log_in(
     request: Request, body: LoginBody, client: RequestClient, components: AppComponents
@@ -69,7 +69,13 @@ async def log_in(
     response_model=TokenResponse,
     response_model_exclude_none=True,
     responses=problems(
-        UnsupportedGrant, InvalidTokenRequest, InvalidGrant, InvalidCredentials, OriginRefused, TooManyFailures
+        UnsupportedGrant,
+        InvalidTokenRequest,
+        InvalidGrant,
+        InvalidCredentials,
+        EmailNotVerified,
+        OriginRefused,
+        TooManyFailures,
     ),
     openapi_extra=OPENAPI,
 )

@@ -17,7 +17,7 @@ from user_service.throttling.mail_limits import MailLimits
 
 @dataclass(frozen=True, slots=True)
 class ResetAccount:
-    """An account with a new password: its names, and its revoked sessions."""
+    """An account with a new password: its names, and its revoked sessions and API keys."""
 
     username_key: str
     email_key: str
@@ -32,7 +32,7 @@ class PasswordResetStore(Protocol):
         """Tell whether `reset` would accept the token."""
 
     async def reset(self, token_digest: bytes, *, new_hash: str, now: datetime) -> ResetAccount | None:
-        """Use up the token, set the new hash, revoke all sessions, and tell the owner.
+        """Use up the token, set the new hash, revoke all sessions and API keys, and tell the owner.
 
         The address is verified then, because its owner has read the mail. Return None, and change nothing, if the token
         is not valid, or was sent to another address than the account has now.
@@ -40,7 +40,7 @@ class PasswordResetStore(Protocol):
 
 
 class PasswordResetActions:
-    """Resets of passwords. `announce` gets every revoked session, after the commit."""
+    """Resets of passwords. `announce` gets every revoked session and key, after the commit."""
 
     def __init__(
         self,

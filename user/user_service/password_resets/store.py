@@ -12,6 +12,7 @@ from user_service.email_tokens.store import claim_token, is_good_token
 from user_service.models import User
 from user_service.password_resets.actions import ResetAccount
 from user_service.passwords.store import set_password
+from user_service.sessions.store import revoke_keys
 
 
 class PostgresPasswordResets:
@@ -30,10 +31,13 @@ class PostgresPasswordResets:
 
     async def reset(self, token_digest: bytes, *, new_hash: str, now: datetime) -> ResetAccount | None:
         async with self._sessions.begin() as session:
-            token = await claim_token(await Transaction.of(session), token_digest, [Purpose.PASSWORD_RESET], now)
+            transaction = await Transaction.of(session)
+            token = await claim_token(transaction, token_digest, [Purpose.PASSWORD_RESET], now)
             if token is None:
                 return None
             user = await session.get_one(User, token.user_id)
             revoked = await set_password(session, user, new_hash, record=self._record, now=now)
+            # An intruder may have made keys.
+            keys = await revoke_keys(transaction, user.id, now=now)
             await mark_verified(session, user)
-            return ResetAccount(user.username_key, user.email_key, revoked)
+            return ResetAccount(user.username_key, user.email_key, {**revoked, **keys})

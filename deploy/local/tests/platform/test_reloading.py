@@ -28,7 +28,7 @@ ACTIONS = "notes/notes_service/actions.py"
         ("shared/tests/test_kit.py", set()),
         ("notes/README.md", set()),
     ],
-    ids=str,
+    ids=["action", "template", "migration", "kit", "catalog", "test", "test of the kit", "README"],
 )
 def test_a_change_concerns_the_services_that_run_its_code(file: str, restarted: set[str]) -> None:
     assert changed_services([file], CATALOG) == {name: {file} for name in restarted}
