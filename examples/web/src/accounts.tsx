@@ -1,7 +1,7 @@
 /** Registration and login. */
 
 import { logIn, register } from "./api";
-import { Field, Form, ProblemText, textOf, useAction } from "./form";
+import { Field, Form, PASSWORD_RULES, ProblemText, textOf, useAction } from "./form";
 import { navigate } from "./router";
 
 interface Props {
@@ -24,16 +24,7 @@ export function Register({ onSignedIn }: Props) {
       <Form onSubmit={submit}>
         <Field label="Username" name="username" autocomplete="username" required />
         <Field label="E-mail" name="email" type="email" autocomplete="email" required />
-        <Field
-          label="Password"
-          name="password"
-          type="password"
-          autocomplete="new-password"
-          minLength={8}
-          maxLength={128}
-          hint="At least 8 characters."
-          required
-        />
+        <Field label="Password" name="password" {...PASSWORD_RULES} />
         <ProblemText problem={action.problem} />
         <button disabled={action.isRunning}>Register</button>
       </Form>
@@ -63,6 +54,9 @@ export function LogIn({ onSignedIn }: Props) {
       </Form>
       <p>
         <a href="/register">Register an account</a>
+      </p>
+      <p>
+        <a href="/forgot-password">Forgotten your password?</a>
       </p>
     </section>
   );

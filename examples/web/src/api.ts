@@ -72,6 +72,19 @@ export const logIn = (username_or_email: string, password: string): Promise<void
 
 export const logOut = (): Promise<void> => api.logOut();
 
+export async function confirmEmail(token: string): Promise<void> {
+  await api.usersConfirmEmail({ body: { token } });
+}
+
+export async function requestPasswordReset(email: string): Promise<void> {
+  await api.usersRequestPasswordReset({ body: { email } });
+}
+
+/** Set a new password by the token of a mail. All sessions of the account end. */
+export async function resetPassword(token: string, password: string): Promise<void> {
+  await api.usersResetPassword({ body: { token, password } });
+}
+
 export const readProfile = async () => (await api.usersReadProfile()).data;
 
 export const listNotes = (): Promise<NotesNoteItem[]> =>

@@ -1,5 +1,6 @@
 /** The frame of the application: who is signed in, and which page the path names. */
 
+import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 
 import { type Account, isSignedIn as hasSession, logOut, readProfile } from "./api";
@@ -7,6 +8,7 @@ import { LogIn, Register } from "./accounts";
 import { Events } from "./events";
 import { Files } from "./files";
 import { useAction } from "./form";
+import { ForgotPassword, ResetPassword, VerifyEmail } from "./mails";
 import { Notes } from "./notes";
 import { PublicPage } from "./public";
 import { followLinks, navigate, usePath } from "./router";
@@ -16,6 +18,13 @@ const PAGES = [
   { path: "/files", name: "Files", page: Files },
   { path: "/events", name: "Events", page: Events },
 ];
+
+// Links in mails work whether somebody is signed in or not.
+const MAIL_PAGES: Record<string, () => JSX.Element> = {
+  "/verify-email": VerifyEmail,
+  "/forgot-password": ForgotPassword,
+  "/reset-password": ResetPassword,
+};
 
 export function App() {
   const path = usePath();
@@ -38,6 +47,7 @@ export function App() {
   const current = PAGES.find((entry) => entry.path === path) ?? PAGES[0];
   const slug = /^\/p\/([A-Za-z0-9_-]+)$/.exec(path)?.[1];
   const Page = current?.page ?? Notes;
+  const MailPage = MAIL_PAGES[path];
   return (
     <div onClick={followLinks}>
       <a class="skip" href="#main" data-external>
@@ -76,6 +86,8 @@ export function App() {
       <main id="main" tabIndex={-1}>
         {slug ? (
           <PublicPage slug={slug} />
+        ) : MailPage ? (
+          <MailPage />
         ) : isSignedIn ? (
           <Page />
         ) : path === "/register" ? (

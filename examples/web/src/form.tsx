@@ -72,6 +72,16 @@ export function ProblemText({ problem }: { problem: Trouble | null }) {
   );
 }
 
+/** What a field for a new password has. */
+export const PASSWORD_RULES = {
+  type: "password",
+  autocomplete: "new-password",
+  minLength: 8,
+  maxLength: 128,
+  hint: "At least 8 characters.",
+  required: true,
+} as const;
+
 type FieldProps = JSX.IntrinsicElements["input"] & { label: string; hint?: string };
 
 export function Field({ label, hint, ...input }: FieldProps) {

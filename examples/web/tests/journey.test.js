@@ -22,6 +22,20 @@ after(async () => {
   await platform?.stop();
 });
 
+/** Return the link of a mail to this address, once it has arrived. */
+async function linkTo(page, address) {
+  const link = new RegExp(`/${page}#token=[A-Za-z0-9_-]+`);
+  for (const deadline = Date.now() + 20_000; ; ) {
+    const mails = (await platform.readMails()).filter((mail) => mail.includes(`To: ${address}`));
+    const found = mails.map((mail) => link.exec(mail.replace(/=\r?\n/g, "").replace(/=3D/g, "="))).find(Boolean);
+    if (found) {
+      return found[0];
+    }
+    assert.ok(Date.now() < deadline, `no mail with ${link} for ${address}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
 /** Another client of the same account, without a browser. */
 async function clientOf(username) {
   const send = async (method, path, { json, headers = {} } = {}, token) => {
@@ -87,6 +101,20 @@ for (const place of ["gateway", "another origin"]) {
 
       await heading("Notes").waitFor();
       await page.getByText(username, { exact: true }).waitFor();
+    });
+
+    test("the link of a mail confirms the address, once", async () => {
+      const link = await linkTo("verify-email", `${username}@example.com`);
+      for (const text of ["Your address is confirmed.", "The token is not valid"]) {
+        // Only another document reads the token of the link anew.
+        await page.goto("about:blank");
+        await page.goto(link);
+        await page.getByRole("button", { name: "Confirm" }).click();
+        await page.getByText(text).waitFor();
+        assert.deepEqual(await accessibilityFaults(page), []);
+      }
+      await page.getByRole("link", { name: "Go on" }).click();
+      await heading("Notes").waitFor();
     });
 
     test("a note is added and edited", async () => {
@@ -252,6 +280,24 @@ for (const place of ["gateway", "another origin"]) {
         body: JSON.stringify({ refresh_token: token }),
       });
       assert.equal(refresh.status, 401);
+    });
+
+    test("a forgotten password is replaced by the link of a mail", async () => {
+      const replacement = "a lagoon of patient herons";
+      await page.getByRole("link", { name: "Forgotten your password?" }).click();
+      await page.getByLabel("E-mail").fill(`${username}@example.com`);
+      await page.getByRole("button", { name: "Send a mail" }).click();
+      await page.getByRole("status").waitFor();
+      await page.goto(await linkTo("reset-password", `${username}@example.com`));
+      await page.getByLabel("New password").fill(replacement);
+      await page.getByRole("button", { name: "Change password" }).click();
+      await page.getByText("Your password was changed").waitFor();
+
+      await page.getByRole("link", { name: "Log in" }).click();
+      await page.getByLabel("Username or e-mail").fill(username);
+      await page.getByLabel("Password").fill(replacement);
+      await page.getByRole("button", { name: "Log in" }).click();
+      await heading("Notes").waitFor();
     });
 
     test("nothing was refused by the Content-Security-Policy, and no error was left unhandled", () => {

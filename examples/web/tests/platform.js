@@ -1,7 +1,7 @@
 /** The real platform, started by `make run` with the built application, and the same build served from another origin. */
 
 import { spawn } from "node:child_process";
-import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,7 +28,13 @@ async function buildFor(api, outDir) {
   await build({ root: FOLDER, logLevel: "warn", build: { outDir, emptyOutDir: true } });
 }
 
-/** Start everything. Returns the two origins of the application, the URL of the API, and a function that stops all. */
+/** Return the mails that the platform has delivered, as text, the oldest first. */
+async function mailsIn(folder) {
+  const names = (await readdir(folder)).filter((name) => name.endsWith(".eml")).sort();
+  return Promise.all(names.map((name) => readFile(join(folder, name), "utf8")));
+}
+
+/** Start everything. Returns the two origins of the application, the URL of the API, and functions that read mails and stop all. */
 export async function startPlatform() {
   const scratch = await mkdtemp(join(tmpdir(), "example-web-"));
   // The database server may run as a user of its own.
@@ -87,5 +93,6 @@ export async function startPlatform() {
     await stop();
     throw error;
   }
-  return { gateway, origins: { gateway, "another origin": `http://127.0.0.1:${otherPort}` }, stop };
+  const readMails = () => mailsIn(join(scratch, "data", "mail"));
+  return { gateway, readMails, origins: { gateway, "another origin": `http://127.0.0.1:${otherPort}` }, stop };
 }
