@@ -126,15 +126,18 @@ async def test_every_operation_reaches_the_platform_and_responds_as_the_descript
             function = importlib.import_module(f"baseplate_client.generated.api.{tag}.{name}").asyncio_detailed
             if name in last:
                 continue
+            arguments = _arguments(function, operation)
             try:
-                response: Response[Any] = await function(client=api, **_arguments(function, operation))
+                response: Response[Any] = await function(client=api, **arguments)
                 status = int(response.status_code)
             except ApiError as error:
                 status = error.status
-            if str(status) not in operation["responses"] or status in (400, 415):
+            # No example has a token that a mail has brought.
+            is_right = status not in (400, 415) or hasattr(arguments.get("body"), "token")
+            if str(status) not in operation["responses"] or not is_right:
                 unexpected.append((name, status))
     assert unexpected == []
-    await users_log_out.asyncio_detailed(client=api)
+    await users_log_out.asyncio_detailed(client=api, body=None)
     await api.log_in(account.username, PASSWORD)
     await users_delete_profile.asyncio_detailed(client=api)
     api.session.store.tokens = None

@@ -68,9 +68,9 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
         lifespan=lifespan,
         routers=[
             upload_routes,
+            link_routes,
             record_routes,
             content_routes,
-            link_routes,
             internal_record_routes,
             events_router({USER_DELETED: asset_actions.erase_user}, callers=(USER,)),
         ],

@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -116,14 +117,14 @@ class ClusterStack(Stack):
         """Return the node that a pod runs on."""
         return str(pod.document["spec"]["nodeName"])
 
-    async def node_without_stores(self) -> str:
-        """Return the node with most replicas of services. Its stores are left out of what happens to it."""
-        counts: dict[str, int] = {}
+    async def spare_node(self) -> str:
+        """Return the node whose loss leaves the most components with a pod."""
+        nodes: dict[str, set[str]] = {}
         for pod in await self.pods():
-            if pod.labels.get("baseplate/track"):
-                node = await self.node_of(pod)
-                counts[node] = counts.get(node, 0) + 1
-        return max(counts, key=lambda node: counts[node])
+            if pod.document["status"]["phase"] == "Running":
+                nodes.setdefault(pod.labels["app.kubernetes.io/component"], set()).add(await self.node_of(pod))
+        alone = Counter(next(iter(found)) for found in nodes.values() if len(found) == 1)
+        return min(set().union(*nodes.values()), key=lambda node: alone[node])
 
     async def kubelet(self, command: str, node: str) -> None:
         """Run the command that stops or starts a node's kubelet."""

@@ -71,7 +71,7 @@ async def drain(bench: Bench, outcome: Outcome) -> None:
     stack = cluster_of(bench)
     for service in (*read_catalog(), "gateway"):
         await stack.scale(service, max(2, len(await stack.ids(service))))
-    node = await stack.node_without_stores()
+    node = await stack.spare_node()
     async with bench.notes_under_load(outcome):
         began = time.monotonic()
         outcome.mark(f"{node} drains")
@@ -93,7 +93,7 @@ async def kubelet(bench: Bench, outcome: Outcome) -> None:
     """Stop a node's kubelet until its pods count as lost, and start it again."""
     stack = cluster_of(bench)
     await stack.scale("notes", 2)
-    node = await stack.node_without_stores()
+    node = await stack.spare_node()
     async with bench.notes_under_load(outcome):
         began = time.monotonic()
         outcome.mark(f"the kubelet of {node} stops")

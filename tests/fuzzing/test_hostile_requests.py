@@ -17,6 +17,7 @@ from opskit.catalog import read_catalog
 SERVICES = list(read_catalog())
 # A request without a body ends the session or deletes the account.
 LOGOUT = "POST /api/v1/users/logout"
+OPTIONAL_BODIES = (LOGOUT, "POST /api/v1/users/verification")
 DELETION = "DELETE /api/v1/users/profile"
 
 # Only a field that takes any value may take these.
@@ -84,12 +85,11 @@ BROKEN_BODIES = {
 
 
 async def test_a_body_that_is_not_json_is_refused(target: Any) -> None:
-    # The body of a logout is optional.
     await target.expect_no_failures(
         target.send(
             operation,
             what,
-            refused=operation.label != LOGOUT,
+            refused=operation.label not in OPTIONAL_BODIES,
             content=body,
             headers={"Content-Type": "application/json", "If-Match": "*"},
         )
@@ -162,6 +162,8 @@ async def test_no_text_in_a_path_or_a_query_causes_a_server_error(target: Any) -
         target.send(operation, f"{name}={text[:60]}", url=url)
         for operation in target.operations
         for text in IN_URLS
+        # A slash in the only place of a path makes it the path of no route.
+        if not (operation.sealed and "%2f" in text)
         for name, url in _addresses(operation, text)
     )
 

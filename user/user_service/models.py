@@ -19,6 +19,8 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    func,
+    literal_column,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -58,6 +60,12 @@ class User(Base):
         return self.verified_email == self.email
 
 
+def _prefix_index(column: str) -> Index:
+    """Return the index by which searches find the beginning of a text, by bytes, whatever the database's collation."""
+    lower = func.lower(literal_column(column)).label("prefix")
+    return Index(f"ix_users_read_{column}_prefix", lower, postgresql_ops={"prefix": "text_pattern_ops"})
+
+
 # The read model changes in the transaction that changes `users`, and queries read nothing else.
 users_read = Table(
     "users_read",
@@ -69,10 +77,7 @@ users_read = Table(
     Column("role", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("verified_email", Text),
-    # A prefix is found by bytes, whatever the collation of the database.
-    Index("ix_users_read_username_prefix", text("lower(username) text_pattern_ops")),
-    Index("ix_users_read_email_prefix", text("lower(email) text_pattern_ops")),
-    Index("ix_users_read_display_name_prefix", text("lower(display_name) text_pattern_ops")),
+    *(_prefix_index(column) for column in ("username", "email", "display_name")),
 )
 
 # The number of accounts, in shards. Counting `users_read` takes longer with every account, and a single row would make

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import BaseModel, FailFast, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 from starlette.responses import Response
 
 from assets_service.components import AppComponents
@@ -35,6 +35,8 @@ class AssetLink(Link):
 
 class LinksRequest(RequestBody):
     """The files that links are made for."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"ids": ["0197f2c8-5d3e-7a41-9c6b-2f8e1d4a7b90"]}]})
 
     ids: Annotated[list[UUID], FailFast()] = Field(
         max_length=MAX_IDS, description="Ids of your own assets; repeated ones count once."

@@ -118,8 +118,11 @@ class _SessionHttp(httpx2.AsyncClient):
         repeatable = request.method in ("GET", "HEAD") or (request.method == "POST" and path in REPEATABLE_PATHS)
         if repeatable and request.method == "POST":
             request.headers.setdefault("Idempotency-Key", str(uuid4()))
-        # The body of a form is a stream that can be read once.
-        await request.aread()
+        # The body may be a stream that can be read once, and that of a file is a synchronous one.
+        if isinstance(request.stream, httpx2.AsyncByteStream):
+            await request.aread()
+        else:
+            request.read()
         return await self.send_repeatedly(lambda: request, repeatable=repeatable, **options)
 
     async def send_repeatedly(

@@ -53,7 +53,9 @@ test('every operation reaches the platform, and responds as the description says
         if (!(error instanceof ApiError)) throw error;
         status = error.status;
       }
-      if (!(status in operation.responses) || [400, 415].includes(status)) unexpected.push(`${name}: ${status}`);
+      // No example has a token that a mail has brought.
+      const isRight = ![400, 415].includes(status) || options.body?.token !== undefined;
+      if (!(status in operation.responses) || !isRight) unexpected.push(`${name}: ${status}`);
     }
   }
   assert.deepEqual(unexpected, []);

@@ -102,14 +102,21 @@ securityContext:
 {{- end }}
 
 {{- define "baseplate.spread" -}}
+{{- $pods := printf "{matchLabels: {app.kubernetes.io/instance: %s, app.kubernetes.io/component: %s}}" (index . 0).Release.Name (index . 1) -}}
 topologySpreadConstraints:
-{{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
   - maxSkew: 1
-    topologyKey: {{ $key }}
+    topologyKey: kubernetes.io/hostname
     whenUnsatisfiable: ScheduleAnyway
-    labelSelector: {matchLabels: {app.kubernetes.io/instance: {{ (index $ 0).Release.Name }}, app.kubernetes.io/component: {{ index $ 1 }}}}
+    labelSelector: {{ $pods }}
     matchLabelKeys: [pod-template-hash]
-{{- end }}
+# A constraint on zones would have the scheduler ignore nodes without that label, and with them the constraint above.
+affinity:
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        podAffinityTerm:
+          topologyKey: topology.kubernetes.io/zone
+          labelSelector: {{ $pods }}
 {{- end }}
 
 {{/* Resources of a job. */}}

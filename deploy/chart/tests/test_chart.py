@@ -228,6 +228,16 @@ def test_with_a_bucket_there_is_no_volume_of_files() -> None:
     assert ("PersistentVolumeClaim", "files") in rendered(*EXTERNAL)
 
 
+@pytest.mark.parametrize("name", [*CATALOG, "gateway"])
+def test_pods_spread_over_nodes_that_have_no_label_of_a_zone(name: str) -> None:
+    spec = rendered(*EMBEDDED)["Deployment", name]["spec"]["template"]["spec"]
+
+    # The scheduler ignores a node that lacks the label of any one of the constraints.
+    assert [constraint["topologyKey"] for constraint in spec["topologySpreadConstraints"]] == ["kubernetes.io/hostname"]
+    (term,) = spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert term["podAffinityTerm"]["topologyKey"] == "topology.kubernetes.io/zone"
+
+
 def test_an_upgrade_of_the_services_leaves_embedded_stores_as_they_are() -> None:
     before, after = (rendered(*EMBEDDED, f"image.tag=v{number}") for number in (1, 2))
 

@@ -96,10 +96,7 @@ class Conflict(ServiceError):
         "field": "the field whose value is taken, if it is one field",
         "errors": "each taken value, as with `validation`",
     }
-    example: ClassVar[Mapping[str, Any]] = {
-        "field": "email",
-        "errors": [{"field": "body.email", "message": "is taken"}],
-    }
+    example: ClassVar[Mapping[str, Any]] = {"field": "email", "errors": [{"field": "body.email", "message": "taken"}]}
     detail = "The request conflicts with the current state."
 
 

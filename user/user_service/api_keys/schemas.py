@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
 
 from servicekit.auth.scopes import listed_scopes
 from servicekit.core.text import normalize_visible
@@ -33,6 +33,7 @@ Name = Annotated[
 ]
 Scopes = Annotated[
     list[Annotated[str, Field(max_length=64, json_schema_extra={"enum": list(_SCOPES)})]],
+    FailFast(),
     Field(min_length=1, max_length=len(_SCOPES), examples=[["notes:read"]]),
     AfterValidator(_check_scopes),
 ]
@@ -40,6 +41,8 @@ Scopes = Annotated[
 
 class NewApiKey(RequestBody):
     """A new API key. Without `expires_at` it does not expire."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "nightly export", "scopes": ["notes:read"]}]})
 
     name: Name
     scopes: Scopes

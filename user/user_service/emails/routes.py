@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from servicekit.auth.access_tokens import CurrentUser, UncheckedUser
@@ -13,8 +13,8 @@ from user_service.accounts.schemas import Email
 from user_service.bodies import AccountRoute
 from user_service.client import RequestClient
 from user_service.components import AppComponents
-from user_service.email_tokens.schemas import EmailTokenText
-from user_service.passwords.rules import MAX_INPUT_LENGTH
+from user_service.email_tokens.schemas import EXAMPLE_TOKEN, EmailTokenText
+from user_service.passwords.rules import EXAMPLE_PASSWORD, MAX_INPUT_LENGTH
 
 router = APIRouter(prefix="/api/v1/users", tags=["profile"], route_class=AccountRoute)
 
@@ -22,15 +22,23 @@ router = APIRouter(prefix="/api/v1/users", tags=["profile"], route_class=Account
 class VerificationRequest(RequestBody):
     """The address to verify; by default that of the signed-in account."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"email": "ada@mail.dev"}]})
+
     email: Email | None = None
 
 
 class Confirmation(RequestBody):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"token": EXAMPLE_TOKEN}]})
+
     token: EmailTokenText
 
 
 class EmailChange(RequestBody):
     """The new address, and the password of the account."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"email": "ada@mail.example", "password": EXAMPLE_PASSWORD}]}
+    )
 
     email: Email
     password: Annotated[str, Field(min_length=1, max_length=MAX_INPUT_LENGTH, repr=False)]

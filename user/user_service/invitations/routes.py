@@ -1,7 +1,7 @@
 """Invitations: administrators send them, and everybody with the token of one accepts it."""
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from servicekit.auth.access_tokens import CurrentAdmin
@@ -13,7 +13,8 @@ from user_service.accounts.rules import Role
 from user_service.accounts.schemas import Account, Email, NewPassword, Username
 from user_service.bodies import AccountRoute
 from user_service.components import AppComponents
-from user_service.email_tokens.schemas import EmailTokenText
+from user_service.email_tokens.schemas import EXAMPLE_TOKEN, EmailTokenText
+from user_service.passwords.rules import EXAMPLE_PASSWORD
 
 router = APIRouter(prefix=f"{PREFIX}/invitations", route_class=AccountRoute)
 
@@ -21,12 +22,18 @@ router = APIRouter(prefix=f"{PREFIX}/invitations", route_class=AccountRoute)
 class Invitation(RequestBody):
     """The address to invite, and the role of the account."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"email": "grace@mail.dev", "role": "user"}]})
+
     email: Email
     role: Role
 
 
 class Acceptance(RequestBody):
     """The token of the mail, and the new account."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"token": EXAMPLE_TOKEN, "username": "grace", "password": EXAMPLE_PASSWORD}]}
+    )
 
     token: EmailTokenText
     username: Username

@@ -3,6 +3,7 @@
 PROBLEM_CODES = (
     "conflict",
     "deadline-exceeded",
+    "email-not-verified",
     "file-type-mismatch",
     "forbidden",
     "insufficient-scope",
@@ -18,6 +19,7 @@ PROBLEM_CODES = (
     "malformed-condition",
     "malformed-request",
     "not-found",
+    "origin-refused",
     "quota-exceeded",
     "range-not-satisfiable",
     "rate-limited",

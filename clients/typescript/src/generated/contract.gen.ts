@@ -4,6 +4,7 @@
 export type ProblemCode =
   | 'conflict'
   | 'deadline-exceeded'
+  | 'email-not-verified'
   | 'file-type-mismatch'
   | 'forbidden'
   | 'insufficient-scope'
@@ -19,6 +20,7 @@ export type ProblemCode =
   | 'malformed-condition'
   | 'malformed-request'
   | 'not-found'
+  | 'origin-refused'
   | 'quota-exceeded'
   | 'range-not-satisfiable'
   | 'rate-limited'

@@ -137,7 +137,7 @@ export class Operations extends HeyApiClient {
     /**
      * Reset Password
      *
-     * Set a new password by the token of the mail. This revokes all sessions.
+     * Set a new password by the token of the mail. This revokes all sessions and API keys.
      */
     public usersResetPassword<ThrowOnError extends boolean = true>(options: Options<UsersResetPasswordData, ThrowOnError>): RequestResult<UsersResetPasswordResponses, UsersResetPasswordErrors, ThrowOnError> {
         return (options.client ?? this.client).post<UsersResetPasswordResponses, UsersResetPasswordErrors, ThrowOnError>({
@@ -158,13 +158,13 @@ export class Operations extends HeyApiClient {
      * A used token is answered once more within 10 seconds, for a client whose response was lost. Any other second use
      * revokes the session.
      */
-    public usersRefreshSession<ThrowOnError extends boolean = true>(options: Options<UsersRefreshSessionData, ThrowOnError>): RequestResult<UsersRefreshSessionResponses, UsersRefreshSessionErrors, ThrowOnError> {
-        return (options.client ?? this.client).post<UsersRefreshSessionResponses, UsersRefreshSessionErrors, ThrowOnError>({
+    public usersRefreshSession<ThrowOnError extends boolean = true>(options?: Options<UsersRefreshSessionData, ThrowOnError>): RequestResult<UsersRefreshSessionResponses, UsersRefreshSessionErrors, ThrowOnError> {
+        return (options?.client ?? this.client).post<UsersRefreshSessionResponses, UsersRefreshSessionErrors, ThrowOnError>({
             url: '/api/v1/users/refresh',
             ...options,
             headers: {
                 'Content-Type': 'application/json',
-                ...options.headers
+                ...options?.headers
             }
         });
     }
@@ -716,6 +716,38 @@ export class Operations extends HeyApiClient {
     }
     
     /**
+     * Make Link
+     *
+     * Return a link by which anyone can read one of your files for 10 to 15 minutes, without a token.
+     *
+     * Within 5 minutes the link to a file stays the same.
+     */
+    public assetsMakeLink<ThrowOnError extends boolean = true>(options: Options<AssetsMakeLinkData, ThrowOnError>): RequestResult<AssetsMakeLinkResponses, AssetsMakeLinkErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<AssetsMakeLinkResponses, AssetsMakeLinkErrors, ThrowOnError>({
+            security: [{ scheme: 'bearer', type: 'http' }],
+            url: '/api/v1/assets/{asset_id}/link',
+            ...options
+        });
+    }
+    
+    /**
+     * Make Links
+     *
+     * Return links to up to 100 of your files at once.
+     */
+    public assetsMakeLinks<ThrowOnError extends boolean = true>(options: Options<AssetsMakeLinksData, ThrowOnError>): RequestResult<AssetsMakeLinksResponses, AssetsMakeLinksErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<AssetsMakeLinksResponses, AssetsMakeLinksErrors, ThrowOnError>({
+            security: [{ scheme: 'bearer', type: 'http' }],
+            url: '/api/v1/assets/links',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
      * Delete Asset
      *
      * Delete one of your files.
@@ -751,38 +783,6 @@ export class Operations extends HeyApiClient {
             security: [{ scheme: 'bearer', type: 'http' }],
             url: '/api/v1/assets/{asset_id}/content',
             ...options
-        });
-    }
-    
-    /**
-     * Make Link
-     *
-     * Return a link by which anyone can read one of your files for 10 to 15 minutes, without a token.
-     *
-     * Within 5 minutes the link to a file stays the same.
-     */
-    public assetsMakeLink<ThrowOnError extends boolean = true>(options: Options<AssetsMakeLinkData, ThrowOnError>): RequestResult<AssetsMakeLinkResponses, AssetsMakeLinkErrors, ThrowOnError> {
-        return (options.client ?? this.client).post<AssetsMakeLinkResponses, AssetsMakeLinkErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
-            url: '/api/v1/assets/{asset_id}/link',
-            ...options
-        });
-    }
-    
-    /**
-     * Make Links
-     *
-     * Return links to up to 100 of your files at once.
-     */
-    public assetsMakeLinks<ThrowOnError extends boolean = true>(options: Options<AssetsMakeLinksData, ThrowOnError>): RequestResult<AssetsMakeLinksResponses, AssetsMakeLinksErrors, ThrowOnError> {
-        return (options.client ?? this.client).post<AssetsMakeLinksResponses, AssetsMakeLinksErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
-            url: '/api/v1/assets/links',
-            ...options,
-            headers: {
-                'Content-Type': 'application/json',
-                ...options.headers
-            }
         });
     }
 }

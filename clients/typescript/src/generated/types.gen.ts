@@ -344,12 +344,14 @@ export type UserPublicAccount = {
 
 /**
  * RefreshBody
+ *
+ * The refresh token. With `SESSION_COOKIE=on` it may come as a cookie instead.
  */
 export type UserRefreshBody = {
     /**
      * Refresh Token
      */
-    refresh_token: string;
+    refresh_token?: string | null;
 };
 
 /**
@@ -1411,7 +1413,10 @@ export type UsersResetPasswordResponses = {
 export type UsersResetPasswordResponse = UsersResetPasswordResponses[keyof UsersResetPasswordResponses];
 
 export type UsersRefreshSessionData = {
-    body: UserRefreshBody;
+    /**
+     * Body
+     */
+    body?: UserRefreshBody | null;
     path?: never;
     query?: never;
     url: '/api/v1/users/refresh';
@@ -1426,6 +1431,10 @@ export type UsersRefreshSessionErrors = {
      * Unauthorized
      */
     401: Problem;
+    /**
+     * Forbidden
+     */
+    403: Problem;
     /**
      * Content Too Large
      */
@@ -3701,6 +3710,117 @@ export type AssetsUploadAssetResponses = {
 
 export type AssetsUploadAssetResponse = AssetsUploadAssetResponses[keyof AssetsUploadAssetResponses];
 
+export type AssetsMakeLinkData = {
+    body?: never;
+    path: {
+        /**
+         * Asset Id
+         */
+        asset_id: string;
+    };
+    query?: never;
+    url: '/api/v1/assets/{asset_id}/link';
+};
+
+export type AssetsMakeLinkErrors = {
+    /**
+     * Unauthorized
+     */
+    401: Problem;
+    /**
+     * Forbidden
+     */
+    403: Problem;
+    /**
+     * Not Found
+     */
+    404: Problem;
+    /**
+     * Unprocessable Content
+     */
+    422: Problem;
+    /**
+     * Too Many Requests
+     */
+    429: Problem;
+    /**
+     * Service Unavailable
+     */
+    503: Problem;
+    /**
+     * Another error
+     */
+    default: Problem;
+};
+
+export type AssetsMakeLinkError = AssetsMakeLinkErrors[keyof AssetsMakeLinkErrors];
+
+export type AssetsMakeLinkResponses = {
+    /**
+     * Successful Response
+     */
+    200: AssetsLink;
+};
+
+export type AssetsMakeLinkResponse = AssetsMakeLinkResponses[keyof AssetsMakeLinkResponses];
+
+export type AssetsMakeLinksData = {
+    body: AssetsLinksRequest;
+    path?: never;
+    query?: never;
+    url: '/api/v1/assets/links';
+};
+
+export type AssetsMakeLinksErrors = {
+    /**
+     * Bad Request
+     */
+    400: Problem;
+    /**
+     * Unauthorized
+     */
+    401: Problem;
+    /**
+     * Forbidden
+     */
+    403: Problem;
+    /**
+     * Content Too Large
+     */
+    413: Problem;
+    /**
+     * Unsupported Media Type
+     */
+    415: Problem;
+    /**
+     * Unprocessable Content
+     */
+    422: Problem;
+    /**
+     * Too Many Requests
+     */
+    429: Problem;
+    /**
+     * Service Unavailable
+     */
+    503: Problem;
+    /**
+     * Another error
+     */
+    default: Problem;
+};
+
+export type AssetsMakeLinksError = AssetsMakeLinksErrors[keyof AssetsMakeLinksErrors];
+
+export type AssetsMakeLinksResponses = {
+    /**
+     * Successful Response
+     */
+    200: AssetsLinks;
+};
+
+export type AssetsMakeLinksResponse = AssetsMakeLinksResponses[keyof AssetsMakeLinksResponses];
+
 export type AssetsDeleteAssetData = {
     body?: never;
     path: {
@@ -3895,114 +4015,3 @@ export type AssetsReadContentResponses = {
 };
 
 export type AssetsReadContentResponse = AssetsReadContentResponses[keyof AssetsReadContentResponses];
-
-export type AssetsMakeLinkData = {
-    body?: never;
-    path: {
-        /**
-         * Asset Id
-         */
-        asset_id: string;
-    };
-    query?: never;
-    url: '/api/v1/assets/{asset_id}/link';
-};
-
-export type AssetsMakeLinkErrors = {
-    /**
-     * Unauthorized
-     */
-    401: Problem;
-    /**
-     * Forbidden
-     */
-    403: Problem;
-    /**
-     * Not Found
-     */
-    404: Problem;
-    /**
-     * Unprocessable Content
-     */
-    422: Problem;
-    /**
-     * Too Many Requests
-     */
-    429: Problem;
-    /**
-     * Service Unavailable
-     */
-    503: Problem;
-    /**
-     * Another error
-     */
-    default: Problem;
-};
-
-export type AssetsMakeLinkError = AssetsMakeLinkErrors[keyof AssetsMakeLinkErrors];
-
-export type AssetsMakeLinkResponses = {
-    /**
-     * Successful Response
-     */
-    200: AssetsLink;
-};
-
-export type AssetsMakeLinkResponse = AssetsMakeLinkResponses[keyof AssetsMakeLinkResponses];
-
-export type AssetsMakeLinksData = {
-    body: AssetsLinksRequest;
-    path?: never;
-    query?: never;
-    url: '/api/v1/assets/links';
-};
-
-export type AssetsMakeLinksErrors = {
-    /**
-     * Bad Request
-     */
-    400: Problem;
-    /**
-     * Unauthorized
-     */
-    401: Problem;
-    /**
-     * Forbidden
-     */
-    403: Problem;
-    /**
-     * Content Too Large
-     */
-    413: Problem;
-    /**
-     * Unsupported Media Type
-     */
-    415: Problem;
-    /**
-     * Unprocessable Content
-     */
-    422: Problem;
-    /**
-     * Too Many Requests
-     */
-    429: Problem;
-    /**
-     * Service Unavailable
-     */
-    503: Problem;
-    /**
-     * Another error
-     */
-    default: Problem;
-};
-
-export type AssetsMakeLinksError = AssetsMakeLinksErrors[keyof AssetsMakeLinksErrors];
-
-export type AssetsMakeLinksResponses = {
-    /**
-     * Successful Response
-     */
-    200: AssetsLinks;
-};
-
-export type AssetsMakeLinksResponse = AssetsMakeLinksResponses[keyof AssetsMakeLinksResponses];

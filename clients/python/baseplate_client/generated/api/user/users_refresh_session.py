@@ -7,12 +7,12 @@ from ...client import AuthenticatedClient, Client
 from ...models.problem import Problem
 from ...models.refresh_body import RefreshBody
 from ...models.token_pair import TokenPair
-from ...types import Response
+from ...types import UNSET, Response, Unset
 
 
 def _get_kwargs(
     *,
-    body: RefreshBody,
+    body: None | RefreshBody | Unset = UNSET,
 ) -> dict[str, Any]:
     headers: dict[str, Any] = {}
 
@@ -21,7 +21,10 @@ def _get_kwargs(
         "url": "/api/v1/users/refresh",
     }
 
-    _kwargs["json"] = body.to_dict()
+    if isinstance(body, RefreshBody):
+        _kwargs["json"] = body.to_dict()
+    else:
+        _kwargs["json"] = body
 
     headers["Content-Type"] = "application/json"
 
@@ -44,6 +47,11 @@ def _parse_response(*, client: AuthenticatedClient | Client, response: httpx2.Re
         response_401 = Problem.from_dict(response.json())
 
         return response_401
+
+    if response.status_code == 403:
+        response_403 = Problem.from_dict(response.json())
+
+        return response_403
 
     if response.status_code == 413:
         response_413 = Problem.from_dict(response.json())
@@ -87,7 +95,7 @@ def _build_response(*, client: AuthenticatedClient | Client, response: httpx2.Re
 def sync_detailed(
     *,
     client: AuthenticatedClient | Client,
-    body: RefreshBody,
+    body: None | RefreshBody | Unset = UNSET,
 ) -> Response[Problem | TokenPair]:
     """Refresh Session
 
@@ -98,7 +106,7 @@ def sync_detailed(
     revokes the session.
 
     Args:
-        body (RefreshBody):
+        body (None | RefreshBody | Unset):
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -122,7 +130,7 @@ def sync_detailed(
 def sync(
     *,
     client: AuthenticatedClient | Client,
-    body: RefreshBody,
+    body: None | RefreshBody | Unset = UNSET,
 ) -> Problem | TokenPair | None:
     """Refresh Session
 
@@ -133,7 +141,7 @@ def sync(
     revokes the session.
 
     Args:
-        body (RefreshBody):
+        body (None | RefreshBody | Unset):
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -152,7 +160,7 @@ def sync(
 async def asyncio_detailed(
     *,
     client: AuthenticatedClient | Client,
-    body: RefreshBody,
+    body: None | RefreshBody | Unset = UNSET,
 ) -> Response[Problem | TokenPair]:
     """Refresh Session
 
@@ -163,7 +171,7 @@ async def asyncio_detailed(
     revokes the session.
 
     Args:
-        body (RefreshBody):
+        body (None | RefreshBody | Unset):
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -185,7 +193,7 @@ async def asyncio_detailed(
 async def asyncio(
     *,
     client: AuthenticatedClient | Client,
-    body: RefreshBody,
+    body: None | RefreshBody | Unset = UNSET,
 ) -> Problem | TokenPair | None:
     """Refresh Session
 
@@ -196,7 +204,7 @@ async def asyncio(
     revokes the session.
 
     Args:
-        body (RefreshBody):
+        body (None | RefreshBody | Unset):
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

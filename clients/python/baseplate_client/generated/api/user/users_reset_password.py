@@ -84,7 +84,7 @@ def sync_detailed(
 ) -> Response[Any | Problem]:
     """Reset Password
 
-     Set a new password by the token of the mail. This revokes all sessions.
+     Set a new password by the token of the mail. This revokes all sessions and API keys.
 
     Args:
         body (PasswordReset): The token of the mail, and the new password.
@@ -115,7 +115,7 @@ def sync(
 ) -> Any | Problem | None:
     """Reset Password
 
-     Set a new password by the token of the mail. This revokes all sessions.
+     Set a new password by the token of the mail. This revokes all sessions and API keys.
 
     Args:
         body (PasswordReset): The token of the mail, and the new password.
@@ -141,7 +141,7 @@ async def asyncio_detailed(
 ) -> Response[Any | Problem]:
     """Reset Password
 
-     Set a new password by the token of the mail. This revokes all sessions.
+     Set a new password by the token of the mail. This revokes all sessions and API keys.
 
     Args:
         body (PasswordReset): The token of the mail, and the new password.
@@ -170,7 +170,7 @@ async def asyncio(
 ) -> Any | Problem | None:
     """Reset Password
 
-     Set a new password by the token of the mail. This revokes all sessions.
+     Set a new password by the token of the mail. This revokes all sessions and API keys.
 
     Args:
         body (PasswordReset): The token of the mail, and the new password.
