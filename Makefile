@@ -41,6 +41,8 @@ MANIFESTS := $(addsuffix /pyproject.toml,$(MEMBERS))
 
 # Use the machine's own interpreter: uv downloads none and ignores .python-version.
 export UV_PYTHON_DOWNLOADS := never
+# Node.js has its own list of certificate authorities. Add those that this machine trusts.
+export NODE_EXTRA_CA_CERTS ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
 # Compile at installation, because imports dominate the start of a service.
 export UV_COMPILE_BYTECODE := 1
 
@@ -258,7 +260,7 @@ helm: .tools/bin/helm ## Build Helm, with which the chart is tested and installe
 	@echo "installing the generators of clients, with their Node.js and Go"
 	@$(UV) venv --quiet --allow-existing --python "$$PYTHON" .tools/clients
 	@$(UV) pip sync --quiet --python .tools/clients/bin/python --require-hashes clients/tools.lock
-	@cd clients/typescript && PATH="$(CURDIR)/.tools/clients/bin:$$PATH" npm ci --silent --no-audit --no-fund --ignore-scripts
+	@cd clients/typescript && PATH="$(CURDIR)/.tools/clients/bin:$$PATH" npm ci --loglevel=error --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 # Go's checksum database vouches for the module; GOTOOLCHAIN keeps go from downloading another one of itself.
