@@ -35,23 +35,46 @@ def check_name(name: str, services: Iterable[str] = ()) -> None:
 
 
 def renamed(text: str, name: str) -> str:
-    """Return a text with the new name in place of the old one: `Baseplate` becomes `Acme`."""
+    """Return a text with the new name in place of the old one: `Baseplate` becomes `Acme`.
+
+    In a name of Python, such as `baseplate_client`, a hyphen of the new name becomes an underscore.
+    """
+    text = re.sub(f"{OLD}(?=_)", name.replace("-", "_"), text)
     return text.replace(OLD, name).replace(OLD.capitalize(), name.capitalize())
 
 
 def rename_files(folder: Path, name: str) -> list[str]:
-    """Rename the platform in the files below a folder; return the paths of those that changed."""
+    """Rename the platform in the files below a folder and in their paths; return the former paths of what changed."""
     changed = []
-    for path in _files(folder):
-        try:
-            before = (folder / path).read_bytes().decode()
-        except (UnicodeDecodeError, OSError):
-            continue
-        after = before if path.startswith(_KEPT) else renamed(before, name)
-        if after != before:
-            (folder / path).write_bytes(after.encode())
+    for path in list(_files(folder)):
+        moved = renamed(path, name)
+        if moved != path:
+            _move(folder / path, folder / moved)
+        if _rename_in(folder / moved, name, kept=path.startswith(_KEPT)) or moved != path:
             changed.append(path)
     return changed
+
+
+def _rename_in(file: Path, name: str, *, kept: bool) -> bool:
+    """Rename the platform in a text file; return whether that changed it."""
+    try:
+        before = file.read_bytes().decode()
+    except (UnicodeDecodeError, OSError):
+        return False
+    after = before if kept else renamed(before, name)
+    if after != before:
+        file.write_bytes(after.encode())
+    return after != before
+
+
+def _move(file: Path, target: Path) -> None:
+    """Move a file, and remove the folders that are empty then."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    file.rename(target)
+    folder = file.parent
+    while not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
 
 
 def adopt_here(name: str, without: list[str]) -> None:
@@ -85,12 +108,16 @@ def adopt_to(target: Path, name: str, without: list[str]) -> None:
 
 
 def _finish(folder: Path, without: list[str]) -> None:
-    """Remove services, and wrap lines anew, because the length of the name has changed."""
+    """Remove services, and sort imports and wrap lines anew, because the name has changed."""
     members = ["shared", "deploy/local", "deploy/release", "gateway", *_services(folder)]
     path = os.pathsep.join(str(folder / member) for member in members)
     for service in without:
         _run(folder, sys.executable, "-m", "local_platform", "remove-service", "--force", service, PYTHONPATH=path)
+    _run(folder, sys.executable, "-m", "ruff", "check", "--select", "I", "--fix-only", "--quiet", ".")
     _run(folder, sys.executable, "-m", "ruff", "format", "--quiet", ".")
+    if without:
+        print("writing the clients of the services that are left (a minute or two)", flush=True)
+        _run(folder, "make", "--no-print-directory", "clients")
 
 
 def _services(folder: Path) -> list[str]:

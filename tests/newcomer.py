@@ -1,4 +1,4 @@
-"""`make newcomer`: adopts a copy of the committed state, adds a service, removes one, checks and tests what is left."""
+"""`make newcomer`: adopts a copy, builds the example, changes the services, writes the clients, checks and tests."""
 
 import shlex
 import subprocess
@@ -13,8 +13,10 @@ COMMIT = "git add --all && git -c user.name=newcomer -c user.email=newcomer@mail
 STEPS = {
     "install": "make install",
     "commit": f"{COMMIT} Begin",
+    "build the example frontend": "make example",
     "add a service": f"make new-service NAME=billing STORE=postgres && {COMMIT} billing",
     "remove a service": f"make remove-service NAME=assets && {COMMIT} assets",
+    "generate clients": f"make clients && {COMMIT} clients",
     "check": "make check",
     "test the services": "make test SERVICE='user analytics billing' JOBS=2",
     "test the compose files": "make test ARGS='tests/test_compose_files.py deploy/local/tests/new_service' JOBS=1",
@@ -25,7 +27,7 @@ def main() -> int:
     """Run the steps; return 1 after the first one that fails."""
     with tempfile.TemporaryDirectory(prefix="newcomer-") as folder:
         target = Path(folder, "acme")
-        adopt = f"make adopt NAME=acme WITHOUT=notes TO={shlex.quote(str(target))}"
+        adopt = f"make adopt NAME=acme TO={shlex.quote(str(target))}"
         for name, command in {"adopt": adopt, **STEPS}.items():
             began = time.monotonic()
             done = subprocess.run(

@@ -47,6 +47,24 @@ def test_the_name_of_a_service_or_the_present_one_is_refused(adopt: dict[str, An
             adopt["check_name"](name, ["user", "notes"])
 
 
+def test_a_name_of_python_gets_no_hyphen(adopt: dict[str, Any], old: str) -> None:
+    assert (
+        adopt["renamed"](f"from {old}_client import x  # {old}-client", "a-b")
+        == "from a_b_client import x  # a-b-client"
+    )
+
+
+def test_folders_and_files_are_renamed_and_no_empty_folder_stays(
+    adopt: dict[str, Any], old: str, tmp_path: Path
+) -> None:
+    (tmp_path / "clients" / f"{old}_client" / "api").mkdir(parents=True)
+    (tmp_path / "clients" / f"{old}_client" / "api" / "a.py").write_text("text")
+
+    assert adopt["rename_files"](tmp_path, "a-b") == [f"clients/{old}_client/api/a.py"]
+    assert (tmp_path / "clients" / "a_b_client" / "api" / "a.py").read_text() == "text"
+    assert not (tmp_path / "clients" / f"{old}_client").exists()
+
+
 def test_licence_recorded_messages_and_binary_files_stay(adopt: dict[str, Any], old: str, tmp_path: Path) -> None:
     vectors = "shared/tests/sealing/vectors/one.json"
     for file in ("LICENSE", vectors, "a.py", ".venv/b.py"):

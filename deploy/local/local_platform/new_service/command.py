@@ -11,6 +11,7 @@ wrote {name}/ and added it to {lists}
 next:
   make run                    starts it with the others: http://127.0.0.1:8080/api/v1/{name}
   make test SERVICE={name}{pad}runs its tests, on real stores
+  make clients                adds its routes to the API's description and the clients
   docs/add-a-service.md       what each file is for, and what to change first
   deploy/services.toml        the services that it calls, and its callers (at first: {caller})
 """

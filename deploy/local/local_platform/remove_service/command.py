@@ -7,6 +7,7 @@ _DONE = """\
 removed {name}/, and {name} from {files}
 
 next:
+  make clients                writes the description and the clients of what is left
   make check test             what is left works without it
   make lock                   drops the packages that only {name} needed
   git diff                    everything that changed; git restore --staged --worktree . undoes it
