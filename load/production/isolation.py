@@ -41,7 +41,9 @@ def _questions(
         engine = "mongo" if entry.store == "postgres" else "postgres"
         other = next(one.name for one in catalog.values() if one.store == entry.store and one.name != name)
         own = [(store, PORTS[kind]) for kind in (entry.store, "valkey") for store, _ in stores[kind]]
-        yield name, {**_barred(stores[engine]), "own": own, "other": other}
+        # A mail server is outside.
+        routed = "SMTP_URL" not in entry.settings
+        yield name, {**_barred(stores[engine]), "own": own, "other": other, "routed": routed}
     everything = [store for found in stores.values() for store in found]
     yield "gateway", {**_barred(everything), "own": [(name, SERVICE_PORT) for name in catalog]}
 
