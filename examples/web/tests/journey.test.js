@@ -142,7 +142,9 @@ for (const place of ["gateway", "another origin"]) {
       await version("Your version").getByText("candles").waitFor();
       await version("Stored version").getByText("soap").waitFor();
       assert.deepEqual(await accessibilityFaults(page), []);
+      const saved = page.waitForResponse((response) => response.request().method() === "PATCH" && response.ok());
       await page.getByRole("button", { name: "Keep yours" }).click();
+      await saved;
       await card("Shopping").getByText("candles").waitFor();
       assert.equal((await client("GET", `/notes/${note.id}`)).body, "candles");
     });
