@@ -110,9 +110,9 @@ class ClusterOrchestrator:
         self._cluster.put(canary_deployment(self._deployment(service), image, count, self._cluster.labels))
 
     def remove_canary(self, service: str) -> None:
-        canary = canary_of(service)
-        self._cluster.kubectl("delete", "deployment", canary, "--ignore-not-found", "--wait=true")
-        self._wait_until_ended(canary)
+        self._cluster.kubectl("delete", "deployment", canary_of(service), "--ignore-not-found", "--wait=true")
+        while self._cluster.pods(service, "v2"):
+            time.sleep(POLL_SECONDS)
         self._let_scale_down(service)
 
     def replace(self, service: str, count: int, is_outdated: Callable[[Container], bool]) -> None:
@@ -192,7 +192,7 @@ class ClusterOrchestrator:
             deployment = self._deployment(name)
             pods = self._pods(name)
             waiting = [pod for pod in pods if not pod.container.healthy]
-            current = deployment["status"].get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+            current = _observed(deployment)
             if current and not waiting and complete(deployment, pods):
                 return [pod.container for pod in pods]
             if current and (failed := next((pod for pod in waiting if pod.container.failed), None)):
@@ -232,10 +232,7 @@ class ClusterOrchestrator:
 
     def _newest_hash(self, service: str) -> str:
         """Return what marks the pods of the newest revision, once the cluster has taken note of it."""
-        while True:
-            deployment = self._deployment(service)
-            if deployment["status"].get("observedGeneration", 0) >= deployment["metadata"]["generation"]:
-                break
+        while not _observed(deployment := self._deployment(service)):
             time.sleep(POLL_SECONDS)
         revision = _revision(deployment)
         for replica_set in self._cluster.objects("replicasets", **{"app.kubernetes.io/component": service}):
@@ -243,11 +240,6 @@ class ClusterOrchestrator:
             if deployment["metadata"]["uid"] in owners and _revision(replica_set) == revision:
                 return str(replica_set["metadata"]["labels"]["pod-template-hash"])
         return ""
-
-    def _wait_until_ended(self, name: str) -> None:
-        service = name.removesuffix("-v2")
-        while self._cluster.pods(service, "v2"):
-            time.sleep(POLL_SECONDS)
 
     def _wait_for_names(self, name: str) -> None:
         """Wait until the DNS gives the gateways the addresses of the present pods only. Raises `StepFailed`."""
@@ -389,6 +381,11 @@ def version_of(image: str) -> str:
 
 def _template_annotation(name: str, value: str) -> Document:
     return {"spec": {"template": {"metadata": {"annotations": {name: value}}}}}
+
+
+def _observed(deployment: Document) -> bool:
+    """Whether the status of a Deployment is that of its present description."""
+    return int(deployment["status"].get("observedGeneration", 0)) >= int(deployment["metadata"]["generation"])
 
 
 def _revision(document: Document) -> str:

@@ -16,6 +16,7 @@ from release_tool.errors import CommandFailed, Interrupted, NotHealthy, Refused
 from release_tool.images import ImageBuilder
 from release_tool.orchestrator import Container, canary_of
 from release_tool.programs import Client, ProgramClient, docker_client
+from release_tool.release import end_abandoned
 
 ROOT = Path(__file__).resolve().parents[3]
 UP_SECONDS = 600
@@ -131,7 +132,7 @@ def bring_up(deployment: ClusterDeployment) -> None:
                     "the images are in this docker engine only; REGISTRY=… pushes them to where the cluster pulls"
                 )
         _upgrade(deployment, files)
-        _forget_releases(deployment)
+        end_abandoned(deployment.orchestrator, deployment.console)
         console.line(f"ready {gateway_address(cluster)}")
 
 
@@ -245,13 +246,3 @@ def _failures(cluster: Cluster) -> str:
 
 def _finished(pod: Pod) -> bool:
     return pod.container.status == "exited" and pod.container.exit_code == 0
-
-
-def _forget_releases(deployment: ClusterDeployment) -> None:
-    """End releases whose canary ended with the platform."""
-    orchestrator = deployment.orchestrator
-    for service in orchestrator.weights():
-        if orchestrator.replicas(canary_of(service)):
-            raise Refused(f"a release of {service} is unfinished; undo it: make cluster-rollback SERVICE={service}")
-        orchestrator.end_shift(service)
-        deployment.console.say(f"the unfinished release of {service} ended when the platform stopped")

@@ -1,4 +1,4 @@
-"""What a release keeps in the cluster: its journal, and the lock that keeps other operators away.
+"""What a release keeps in the cluster: its journal, and the lock that admits one operator at a time.
 
 The lock is a Lease. Its holder renews it; a holder that was killed loses it after `EXPIRY_SECONDS`.
 """

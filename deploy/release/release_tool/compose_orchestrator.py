@@ -5,8 +5,6 @@ The compose file has two services for each version: `notes` runs the image `…/
 """
 
 import json
-import re
-import subprocess  # nosec B404
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,12 +12,11 @@ from pathlib import Path
 from release_tool.compose import GATEWAY, ComposeProject
 from release_tool.console import Console
 from release_tool.errors import CommandFailed, NotHealthy, Refused, StepFailed
+from release_tool.images import TAG, build_image, git_revision, tag_of
 from release_tool.orchestrator import CURRENT, PREVIOUS, Commands, Container, canary_of
 
 # The tag of a canary's image.
 NEXT = "next"
-# An attestation holds the time of the build, so that the same code would make another image each time.
-REPRODUCIBLE = {"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
 
 HEALTHY_SECONDS = 90.0
 # How long an address that left the DNS may still be used: the gateway and the services ask again after a second.
@@ -27,8 +24,6 @@ STALE_SECONDS = 3.0
 # A replaced worker of NGINX finishes its requests first. The few that last longer are finished by the service, too.
 OLD_WORKERS_SECONDS = 30.0
 POLL_SECONDS = 0.3
-
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 class ComposeOrchestrator:
@@ -46,14 +41,14 @@ class ComposeOrchestrator:
         name = self._image_name(service)
         if tag is None:
             tag = tag_of(git_revision(self._root))
-        elif not _TAG.fullmatch(tag) or tag in (CURRENT, NEXT):
+        elif not TAG.fullmatch(tag) or tag in (CURRENT, NEXT):
             raise Refused(f"TAG={tag} is not possible: use letters, digits, `_`, `.`, `-`, but not {CURRENT} or {NEXT}")
         elif image := self._find_image(service, tag):
             built = self._project.docker("image", "inspect", "--format", "{{.Created}}", image).strip()
             self._console.say(f"{name}:{tag} exists, built {built[:19]} UTC")
             return tag, image
         self._console.say(f"building {name}:{tag} from {self._root}")
-        self._build(service, tag)
+        build_image(self._project.docker, self._root, service, f"{name}:{tag}", tag)
         return tag, self._find_image(service, tag) or ""
 
     def image_in_service(self, service: str) -> str:
@@ -175,29 +170,3 @@ class ComposeOrchestrator:
 
     def _tag(self, service: str, image: str, tag: str) -> None:
         self._project.docker("tag", image, f"{self._image_name(service)}:{tag}")
-
-    def _build(self, service: str, tag: str) -> None:
-        arguments = {"SERVICE": service, "VERSION": tag, "REVISION": git_revision(self._root) or "unknown"}
-        words = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
-        dockerfile = str(self._root / "deploy" / "service.Dockerfile")
-        name = f"{self._image_name(service)}:{tag}"
-        self._project.docker(
-            "build", "--file", dockerfile, *words, "--tag", name, str(self._root), environment=REPRODUCIBLE
-        )
-
-
-def git_revision(root: Path) -> str | None:
-    """Return what git calls the working tree, such as `v1.2-3-gabc1234-dirty`, or None outside of a repository."""
-    command = ["git", "-C", str(root), "describe", "--always", "--tags", "--dirty"]
-    try:
-        described = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return described.stdout.strip() or None
-
-
-def tag_of(revision: str | None) -> str:
-    """Return an image tag for a revision, or for the present time without one."""
-    if revision is None:
-        return time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", revision)[:128]

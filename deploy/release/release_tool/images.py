@@ -1,15 +1,18 @@
 """Builds the images of services and gateway, and pushes them to a registry."""
 
 import re
-from collections.abc import Iterable
+import subprocess  # nosec B404
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from release_tool.compose_orchestrator import REPRODUCIBLE, git_revision, tag_of
 from release_tool.console import Console
 from release_tool.errors import Refused
 from release_tool.programs import Client
 
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+# An attestation holds the time of the build, so that the same code would make another image each time.
+REPRODUCIBLE = {"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
 
 
 class ImageBuilder:
@@ -24,7 +27,7 @@ class ImageBuilder:
 
     def require_tag(self, tag: str) -> None:
         """Raise `Refused` for what is no tag."""
-        if not _TAG.fullmatch(tag):
+        if not TAG.fullmatch(tag):
             raise Refused(f"TAG={tag} is not possible: use letters, digits, `_`, `.`, `-`")
 
     def image(self, name: str) -> str:
@@ -47,17 +50,36 @@ class ImageBuilder:
 
     def _build(self, name: str, image: str) -> None:
         self._console.say(f"building {image}")
-        revision = git_revision(self._root) or "unknown"
-        arguments = {"VERSION": self.tag, "REVISION": revision}
-        dockerfile = self._root / "gateway" / "Dockerfile"
-        if name != "gateway":
-            arguments["SERVICE"] = name
-            dockerfile = self._root / "deploy" / "service.Dockerfile"
-        words = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
-        self._docker.run(
-            "build", "--file", str(dockerfile), *words, "--tag", image, str(self._root), environment=REPRODUCIBLE
-        )
+        build_image(self._docker.run, self._root, name, image, self.tag)
 
     def _push(self, image: str) -> None:
         self._console.say(f"pushing {image}")
         self._docker.run("push", "--quiet", image)
+
+
+def build_image(docker: Callable[..., str], root: Path, name: str, image: str, tag: str) -> None:
+    """Build the image of a service or of the gateway. `docker` runs the program with the words that it gets."""
+    arguments = {"VERSION": tag, "REVISION": git_revision(root) or "unknown"}
+    dockerfile = root / "gateway" / "Dockerfile"
+    if name != "gateway":
+        arguments["SERVICE"] = name
+        dockerfile = root / "deploy" / "service.Dockerfile"
+    words = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
+    docker("build", "--file", str(dockerfile), *words, "--tag", image, str(root), environment=REPRODUCIBLE)
+
+
+def git_revision(root: Path) -> str | None:
+    """Return what git calls the working tree, such as `v1.2-3-gabc1234-dirty`, or None outside of a repository."""
+    command = ["git", "-C", str(root), "describe", "--always", "--tags", "--dirty"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return described.stdout.strip() or None
+
+
+def tag_of(revision: str | None) -> str:
+    """Return an image tag for a revision, or for the present time without one."""
+    if revision is None:
+        return time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", revision)[:128]

@@ -12,11 +12,12 @@ from typing import Any
 from opskit.catalog import ServiceEntry
 from opskit.secret_files import ACL_FILE, OPENED_BY
 from release_tool.compose import GATEWAY, ComposeProject
-from release_tool.compose_orchestrator import REPRODUCIBLE, git_revision
 from release_tool.console import Console, StatusTable
 from release_tool.deployment import Deployment
 from release_tool.errors import CommandFailed, Interrupted, NotHealthy, Refused
-from release_tool.orchestrator import Container, canary_of
+from release_tool.images import REPRODUCIBLE, git_revision
+from release_tool.orchestrator import Container
+from release_tool.release import end_abandoned
 
 # Initialising every store on a busy machine takes minutes.
 UP_SECONDS = 300
@@ -42,7 +43,8 @@ def bring_up(deployment: Deployment) -> None:
         project.remove(valkey)
         _start(project, console, kept_scales(project, deployment.catalog))
         if deployment.environment == "production":
-            _forget_releases(deployment)
+            end_abandoned(deployment.orchestrator, deployment.console)
+            deployment.journals.remove()
         console.line(f"ready {project.gateway_address()}")
 
 
@@ -194,14 +196,3 @@ def _failures(project: ComposeProject) -> str:
 def _is_finished_job(project: ComposeProject, container: Container) -> bool:
     is_job = project.services.get(container.service, {}).get("restart", "no") == "no"
     return is_job and container.status == "exited" and container.exit_code == 0
-
-
-def _forget_releases(deployment: Deployment) -> None:
-    """End releases whose canary ended with the platform: what runs now was built just before."""
-    orchestrator = deployment.orchestrator
-    for service in orchestrator.weights():
-        if orchestrator.replicas(canary_of(service)):
-            raise Refused(f"a release of {service} is unfinished; undo it: make rollback SERVICE={service}")
-        orchestrator.end_shift(service)
-        deployment.console.say(f"the unfinished release of {service} ended when the platform stopped")
-    deployment.journals.remove()

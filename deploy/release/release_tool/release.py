@@ -332,3 +332,16 @@ class ServiceRelease:
 
 def _figures(stats: RequestStats) -> tuple[str, str, str]:
     return str(stats.requests), str(stats.errors), stats.p95_ms
+
+
+def end_abandoned(orchestrator: Orchestrator, console: Console) -> None:
+    """End releases whose canary ended with the platform: what runs now was started just before.
+
+    Raises `Refused` for a release whose canary still runs.
+    """
+    for service in orchestrator.weights():
+        if orchestrator.replicas(canary_of(service)):
+            undo = f"{orchestrator.commands.rollback} SERVICE={service}"
+            raise Refused(f"a release of {service} is unfinished; undo it: {undo}")
+        orchestrator.end_shift(service)
+        console.say(f"the unfinished release of {service} ended when the platform stopped")
