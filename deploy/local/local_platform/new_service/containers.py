@@ -59,16 +59,16 @@ def in_production(compose: str, entry: ServiceEntry) -> str:
         return with_connections(dump_yaml(document), entry)
 
 
-def with_connections(text: str, entry: ServiceEntry) -> str:
-    """Return settings by which PostgreSQL accepts one service's share of connections more, if it is the store."""
+def with_connections(text: str, entry: ServiceEntry, services: int = 1) -> str:
+    """Return settings by which PostgreSQL accepts the share of so many services more, if it is the store."""
     share = re.search(r"POSTGRES_CONNECTIONS(?::-|=)(\d+)", text)
     if entry.store != "postgres" or share is None:
         return text
 
-    def raised(match: re.Match[str]) -> str:
-        return f"{match[1]}{int(match[2]) + int(share[1])}"
+    def changed(match: re.Match[str]) -> str:
+        return f"{match[1]}{int(match[2]) + services * int(share[1])}"
 
-    return re.sub(r"(POSTGRES_MAX_CONNECTIONS(?::-|=))(\d+)", raised, text)
+    return re.sub(r"(POSTGRES_MAX_CONNECTIONS(?::-|=))(\d+)", changed, text)
 
 
 def in_context(dockerignore: str, existing: Collection[str], name: str) -> str:

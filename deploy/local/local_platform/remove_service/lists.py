@@ -10,7 +10,7 @@ from typing import Any, Final
 import tomlkit
 from ruamel.yaml.error import YAMLError
 
-from local_platform.new_service.containers import dump_yaml, load_yaml
+from local_platform.new_service.containers import dump_yaml, load_yaml, with_connections
 from local_platform.new_service.registration import FORMS, NotRegistered, arrays, parse_toml
 from opskit.catalog import ServiceEntry
 
@@ -62,18 +62,6 @@ def out_of_scrapes(prometheus: str, name: str) -> str:
     return dump_yaml(document)
 
 
-def without_connections(text: str, entry: ServiceEntry) -> str:
-    """Return settings by which PostgreSQL accepts one service's share of connections less, if it is the store."""
-    share = re.search(r"POSTGRES_CONNECTIONS(?::-|=)(\d+)", text)
-    if entry.store != "postgres" or share is None:
-        return text
-
-    def lowered(match: re.Match[str]) -> str:
-        return f"{match[1]}{int(match[2]) - int(share[1])}"
-
-    return re.sub(r"(POSTGRES_MAX_CONNECTIONS(?::-|=))(\d+)", lowered, text)
-
-
 def without_containers(file: str, compose: str, catalog: Mapping[str, ServiceEntry], entry: ServiceEntry) -> str:
     """Return a compose file without a service, its jobs, secrets and canary. Raises NotRegistered."""
     name = entry.name
@@ -90,7 +78,7 @@ def without_containers(file: str, compose: str, catalog: Mapping[str, ServiceEnt
         *((_FILES,) if entry.keeps_files else ()),
     ):
         text = re.sub(pattern, "", text, flags=re.MULTILINE)
-    text = without_connections(text, entry)
+    text = with_connections(text, entry, -1)
     if not any(other.store == entry.store for other in catalog.values() if other.name != name):
         # `docker compose up --wait` fails for a finished job that nothing waits for.
         text = re.sub(r"(depends_on: \{user: \*healthy[^}]*)\}", rf"\1, {entry.store}-setup: *done}}", text)

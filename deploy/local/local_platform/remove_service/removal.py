@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from local_platform.errors import GeneratorError
-from local_platform.new_service.containers import DEVELOPMENT, PRODUCTION
+from local_platform.new_service.containers import DEVELOPMENT, PRODUCTION, with_connections
 from local_platform.remove_service.code import modules_about, without_subscriptions
 from local_platform.remove_service.lists import (
     out_of_context,
     out_of_scrapes,
-    without_connections,
     without_containers,
     without_entry,
     without_member,
@@ -32,13 +31,13 @@ LISTS: Final[Mapping[str, Callable[[str, Catalog, ServiceEntry], str]]] = {
     "README.md": lambda text, _catalog, entry: without_row(text, entry.name),
     DEVELOPMENT: lambda text, catalog, entry: without_containers(DEVELOPMENT, text, catalog, entry),
     PRODUCTION: lambda text, catalog, entry: without_containers(PRODUCTION, text, catalog, entry),
-    ".env.example": lambda text, _catalog, entry: without_connections(text, entry),
+    ".env.example": lambda text, _catalog, entry: with_connections(text, entry, -1),
     ".dockerignore": lambda text, _catalog, entry: out_of_context(text, entry.name),
     "deploy/compose/prometheus.yml": lambda text, _catalog, entry: out_of_scrapes(text, entry.name),
 }
 # Writes the page of all errors, those of services too.
 _ERRORS: Final = "docs/errors.py"
-# Where modules may be about a service of which they are no part.
+# Folders outside of a service whose modules may be about it.
 _TESTS_AND_FIGURES: Final = ("tests", "load", "deploy/local/tests", "deploy/release/tests", "gateway/tests")
 
 
