@@ -1,6 +1,5 @@
 """The platform in a Kubernetes cluster, handled as its operator does: by kubectl and make."""
 
-import asyncio
 import json
 import os
 import shlex
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from production.stack import HEALTHY_SECONDS, POLL_SECONDS, CommandFailed, CommandResult, Stack
+from production.stack import CommandFailed, CommandResult, Stack
 from production.stats import Attempts
 from release_tool.cluster import Pod
 from release_tool.cluster_orchestrator import repository_of
@@ -87,15 +86,8 @@ class ClusterStack(Stack):
         await self.healthy(service, count)
         return time.monotonic() - began
 
-    async def healthy(self, service: str, count: int) -> None:
-        end = time.monotonic() + HEALTHY_SECONDS
-        while True:
-            states = [pod.container.state for pod in await self.pods_of(service)]
-            if states == ["healthy"] * count:
-                return
-            if time.monotonic() > end:
-                raise CommandFailed(f"{service}: {states} after {HEALTHY_SECONDS:.0f} s, wanted {count} healthy")
-            await asyncio.sleep(POLL_SECONDS)
+    async def states(self, service: str) -> list[str]:
+        return [pod.container.state for pod in await self.pods_of(service)]
 
     async def addresses(self, service: str) -> set[str]:
         return {pod.address for pod in await self.pods_of(service)}

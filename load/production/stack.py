@@ -102,12 +102,16 @@ class Stack:
         """Wait until a service has exactly `count` replicas, all healthy. Raises `CommandFailed`."""
         end = time.monotonic() + HEALTHY_SECONDS
         while True:
-            states = [one["State"].get("Health", {}).get("Status", "") for one in await self.inspect(service)]
+            states = await self.states(service)
             if states == ["healthy"] * count:
                 return
             if time.monotonic() > end:
                 raise CommandFailed(f"{service}: {states} after {HEALTHY_SECONDS:.0f} s, wanted {count} healthy")
             await asyncio.sleep(POLL_SECONDS)
+
+    async def states(self, service: str) -> list[str]:
+        """Return the health of each replica of a service."""
+        return [one["State"].get("Health", {}).get("Status", "") for one in await self.inspect(service)]
 
     async def addresses(self, service: str) -> set[str]:
         """Return the addresses at which the gateway reaches the replicas of a service."""
