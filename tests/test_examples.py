@@ -13,7 +13,7 @@ from tests.conftest import PASSWORD, Running, SignedIn, SignUp
 
 pytestmark = pytest.mark.needs("analytics", "notes", "assets")
 
-# What an operation needs comes first, and what takes it away comes last. Between them: creation, use, deletion.
+# Operations that others need come first; those that end accounts or sessions come last.
 FIRST = ["users_register_account", "users_log_in", "users_issue_token"]
 LAST = [
     *("users_end_sessions_of", "users_delete_account", "users_end_session", "users_change_password"),

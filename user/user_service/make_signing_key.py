@@ -1,4 +1,4 @@
-"""`python -m user_service.make_signing_key DIRECTORY`: write the first key that signs access tokens, if there is none.
+"""`python -m user_service.make_signing_key DIRECTORY`: write a first key that signs access tokens, if none exists.
 
 The migration job does so, too. This is for a platform where that job may not write the directory.
 """
