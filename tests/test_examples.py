@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from tests.conftest import PASSWORD, Running, SignedIn, SignUp
+from tests.conftest import PASSWORD, Run, Running, SignedIn, SignUp
 
 pytestmark = pytest.mark.needs("analytics", "notes", "assets")
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.needs("analytics", "notes", "assets")
 FIRST = ["users_register_account", "users_log_in", "users_issue_token"]
 LAST = [
     *("users_end_sessions_of", "users_delete_account", "users_end_session", "users_change_password"),
-    *("users_refresh_session", "users_log_out", "users_delete_profile"),
+    *("users_refresh_session", "users_delete_profile", "users_log_out"),
 ]
 # Members of a body that only a mail holds: no example can have a value that works.
 SECRETS = {"token"}
@@ -92,15 +92,11 @@ async def description(gateway: httpx2.AsyncClient) -> dict[str, Any]:
     return document
 
 
-@pytest.fixture
-async def no_ada(gateway: httpx2.AsyncClient) -> AsyncIterator[None]:
-    """Let the account of the examples exist during the test only."""
-    yield
-    for password in ("correct horse battery", "correct horse battery staple"):
-        login = await gateway.post("/api/v1/users/login", json={"username_or_email": "ada", "password": password})
-        if login.status_code == 200:
-            headers = {"Authorization": f"Bearer {login.json()['access_token']}"}
-            await gateway.delete("/api/v1/users/profile", headers=headers)
+@pytest.fixture(scope="module")
+async def running(run: Run, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    """A platform of its own: elsewhere the accounts of the examples may exist, and their mails may be used up."""
+    async with run(tmp_path_factory.mktemp("platform")) as running:
+        yield running
 
 
 def _order(method: str, path: str, name: str) -> tuple[int, int]:
@@ -112,7 +108,6 @@ def _order(method: str, path: str, name: str) -> tuple[int, int]:
     return (4 if method == "delete" else 3 if "publi" in path else 2 if "{" in path else 1), "public" in path
 
 
-@pytest.mark.usefixtures("no_ada")
 async def test_every_example_of_a_request_works_as_it_stands(
     gateway: httpx2.AsyncClient, description: dict[str, Any], sign_up: SignUp, running: Running
 ) -> None:
