@@ -4,16 +4,23 @@ The first argument is a JSON object: `names` that must not resolve, `addresses` 
 reachable, `own` ([name, port]) that must be, and for a service `other`, another service on the same store. With
 `routed` false a route outside is allowed: in a cluster, policies take its place, and mails need one. The output is a
 JSON object that maps each claim to what contradicts it, or to "".
+
+What must be reachable comes first, and is tried until a deadline: DNS may give a name that is new for 30 s late. The
+other claims are tried once, when names are known to resolve.
 """
 
 import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 CONNECT_SECONDS = 2.0
+# The caches of a cluster's DNS forget that a name had no address within 30 s.
+OWN_SECONDS = 60.0
+POLL_SECONDS = 1.0
 SECRETS = Path("/run/secrets")
 # Who has one of these may control other containers.
 PRIVILEGES = [Path(name) for name in ("/var/run/docker.sock", "/run/docker.sock", "/var/run/secrets/kubernetes.io")]
@@ -41,9 +48,13 @@ def reached(addresses: list[tuple[str, int]]) -> Iterator[str]:
 
 def missed(own: list[tuple[str, int]]) -> Iterator[str]:
     """Yield what cannot be reached by name. If nothing could be reached, the other claims would prove nothing."""
+    end = time.monotonic() + OWN_SECONDS
     for host, port in own:
-        if not list(reached([(host, port)])):
-            yield f"{host}:{port} cannot be reached"
+        while not list(reached([(host, port)])):
+            if time.monotonic() > end:
+                yield f"{host}:{port} cannot be reached"
+                break
+            time.sleep(POLL_SECONDS)
 
 
 def routed() -> Iterator[str]:
@@ -153,10 +164,11 @@ def opened_keys(other: str) -> Iterator[str]:
 
 def main() -> None:
     asked = json.loads(sys.argv[1])
+    # In this order: `join` runs them.
     contradictions = {
+        "what it uses accepts connections": missed(asked["own"]),
         "names of what it does not use do not resolve": resolved(asked["names"]),
         "their addresses accept no connection": reached(asked["addresses"]),
-        "what it uses accepts connections": missed(asked["own"]),
         "its image is read-only": written(),
         "neither root, nor capabilities, nor control of other containers": privileged(),
     }
