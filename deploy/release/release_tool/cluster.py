@@ -27,6 +27,9 @@ _BROKEN = {
 }
 
 POLL_SECONDS = 0.5
+# Until a job's pod runs, and until it has ended: a migration of much data takes long.
+JOB_START_SECONDS = 180.0
+JOB_SECONDS = 3600.0
 
 Document = Mapping[str, Any]
 
@@ -240,8 +243,12 @@ class Cluster:
 
     def _finish_job(self, name: str) -> str:
         """Wait until a job has ended and return its log. Raises `CommandFailed` with the log when it failed."""
+        began, runs = time.monotonic(), False
         try:
-            while not (ended := self._job_result(name)):
+            while (ended := self._job_result(name)) in ("", "Running"):
+                runs = runs or ended == "Running"
+                if time.monotonic() - began > (JOB_SECONDS if runs else JOB_START_SECONDS):
+                    raise CommandFailed(f"the job {name} {'has not ended' if runs else 'did not start'} in time")
                 time.sleep(POLL_SECONDS)
             log = self.kubectl("logs", f"job/{name}", "--tail=-1", merged=True)
         finally:
@@ -251,7 +258,7 @@ class Cluster:
         return log
 
     def _job_result(self, name: str) -> str:
-        """Return `Complete` or `Failed`, or nothing while the job runs. Raises `CommandFailed` if it cannot run."""
+        """Return `Complete`, `Failed`, `Running`, or nothing before. Raises `CommandFailed` if the job cannot run."""
         job = json.loads(self.kubectl("get", "job", name, "--output=json"))
         for condition in job["status"].get("conditions") or ():
             if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
@@ -260,4 +267,4 @@ class Cluster:
         for one in map(Pod, found):
             if one.container.status == "dead":
                 raise CommandFailed(f"the job {name} cannot start: {one.container.reason}")
-        return ""
+        return "Running" if job["status"].get("ready") else ""

@@ -34,10 +34,25 @@ SCALE_DOWN = "baseplate/scale-down-policy"
 VERSION = "app.kubernetes.io/version"
 
 HEALTHY_SECONDS = 180.0
+# More than the grace period of any pod.
+ENDED_SECONDS = 180.0
 # The cluster's DNS may give an address for 30 s after it left, and a new one as late.
 DNS_SECONDS = 60.0
 # The servers of the cluster's DNS have caches of their own, so one query is not enough.
 DNS_QUERIES = 8
+# Ends with the first name that one of the DNS servers does not know yet, or with what /lb-health says.
+REACHED = f"""
+import socket, sys
+from gateway_config.container.installation import Installation
+from gateway_config.container.nginx import get_status
+for name in sys.argv[1:] * {DNS_QUERIES}:
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError as error:
+        sys.exit(f"{{name}}: {{error}}")
+status = get_status(Installation().target, "/lb-health")
+sys.exit(0 if status == 200 else f"/lb-health responds with {{status}}")
+"""
 # A service asks for the addresses of its peers once a second.
 STALE_SECONDS = 2.0
 POLL_SECONDS = 0.5
@@ -111,7 +126,12 @@ class ClusterOrchestrator:
 
     def remove_canary(self, service: str) -> None:
         self._cluster.kubectl("delete", "deployment", canary_of(service), "--ignore-not-found", "--wait=true")
-        while self._cluster.pods(service, "v2"):
+        end = time.monotonic() + ENDED_SECONDS
+        while left := self._cluster.pods(service, "v2"):
+            if time.monotonic() > end:
+                # It has left the cluster's DNS, and no node is sure to carry out its end.
+                self._console.say(f"{left[0].name} has not ended within {ENDED_SECONDS:.0f} s; its node may be lost")
+                break
             time.sleep(POLL_SECONDS)
         self._let_scale_down(service)
 
@@ -169,6 +189,19 @@ class ClusterOrchestrator:
 
     def address(self) -> str:
         return gateway_address(self._cluster)
+
+    def wait_reachable(self, services: Sequence[str]) -> None:
+        """Wait until every gateway finds these services by name, and all of them respond. Raises `NotHealthy`."""
+        end = time.monotonic() + DNS_SECONDS
+        for gateway in self._cluster.gateways():
+            while True:
+                try:
+                    self._cluster.execute(gateway, "python3", "-c", REACHED, *services)
+                    break
+                except CommandFailed as error:
+                    if time.monotonic() > end:
+                        raise NotHealthy(f"{gateway.name} does not reach every service: {error.summary}") from error
+                time.sleep(POLL_SECONDS)
 
     def _deployment(self, service: str) -> dict[str, Any]:
         deployment = self._cluster.find("deployment", service)
@@ -232,7 +265,10 @@ class ClusterOrchestrator:
 
     def _newest_hash(self, service: str) -> str:
         """Return what marks the pods of the newest revision, once the cluster has taken note of it."""
+        end = time.monotonic() + HEALTHY_SECONDS
         while not _observed(deployment := self._deployment(service)):
+            if time.monotonic() > end:
+                raise NotHealthy(f"the cluster has not taken note of {service}'s change within {HEALTHY_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
         revision = _revision(deployment)
         for replica_set in self._cluster.objects("replicasets", **{"app.kubernetes.io/component": service}):

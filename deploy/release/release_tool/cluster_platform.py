@@ -116,7 +116,7 @@ def build_images(deployment: ClusterDeployment) -> None:
 
 
 def bring_up(deployment: ClusterDeployment) -> None:
-    """Install or upgrade the chart, wait until everything is healthy, and print `ready` with the address."""
+    """Install or upgrade the chart, wait until the gateways reach everything, and print `ready`."""
     cluster, console, files = deployment.cluster, deployment.console, deployment.value_files
     _make_namespace(cluster)
     with deployment.locked("start"):
@@ -133,6 +133,7 @@ def bring_up(deployment: ClusterDeployment) -> None:
                 )
         _upgrade(deployment, files)
         end_abandoned(deployment.orchestrator, deployment.console)
+        deployment.orchestrator.wait_reachable(list(deployment.catalog))
         console.line(f"ready {gateway_address(cluster)}")
 
 

@@ -37,6 +37,7 @@ class FakeCluster:
     objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     sick_images: set[str] = field(default_factory=set)
     gateways: dict[str, tuple[int, str]] = field(default_factory=dict)
+    job_status: dict[str, Any] = field(default_factory=lambda: {"conditions": [{"type": "Complete", "status": "True"}]})
     before: Callable[[tuple[str, ...]], None] = lambda _words: None
     after: Callable[[tuple[str, ...]], None] = lambda _words: None
     commands: list[tuple[str, ...]] = field(default_factory=list)
@@ -194,7 +195,7 @@ class FakeCluster:
         if (document["kind"].lower(), document["metadata"]["name"]) in self.objects:
             raise CommandFailed("AlreadyExists")
         if document["kind"] == "Job":
-            document["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+            document["status"] = self.job_status
         self.add(document)
         return json.dumps(self.objects[document["kind"].lower(), document["metadata"]["name"]])
 
@@ -242,7 +243,7 @@ class FakeCluster:
     def _build(self, _named: list[str], _flags: dict[str, str], _given: str) -> str:
         return ""
 
-    _push = _build
+    _push = _version = _build
 
     def _logs(self, named: list[str], flags: dict[str, str], _given: str) -> str:
         return "" if "since-time" in flags else "the log of a replica"
@@ -258,6 +259,9 @@ class FakeCluster:
                     raise CommandFailed("a replica of v2 responds with 500")
             case ["traffic", "drain"]:
                 pass
+            case ["python3", "-c", _, *services]:
+                if missing := [name for name in services if not any(map(_ready, self.pods(name)))]:
+                    raise CommandFailed(f"{missing[0]}: Name or service not known")
             case ["sh", "-c", query]:
                 name = query.split("getent ahostsv4 ")[1].split()[0]
                 return "\n".join(f"{pod['status']['podIP']} STREAM" for pod in self.pods(name))
