@@ -101,12 +101,17 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* A lost node must not take all replicas of a component. Takes (list $ "component" "whether it mounts the files"). */}}
 {{- define "baseplate.spread" -}}
 {{- $pods := printf "{matchLabels: {app.kubernetes.io/instance: %s, app.kubernetes.io/component: %s}}" (index . 0).Release.Name (index . 1) -}}
+{{- /* The pods of a volume that only one node can mount have no other node. */}}
+{{- $tied := and (index . 2) (ne (index . 0).Values.files.volume.accessMode "ReadWriteMany") -}}
 topologySpreadConstraints:
   - maxSkew: 1
     topologyKey: kubernetes.io/hostname
-    whenUnsatisfiable: ScheduleAnyway
+    whenUnsatisfiable: {{ $tied | ternary "ScheduleAnyway" "DoNotSchedule" }}
+    # Nodes that take no pods, such as a cordoned one, do not count.
+    nodeTaintsPolicy: Honor
     labelSelector: {{ $pods }}
     matchLabelKeys: [pod-template-hash]
 # A constraint on zones would have the scheduler ignore nodes without that label, and with them the constraint above.

@@ -233,9 +233,29 @@ def test_pods_spread_over_nodes_that_have_no_label_of_a_zone(name: str) -> None:
     spec = rendered(*EMBEDDED)["Deployment", name]["spec"]["template"]["spec"]
 
     # The scheduler ignores a node that lacks the label of any one of the constraints.
-    assert [constraint["topologyKey"] for constraint in spec["topologySpreadConstraints"]] == ["kubernetes.io/hostname"]
+    (constraint,) = spec["topologySpreadConstraints"]
+    assert constraint["topologyKey"] == "kubernetes.io/hostname"
+    # By revision, and only on nodes that take pods: otherwise a rolling update or a drain could not go on.
+    assert (constraint["matchLabelKeys"], constraint["nodeTaintsPolicy"]) == (["pod-template-hash"], "Honor")
     (term,) = spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
     assert term["podAffinityTerm"]["topologyKey"] == "topology.kubernetes.io/zone"
+
+
+def test_no_node_has_all_replicas_unless_a_volume_ties_them_to_it() -> None:
+    def required(*settings: str) -> set[str]:
+        specs = {name: rendered(*settings)["Deployment", name]["spec"]["template"]["spec"] for name in everything}
+        return {
+            name
+            for name, spec in specs.items()
+            if spec["topologySpreadConstraints"][0]["whenUnsatisfiable"] == "DoNotSchedule"
+        }
+
+    everything = {*CATALOG, "gateway"}
+    with_files = {"gateway", *(name for name, entry in CATALOG.items() if entry.keeps_files)}
+    once = "files.volume.accessMode=ReadWriteOnce"
+    assert required(*EMBEDDED) == everything
+    assert required(*EMBEDDED, once) == everything - with_files
+    assert required(*EXTERNAL, once, "files.bucket.url=s3://files") == everything
 
 
 def test_an_upgrade_of_the_services_leaves_embedded_stores_as_they_are() -> None:
