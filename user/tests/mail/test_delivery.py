@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from email.headerregistry import Address
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from pydantic import HttpUrl, SecretStr
@@ -18,7 +19,15 @@ from servicekit.testing.harness import Deployment
 from servicekit.testing.stages import STAGE_REACHED, program
 from user.tests.mail.mailbox import Mailbox, text_of, token_of
 from user.tests.mail.relay_process import LIMITS
-from user_service.domain_events import email_change_notice, password_reset_mail
+from user_service.accounts.store import PostgresAccountTransaction
+from user_service.domain_events import (
+    email_change_mail,
+    email_change_notice,
+    invitation_mail,
+    password_changed_mail,
+    password_reset_mail,
+    verification_mail,
+)
 from user_service.mail import wiring
 from user_service.mail.composer import Composer, TemplateInvalid
 from user_service.mail.smtp import SmtpServer
@@ -124,6 +133,56 @@ async def test_a_refused_recipient_is_a_dead_letter_whose_error_quotes_no_addres
     assert email not in repr(dead)
 
 
+async def _record_all_of_an_account(relay: Relay, mailbox: Mailbox, replica: Any) -> Any:
+    """Record mails of each kind that an account may have, one of them a dead letter; return the account's session."""
+    ada = await replica.sign_in()
+    user_id, email, former = UUID(ada.account["id"]), ada.account["email"], f"{uuid4().hex}@example.com"
+    async with relay.outbox.relaying():
+        mailbox.refusals = ["550 no such user"]
+        await relay.record(password_changed_mail(user_id, former, ada.username))
+        await relay.until_nothing_waits()
+    for event in (
+        verification_mail(former, user_id),
+        password_reset_mail(email.upper()),
+        invitation_mail(email, "user"),
+        email_change_mail(user_id, f"{uuid4().hex}@example.com"),
+        email_change_notice(user_id, former, ada.username, email),
+    ):
+        await relay.record(event)
+    return ada
+
+
+async def _waiting(relay: Relay) -> tuple[int, int]:
+    backlog = (await relay.store.backlogs()).get("mail")
+    return (backlog.waiting, backlog.dead_letters) if backlog else (0, 0)
+
+
+async def test_the_erasure_of_an_account_deletes_its_mails_that_wait_and_those_of_nobody_else(
+    replica: Any, relay: Relay, mailbox: Mailbox
+) -> None:
+    ada = await _record_all_of_an_account(relay, mailbox, replica)
+    await relay.record(password_reset_mail("somebody.else@example.com"))
+    assert await _waiting(relay) == (6, 1)
+
+    assert (await replica.http.delete(f"{API}/profile", headers=ada.headers)).status_code == 204
+
+    assert await _waiting(relay) == (1, 0)
+
+
+async def test_an_erasure_that_does_not_commit_deletes_no_mails(
+    replica: Any, relay: Relay, mailbox: Mailbox, database: Any
+) -> None:
+    ada = await _record_all_of_an_account(relay, mailbox, replica)
+
+    async with relay.sessions() as session:
+        assert await PostgresAccountTransaction(session, relay.outbox.record).remove(UUID(ada.account["id"]))
+        # As when the process dies here.
+        await session.rollback()
+
+    assert await _waiting(relay) == (5, 1)
+    assert (await replica.profile(ada)).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("url", "error"),
     [
@@ -139,7 +198,7 @@ async def test_nothing_is_sent_without_the_server_or_the_encryption_that_is_aske
 ) -> None:
     server = SmtpServer(SecretStr(url.format(port=mailbox.port)), local_hostname="acme.example")
     message = Composer(SENDER, frontend_url=None, folder=None).compose(
-        email_change_notice("ada@example.com", "ada", "new@example.com"),
+        email_change_notice(uuid4(), "ada@example.com", "ada", "new@example.com"),
         "ada@example.com",
         username="ada",
         new_email="new@example.com",
@@ -185,5 +244,5 @@ def test_without_a_frontend_mails_hold_the_token_alone() -> None:
 
 def test_a_domain_beyond_ascii_is_sent_by_idna_2008() -> None:
     composer = Composer(SENDER, frontend_url=None, folder=None)
-    event = email_change_notice("ada@faß.example", "ada", "x@y.example")
+    event = email_change_notice(uuid4(), "ada@faß.example", "ada", "x@y.example")
     assert composer.compose(event, **event.payload)["To"] == "ada@xn--fa-hia.example"

@@ -142,7 +142,7 @@ class AccountActions:
             account = await transaction.add(new)
             await transaction.record(DomainEvent(type=USER_REGISTERED, subject=str(new.id)))
             if self._verifies:
-                await transaction.record(verification_mail(new.email))
+                await transaction.record(verification_mail(new.email, new.id))
             return respond(account)
 
         try:
@@ -160,9 +160,9 @@ class AccountActions:
                 raise AccountNotFound
             account, email_before = changed
             if account.email != email_before:
-                await transaction.record(email_change_notice(email_before, account.username, account.email))
+                await transaction.record(email_change_notice(user_id, email_before, account.username, account.email))
                 if self._verifies and may_ask:
-                    await transaction.record(verification_mail(account.email))
+                    await transaction.record(verification_mail(account.email, user_id))
         await self._views.invalidate(str(user_id))
         return account
 

@@ -21,6 +21,7 @@ from user_service.accounts.actions import AccountTaken, AccountTransaction, NewA
 from user_service.accounts.rules import Role, email_key, username_key
 from user_service.accounts.schemas import Account, ProfileChange
 from user_service.domain_events import Record
+from user_service.email_tokens.store import delete_mails
 from user_service.models import User, users_read, users_read_totals
 from user_service.sessions.rules import Revocations
 from user_service.sessions.store import revoke_all_sessions, revoke_keys
@@ -140,6 +141,7 @@ class PostgresAccountTransaction:
         await self._session.delete(user)
         await self._session.flush()
         await self._session.execute(delete(users_read).where(users_read.c.id == user_id))
+        await delete_mails(await Transaction.of(self._session), user_id, user.email)
         await self._count(user_id, -1)
         return True
 

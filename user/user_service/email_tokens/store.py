@@ -1,4 +1,4 @@
-"""The tokens of mails, as the features use them up, in PostgreSQL."""
+"""The tokens of mails, as the features use them up, and the mails of a deleted account, in PostgreSQL."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,12 +6,14 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Text, any_, bindparam, select, update
+import orjson
+from sqlalchemy import Text, any_, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from servicekit.storage.postgres_queries import Query, QueryRunner, Transaction
+from user_service.domain_events import MAIL
 from user_service.email_tokens.rules import Purpose
-from user_service.models import EmailToken, User
+from user_service.models import OUTBOX, EmailToken, User
 
 _GOOD = (
     EmailToken.digest == bindparam("digest"),
@@ -37,6 +39,17 @@ _WITHDRAW: Final = Query(
         EmailToken.used_at.is_(None),
     )
     .values(used_at=bindparam("now"))
+)
+# Mails that wait, and dead letters. Payloads are JSON texts, in which a quoted value stands as it is written here.
+_DELETE_MAILS: Final = Query(
+    delete(OUTBOX).where(
+        OUTBOX.c.destination == MAIL,
+        or_(
+            func.strpos(OUTBOX.c.payload, bindparam("user_id")) > 0,
+            # An address may have been typed with other letters than the account has.
+            func.strpos(func.lower(OUTBOX.c.payload), func.lower(bindparam("email", type_=Text))) > 0,
+        ),
+    )
 )
 
 # These are good as long as the account has the address that they were sent to.
@@ -89,3 +102,12 @@ async def claim_token(
 async def withdraw_tokens(transaction: Transaction, user_id: UUID, purpose: Purpose, now: datetime) -> None:
     """Make all tokens of the account with this purpose invalid."""
     await transaction.fetch(_WITHDRAW, user_id=user_id, purpose=purpose, now=now)
+
+
+async def delete_mails(transaction: Transaction, user_id: UUID, email: str) -> None:
+    """Delete the mails that wait for an account or for its address, and their dead letters."""
+    await transaction.fetch(_DELETE_MAILS, user_id=_quoted(str(user_id)), email=_quoted(email))
+
+
+def _quoted(text: str) -> str:
+    return orjson.dumps(text).decode()

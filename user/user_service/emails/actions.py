@@ -40,20 +40,20 @@ class EmailActions:
         self._verifies = verifies
         self._clock = clock
 
-    async def request_verification(self, email: str, network: str) -> None:
+    async def request_verification(self, email: str, network: str, user_id: UUID | None = None) -> None:
         """Have a token sent to this address if an account has it and has not verified it. Raises `TooManyMails`.
 
         The relay of the outbox looks for the account, so a request does the same work whether there is one or not.
         """
         await self._limits.count(email_key(email), network=network)
         if self._verifies:
-            await self._store.record([verification_mail(email)])
+            await self._store.record([verification_mail(email, user_id)])
 
     async def request_own_verification(self, user_id: UUID, network: str) -> None:
         """Do the same for the account of the user."""
         email = await self._store.find_email(user_id)
         if email is not None:
-            await self.request_verification(email, network)
+            await self.request_verification(email, network, user_id)
 
     async def confirm(self, token: str) -> None:
         """Verify the address that the token was sent to; a new address takes the place of the old one.
@@ -71,5 +71,5 @@ class EmailActions:
         account = await self._passwords.verify(user_id, network, password)
         await self._limits.count(email_key(email), network=network, user_id=user_id)
         await self._store.record(
-            [email_change_mail(user_id, email), email_change_notice(account.email, account.username, email)]
+            [email_change_mail(user_id, email), email_change_notice(user_id, account.email, account.username, email)]
         )

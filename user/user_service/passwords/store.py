@@ -63,7 +63,7 @@ async def set_password(
     """Set the hash, revoke the account's sessions, and tell its owner. The account's row must be locked."""
     user.password_hash = new_hash
     await session.flush()
-    await record(session, password_changed_mail(user.email, user.username))
+    await record(session, password_changed_mail(user.id, user.email, user.username))
     transaction = await Transaction.of(session)
     # An older mail with a token may lie in a mailbox that others read.
     await withdraw_tokens(transaction, user.id, Purpose.PASSWORD_RESET, now)
