@@ -9,6 +9,7 @@ CLIENTS = Path(__file__).parents[1] / "clients"
 TOOLS = CLIENTS.parent / ".tools" / "clients" / ".complete"
 
 
+@pytest.mark.servers
 @pytest.mark.skipif(not TOOLS.exists(), reason="it needs: make client-tools")
 def test_the_generated_code_is_that_of_the_description(tmp_path: Path) -> None:
     generator = runpy.run_path(str(CLIENTS / "generate.py"))

@@ -366,7 +366,7 @@ class MemoryPasswords:
             if user is None or user.password_hash != old_hash:
                 return None
             user.password_hash = new_hash
-            tables.events.append(password_changed_mail(user.email, user.username))
+            tables.events.append(password_changed_mail(user.id, user.email, user.username))
             return _revoke_all(tables, user_id, now, keep_session)
 
 

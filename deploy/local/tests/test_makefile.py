@@ -16,6 +16,8 @@ import pytest
 from local_platform.layout import REPOSITORY
 from opskit.catalog import read_catalog
 
+pytestmark = pytest.mark.servers
+
 # The interpreter that this environment was made from: it has pip.
 PYTHON = Path(sys.base_prefix, "bin", "python3")
 MEMBERS = ["shared", *read_catalog(), "gateway", "deploy/local", "deploy/release"]

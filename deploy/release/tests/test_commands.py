@@ -10,6 +10,8 @@ import pytest
 from release_tool.__main__ import main
 from release_tool.console import Console, columns
 
+pytestmark = pytest.mark.servers
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

@@ -8,7 +8,7 @@ find `2.1`.
 import re
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
@@ -29,8 +29,6 @@ PAIRS: Final = 8192
 # Compatibility forms may have 18 characters for one. No text of a language grows to this size.
 MAX_FOLDED: Final = 2 * 1024 * 1024
 
-# What is not seen separates no words: default ignorable and format characters, and strokes that only lengthen a word.
-_INVISIBLE: Final = regex.compile(r"[\p{DI}\p{Cf}\u0640\u07fa\u0883-\u0885\u180a]")
 # What belongs to no word, though the letters and digits for which it stands would.
 _SYMBOL: Final = regex.compile(r"(?V1)[[\p{S}\p{No}]--[\p{ASCII}\p{WB=ALetter}]]")
 # Normalisation takes quadratic time on a run of marks. UAX #15 allows a stream-safe text 30 of them.
@@ -103,7 +101,7 @@ def fold(text: str) -> str:
     """Return the text without case, accents and invisible characters: equal for what NFKC_Casefold calls equal."""
     if text.isascii():
         return text.lower()
-    visible = _TOO_MANY_MARKS.sub(r"\1", _without(text, _is_invisible))
+    visible = _TOO_MANY_MARKS.sub(r"\1", _without(text, _INVISIBLE))
     folded, size = [], 0
     for piece in _PIECE.finditer(visible):
         folded.append(_fold_piece(piece[0]))
@@ -118,30 +116,12 @@ def _fold_piece(text: str) -> str:
     folded = unicodedata.normalize("NFD", text)
     for _ in range(2):
         folded = unicodedata.normalize("NFKD", folded.casefold())
-    return unicodedata.normalize("NFC", _without(_without(folded, _is_invisible), _is_accent))
+    return unicodedata.normalize("NFC", _without(_without(folded, _INVISIBLE), _ACCENTS))
 
 
-def _without(text: str, is_unwanted: Callable[[str], bool]) -> str:
-    unwanted = [ord(character) for character in set(text) if is_unwanted(character)]
-    return text.translate(dict.fromkeys(unwanted)) if unwanted else text
-
-
-def _is_invisible(character: str) -> bool:
-    return character > "\x7f" and _INVISIBLE.match(character) is not None
-
-
-def _is_accent(character: str) -> bool:
-    """Tell accents, vowel points and nuktas from vowel signs, viramas, tone marks and voiced sound marks.
-
-    Without the latter a word is another one. The canonical combining class tells them apart.
-    """
-    kind = unicodedata.combining(character)
-    # U+1037 is a tone of Burmese, although it has the class of nuktas.
-    return (kind in (1, 7) and character != "\u1037") or 10 <= kind <= 36 or kind >= 200 or _is_enclosing(character)
-
-
-def _is_enclosing(character: str) -> bool:
-    return unicodedata.category(character) == "Me"
+def _without(text: str, unwanted: frozenset[str]) -> str:
+    found = unwanted.intersection(text)
+    return text.translate(dict.fromkeys(map(ord, found))) if found else text
 
 
 def _words(text: str) -> Iterator[list[str]]:
@@ -157,17 +137,41 @@ def _words(text: str) -> Iterator[list[str]]:
             yield [word] if whole else [text[slice(*found.span())] for found in part.finditer(shape, start, end)]
 
 
+_CHARACTERS: Final = "".join(map(chr, range(_CODE_POINTS)))
+
+
 def _shapes() -> str:
     table = [" "] * _CODE_POINTS
-    characters = "".join(map(chr, range(_CODE_POINTS)))
     for shape, members in _CLASSES.items():
-        for run in regex.finditer(rf"(?V1)[{members}]+", characters):
+        for run in regex.finditer(rf"(?V1)[{members}]+", _CHARACTERS):
             table[run.start() : run.end()] = shape * (run.end() - run.start())
     return "".join(table)
 
 
 # Used as a table of translation.
 _SHAPES: Final = _shapes()
+
+# What is not seen separates no words: default ignorable and format characters, and strokes that only lengthen a word.
+# Plane 14 holds nothing else.
+_INVISIBLE: Final = frozenset(
+    regex.findall(
+        r"[\p{DI}\p{Cf}\u0640\u07fa\u0883-\u0885\u180a]", _CHARACTERS + "".join(map(chr, range(0xE0000, 0xE1000)))
+    )
+)
+
+
+def _is_accent(mark: str) -> bool:
+    """Tell accents, vowel points and nuktas from vowel signs, viramas, tone marks and voiced sound marks.
+
+    Without the latter a word is another one. The canonical combining class tells them apart.
+    """
+    kind = unicodedata.combining(mark)
+    is_enclosing = unicodedata.category(mark) == "Me"
+    # U+1037 is a tone of Burmese, although it has the class of nuktas.
+    return (kind in (1, 7) and mark != "\u1037") or 10 <= kind <= 36 or kind >= 200 or is_enclosing
+
+
+_ACCENTS: Final = frozenset(filter(_is_accent, regex.findall(r"\p{M}", _CHARACTERS)))
 
 
 def _pair(parts: tuple[str, str]) -> str:

@@ -4,6 +4,8 @@ Tests use it with httpx2's `MockTransport`, and with its `ASGITransport` for cal
 """
 
 import asyncio
+import functools
+import ssl
 from typing import Any, cast
 
 import httpx2
@@ -22,6 +24,12 @@ from servicekit.dispatcher.transport import (
 )
 
 
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    # Reading the certificate authorities takes a while.
+    return httpx2.create_ssl_context(trust_env=False)
+
+
 class Httpx2Transport:
     """Sends through any httpx2 transport; by default over real connections."""
 
@@ -37,8 +45,7 @@ class Httpx2Transport:
         self._limits = httpx2.Limits(
             max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=KEEP_ALIVE
         )
-        # By the name in the certificate: a connection whose server proved one name must not serve another. That for
-        # plain connections is made here, because it takes a while.
+        # By the name in the certificate: a connection whose server proved one name must not serve another.
         self._pools: dict[str | None, httpx2.AsyncBaseTransport] = {None: transport or self._new_pool()}
 
     async def send(self, request: WireRequest, /) -> PeerResponse:
@@ -92,4 +99,4 @@ class Httpx2Transport:
         return pool
 
     def _new_pool(self) -> httpx2.AsyncBaseTransport:
-        return httpx2.AsyncHTTPTransport(trust_env=False, retries=0, limits=self._limits)
+        return httpx2.AsyncHTTPTransport(verify=_tls(), trust_env=False, retries=0, limits=self._limits)

@@ -1,5 +1,6 @@
 """The directory of signing keys: written once, read again after a change, never in half."""
 
+import functools
 import json
 import stat
 import subprocess
@@ -38,6 +39,7 @@ def test_the_first_key_is_written_once_and_readable_by_its_owner_only(directory:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.servers
 def test_concurrent_processes_write_one_key(tmp_path: Path) -> None:
     code = "import sys, pathlib; from user_service.tokens.signing_keys import ensure_signing_key as make; "
     command = [sys.executable, "-c", code + "make(pathlib.Path(sys.argv[1]))", str(tmp_path / "jwt")]
@@ -88,6 +90,7 @@ def _pem(private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed255
     return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
+@functools.cache
 def _broken() -> dict[str, tuple[str, bytes]]:
     p256 = ec.generate_private_key(ec.SECP256R1())
     encrypted = p256.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
