@@ -123,7 +123,7 @@ def service_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Any two have keys, also where one refuses the other's calls.
     """
     folder = tmp_path_factory.mktemp("keys")
-    names = {*read_catalog(), "analytics", "notes", "assets"}
+    names = {*read_catalog(operators=True), "analytics", "notes", "assets"}
     make_keyrings(folder, {name: sorted(names - {name}) for name in names})
     return folder
 

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess  # nosec B404
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -121,8 +122,11 @@ def _finish(folder: Path, without: list[str]) -> None:
 
 
 def _services(folder: Path) -> list[str]:
-    text = (folder / "deploy" / "services.toml").read_text(encoding="utf-8")
-    return re.findall(r"^\[([a-z][a-z0-9]*)\]$", text, re.MULTILINE)
+    return list(_catalog(folder))
+
+
+def _catalog(folder: Path) -> dict[str, dict[str, object]]:
+    return tomllib.loads((folder / "deploy" / "services.toml").read_text(encoding="utf-8"))
 
 
 def _files(folder: Path) -> Iterator[str]:
@@ -163,10 +167,11 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         services = _services(REPOSITORY)
         check_name(options.name, services)
-        if unknown := [service for service in without if service not in services or service == "user"]:
-            raise CannotAdopt(
-                f"{', '.join(unknown)} cannot be left out; WITHOUT takes some of: {' '.join(services[1:])}"
-            )
+        removable = [
+            name for name, entry in _catalog(REPOSITORY).items() if name != "user" and not entry.get("operators")
+        ]
+        if unknown := [service for service in without if service not in removable]:
+            raise CannotAdopt(f"{', '.join(unknown)} cannot be left out; WITHOUT takes some of: {' '.join(removable)}")
         if _output(REPOSITORY, "git", "status", "--porcelain"):
             raise CannotAdopt("there are uncommitted changes; commit them first")
         if options.to is not None:

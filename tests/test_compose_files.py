@@ -180,7 +180,8 @@ def test_every_service_knows_every_other_one_and_the_gateway_waits_for_all(docum
         assert json.loads(environment(document["services"][name])["PEER_URLS"]) == everyone
     for tool in ("rotate-keys", "rotate-jwt-key"):
         if document is PRODUCTION:
-            assert json.loads(document["services"][tool]["command"][-1]) == everyone
+            urls = {name: [f"http://{name}:8000"] for name in read_catalog(operators=True)}
+            assert json.loads(document["services"][tool]["command"][-1]) == urls
     unused = {"postgres", "mongo"} - {entry.store for entry in CATALOG.values()}
     assert document["services"]["gateway"]["depends_on"] == {
         **{name: {"condition": "service_healthy"} for name in CATALOG},

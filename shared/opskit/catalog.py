@@ -19,17 +19,21 @@ class CatalogError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ServiceEntry:
-    """One service of the platform, as `deploy/services.toml` describes it."""
+    """One service of the platform, as `deploy/services.toml` describes it.
+
+    A service for operators has neither a prefix nor a store: its memory is its state, so it is one process.
+    """
 
     name: str
     prefix: str
     development_port: int
-    store: Store
+    store: Store | None
     calls: tuple[str, ...] = ()
     well_known: tuple[str, ...] = ()
     keeps_files: bool = False
     settings: tuple[str, ...] = ()
     listed_scopes: tuple[str, ...] | None = None
+    operators: bool = False
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -58,8 +62,8 @@ class ServiceEntry:
         return JWKS_PATH in self.well_known
 
 
-def read_catalog(path: Path = DEFAULT_PATH) -> Mapping[str, ServiceEntry]:
-    """Return the services by name, in the order of the file.
+def read_catalog(path: Path = DEFAULT_PATH, *, operators: bool = False) -> Mapping[str, ServiceEntry]:
+    """Return the services of the API by name, in the order of the file; with `operators` also those for operators.
 
     Raises `CatalogError` for a missing or malformed file, or a call to a service that is not listed.
     """
@@ -68,26 +72,34 @@ def read_catalog(path: Path = DEFAULT_PATH) -> Mapping[str, ServiceEntry]:
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise CatalogError(f"{path}: {error}") from error
     catalog = {name: _entry(path, name, table) for name, table in document.items()}
+    callable_by_others = {name for name, entry in catalog.items() if not entry.operators}
     for entry in catalog.values():
-        if unknown := [peer for peer in entry.calls if peer not in catalog or peer == entry.name]:
-            raise CatalogError(f"{path}: [{entry.name}] calls {', '.join(unknown)}, which is no other listed service")
-    return catalog
+        if unknown := [peer for peer in entry.calls if peer not in callable_by_others - {entry.name}]:
+            raise CatalogError(
+                f"{path}: [{entry.name}] calls {', '.join(unknown)}, which is no other service of the API"
+            )
+    return {name: entry for name, entry in catalog.items() if operators or not entry.operators}
 
 
 def _entry(path: Path, name: str, table: Mapping[str, Any]) -> ServiceEntry:
+    operators = bool(table.get("operators", False))
     try:
-        if table["store"] not in ("postgres", "mongo"):
+        if operators:
+            if refused := sorted({"prefix", "store", "well_known", "keeps_files", "scopes"} & table.keys()):
+                raise CatalogError(f"{path}: [{name}] is for operators, and cannot have {', '.join(refused)}")
+        elif table["store"] not in ("postgres", "mongo"):
             raise CatalogError(f"{path}: [{name}] store must be postgres or mongo, not {table['store']!r}")
         return ServiceEntry(
             name=name,
-            prefix=str(table["prefix"]),
+            prefix="" if operators else str(table["prefix"]),
             development_port=int(table["development_port"]),
-            store=table["store"],
+            store=table.get("store"),
             calls=tuple(table.get("calls", ())),
             well_known=tuple(table.get("well_known", ())),
             keeps_files=bool(table.get("keeps_files", False)),
             settings=tuple(table.get("settings", ())),
-            listed_scopes=tuple(table["scopes"]) if "scopes" in table else None,
+            listed_scopes=() if operators else tuple(table["scopes"]) if "scopes" in table else None,
+            operators=operators,
         )
     except KeyError as error:
         raise CatalogError(f"{path}: [{name}] lacks {error.args[0]}") from error

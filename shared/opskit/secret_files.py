@@ -92,6 +92,8 @@ class _Writer:
         if "SMTP_URL" in entry.settings and environment == "production":
             # The operator writes the mail server's URL into it. Compose needs the file.
             self._random(f"{name}/smtp_url", str)
+        if entry.store is None:
+            return
         password = self._random(f"{entry.store}/{name}_password")
         if entry.store == "postgres":
             self._derived(

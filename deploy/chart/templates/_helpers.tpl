@@ -1,6 +1,15 @@
-{{/* The services of deploy/services.toml by name, each with its values, as JSON. */}}
+{{/* The services of the API in deploy/services.toml, by name, as JSON. */}}
+{{- define "baseplate.catalog" -}}
+{{- $catalog := dict -}}
+{{- range $name, $entry := .Files.Get "services.toml" | fromToml -}}
+{{-   if not $entry.operators }}{{ $_ := set $catalog $name $entry }}{{ end -}}
+{{- end -}}
+{{- toJson $catalog -}}
+{{- end }}
+
+{{/* The same, each with its values. */}}
 {{- define "baseplate.services" -}}
-{{- $catalog := .Files.Get "services.toml" | fromToml -}}
+{{- $catalog := include "baseplate.catalog" . | fromJson -}}
 {{- range $name, $_ := .Values.services -}}
 {{-   if not (hasKey $catalog $name) -}}
 {{-     fail (printf "\n\nservices.%s: there is no such service; there are %s\n" $name (keys $catalog | sortAlpha | join ", ")) -}}
@@ -136,10 +145,17 @@ resources: {requests: {cpu: 50m, memory: 128Mi}, limits: {memory: 512Mi}}
 {{- end }}
 {{- end }}
 
-{{/* Base URLs of all services, as commands and the dispatcher take them. */}}
+{{/* Base URLs of all services, as commands take them. */}}
+{{- define "baseplate.replicas" -}}
+{{- $replicas := dict -}}
+{{- range $name, $_ := .Files.Get "services.toml" | fromToml }}{{ $_ := set $replicas $name (list (printf "http://%s:8000" $name)) }}{{ end -}}
+{{- toJson $replicas -}}
+{{- end }}
+
+{{/* Base URLs of the services of the API, as the dispatcher takes them. */}}
 {{- define "baseplate.peers" -}}
 {{- $peers := dict -}}
-{{- range $name, $_ := .Files.Get "services.toml" | fromToml }}{{ $_ := set $peers $name (list (printf "http://%s:8000" $name)) }}{{ end -}}
+{{- range $name, $_ := include "baseplate.catalog" . | fromJson }}{{ $_ := set $peers $name (list (printf "http://%s:8000" $name)) }}{{ end -}}
 {{- toJson $peers -}}
 {{- end }}
 

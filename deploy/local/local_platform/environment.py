@@ -45,7 +45,7 @@ def keep_known_variables(*also: str) -> None:
 def settings_of_services() -> set[str]:
     """Return the names of settings that single services have, and of files that hold them."""
     try:
-        catalog = read_catalog()
+        catalog = read_catalog(operators=True)
     except CatalogError:
         # The command itself reports what is wrong with the list.
         return set()

@@ -78,8 +78,8 @@ def test_licence_recorded_messages_and_binary_files_stay(adopt: dict[str, Any], 
     assert (tmp_path / "picture").read_bytes() == b"\xff" + old.encode()
 
 
-def test_user_and_unknown_services_cannot_be_left_out(
+def test_user_unknown_services_and_those_for_operators_cannot_be_left_out(
     adopt: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert adopt["main"]([NEW, "--without", "user billing"]) == 1
-    assert "error: user, billing cannot be left out" in capsys.readouterr().err
+    assert adopt["main"]([NEW, "--without", "user billing console"]) == 1
+    assert "error: user, billing, console cannot be left out" in capsys.readouterr().err

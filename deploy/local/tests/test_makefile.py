@@ -20,7 +20,7 @@ pytestmark = pytest.mark.servers
 
 # The interpreter that this environment was made from: it has pip.
 PYTHON = Path(sys.base_prefix, "bin", "python3")
-MEMBERS = ["shared", *read_catalog(), "gateway", "deploy/local", "deploy/release"]
+MEMBERS = ["shared", *read_catalog(operators=True), "gateway", "deploy/local", "deploy/release"]
 UV = f"""#!/bin/bash
 set -eu
 case "$*" in

@@ -59,6 +59,7 @@ class Deployment:
 
     @cached_property
     def catalog(self) -> Mapping[str, ServiceEntry]:
+        """The services of the API."""
         return read_catalog(self.root / "deploy" / "services.toml")
 
     @cached_property

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--services", type=Path, default=DEFAULT_PATH, help="the list of services")
     options = parser.parse_args(arguments)
     try:
-        catalog = read_catalog(options.services)
+        catalog = read_catalog(options.services, operators=True)
     except CatalogError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

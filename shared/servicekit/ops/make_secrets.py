@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stores", action="store_true", help="the stores are those of the chart, and get passwords")
     options = parser.parse_args(arguments)
     try:
-        catalog = read_catalog()
+        catalog = read_catalog(operators=True)
         written = (
             write_secrets(options.directory, "cluster", catalog)
             if options.stores

@@ -159,7 +159,10 @@ class Deployment(Generic[S, R]):
     async def process(self, log: Path, **changes: Any) -> AsyncIterator[R]:
         """Run a replica in processes of its own, as in production: a master, and a worker that it replaces."""
         name = self.settings.service_name
-        async with gunicorn(read_catalog()[name].application, self.environment(**changes), log) as (http, pid):
+        async with gunicorn(read_catalog(operators=True)[name].application, self.environment(**changes), log) as (
+            http,
+            pid,
+        ):
             yield self.replica_type(name, http, self.peers, pid=pid)
 
     def environment(self, **changes: Any) -> dict[str, str]:

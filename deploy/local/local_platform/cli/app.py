@@ -138,7 +138,7 @@ def keys(
     from local_platform.platform.service_environment import keys_directory
     from servicekit.ops.make_keys import make_missing
 
-    return make_missing(keys_dir or keys_directory(Layout.prepare(data_dir)), read_catalog())
+    return make_missing(keys_dir or keys_directory(Layout.prepare(data_dir)), read_catalog(operators=True))
 
 
 @app.command(context_settings=PASS_ON)
@@ -261,7 +261,7 @@ def execute(
 
 def _service(name: str, *, store: Store | None = None) -> ServiceEntry:
     """Return a service of the list, on this store if one is named. Raises BadParameter."""
-    catalog = {key: entry for key, entry in read_catalog().items() if store in (None, entry.store)}
+    catalog = {key: entry for key, entry in read_catalog(operators=True).items() if store in (None, entry.store)}
     if name not in catalog:
         raise typer.BadParameter(f"{name!r} is not one of {', '.join(catalog)}.", param_hint="'SERVICE'")
     return catalog[name]

@@ -73,7 +73,7 @@ async def describe() -> dict[str, Any]:
 
 async def _document(layout: Layout, entry: ServiceEntry) -> bytes:
     """Return the document that a service publishes."""
-    write_secrets(layout, entry, store_url=_STORE_URLS[entry.store], valkey_url=_VALKEY_URL)
+    write_secrets(layout, entry, store_url=_STORE_URLS[entry.store or ""], valkey_url=_VALKEY_URL)
     code = (_WRITE_KEY if entry.issues_tokens else "") + _PRINT_DOCUMENT
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", code.format(package=entry.package)),

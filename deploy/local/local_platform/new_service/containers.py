@@ -27,7 +27,7 @@ Block = Literal["development", "definition", "production"]
 Places = Mapping[Block, tuple[str, ...]]
 
 _TEMPLATES: Final = Path(__file__).parent / "templates" / "compose"
-_URL_SETTING: Final[Mapping[Store, str]] = {"postgres": "database_url", "mongo": "mongo_url"}
+_URL_SETTING: Final[Mapping[Store | None, str]] = {"postgres": "database_url", "mongo": "mongo_url"}
 
 
 class _Block(Template):
@@ -103,7 +103,7 @@ def _add_to_lists(document: CommentedMap, entry: ServiceEntry) -> None:
     directory = secrets["valkey_users"]["file"].removesuffix("valkey/users.acl")
     for secret in (_URL_SETTING[store], "valkey_url", "fingerprint_secret"):
         _insert_secret(secrets, f"{name}_{secret}", f"{directory}{name}/{secret}", before="postgres_superuser_password")
-    following = {"postgres": "mongo_root_password", "mongo": "valkey_users"}[store]
+    following = "mongo_root_password" if store == "postgres" else "valkey_users"
     _insert_secret(secrets, f"{store}_{name}_password", f"{directory}{store}/{name}_password", before=following)
 
 

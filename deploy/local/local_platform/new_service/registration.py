@@ -33,13 +33,17 @@ def free_port(catalog: Mapping[str, ServiceEntry]) -> int:
 
 
 def with_entry(services: str, entry: ServiceEntry) -> str:
-    """Return the service list with one more service, which `CALLER` may call. Raises NotRegistered."""
+    """Return the service list with one more service, called by `CALLER` and by services for operators.
+
+    Raises NotRegistered.
+    """
     document = parse_toml("deploy/services.toml", services)
-    match document.get(CALLER):
-        case {"calls": Array() as calls}:
-            calls.append(entry.name)
-        case _:
-            raise NotRegistered(f"deploy/services.toml: [{CALLER}] has no list `calls`")
+    for caller in (CALLER, *(name for name, table in document.items() if table.get("operators"))):
+        match document.get(caller):
+            case {"calls": Array() as calls}:
+                calls.append(entry.name)
+            case _:
+                raise NotRegistered(f"deploy/services.toml: [{caller}] has no list `calls`")
     table = tomlkit.table()
     table.update(
         prefix=entry.prefix,

@@ -39,7 +39,7 @@ LISTS: Final[Mapping[str, Callable[[str, Catalog, ServiceEntry], str]]] = {
 _SUFFIX: Final = ".tmpl"
 # In the paths of templates, this stands for the name of the package.
 _PACKAGE: Final = "package"
-_NAMES_BY_STORE: Final[Mapping[Store, Mapping[str, str]]] = {
+_NAMES_BY_STORE: Final[Mapping[Store | None, Mapping[str, str]]] = {
     "postgres": {"store_title": "PostgreSQL", "url_setting": "database_url", "migrations": "postgres_migrations"},
     "mongo": {"store_title": "MongoDB", "url_setting": "mongo_url", "migrations": "mongo_migrations"},
 }
@@ -74,9 +74,10 @@ def write_service(repository: Path, name: str, store: Store) -> ServiceEntry:
 
     All or nothing: a failure leaves the repository as it was. Raises GeneratorError and OSError.
     """
-    catalog = read_catalog(repository / "deploy" / "services.toml")
-    check_name(name, catalog, repository)
-    entry = ServiceEntry(name, name, free_port(catalog), store, calls=(CALLER,))
+    everything = read_catalog(repository / "deploy" / "services.toml", operators=True)
+    check_name(name, everything, repository)
+    entry = ServiceEntry(name, name, free_port(everything), store, calls=(CALLER,))
+    catalog = {name: other for name, other in everything.items() if not other.operators}
     before = {repository / path: (repository / path).read_text(encoding="utf-8") for path in LISTS}
     after = {repository / path: edit(before[repository / path], catalog, entry) for path, edit in LISTS.items()}
     files = rendered_files(name, store)

@@ -162,7 +162,7 @@ class Platform:
 
     async def _start_service(self, entry: ServiceEntry, ready: Mapping[str, asyncio.Event]) -> None:
         """Migrate a service's database as soon as its own store serves, then start its replicas."""
-        await ready[entry.store].wait()
+        await ready[entry.store or "valkey"].wait()
         job = _migration_name(entry)
         self.status_table.set(job, State.PREPARING)
         await run_job(job, self._services.migration(entry))

@@ -50,7 +50,7 @@ def _check_service_settings(environment: Mapping[str, str]) -> None:
 
     The fields of the services' own settings decide. A service's module is imported only for a setting of its own.
     """
-    catalog = read_catalog().values()
+    catalog = read_catalog(operators=True).values()
     for name, value in environment.items():
         if not value or name not in SETTINGS | settings_of_services():
             continue

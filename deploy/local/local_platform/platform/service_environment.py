@@ -20,11 +20,11 @@ def keys_directory(layout: Layout) -> Path:
     return layout.secrets.path("keys")
 
 
-def write_secrets(layout: Layout, entry: ServiceEntry, *, store_url: str, valkey_url: str) -> None:
+def write_secrets(layout: Layout, entry: ServiceEntry, *, valkey_url: str, store_url: str = "") -> None:
     """Write the files that the service's `…_FILE` variables name; the URLs change with the stores' ports."""
     secrets = layout.secrets
-    secrets.store(_file(entry, _STORE_VARIABLES[entry.store]), store_url)
-    secrets.store(_file(entry, "VALKEY_URL"), valkey_url)
+    for variable, url in zip(_url_variables(entry), (valkey_url, store_url), strict=False):
+        secrets.store(_file(entry, variable), url)
     for variable in _random_secrets(entry):
         secrets.value(_file(entry, variable))
 
@@ -46,7 +46,7 @@ def service_environment(
     environment |= settings or {}
     environment |= {
         f"{variable}_FILE": str(secrets.path(_file(entry, variable)))
-        for variable in (_STORE_VARIABLES[entry.store], "VALKEY_URL", *_random_secrets(entry))
+        for variable in (*_url_variables(entry), *_random_secrets(entry))
     }
     environment |= {
         "SERVICE_NAME": entry.name,
@@ -63,6 +63,10 @@ def service_environment(
             f"{entry.name.upper()}_X_ACCEL": "1",
         }
     return environment
+
+
+def _url_variables(entry: ServiceEntry) -> tuple[str, ...]:
+    return ("VALKEY_URL",) if entry.store is None else ("VALKEY_URL", _STORE_VARIABLES[entry.store])
 
 
 def _random_secrets(entry: ServiceEntry) -> tuple[str, ...]:

@@ -106,8 +106,9 @@ class Removal:
 
 def plan_removal(repository: Path, name: str) -> Removal:
     """Plan the removal of a service; write nothing. Raises GeneratorError."""
-    catalog = read_catalog(repository / "deploy" / "services.toml")
-    entry = _removable(catalog, name)
+    everything = read_catalog(repository / "deploy" / "services.toml", operators=True)
+    entry = _removable(everything, name)
+    catalog = {name: other for name, other in everything.items() if not other.operators}
     lists = {repository / file: edit(_read(repository / file), catalog, entry) for file, edit in LISTS.items()}
     events = {
         path: without_subscriptions(_read(path), name)
@@ -128,6 +129,8 @@ def _removable(catalog: Catalog, name: str) -> ServiceEntry:
     entry = catalog.get(name)
     if entry is None:
         raise CannotRemove(f"deploy/services.toml lists no service {name!r}, only {', '.join(catalog)}")
+    if entry.operators:
+        raise CannotRemove(f"{name} cannot be removed, only switched off: {name.upper()}=off")
     if entry.issues_tokens:
         raise CannotRemove(f"{name} cannot be removed: it owns the accounts, and all others accept its tokens")
     return entry

@@ -43,7 +43,7 @@ class StoreSet:
         supervisor: Supervisor,
         *,
         mongo_nodes: int = 1,
-        services: Mapping[str, Engine] | None = None,
+        services: Mapping[str, Engine | None] | None = None,
         issuers: Collection[str] = (),
     ) -> None:
         self.supervisor = supervisor
@@ -175,14 +175,14 @@ async def running_stores(
     *,
     mongo_nodes: int = 1,
     engines: Collection[Engine] = ENGINES,
-    services: Mapping[str, Engine] | None = None,
+    services: Mapping[str, Engine | None] | None = None,
     issuers: Collection[str] = (),
 ) -> AsyncIterator[StoreSet]:
     """Run PostgreSQL, MongoDB (a replica set) and Valkey below `data_dir`, and stop them at the end.
 
-    `engines` says which of them. Each of `services` gets a role and a database of its name; `issuers` may write
-    revoked sessions; the caller creates all other databases. The data stays, so a second run on the same directory
-    finds it. Raises LaunchError when a store cannot start.
+    `engines` says which of them. Each of `services` gets a user of Valkey, and in its engine, if it has one, a role and
+    a database of its name; `issuers` may write revoked sessions; the caller creates all other databases. The data
+    stays, so a second run on the same directory finds it. Raises LaunchError when a store cannot start.
     """
     layout = Layout.prepare(data_dir)
     with PortAllocator(layout.port_file) as ports:

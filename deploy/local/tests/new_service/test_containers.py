@@ -76,8 +76,9 @@ def test_all_others_know_a_new_service(both: tuple[dict[str, Any], dict[str, Any
         assert {"source": f"{store}_{name}_password", "target": f"{name}_password"} in secrets
         assert len(secrets) == len(before["services"][f"{store}-setup"]["secrets"]) + 1
     if "rotate-keys" in after["services"]:
-        assert json.loads(after["services"]["rotate-keys"]["command"][-1]) == peers
-        assert json.loads(after["services"]["rotate-jwt-key"]["command"][-1]) == peers
+        replicas = peers | {"console": ["http://console:8000"]}
+        assert json.loads(after["services"]["rotate-keys"]["command"][-1]) == replicas
+        assert json.loads(after["services"]["rotate-jwt-key"]["command"][-1]) == replicas
 
 
 def test_exactly_the_secrets_that_containers_use_are_defined(
@@ -141,7 +142,7 @@ def test_comments_and_layout_stay(name: str) -> None:
     before = text_of(path)
     changes = list(difflib.ndiff(before.splitlines(), add(before, NEW[0]).splitlines()))
     removed = [line for line in changes if line.startswith("- ")]
-    known = ('["http://assets:8000"]}', "assets: *healthy}", "MAX_CONNECTIONS")
+    known = ('["http://assets:8000"]}', '["http://console:8000"]}', "assets: *healthy}", "MAX_CONNECTIONS")
     assert all(any(text in line for text in known) for line in removed), removed
     assert sum(line.startswith("+ ") for line in changes) > len(removed)
 

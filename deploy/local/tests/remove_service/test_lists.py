@@ -62,8 +62,9 @@ def test_no_line_is_added_but_those_that_become_shorter(file: str) -> None:
 def test_no_service_calls_a_removed_one(tmp_path) -> None:
     path = tmp_path / "services.toml"
     path.write_text(without_entry(text_of("deploy/services.toml"), CATALOG["assets"]))
-    catalog = read_catalog(path)
-    assert list(catalog) == ["user", "analytics", "notes"]
+    catalog = read_catalog(path, operators=True)
+    assert list(catalog) == ["user", "analytics", "notes", "console"]
+    assert catalog["console"].calls == ("user", "analytics", "notes")
     assert catalog["notes"].calls == ("user", "analytics")
 
 

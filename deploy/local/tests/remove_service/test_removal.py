@@ -59,6 +59,11 @@ def test_accounts_stay(repository: Path) -> None:
         plan_removal(repository, "user")
 
 
+def test_a_service_for_operators_is_switched_off_instead(repository: Path) -> None:
+    with pytest.raises(CannotRemove, match="console cannot be removed, only switched off: CONSOLE=off"):
+        plan_removal(repository, "console")
+
+
 def test_an_unknown_or_removed_service_is_refused_with_the_names_that_there_are(repository: Path) -> None:
     with pytest.raises(CannotRemove, match="no service 'billing', only user, "):
         plan_removal(repository, "billing")

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from opskit.catalog import read_catalog
 from servicekit.ops.rotation.errors import RotationError
 from servicekit.ops.rotation.fleet import Fleet, NamedFleet, RunFileFleet
 from servicekit.ops.rotation.service_keys import MESSAGE_SECONDS, ServiceKeys
@@ -56,7 +57,10 @@ def add_fleet_options(parser: argparse.ArgumentParser) -> None:
 
 def workers_of(options: argparse.Namespace) -> Workers:
     """Return the workers of the fleet that the options name."""
-    fleet: Fleet = RunFileFleet(options.run_file) if options.run_file else NamedFleet(options.replicas)
+    for_operators = [name for name, entry in read_catalog(operators=True).items() if entry.operators]
+    fleet: Fleet = (
+        RunFileFleet(options.run_file) if options.run_file else NamedFleet(options.replicas, may_be_off=for_operators)
+    )
     return Workers(fleet, timeout=options.timeout, say=say)
 
 

@@ -50,15 +50,20 @@ class RunFileFleet:
 
 
 class NamedFleet:
-    """Replicas behind DNS names, as in compose: a name means every address that it resolves to."""
+    """Replicas behind DNS names, as in compose: a name means every address that it resolves to.
 
-    def __init__(self, urls: Mapping[str, Sequence[str]]) -> None:
+    The name of a service that `may_be_off` need not exist. Such a service reads all keys at its start.
+    """
+
+    def __init__(self, urls: Mapping[str, Sequence[str]], may_be_off: Collection[str] = ()) -> None:
         """`urls` are base URLs by service, such as http://user:8002."""
         self._urls = urls
+        self._may_be_off = may_be_off
 
     async def replicas(self) -> Mapping[str, Sequence[str]]:
         return {
-            service: [url for name in urls for url in await _resolved(name)] for service, urls in self._urls.items()
+            service: [url for name in urls for url in await _resolved(name, may_be_off=service in self._may_be_off)]
+            for service, urls in self._urls.items()
         }
 
     async def require(self, services: Collection[str]) -> None:
@@ -66,11 +71,13 @@ class NamedFleet:
             raise FleetUnknown(f"the addresses of {', '.join(forgotten)} are missing")
 
 
-async def _resolved(url: str) -> list[str]:
+async def _resolved(url: str, *, may_be_off: bool) -> list[str]:
     parts = urlsplit(url)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
     except OSError as error:
+        if may_be_off and error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
+            return []
         raise FleetUnknown(f"{parts.hostname} does not resolve: {error.strerror}") from error
     hosts = {f"[{address[0]}]" if family == socket.AF_INET6 else str(address[0]) for family, *_, address in found}
     return [f"{parts.scheme}://{host}:{parts.port or 80}" for host in sorted(hosts)]

@@ -175,3 +175,11 @@ async def test_a_service_without_known_replicas_is_not_skipped() -> None:
 def test_a_worker_that_has_only_announced_itself_counts_and_a_process_without_keys_does_not() -> None:
     text = 'service_key_holder{pid="7"} 1.0\nservice_key_holder{pid="8"} 0.0\n'
     assert worker_reports(text) == {"7": {}}
+
+
+async def test_only_the_name_of_a_service_that_may_be_off_need_not_resolve() -> None:
+    urls = {"console": ["http://console.invalid:8000"]}
+
+    assert await NamedFleet(urls, may_be_off=["console"]).replicas() == {"console": []}
+    with pytest.raises(FleetUnknown, match="does not resolve"):
+        await NamedFleet(urls).replicas()
