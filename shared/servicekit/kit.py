@@ -100,7 +100,7 @@ class ServiceKit:
             checks={
                 **checks,
                 "valkey": Check(self.valkey_client.ping, required=False),
-                "revocations": Check(self.revoked_sessions.trouble, required=False),
+                "revocations": Check(self.revoked_sessions.trouble, required=False, is_store=False),
             },
             is_unavailable=is_unavailable,
             receiver=Middleware(

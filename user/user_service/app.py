@@ -129,7 +129,7 @@ def create_app(
         ],
         checks={
             "postgres": Check(lambda: postgres.ping(engine, Base.metadata)),
-            "revocation_publishing": Check(announcements.trouble, required=False),
+            "revocation_publishing": Check(announcements.trouble, required=False, is_store=False),
             "mail": mail_check(settings),
         },
         is_unavailable=postgres.is_unavailable,

@@ -90,10 +90,13 @@ class ServiceSettings(EnvironmentSettings):
     # Levels of single libraries: `sqlalchemy=WARNING,aiohttp=ERROR`.
     log_levels: Annotated[str, AfterValidator(_levels)] = ""
 
-    # The base URL of an OpenTelemetry collector (OTLP over HTTP); without one there are no traces.
+    # The base URL of an OpenTelemetry collector (OTLP over HTTP), which gets traces.
     otel_exporter_otlp_endpoint: HttpUrl | None = None
-    # The share of traces started here that is recorded. For a trace started elsewhere, the sender decides.
-    otel_traces_sampler_arg: float = Field(default=1.0, ge=0, le=1)
+    # The share of traces started here that is recorded: by default all, and with a console a few in a second. For a
+    # trace started elsewhere, the sender decides.
+    otel_traces_sampler_arg: float | None = Field(default=None, ge=0, le=1)
+    # The base URL of the console, which gets traces, log lines and metrics.
+    console_url: HttpUrl | None = None
 
     valkey_url: SecretStr
 
@@ -118,7 +121,7 @@ class ServiceSettings(EnvironmentSettings):
     @property
     def traced(self) -> bool:
         """Whether this service exports traces."""
-        return self.otel_exporter_otlp_endpoint is not None
+        return self.otel_exporter_otlp_endpoint is not None or self.console_url is not None
 
     @field_validator("gateway_networks", mode="before")
     @classmethod

@@ -212,7 +212,7 @@ class CallExecution:
             timeout=timeout,
             connect_timeout=self._policy.connect_timeout,
         )
-        return send_traced(self._transport, request, peer=self._peer.name, attempt=self._attempts)
+        return send_traced(self._transport, request, peer=self._peer.name, attempt=self._attempts, sealed=bool(sealed))
 
     def _outcome(self, error: TransportError, timeout: float) -> Outcome:
         """Return what a failed attempt says about the peer."""

@@ -8,12 +8,16 @@ from servicekit.dispatcher.transport import Transport, TransportError, WireReque
 from servicekit.observability.tracing.spans import CANCELLED, Span, start_child
 
 
-def send_traced(transport: Transport, request: WireRequest, *, peer: str, attempt: int) -> Awaitable[PeerResponse]:
+def send_traced(
+    transport: Transport, request: WireRequest, *, peer: str, attempt: int, sealed: bool
+) -> Awaitable[PeerResponse]:
     """Send the request, within a span if the request in progress is sampled."""
     span = start_child()
     if span is None:
         return transport.send(request)
     _describe(span, request, peer, attempt)
+    if sealed:
+        span.attributes["rpc.sealed"] = "yes"
     return _send_in(span, transport, request._replace(headers={**request.headers, "traceparent": span.traceparent}))
 
 
@@ -24,6 +28,7 @@ def _describe(span: Span, request: WireRequest, peer: str, attempt: int) -> None
     span.attributes |= {
         "http.request.method": request.method,
         "service.peer.name": peer,
+        "peer.service": peer,
         "server.address": url.hostname or "",
         # Without the query, which may hold a signature.
         "url.full": f"{url.scheme}://{url.netloc}{url.path}",

@@ -9,9 +9,9 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,13 @@ def access(line: Mapping[str, Any]) -> None:
         _outputs.write(text)
 
 
+def forward_to(sink: Callable[[bytes], None] | None) -> None:
+    """Let `sink` have each line, too, as it is written from now on; None ends that."""
+    global _outputs
+    same = _outputs.standard, _outputs.all, _outputs.errors
+    _outputs = _Outputs(*same) if sink is None else _ForwardedOutputs(*same, sink=sink)
+
+
 def brief(error: BaseException) -> str:
     """Return an exception's type and the beginning of its first line, for a person who scans the log.
 
@@ -108,6 +115,17 @@ class _Outputs:
         if self.errors is not None and is_error:
             with suppress(OSError):
                 self.errors.write(line)
+
+
+@dataclass(frozen=True, slots=True)
+class _ForwardedOutputs(_Outputs):
+    """Outputs of which something else has a copy. Without it, no line pays for the question whether there is one."""
+
+    sink: Callable[[bytes], None] = field(kw_only=True)
+
+    def write_to_files(self, line: bytes, *, is_error: bool = False) -> None:
+        self.sink(line)
+        _Outputs.write_to_files(self, line, is_error=is_error)
 
 
 _outputs = _Outputs()

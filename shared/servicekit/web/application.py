@@ -21,12 +21,12 @@ from starlette.middleware import Middleware
 from servicekit.core.client_address import GatewayAddresses
 from servicekit.core.settings import ServiceSettings
 from servicekit.observability import logs
-from servicekit.observability.tracing.service import Tracing
+from servicekit.observability.telemetry import Telemetry
 from servicekit.web.direct_routes import DirectRoutes, InstalledRoutes
 from servicekit.web.docs import docs_router
 from servicekit.web.error_handlers import add_error_handlers
 from servicekit.web.head import HeadAsGet
-from servicekit.web.health import Check, StoreFailures, health_router
+from servicekit.web.health import Check, StoreChecks, StoreFailures, health_router
 from servicekit.web.middleware import PROBES, ErrorBoundary, RequestMiddleware
 from servicekit.web.openapi import ANY_PROBLEM, declaring_errors, operation_ids
 from servicekit.web.route_checks import check_routes
@@ -57,14 +57,15 @@ def build_app(
         directory=settings.log_dir,
         name=settings.log_name,
     )
-    tracing = Tracing(settings)
+    telemetry = Telemetry(settings)
+    stores = StoreChecks(checks, watched=settings.console_url is not None)
     failures = StoreFailures()
     gateway = GatewayAddresses(settings.gateway_networks)
     direct_routes = InstalledRoutes()
     app = FastAPI(
         title=title,
         version="1",
-        lifespan=_with_tracing(lifespan, tracing, gateway),
+        lifespan=_surrounded(lifespan, telemetry, gateway, stores),
         # The framework's own spans are built before it is known whether they are sampled, and quote the query.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         # The framework's own page loads its files from a CDN.
@@ -75,7 +76,7 @@ def build_app(
         responses={"default": ANY_PROBLEM},
         generate_unique_id_function=operation_ids(settings.service_name, routers),
         middleware=[
-            Middleware(RequestMiddleware, service=settings.service_name, tracing=tracing, gateway=gateway),
+            Middleware(RequestMiddleware, service=settings.service_name, tracing=telemetry.tracing, gateway=gateway),
             *([receiver] if receiver else []),
             Middleware(ErrorBoundary, is_unavailable=is_unavailable, record_failure=failures.record),
             Middleware(HeadAsGet),
@@ -83,7 +84,7 @@ def build_app(
         ],
     )
     app.state.gateway = gateway
-    app.include_router(health_router(settings.service_name, checks, failures))
+    app.include_router(health_router(settings.service_name, stores, failures))
     app.include_router(docs_router(title))
     for router in routers:
         app.include_router(router)
@@ -95,11 +96,11 @@ def build_app(
     return app
 
 
-def _with_tracing(lifespan: Lifespan, tracing: Tracing, gateway: GatewayAddresses) -> Lifespan:
+def _surrounded(lifespan: Lifespan, telemetry: Telemetry, gateway: GatewayAddresses, stores: StoreChecks) -> Lifespan:
     @asynccontextmanager
     async def whole(app: FastAPI) -> AsyncIterator[None]:
         # Spans are exported until the service's own shutdown, whose calls have spans too, is over.
-        async with tracing.running(), gateway.running(), lifespan(app):
+        async with telemetry.running(), gateway.running(), lifespan(app), stores.watching():
             yield
 
     return whole

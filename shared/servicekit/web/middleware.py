@@ -61,7 +61,8 @@ class RequestMiddleware:
             route = _route_template(scope)
             metrics.observe_request(scope["method"], route or NO_ROUTE, status, seconds)
             if (span := span_of(request)) is not None:
-                end_request(span, scope, route, response.status)
+                end_request(span, request, scope, route, response.status)
+                metrics.keep_exemplar(scope["method"], route or NO_ROUTE, status, seconds, span.trace_id)
             # A failed poll of keys is worth a line. A failed probe has its own.
             if scope["path"] not in (PROBES if status >= 400 else _POLLS):
                 self._log(scope, request, route or NO_ROUTE, status, seconds)

@@ -23,7 +23,7 @@ NAME = "held-a--held-b"
 
 def _reported() -> WorkerKeys:
     """Return what this process reports; without the directory for several workers there is one of them."""
-    return worker_reports(metrics.render().decode())[""]
+    return worker_reports(metrics.render()[0].decode())[""]
 
 
 def test_a_keyring_reports_its_keys_and_what_became_of_them(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ from servicekit.observability.key_metrics import KeyMetrics, announce_worker
 announce_worker()
 KeyMetrics("a--b").report(sys.argv[1:], in_use=sys.argv[1])
 """
-ASK = "import sys; from servicekit.observability import metrics; sys.stdout.write(metrics.render().decode())"
+ASK = "import sys; from servicekit.observability import metrics; sys.stdout.write(metrics.render()[0].decode())"
 
 
 def test_one_worker_tells_of_all(tmp_path: Path) -> None:

@@ -46,4 +46,4 @@ def mail_check(settings: Settings) -> Check:
             return "is not configured (SMTP_URL), and EMAIL_VERIFICATION=required needs it"
         return OFF
 
-    return Check(state, required=False)
+    return Check(state, required=False, is_store=False)

@@ -1,10 +1,9 @@
-"""Traces in OpenTelemetry's format: off unless OTEL_EXPORTER_OTLP_ENDPOINT names a collector (docs/operations.md).
+"""Traces in OpenTelemetry's format: off unless OTEL_EXPORTER_OTLP_ENDPOINT or CONSOLE_URL names a receiver.
 
     traceparent   the W3C header, in and out
     spans         one timed piece of a trace
-    service       which requests get a span, and when spans are exported
-    export        the queue and the thread between requests and collector
-    otlp          the only module that imports OpenTelemetry
+    service       which requests get a span
+    otlp          export to a collector: the only module that imports OpenTelemetry
 
 Spans of outgoing calls, SQL statements and MongoDB commands are built beside what they trace: in
 `servicekit.dispatcher.tracing`, `servicekit.storage.postgres_tracing` and `servicekit.storage.mongo_tracing`.

@@ -6,7 +6,7 @@ _CLIENT_CERTIFICATE and _COMPRESSION. OTEL_RESOURCE_ATTRIBUTES adds attributes o
 
 import logging
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from servicekit.observability.sender import Signal
 from servicekit.observability.tracing.spans import Kind, Span
 
 # Bounds the export of one batch, including retries.
@@ -42,9 +43,9 @@ class OtlpExporter:
         self._failures = _OncePerOutage()
         logging.getLogger(OTLPSpanExporter.__module__).addFilter(self._failures)
 
-    def export(self, spans: Sequence[Span]) -> bool:
-        """Send the spans. Return whether the collector accepted them."""
-        taken = self._exporter.export([self._converted(span) for span in spans]) is SpanExportResult.SUCCESS
+    def export(self, signal: Signal, items: Sequence[Any]) -> bool:
+        """Send spans, the only signal of a collector. Return whether it accepted them."""
+        taken = self._exporter.export([self._converted(span) for span in items]) is SpanExportResult.SUCCESS
         self._failures.logged = not taken
         return taken
 

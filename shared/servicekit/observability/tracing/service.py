@@ -1,17 +1,16 @@
-"""Tracing in a service: which requests get a span, and when spans are exported."""
+"""Tracing in a service: which requests get a span."""
 
-import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
 
 from starlette.types import Scope
 
 from servicekit.core import context
-from servicekit.core.settings import ServiceSettings
 from servicekit.observability.metrics import METHODS
-from servicekit.observability.tracing.export import Exporter, SpanQueue
-from servicekit.observability.tracing.spans import Kind, Span, send_background_to
+from servicekit.observability.tracing.spans import Kind, Sink, Span
 from servicekit.observability.tracing.traceparent import (
     format_traceparent,
     is_sampled,
@@ -21,20 +20,49 @@ from servicekit.observability.tracing.traceparent import (
     trace_id_of,
 )
 
+# With a console and no ratio, a process starts at most this many traces in any second.
+TRACES_PER_SECOND: Final = 10
+
+
+class TraceLimit:
+    """Samples all requests, up to a number in any second."""
+
+    def __init__(self, per_second: int = TRACES_PER_SECOND, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._recent: deque[float] = deque(maxlen=per_second)
+
+    def __call__(self) -> bool:
+        """Return whether to sample one more request now."""
+        now = self._clock()
+        if len(self._recent) == self._recent.maxlen and now - self._recent[0] < 1.0:
+            return False
+        self._recent.append(now)
+        return True
+
+
+class _ShareOf:
+    """Samples a share of all requests."""
+
+    def __init__(self, ratio: float) -> None:
+        self._ratio = ratio
+
+    def __call__(self) -> bool:
+        return random.random() < self._ratio
+
 
 class Tracing:
     """Tracing of one application. While `on` is false, nothing else of it is used."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
-        self._settings = settings
-        self._ratio = settings.otel_traces_sampler_arg
-        self._queue = SpanQueue()
-        self.on = settings.traced
+    def __init__(self, sink: Sink | None, *, ratio: float | None) -> None:
+        """`sink` takes ended spans. `ratio` is the share of traces started here that is sampled, None for a limit."""
+        self.on = sink is not None
+        self._sink: Sink = sink or (lambda _span: None)
+        self._samples: Callable[[], bool] = TraceLimit() if ratio is None else _ShareOf(ratio)
 
     def begin(self, request: context.RequestContext) -> None:
         """Decide whether a request is sampled, and start its span if so.
 
-        The sender of a trace context has already decided. Without one, a trace starts here and the ratio decides.
+        The sender of a trace context has already decided. Without one, a trace starts here.
         """
         received = request.traceparent
         if received is not None:
@@ -42,43 +70,21 @@ class Tracing:
                 self._start_span(request, trace_id_of(received), parent_id_of(received))
             return
         trace_id = new_trace_id()
-        if random.random() < self._ratio:
+        if self._samples():
             self._start_span(request, trace_id, None)
         else:
             request.traceparent = format_traceparent(trace_id, new_span_id(), sampled=False)
 
     def _start_span(self, request: context.RequestContext, trace_id: str, parent_id: str | None) -> None:
-        span = Span(self._queue.put, Kind.SERVER, trace_id=trace_id, parent_id=parent_id)
+        span = Span(self._sink, Kind.SERVER, trace_id=trace_id, parent_id=parent_id)
         request.span = span
         # The parent of everything that this request causes elsewhere, now or later.
         request.traceparent = span.traceparent
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Export spans while the context is open. Enter it in the worker: a thread does not survive a fork."""
-        if not self.on:
-            yield
-            return
-        # Importing OpenTelemetry takes a while.
-        self._queue.start(await asyncio.to_thread(self._connect))
-        send_background_to(self._queue.put)
-        try:
-            yield
-        finally:
-            send_background_to(None)
-            await asyncio.to_thread(self._queue.stop)
 
-    def _connect(self) -> Exporter:
-        from servicekit.observability.tracing.otlp import OtlpExporter
-
-        return OtlpExporter(
-            str(self._settings.otel_exporter_otlp_endpoint),
-            service=self._settings.service_name,
-            environment=self._settings.environment,
-        )
-
-
-def end_request(span: Span, scope: Scope, route: str | None, status: int | None) -> None:
+def end_request(
+    span: Span, request: context.RequestContext, scope: Scope, route: str | None, status: int | None
+) -> None:
     """End a request's span. `status` is None when the client closed the connection before the response began."""
     # Clients can invent methods and paths; the number of span names has to stay small.
     known = scope["method"] in METHODS
@@ -88,7 +94,12 @@ def end_request(span: Span, scope: Scope, route: str | None, status: int | None)
         "http.request.method": scope["method"] if known else "_OTHER",
         "url.scheme": scope.get("scheme", "http"),
         "url.path": scope["path"],
+        "request.id": request.request_id,
     }
+    if request.user_id is not None:
+        span.attributes["enduser.id"] = request.user_id
+    if request.caller is not None:
+        span.attributes["rpc.sealed"] = "yes"
     if route:
         span.attributes["http.route"] = route
     if status is not None:

@@ -52,13 +52,7 @@ MakeWorld = Callable[..., Awaitable[World]]
 
 @pytest.fixture(autouse=True)
 def _export_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("servicekit.observability.tracing.export.FLUSH_SECONDS", 0.02)
-
-
-@pytest.fixture
-async def collector() -> AsyncIterator[TraceCollector]:
-    async with TraceCollector() as collector:
-        yield collector
+    monkeypatch.setattr("servicekit.observability.sender.FLUSH_SECONDS", 0.02)
 
 
 @pytest.fixture

@@ -58,7 +58,9 @@ async def test_attributes_follow_the_semantic_conventions(make_world: MakeWorld,
     spans = await world.collector.trace(TRACE, "POST /api/v1/orders/{order}", "POST /api/v1/events/{event}")
 
     named = _by_name(spans)
-    assert named["user", "POST /api/v1/orders/{order}"].attributes == {
+    request = dict(named["user", "POST /api/v1/orders/{order}"].attributes)
+    assert request.pop("request.id") == named["analytics", "POST /api/v1/events/{event}"].attributes["request.id"]
+    assert request == {
         "http.request.method": "POST",
         "http.route": "/api/v1/orders/{order}",
         "http.response.status_code": 200,
@@ -70,10 +72,13 @@ async def test_attributes_follow_the_semantic_conventions(make_world: MakeWorld,
     assert call == {
         "http.request.method": "POST",
         "http.response.status_code": 200,
+        "rpc.sealed": "yes",
         "server.address": "127.0.0.1",
         "service.peer.name": "analytics",
+        "peer.service": "analytics",
         "url.full": f"http://127.0.0.1:{port}/api/v1/events/abc",
     }
+    assert named["analytics", "POST /api/v1/events/{event}"].attributes["rpc.sealed"] == "yes"
     assert named["user", "INSERT orders"].attributes == {
         "db.system.name": "postgresql",
         "db.namespace": postgres_url.rpartition("/")[2],

@@ -10,31 +10,31 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import psutil
 import pytest
 from fastapi import APIRouter, FastAPI
 from loguru import logger
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry, Counter
 from pydantic import HttpUrl, ValidationError
 
 from servicekit.core.settings import ServiceSettings
-from servicekit.observability.tracing import export
-from servicekit.observability.tracing.export import SpanQueue
-from servicekit.observability.tracing.spans import Kind, Span
+from servicekit.observability import sender, telemetry
+from servicekit.observability.sender import ItemCounters, Sender, Signal
 from servicekit.testing.collector import TraceCollector
 from servicekit.testing.settings import unconnected_settings
 from servicekit.testing.wire_server import Behaviour, closing, hanging, reply, responding
 from servicekit.web.application import build_app
 
 PATIENCE_SECONDS = 60.0
-GUNICORN_CONF = Path(__file__).parents[4] / "deploy" / "gunicorn.conf.py"
+GUNICORN_CONF = Path(__file__).parents[3] / "deploy" / "gunicorn.conf.py"
 
 
 @pytest.fixture(autouse=True)
 def _try_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(telemetry, "COLLECTOR_PAUSE_SECONDS", 0.02)
 
 
 @contextmanager
@@ -77,8 +77,13 @@ def _count(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(f"service_tracing_spans_{name}_total", labels) or 0.0
 
 
-def _span(queue: SpanQueue) -> Span:
-    return Span(queue.put, Kind.SERVER, trace_id="1" * 32, parent_id=None)
+def _counters() -> ItemCounters:
+    registry = CollectorRegistry()
+    return ItemCounters(*(Counter(name, name, registry=registry) for name in ItemCounters._fields))
+
+
+def _value(counter: Counter) -> float:
+    return next(sample.value for metric in counter.collect() for sample in metric.samples)
 
 
 async def _until_logged(lines: list[str], words: str) -> None:
@@ -88,13 +93,13 @@ async def _until_logged(lines: list[str], words: str) -> None:
 
 
 class StuckExporter:
-    """A collector that takes a batch and never comes back."""
+    """A receiver that takes a batch and never comes back."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
         self.released = threading.Event()
 
-    def export(self, spans: Sequence[Span]) -> bool:
+    def export(self, signal: Signal, items: Sequence[Any]) -> bool:
         self.entered.set()
         self.released.wait()
         return False
@@ -103,20 +108,55 @@ class StuckExporter:
         pass
 
 
-def test_a_collector_that_hangs_blocks_neither_requests_nor_the_stop() -> None:
-    queue, stuck = SpanQueue(), StuckExporter()
-    full, stopped = _count("dropped", reason="queue_full"), _count("dropped", reason="stopped")
-    queue.start(stuck)
-    _span(queue).end()
+def test_a_receiver_that_hangs_blocks_neither_requests_nor_the_stop() -> None:
+    sending, stuck, counters = Sender("collector", pause=0.02), StuckExporter(), _counters()
+    queue = sending.add_queue(Signal.TRACES, counters)
+    sending.start(stuck)
+    queue.put("first")
     assert stuck.entered.wait(PATIENCE_SECONDS)
 
-    for _ in range(export.QUEUE_SPANS + 100):
-        _span(queue).end()
-    queue.stop()
+    for number in range(sender.QUEUE_ITEMS + 100):
+        queue.put(number)
+    sending.stop()
 
-    assert _count("dropped", reason="queue_full") - full == 100
-    assert _count("dropped", reason="stopped") - stopped == export.QUEUE_SPANS
+    assert _value(counters.queue_full) == 100
+    assert _value(counters.stopped) == sender.QUEUE_ITEMS
     stuck.released.set()
+
+
+class FailingExporter:
+    """Raises for the first batch; `taken` has the others."""
+
+    def __init__(self) -> None:
+        self.failed = False
+        self.taken: list[tuple[Signal, list[Any]]] = []
+
+    def export(self, signal: Signal, items: Sequence[Any]) -> bool:
+        if not self.failed:
+            self.failed = True
+            raise RuntimeError("an item that cannot be converted")
+        self.taken.append((signal, list(items)))
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+def test_an_error_costs_a_batch_and_not_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "FLUSH_SECONDS", 0.01)
+    sending, failing, counters = Sender("console", pause=0.01), FailingExporter(), _counters()
+    queue = sending.add_queue(Signal.LOGS, counters)
+    sending.add_periodic(Signal.METRICS, _counters(), lambda: ["figures"], seconds=0.01)
+    queue.put("bad")
+    sending.start(failing)
+    wait = threading.Event()
+    while not any(signal is Signal.METRICS for signal, _ in failing.taken):
+        assert not wait.wait(0.01)
+    queue.put("good")
+    sending.stop()
+
+    assert (Signal.LOGS, ["good"]) in failing.taken
+    assert (_value(counters.unavailable), _value(counters.sent)) == (1, 1)
 
 
 @pytest.mark.parametrize("behaviour", [hanging, closing, responding(reply(503)), responding(reply(400))])
@@ -143,9 +183,9 @@ async def test_an_outage_of_the_collector_is_logged_once_and_so_is_its_end(colle
                     await asyncio.sleep(0)
             collector.behaviour = responding(reply())
             await client.get("/parcels/2")
-            await _until_logged(lines, "takes spans again")
+            await _until_logged(lines, "takes traces again")
 
-    about = [line for line in lines if "span" in line]
+    about = [line for line in lines if "span" in line or "the collector" in line]
     assert [line for line in about if "403" in line] == about[:1]
     assert len(about) == 3
     assert _count("dropped", reason="collector_away") - unavailable >= 4
@@ -155,7 +195,7 @@ async def test_an_outage_of_the_collector_is_logged_once_and_so_is_its_end(colle
 async def test_spans_that_wait_when_a_worker_stops_are_exported(
     collector: TraceCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "FLUSH_SECONDS", 600)
+    monkeypatch.setattr(sender, "FLUSH_SECONDS", 600)
 
     async with _running(collector.url) as client:
         await client.get("/parcels/1")
@@ -165,12 +205,12 @@ async def test_spans_that_wait_when_a_worker_stops_are_exported(
 
 
 async def test_many_spans_leave_before_their_time(collector: TraceCollector, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "FLUSH_SECONDS", 600)
+    monkeypatch.setattr(sender, "FLUSH_SECONDS", 600)
 
     async with _running(collector.url) as client:
-        for _ in range(export.BATCH_SPANS):
+        for _ in range(sender.BATCH_ITEMS):
             await client.get("/parcels/1")
-        await collector.until(lambda spans: len(spans) == export.BATCH_SPANS)
+        await collector.until(lambda spans: len(spans) == sender.BATCH_ITEMS)
 
 
 async def test_the_export_itself_is_not_logged_by_the_libraries(collector: TraceCollector) -> None:
