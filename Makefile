@@ -175,11 +175,16 @@ cluster-restart: ## Replace the replicas in the cluster one by one: all, or SERV
 example: $(EXAMPLE)/node_modules/.complete ## Build the example frontend into examples/web/dist, for STATIC_DIR or, with VITE_API_URL=…, for another origin
 	@npm --prefix $(EXAMPLE) run --silent build
 
-$(EXAMPLE)/node_modules/.complete: $(EXAMPLE)/package-lock.json
+$(EXAMPLE)/node_modules/.complete console/node_modules/.complete: %/node_modules/.complete: %/package-lock.json
 	@type node npm >/dev/null 2>&1 || { echo "error: Node.js and npm are not installed (Debian: apt-get install nodejs npm)" >&2; exit 1; }
 	@node -e '$(NEW_ENOUGH)' || { echo "error: Node.js 20.19, 22.12 or newer is needed, this is $$(node --version): https://nodejs.org" >&2; exit 1; }
-	@npm --prefix $(EXAMPLE) ci --no-audit --no-fund --silent
+	@npm --prefix $* ci --no-audit --no-fund --silent
 	@touch $@
+
+##@ The console's page
+.PHONY: console-vendor
+console-vendor: console/node_modules/.complete ## Write the page's libraries anew, as console/package-lock.json pins them
+	@npm --prefix console run --silent vendor
 
 ##@ Tests, checks and figures
 .PHONY: test
