@@ -237,7 +237,7 @@ check: .venv/.complete ## Check format, lint, types, import directions and secur
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
 	@$(BIN)/lint-imports
-	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(MEMBERS)
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(MEMBERS) clients/python
 
 .PHONY: audit
 audit: .venv/.complete ## Ask an advisory database about all locked packages, and check their licences; fails where none can be reached

@@ -137,7 +137,7 @@ async def test_every_operation_reaches_the_platform_and_responds_as_the_descript
             if str(status) not in operation["responses"] or not is_right:
                 unexpected.append((name, status))
     assert unexpected == []
-    await users_log_out.asyncio_detailed(client=api, body=None)
+    await users_log_out.asyncio_detailed(client=api)
     await api.log_in(account.username, PASSWORD)
     await users_delete_profile.asyncio_detailed(client=api)
     api.session.store.tokens = None

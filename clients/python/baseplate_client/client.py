@@ -14,7 +14,7 @@ from baseplate_client.errors import ApiError, EditConflict
 from baseplate_client.generated import AuthenticatedClient
 from baseplate_client.generated.contract import REPEATABLE_PATHS
 from baseplate_client.generated.models import AssetOut
-from baseplate_client.generated.types import Response
+from baseplate_client.generated.types import Response, Unset
 from baseplate_client.session import MemoryStore, Session, Tokens, TokenStore
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class ApiClient(AuthenticatedClient):
         timeout: float = 30.0,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(base_url=base_url, token="")
+        super().__init__(base_url=base_url, token="")  # nosec B106
         self.http = _SessionHttp(base_url, store or MemoryStore(), tries, timeout, transport)
         self.session = self.http.session
         self.set_async_httpx_client(self.http)
@@ -112,6 +112,13 @@ class _SessionHttp(httpx2.AsyncClient):
         super().__init__(base_url=base_url, timeout=timeout, transport=transport)
         self.session = Session(store, self._exchange)
         self._tries = tries
+
+    def build_request(self, *args: Any, **options: Any) -> httpx2.Request:
+        # Generated code passes an optional body on as JSON also when it is left out.
+        if isinstance(options.get("json"), Unset):
+            options["json"] = None
+            options["headers"] = {name: text for name, text in options["headers"].items() if name != "Content-Type"}
+        return super().build_request(*args, **options)
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         path = request.url.path
