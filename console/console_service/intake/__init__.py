@@ -1,0 +1,1 @@
+"""From OTLP records to what the console keeps."""
