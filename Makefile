@@ -92,7 +92,7 @@ STALE := $(shell test ! -e .venv/.complete || .venv/bin/python -Ic 'import os, l
 install: .venv/.complete ## Build the environment; the other targets do so when they need it
 
 .PHONY: run
-run: .venv/.complete ## Start the platform: GATEWAY_PORT=8080 DATA_DIR=.data REPLICAS=1 MONGO_NODES=1 RELOAD=1 CORS_ALLOWED_ORIGINS=… STATIC_DIR=…, and other settings of the README
+run: .venv/.complete ## Start the platform: GATEWAY_PORT=8080 DATA_DIR=.data REPLICAS=1 MONGO_NODES=1 RELOAD=1 CONSOLE=off CORS_ALLOWED_ORIGINS=… STATIC_DIR=…, and other settings of the README
 	@$(LOCAL_TOOL) run
 
 .PHONY: demo

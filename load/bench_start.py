@@ -25,7 +25,17 @@ async def start(folder: Path, *, idle: bool) -> tuple[float, float]:
     """Start the platform and stop it; return the seconds of the start, and the idle memory in MiB."""
     began = time.monotonic()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "local_platform", "run", "--gateway-port", "0", "--data-dir", str(folder)),
+        *(
+            sys.executable,
+            "-m",
+            "local_platform",
+            "run",
+            "--no-console",
+            "--gateway-port",
+            "0",
+            "--data-dir",
+            str(folder),
+        ),
         env=known_variables(),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

@@ -75,11 +75,18 @@ Run = Callable[..., AbstractAsyncContextManager[Running]]
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """Run a platform while the returned context is open: `run(data_dir, replicas=2, SERVICE_CIPHER="fernet")`."""
+    """Run a platform while the returned context is open: `run(data_dir, replicas=2, SERVICE_CIPHER="fernet")`.
+
+    Unlike `make run`, it starts the console with `CONSOLE="on"` alone.
+    """
 
     @asynccontextmanager
-    async def run(data_dir: Path, *, replicas: int = 1, **settings: str) -> AsyncIterator[Running]:
-        async with running_platform(data_dir, replicas=replicas, settings=UNLIMITED | settings) as platform:
+    async def run(
+        data_dir: Path, *, replicas: int = 1, CONSOLE: str = "off", **settings: str
+    ) -> AsyncIterator[Running]:
+        async with running_platform(
+            data_dir, replicas=replicas, settings=UNLIMITED | settings, console=CONSOLE == "on"
+        ) as platform:
             yield Running(platform, data_dir)
 
     return run

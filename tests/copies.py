@@ -62,7 +62,8 @@ async def running_copy(root: Path, data_dir: Path, *options: str) -> AsyncIterat
 
     Its progress is written to `data_dir/progress`.
     """
-    argv = [sys.executable, "-m", "local_platform", "run", "--gateway-port", "0", "--data-dir", str(data_dir), *options]
+    argv = [sys.executable, "-m", "local_platform", "run", "--no-console", "--gateway-port", "0", *options]
+    argv += ["--data-dir", str(data_dir)]
     with (data_dir / "progress").open("wb") as progress:
         launcher = await asyncio.create_subprocess_exec(
             *argv, cwd=root, env=environment(root), stdout=asyncio.subprocess.PIPE, stderr=progress

@@ -16,7 +16,9 @@ _PROCESS = {
     # removes PYTHONPATH; who runs the launcher's module with one means it.
     *("LD_LIBRARY_PATH", "PYTHONPATH"),
 }
-_LAUNCHER = {"DATA_DIR", "REPLICAS", "MONGO_NODES", "POSTGRES_URL", "MONGO_URL", "VALKEY_URL"}
+_LAUNCHER = {
+    *("DATA_DIR", "REPLICAS", "MONGO_NODES", "RELOAD", "CONSOLE", "FORCE", "POSTGRES_URL", "MONGO_URL", "VALKEY_URL"),
+}
 # Settings of all services and of the gateway. The gateway's other ones begin with GATEWAY_.
 SETTINGS = {
     *("LOG_LEVEL", "LOG_LEVELS", "LOG_FORMAT", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER_ARG"),

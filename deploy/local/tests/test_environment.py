@@ -25,7 +25,7 @@ STRAY = [
 DECIDED = {
     *("service_name", "environment", "log_dir", "log_name", "valkey_url", "service_keys_dir", "peer_urls"),
     *("gateway_networks", "fingerprint_secret", "database_url", "mongo_url", "web_concurrency", "jwt_keys_dir"),
-    *("assets_dir", "assets_x_accel", "link_secret"),
+    *("assets_dir", "assets_x_accel", "link_secret", "console_url"),
 }
 
 
@@ -38,6 +38,15 @@ def stray_environment(monkeypatch) -> None:
 def test_a_service_gets_nothing_that_the_callers_shell_holds_for_other_programs(layout, stray_environment):
     for entry in read_catalog().values():
         assert "stray" not in service_environment(layout, entry).values()
+
+
+@pytest.mark.parametrize("name", ["CONSOLE", "FORCE", "RELOAD"])
+def test_what_the_launchers_commands_read_stays_for_them_alone(layout, monkeypatch, name):
+    monkeypatch.setenv(name, "on")
+    keep_known_variables("PYTEST")
+
+    assert os.environ[name] == "on"
+    assert name not in service_environment(layout, read_catalog()["user"])
 
 
 async def test_a_server_gets_nothing_that_the_callers_shell_holds_for_other_programs(layout, stray_environment):

@@ -50,6 +50,7 @@ export async function startPlatform() {
     STATIC_DIR: join(scratch, "own"),
     CORS_ALLOWED_ORIGINS: `http://127.0.0.1:${otherPort}`,
     GATEWAY_RATE_AUTH: 0,
+    CONSOLE: "off",
   };
   const variables = Object.entries(settings).map(([name, value]) => `${name}=${value}`);
   // A group of its own, which gets the signal that Ctrl-C in a terminal would send.

@@ -96,6 +96,9 @@ def run(
     reload: Annotated[
         bool, typer.Option("--reload", envvar="RELOAD", help="Start a service anew when its code changes.")
     ] = False,
+    console: Annotated[
+        bool, typer.Option("--console/--no-console", envvar="CONSOLE", help="Whether the console runs: on or off.")
+    ] = True,
 ) -> int:
     """Start the platform and run it until Ctrl-C or SIGTERM.
 
@@ -108,7 +111,7 @@ def run(
     from local_platform.cli.run import run_platform
     from local_platform.platform.options import Options
 
-    return run_platform(Options(data_dir, gateway_port, replicas, mongo_nodes, reload=reload))
+    return run_platform(Options(data_dir, gateway_port, replicas, mongo_nodes, reload=reload, console=console))
 
 
 @app.command()

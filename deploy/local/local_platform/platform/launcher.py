@@ -8,12 +8,14 @@ async with running_platform(tmp_path, replicas=2) as platform:
 """
 
 import asyncio
+import shlex
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from local_platform.errors import DataDirectoryUnusable, ProcessFailed
+from local_platform.errors import DataDirectoryUnusable, LaunchError, ProcessFailed
 from local_platform.layout import GATEWAY, REPOSITORY, Layout
 from local_platform.platform.disk import DiskReserve, check_disk
 from local_platform.platform.gateway import Gateway
@@ -27,7 +29,7 @@ from local_platform.secret_files import withdraw_rights
 from local_platform.stores import StoreSet
 from local_platform.supervision.data_lock import data_lock, stop_orphans
 from local_platform.supervision.jobs import run_job
-from local_platform.supervision.managed_process import State
+from local_platform.supervision.managed_process import ManagedProcess, State
 from local_platform.supervision.ports import HOST, PortAllocator
 from local_platform.supervision.probes import NotReady, wait_until_ready
 from local_platform.supervision.run_file import RunFile
@@ -56,32 +58,44 @@ class Platform:
         self.supervisor = Supervisor(force)
         self.status_table = status_table
         self.catalog = read_catalog()
+        for_operators = [entry for entry in read_catalog(operators=True).values() if entry.operators]
+        self._console = next(iter(for_operators), None) if options.console else None
         self._layout = layout
         self.gateway_url = f"http://{HOST}:{ports.allocate(GATEWAY)}"
-        engines = {name: entry.store for name, entry in self.catalog.items()}
+        services = {entry.name: entry for entry in (*self.catalog.values(), self._console) if entry is not None}
         self.stores = StoreSet(
             layout,
             ports,
             self.supervisor,
             mongo_nodes=options.mongo_nodes,
-            services=engines,
+            services={name: entry.store for name, entry in services.items()},
             issuers=[entry.name for entry in self.catalog.values() if entry.issues_tokens],
         )
         self.mailbox = Mailbox(layout, ports.allocate(MAIL), self.gateway_url)
+        self.console_url = f"http://{HOST}:{ports.allocate(self._console.name)}" if self._console else ""
+        settings = {**options.settings, **({"CONSOLE_URL": self.console_url} if self._console else {})}
         self._services = Services(
-            self.catalog,
+            services,
             layout,
             ports,
             self.stores,
             replicas=options.replicas,
-            settings={**self.mailbox.settings, **options.settings},
+            settings={**self.mailbox.settings, **settings},
+            own_settings={self._console.name: self._console_settings} if self._console else {},
             reload=options.reload,
         )
-        self._gateway = Gateway(layout, ports.allocate(GATEWAY), self.catalog, self._services.ports, options.settings)
+        self._gateway = Gateway(
+            layout,
+            ports.allocate(GATEWAY),
+            self.catalog,
+            {name: self._services.ports[name] for name in self.catalog},
+            settings,
+        )
         ports.save()
         self._run_file = RunFile(layout.run_file, self.gateway_url, warn)
         self._reserve = DiskReserve(layout.root, warn)
-        self._reloader = Reloader(REPOSITORY, self.catalog, self._restart_service, warn) if options.reload else None
+        self._warn = warn
+        self._reloader = Reloader(REPOSITORY, services, self._restart_service, warn) if options.reload else None
         self._background: list[asyncio.Task[None]] = []
         self._add_rows()
         self.supervisor.listen(self._run_file.update)
@@ -109,8 +123,24 @@ class Platform:
         await self.supervisor.add(self._gateway.process_spec()).wait_ready()
         await self._reach_services()
         self._background.append(asyncio.create_task(self._keep_up()))
+        self.start_console()
         if self._reloader is not None:
             self._background.append(asyncio.create_task(self._reloader.run()))
+
+    def start_console(self) -> None:
+        """Start the console if it is on, for which nothing waits. The platform works without it."""
+        if self._console is None:
+            return
+        self._services.write_secrets(self._console)
+        for spec in self._services.replicas(self._console):
+            process = self.supervisor.add(spec)
+            self._background.append(asyncio.create_task(self._warn_of_failure(process)))
+
+    async def _warn_of_failure(self, process: ManagedProcess) -> None:
+        try:
+            await process.wait_ready()
+        except LaunchError as error:
+            self._warn(f"warning: {error}")
 
     async def stop(self) -> None:
         """Stop everything, callers before callees: gateway, services, stores."""
@@ -118,7 +148,7 @@ class Platform:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.supervisor.stop(self.supervisor.of_service(GATEWAY))
-        await self.supervisor.stop(self.supervisor.of_service(*self.catalog))
+        await self.supervisor.stop(self.supervisor.of_service(*self._services.ports))
         await self.supervisor.stop(self.supervisor.of_service(MAIL))
         await self.stores.stop_all()
         self._gateway.remove_cache()
@@ -171,12 +201,22 @@ class Platform:
         replicas = [self.supervisor.add(spec) for spec in self._services.replicas(entry)]
         await run_concurrently(*(replica.wait_ready() for replica in replicas))
 
+    @property
+    def _console_settings(self) -> dict[str, str]:
+        """What the console alone gets; it sends nothing to itself."""
+        rotate = [sys.executable, "-m", "local_platform", "rotate-keys", "--data-dir", str(self._layout.root)]
+        return {
+            "CONSOLE_URL": "",
+            "CONSOLE_ROTATE_COMMAND": shlex.join(rotate),
+            "MAIL_DIR": str(self.mailbox.folder),
+        }
+
     async def _restart_service(self, entry: ServiceEntry) -> None:
         """Run a service with its present code. Raises LaunchError; the old code runs on if the new cannot be loaded."""
-        await run_concurrently(
-            run_job(f"{entry.name}-check", self._services.check(entry), attempts=1),
-            run_job(_migration_name(entry), self._services.migration(entry), attempts=1),
-        )
+        jobs = [run_job(f"{entry.name}-check", self._services.check(entry), attempts=1)]
+        if entry.store:
+            jobs.append(run_job(_migration_name(entry), self._services.migration(entry), attempts=1))
+        await run_concurrently(*jobs)
         replicas = self.supervisor.of_service(entry.name)
         await self.supervisor.stop(replicas)
         for replica in replicas:
@@ -187,7 +227,7 @@ class Platform:
         self.status_table.add(*self.stores.names(), MAIL)
         for entry in self.catalog.values():
             self.status_table.add(_migration_name(entry), *self._services.ports[entry.name])
-        self.status_table.add(GATEWAY)
+        self.status_table.add(GATEWAY, *([self._console.name] if self._console else []))
 
 
 def _migration_name(entry: ServiceEntry) -> str:
@@ -216,7 +256,7 @@ async def prepared(
             warn(f"warning: {warning}")
         platform = Platform(options, layout, ports, status_table, force, warn)
         try:
-            ensure_keys(keys_directory(layout), platform.catalog)
+            ensure_keys(keys_directory(layout), read_catalog(operators=True))
         except KeyFileError as error:
             raise DataDirectoryUnusable(f"{error}; put the key back, or remove the file to have a new key") from error
         lock.announce(platform.gateway_url)
@@ -231,12 +271,14 @@ async def running_platform(
     replicas: int = 1,
     mongo_nodes: int = 1,
     settings: Mapping[str, str] | None = None,
+    console: bool = False,
 ) -> AsyncIterator[Platform]:
     """Run the whole platform below `data_dir` and stop it in order at the end. The data stays.
 
-    `settings` are environment variables for services and gateway. Raises LaunchError when something cannot start.
+    `settings` are environment variables for services and gateway. With `console` the console starts after everything
+    else. Raises LaunchError when something else cannot start.
     """
-    options = Options(data_dir, gateway_port, replicas, mongo_nodes, settings or {})
+    options = Options(data_dir, gateway_port, replicas, mongo_nodes, settings or {}, console=console)
     async with prepared(options, StatusTable(), asyncio.Event()) as platform:
         try:
             await platform.start()

@@ -28,6 +28,8 @@ class Options:
     settings: Mapping[str, str] = field(default_factory=dict)
     # Whether a service starts anew when its code changes.
     reload: bool = False
+    # Whether the services for operators run, too.
+    console: bool = False
 
     def check(self) -> None:
         """Raise InvalidOption for a value that cannot work."""

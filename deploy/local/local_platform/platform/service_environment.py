@@ -12,7 +12,7 @@ from opskit.catalog import ServiceEntry
 _STORE_VARIABLES = {"postgres": "DATABASE_URL", "mongo": "MONGO_URL"}
 # The launcher decides these. A value from the user's environment would override the file, or mix up the replicas.
 _SECRETS = ("DATABASE_URL", "MONGO_URL", "VALKEY_URL", "FINGERPRINT_SECRET", "LINK_SECRET")
-_NOT_PASSED_ON = {*_SECRETS, "POSTGRES_URL", "DATA_DIR", "REPLICAS", "MONGO_NODES"}
+_NOT_PASSED_ON = {*_SECRETS, "POSTGRES_URL", "DATA_DIR", "REPLICAS", "MONGO_NODES", "RELOAD", "CONSOLE", "FORCE"}
 
 
 def keys_directory(layout: Layout) -> Path:

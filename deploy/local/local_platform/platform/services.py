@@ -14,6 +14,8 @@ from local_platform.supervision.process import Command
 from opskit.catalog import ServiceEntry
 
 WORKERS = 2
+# The state of a service for operators is the memory of its one process.
+WORKERS_FOR_OPERATORS = 1
 # Longer than gunicorn's own graceful time-out, so that gunicorn itself ends a slow worker.
 STOP_SECONDS = 25.0
 # Reasons that lie in the machine, as `/ready` words them. Waiting does not help, and the services work all the same.
@@ -33,16 +35,19 @@ class Services:
         *,
         replicas: int,
         settings: Mapping[str, str],
+        own_settings: Mapping[str, Mapping[str, str]] | None = None,
         reload: bool = False,
     ) -> None:
+        """Take the settings of all services, and by name the `own_settings` that one of them has besides."""
         self._layout = layout
         self._stores = stores
         self._settings = settings
+        self._own_settings = own_settings or {}
         # A developer who waits for a restart has no use for a slow goodbye to kept-alive connections.
         self._stop_signal = signal.SIGQUIT if reload else signal.SIGTERM
         self.ports = {
-            name: {f"{name}-{number}": ports.allocate(f"{name}-{number}") for number in range(1, replicas + 1)}
-            for name in catalog
+            entry.name: {name: ports.allocate(name) for name in _replica_names(entry, replicas)}
+            for entry in catalog.values()
         }
 
     def urls(self, service: str) -> list[str]:
@@ -52,18 +57,22 @@ class Services:
     def migration(self, entry: ServiceEntry) -> Command:
         """Return the job that migrates a service's database to what its code expects."""
         name = f"{entry.name}-migrate"
-        write_secrets(
-            self._layout,
-            entry,
-            store_url=self._stores.service_url(entry.name),
-            valkey_url=self._stores.service_valkey_url(entry.name),
-        )
+        self.write_secrets(entry)
         return Command(
             argv=[sys.executable, "-m", entry.migration],
             directory=self._layout.work(name),
             log=self._layout.log(name),
             environment=self._environment(entry),
             forked=True,
+        )
+
+    def write_secrets(self, entry: ServiceEntry) -> None:
+        """Write the files of secrets that a service's processes read."""
+        write_secrets(
+            self._layout,
+            entry,
+            store_url=self._stores.service_url(entry.name) if entry.store else "",
+            valkey_url=self._stores.service_valkey_url(entry.name),
         )
 
     def check(self, entry: ServiceEntry) -> Command:
@@ -84,7 +93,7 @@ class Services:
     def _replica(self, entry: ServiceEntry, name: str, port: int) -> ProcessSpec:
         directory = self._layout.work(name)
         own = {
-            "WEB_CONCURRENCY": str(WORKERS),
+            "WEB_CONCURRENCY": str(WORKERS_FOR_OPERATORS if entry.operators else WORKERS),
             "PROMETHEUS_MULTIPROC_DIR": str(directory / "metrics"),
             # The same file as the command's output, so that it holds all lines, each once.
             "LOG_DIR": str(self._layout.logs),
@@ -109,7 +118,12 @@ class Services:
 
     def _environment(self, entry: ServiceEntry) -> dict[str, str]:
         peers = {peer: self.urls(peer) for peer in entry.calls}
-        return service_environment(self._layout, entry, peers=peers, settings=self._settings)
+        settings = {**self._settings, **self._own_settings.get(entry.name, {})}
+        return service_environment(self._layout, entry, peers=peers, settings=settings)
+
+
+def _replica_names(entry: ServiceEntry, replicas: int) -> list[str]:
+    return [entry.name] if entry.operators else [f"{entry.name}-{number}" for number in range(1, replicas + 1)]
 
 
 def readiness(url: str) -> Probe:

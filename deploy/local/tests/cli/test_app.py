@@ -22,7 +22,7 @@ def options(monkeypatch) -> list[Options]:
     """The options of each platform that would have been started."""
     started: list[Options] = []
     monkeypatch.setattr("local_platform.cli.run.run_platform", started.append)
-    for name in ("GATEWAY_PORT", "DATA_DIR", "REPLICAS", "MONGO_NODES"):
+    for name in ("GATEWAY_PORT", "DATA_DIR", "REPLICAS", "MONGO_NODES", "CONSOLE"):
         monkeypatch.delenv(name, raising=False)
     return started
 
@@ -30,8 +30,12 @@ def options(monkeypatch) -> list[Options]:
 def test_options_come_from_the_command_line_then_from_the_environment(options, monkeypatch):
     monkeypatch.setenv("REPLICAS", "3")
     assert main(["run", "--data-dir", "here"]) == 0
+    monkeypatch.setenv("CONSOLE", "off")
     assert main(["run", "--replicas", "2"]) == 0
-    assert options == [Options(Path("here"), 8080, 3, 1), Options(Path(".data"), 8080, 2, 1)]
+    assert options == [
+        Options(Path("here"), 8080, 3, 1, console=True),
+        Options(Path(".data"), 8080, 2, 1, console=False),
+    ]
 
 
 @pytest.mark.parametrize(

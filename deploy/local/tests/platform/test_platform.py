@@ -50,7 +50,7 @@ class Launcher:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **environment},
+            env={**os.environ, "CONSOLE": "off", **environment},
         )
         return cls(process, data_dir)
 

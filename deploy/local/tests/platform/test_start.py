@@ -25,7 +25,7 @@ async def test_a_service_that_cannot_start_ends_the_start_with_the_end_of_its_lo
         *(sys.executable, "-m", "local_platform", "run", "--gateway-port", "0", "--data-dir", str(tmp_path / "data")),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "DATABASE_CONNECTIONS": "2"},
+        env={**os.environ, "CONSOLE": "off", "DATABASE_CONNECTIONS": "2"},
     )
     output, standard_error = await launcher.communicate()
     errors = standard_error.decode()
