@@ -8,6 +8,7 @@ import { html, useCallback, useEffect, useRef, useState } from "./ui.js";
 const STATES = {
   up: { shape: "●", kind: "good" },
   late: { shape: "◐", kind: "warn" },
+  degraded: { shape: "◐", kind: "warn" },
   down: { shape: "✕", kind: "bad" },
   done: { shape: "✓", kind: "good" },
   failed: { shape: "✕", kind: "bad" },

@@ -25,7 +25,7 @@ export interface Replica {
 export interface Overview {
   at: string | number;
   replicas: Replica[];
-  stores: { name: string; state: State; seen_by: string[] }[];
+  stores: { name: string; state: State | "degraded"; seen_by: string[] }[];
   outbox: { service: string; waiting: number; oldest_seconds: number | null; dead_letters: number }[];
   breakers: { service: string; peer: string; state: string }[];
   keys: { pair: string; age_seconds: number | null }[];

@@ -1,7 +1,7 @@
 /** The log lines of all services in one list, newest first. */
 
 import { get } from "../lib/api.js";
-import { SHOWN, useLive } from "../lib/live.js";
+import { KEPT, useLive, useReveal } from "../lib/live.js";
 import { ChoiceFilter, Empty, Heading, ProblemText, TextFilter } from "../lib/parts.js";
 import { setQuery } from "../lib/router.js";
 import { html, useState } from "../lib/ui.js";
@@ -40,6 +40,7 @@ export default function LogsPage({ query }) {
     keyOf,
     paused,
   });
+  const [limit, more] = useReveal(items?.length ?? 0);
   const change = (/** @type {string} */ name) => (/** @type {string} */ value) => {
     setOlder("some");
     setQuery({ ...filters, [name]: value });
@@ -48,9 +49,9 @@ export default function LogsPage({ query }) {
     setPaused(true);
     setOlder("loading");
     try {
-      const page = await get("/logs", { ...filters, limit: SHOWN, before: items?.at(-1)?.id });
+      const page = await get("/logs", { ...filters, limit: KEPT, before: items?.at(-1)?.id });
       append(page.items);
-      setOlder(page.items.length === SHOWN ? "some" : "none");
+      setOlder(page.items.length === KEPT ? "some" : "none");
     } catch {
       setOlder("some");
     }
@@ -73,7 +74,8 @@ export default function LogsPage({ query }) {
     html`<${Empty} title=${Object.keys(filters).length ? "No line matches." : "No log line yet."}>
       ${Object.keys(filters).length ? "Clear a filter, or wait: matching lines show at once." : "Services send their lines when they are started with the console on."}
     <//>`}
-    ${items && items.length > 0 && html`<${LogList} lines=${items} label="Log lines" />`}
-    ${items && items.length >= SHOWN && older !== "none" && html`<p><button type="button" disabled=${older === "loading"} onClick=${loadOlder}>Load older lines</button></p>`}
+    ${items && items.length > 0 && html`<${LogList} lines=${items.slice(0, limit)} label="Log lines" />`}
+    ${more}
+    ${items && items.length >= KEPT && !more && older !== "none" && html`<p><button type="button" disabled=${older === "loading"} onClick=${loadOlder}>Load older lines</button></p>`}
   `;
 }

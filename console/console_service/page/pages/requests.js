@@ -1,7 +1,7 @@
 /** Requests as they end, newest first, by filters. */
 
 import { duration, time } from "../lib/format.js";
-import { SHOWN, useLive } from "../lib/live.js";
+import { useLive, useReveal } from "../lib/live.js";
 import { ChoiceFilter, Empty, Heading, ProblemText, Status, TextFilter } from "../lib/parts.js";
 import { linkTo, setQuery } from "../lib/router.js";
 import { Table } from "../lib/table.js";
@@ -50,6 +50,7 @@ export default function RequestsPage({ query }) {
     keyOf,
     paused,
   });
+  const [limit, more] = useReveal(items?.length ?? 0);
   const change = (/** @type {string} */ name) => (/** @type {string} */ value) => setQuery({ ...filters, [name]: value });
   return html`
     <${Heading} title="Requests" about="As they end, newest first; health checks are left out.">
@@ -69,6 +70,7 @@ export default function RequestsPage({ query }) {
     html`<${Empty} title=${Object.keys(filters).length ? "No request matches." : "No request yet."}>
       ${Object.keys(filters).length ? "Clear a filter, or wait: matching requests show at once." : "Send one through the gateway, for example with make demo."}
     <//>`}
-    ${items && items.length > 0 && html`<${Table} label="Requests" columns=${COLUMNS} rows=${items.slice(0, SHOWN)} keyOf=${keyOf} />`}
+    ${items && items.length > 0 && html`<${Table} label="Requests" columns=${COLUMNS} rows=${items.slice(0, limit)} keyOf=${keyOf} />`}
+    ${more}
   `;
 }
