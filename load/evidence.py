@@ -18,9 +18,10 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
-from production import figures, isolation, on_cluster, releasing, serving, starting, stores
+from production import cluster_operations, figures, isolation, on_cluster, releasing, serving, starting, stores
 from production.bench import Bench
 from production.cluster_stack import ClusterStack
 from production.load_user import PlatformUnavailable
@@ -65,6 +66,10 @@ ON_CLUSTER = {
     "restart": Scenario(releasing.restart),
     "configure": Scenario(on_cluster.configure),
     "autoscale": Scenario(on_cluster.autoscale),
+    "upgrade": Scenario(cluster_operations.upgrade),
+    "rotations": Scenario(cluster_operations.rotations),
+    "node": Scenario(cluster_operations.node),
+    "limits": Scenario(cluster_operations.limits),
 }
 
 
@@ -103,19 +108,21 @@ if __name__ == "__main__":
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     parser.add_argument("--cluster", action="store_true", help=f"in a cluster: {', '.join(ON_CLUSTER)}")
     parser.add_argument(
-        "--load-image", default="", metavar="COMMAND", help="gives an image, its last word, to a cluster"
+        "--load-image", default="", metavar="COMMAND", help="gives images, its last words, to a cluster"
     )
-    for action in ("stop", "start"):
-        parser.add_argument(
-            f"--{action}-kubelet", default="", metavar="COMMAND", help=f"{action}s the kubelet of {{node}}"
-        )
+    for action, what in product(("stop", "start"), ("kubelet", "node")):
+        parser.add_argument(f"--{action}-{what}", default="", metavar="COMMAND", help=f"{action}s the {what} {{node}}")
     arguments = parser.parse_args()
     possible = ON_CLUSTER if arguments.cluster else SCENARIOS
     if unknown := set(arguments.scenarios) - set(possible):
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     stack = (
         ClusterStack(
-            load=arguments.load_image, stop_kubelet=arguments.stop_kubelet, start_kubelet=arguments.start_kubelet
+            load=arguments.load_image,
+            stop_kubelet=arguments.stop_kubelet,
+            start_kubelet=arguments.start_kubelet,
+            stop_node=arguments.stop_node,
+            start_node=arguments.start_node,
         )
         if arguments.cluster
         else Stack()

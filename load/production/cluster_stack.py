@@ -5,7 +5,7 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -23,8 +23,8 @@ TARGETS = {"release": "cluster-release", "restart": "cluster-restart", "rollback
 class ClusterStack(Stack):
     """The installation that KUBECONFIG, NAMESPACE and RELEASE_NAME name.
 
-    `load` is a command that gives an image, its last word, to the cluster. `stop_kubelet` and `start_kubelet` act on
-    the node whose name replaces `{node}`.
+    `load` is a command that gives images, its last words, to the cluster. The other commands stop and start a node, or
+    its kubelet only; the node's name replaces `{node}`. Clients use no gateway on `avoided_node`.
     """
 
     namespace: str = field(default_factory=lambda: os.environ.get("NAMESPACE") or "baseplate")
@@ -32,6 +32,9 @@ class ClusterStack(Stack):
     load: str = ""
     stop_kubelet: str = ""
     start_kubelet: str = ""
+    stop_node: str = ""
+    start_node: str = ""
+    avoided_node: str = ""
 
     async def kubectl(self, *words: str, given: bytes = b"") -> str:
         """Run `kubectl …` in the namespace. Raises `CommandFailed`."""
@@ -45,8 +48,11 @@ class ClusterStack(Stack):
         port = service["ports"][0].get("nodePort")
         if not port:
             raise CommandFailed("the gateway has no port on the nodes; install with gateway.service.type=NodePort")
-        (host, *_) = [pod.host for pod in await self.pods("gateway") if pod.ready] or [""]
-        return f"http://{host}:{port}"
+        serving = [pod for pod in await self.pods("gateway") if pod.ready]
+        hosts = [pod.host for pod in serving if await self.node_of(pod) != self.avoided_node]
+        if not hosts:
+            raise CommandFailed("no gateway is ready")
+        return f"http://{hosts[0]}:{port}"
 
     async def pods(self, component: str = "", track: str = "") -> list[Pod]:
         """Return the pods of a component, or all, that were not told to end."""
@@ -71,11 +77,24 @@ class ClusterStack(Stack):
         return await self.kubectl("get", "deployment", service, f"--output=jsonpath={path}")
 
     async def prepare_release(self, tag: str, dockerfile: str = "FROM {image}") -> None:
-        image = await self.image("notes")
+        await self.do(*shlex.split(self.load), await self._build("notes", tag, dockerfile))
+
+    async def prepare_upgrade(self, components: Sequence[str], tag: str) -> None:
+        """Give the cluster a new image of each component."""
+        images = [await self._build(name, tag, f"FROM {{image}}\nLABEL evidence={tag}") for name in components]
+        await self.do(*shlex.split(self.load), *images)
+
+    async def _build(self, component: str, tag: str, dockerfile: str) -> str:
+        image = await self.image(component)
         new = f"{repository_of(image)}:{tag}"
-        given = dockerfile.replace("{image}", image).encode()
-        await self.docker("build", "--quiet", "--tag", new, "-", given=given)
-        await self.do(*shlex.split(self.load), new)
+        await self.docker("build", "--quiet", "--tag", new, "-", given=dockerfile.replace("{image}", image).encode())
+        return new
+
+    async def remove_image(self, tag: str) -> None:
+        image = await self.image("notes")
+        # The image in service is what the next one is derived from.
+        if not image.endswith(f":{tag}"):
+            await self.run("docker", "image", "rm", f"{repository_of(image)}:{tag}")
 
     async def releases(self) -> list[str]:
         return [(await self.kubectl("exec", pod.name, "--", "traffic")).strip() for pod in await self.pods("gateway")]
@@ -118,8 +137,10 @@ class ClusterStack(Stack):
         alone = Counter(next(iter(found)) for found in nodes.values() if len(found) == 1)
         return min(set().union(*nodes.values()), key=lambda node: alone[node])
 
-    async def kubelet(self, command: str, node: str) -> None:
-        """Run the command that stops or starts a node's kubelet."""
+    async def on_node(self, command: str, node: str) -> None:
+        """Run a command that stops or starts a node, or its kubelet."""
+        if not command:
+            raise CommandFailed("this needs the commands that stop and start nodes; see --help")
         await self.do("sh", "-c", command.replace("{node}", node))
 
     async def node_is_ready(self, node: str) -> bool:

@@ -97,7 +97,7 @@ async def kubelet(bench: Bench, outcome: Outcome) -> None:
     async with bench.notes_under_load(outcome):
         began = time.monotonic()
         outcome.mark(f"the kubelet of {node} stops")
-        await stack.kubelet(stack.stop_kubelet, node)
+        await stack.on_node(stack.stop_kubelet, node)
         try:
             while await stack.node_is_ready(node):
                 if time.monotonic() - began > NOT_READY_SECONDS:
@@ -107,7 +107,7 @@ async def kubelet(bench: Bench, outcome: Outcome) -> None:
             outcome.mark(f"{node} is not ready")
             await bench.pause(45)
         finally:
-            await stack.kubelet(stack.start_kubelet, node)
+            await stack.on_node(stack.start_kubelet, node)
         while not await stack.node_is_ready(node):
             await asyncio.sleep(1)
         await stack.healthy("notes", 2)
@@ -122,7 +122,7 @@ async def configure(bench: Bench, outcome: Outcome) -> None:
     async with bench.notes_under_load(outcome):
         outcome.mark("the setting changes")
         setting = f"CORS_ALLOWED_ORIGINS=https://{secrets.token_hex(4)}.dev"
-        await stack.kubectl("set", "env", "deployment/gateway", "--containers=gateway", setting)
+        await stack.kubectl("set", "env", "deployment/gateway", setting)
         await stack.kubectl("rollout", "status", "deployment/gateway", "--timeout=240s")
         # The former gateways drain and end.
         await bench.pause(30)

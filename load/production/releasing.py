@@ -8,7 +8,6 @@ from production.bench import Bench
 from production.outcome import Outcome
 from production.stack import CommandResult, Stack
 
-IMAGE = "baseplate/notes"
 SERVICES = tuple(read_catalog())
 # It responds with 500 to every signed-in user, but its health check and the gateway's check pass.
 FAILING = """
@@ -51,7 +50,7 @@ async def release(bench: Bench, outcome: Outcome) -> None:
         outcome.require(len(after) == 2 and not after & before, "not every replica was replaced")
         await _require_release_over(stack, outcome)
     finally:
-        await stack.run("docker", "image", "rm", f"{IMAGE}:{tag}")
+        await stack.remove_image(tag)
 
 
 async def failing_release(bench: Bench, outcome: Outcome) -> None:
@@ -79,7 +78,7 @@ async def failing_release(bench: Bench, outcome: Outcome) -> None:
         )
         await _require_release_over(stack, outcome)
     finally:
-        await stack.run("docker", "image", "rm", f"{IMAGE}:{tag}")
+        await stack.remove_image(tag)
 
 
 async def restart(bench: Bench, outcome: Outcome) -> None:

@@ -149,6 +149,10 @@ class Stack:
             text = dockerfile.replace("{image}", "baseplate/notes:current")
             await self.docker("build", "--quiet", "--tag", f"baseplate/notes:{tag}", "-", given=text.encode())
 
+    async def remove_image(self, tag: str) -> None:
+        """Remove an image that `prepare_release` made."""
+        await self.run("docker", "image", "rm", f"baseplate/notes:{tag}")
+
     async def releases(self) -> list[str]:
         """Return what each gateway knows of releases."""
         return [(await self.compose("exec", "-T", "gateway", "traffic")).strip()]
