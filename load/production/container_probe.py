@@ -2,8 +2,8 @@
 
 The first argument is a JSON object: `names` that must not resolve, `addresses` ([host, port]) that must not be
 reachable, `own` ([name, port]) that must be, and for a service `other`, another service on the same store. With
-`routed` false a route outside is allowed: in a cluster, policies take its place, and mails need one. The output is a
-JSON object that maps each claim to what contradicts it, or to "".
+`routed` false a route outside is allowed: in a cluster, policies take its place, and a mail server needs one. The
+output is a JSON object that maps each claim to what contradicts it, or to "".
 
 What must be reachable comes first, and is tried until a deadline: DNS may give a name that is new for 30 s late. The
 other claims are tried once, when names are known to resolve.

@@ -41,11 +41,16 @@ def _questions(
         engine = "mongo" if entry.store == "postgres" else "postgres"
         other = next(one.name for one in catalog.values() if one.store == entry.store and one.name != name)
         own = [(store, PORTS[kind]) for kind in (entry.store, "valkey") for store, _ in stores[kind]]
-        # A mail server is outside.
-        routed = "SMTP_URL" not in entry.settings
+        routed = not _sends_mails(containers, name)
         yield name, {**_barred(stores[engine]), "own": own, "other": other, "routed": routed}
     everything = [store for found in stores.values() for store in found]
     yield "gateway", {**_barred(everything), "own": [(name, SERVICE_PORT) for name in catalog]}
+
+
+def _sends_mails(containers: Sequence[Mapping[str, Any]], service: str) -> bool:
+    """Whether a service is on the network that leads to a mail server: with SMTP_URL only."""
+    found = [one["NetworkSettings"]["Networks"] for one in containers if _service(one) == service]
+    return any(network.endswith("_mail") for networks in found for network in networks)
 
 
 def _barred(stores: Sequence[tuple[str, tuple[str, int]]]) -> Mapping[str, Any]:

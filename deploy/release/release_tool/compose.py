@@ -24,11 +24,12 @@ _TLS_DIRECTORY = "/etc/gateway/tls"
 
 
 class ComposeProject:
-    """The project of a compose file."""
+    """The project of a compose file. `variables` are for the file, besides those of this process."""
 
-    def __init__(self, docker: Client, file: Path) -> None:
+    def __init__(self, docker: Client, file: Path, variables: Mapping[str, str] | None = None) -> None:
         self._docker = docker
         self._file = str(file)
+        self._variables = variables or {}
 
     def docker(self, *words: str, **options: Unpack[Options]) -> str:
         """Run `docker …`."""
@@ -36,6 +37,8 @@ class ComposeProject:
 
     def compose(self, *words: str, **options: Unpack[Options]) -> str:
         """Run `docker compose …` on the project."""
+        if self._variables:
+            options["environment"] = {**self._variables, **options.get("environment", {})}
         return self.docker("compose", "--file", self._file, *words, **options)
 
     @cached_property

@@ -22,6 +22,8 @@ COMPOSE_FILES: Mapping[Environment, str] = {
     "production": "docker-compose.prod.yml",
     "development": "docker-compose.yml",
 }
+# The network that leads to a mail server, and outside.
+MAIL_NETWORK = "mail"
 # How long the last docker command of a killed run may take to end, such as a migration.
 LEFTOVER_COMMAND_SECONDS = 120.0
 POLL_SECONDS = 0.2
@@ -49,7 +51,8 @@ class Deployment:
             self._docker.run("compose", "version", "--short")
         except CommandFailed as error:
             raise Refused(f"docker compose is missing: https://docs.docker.com/compose/install/\n{error}") from error
-        project = ComposeProject(self._docker, self.root / COMPOSE_FILES[self.environment])
+        variables = {"MAIL_NETWORK": MAIL_NETWORK} if self.has_mail_server else {}
+        project = ComposeProject(self._docker, self.root / COMPOSE_FILES[self.environment], variables)
         _refuse_other_checkout(project, self.root)
         return project
 
@@ -67,6 +70,17 @@ class Deployment:
         """SECRETS_DIR from the environment or from `.env`, as compose reads it; relative to the root."""
         chosen = os.environ.get("SECRETS_DIR") or _dotenv(self.root / ".env").get("SECRETS_DIR")
         return self.root / (chosen or f".secrets/{self.environment}")
+
+    @property
+    def has_mail_server(self) -> bool:
+        """Whether the sender of mails has a mail server to reach, so that a network must lead it outside."""
+        senders = [entry.name for entry in self.catalog.values() if "SMTP_URL" in entry.settings]
+        try:
+            urls = [(self.secrets_directory / name / "smtp_url").read_text(encoding="utf-8") for name in senders]
+        except OSError:
+            # Not made yet, or not for this user to read, who cannot start anything either.
+            return False
+        return any(map(str.strip, urls))
 
     @property
     def journals(self) -> JournalFile:

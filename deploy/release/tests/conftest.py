@@ -173,11 +173,14 @@ class FakeDocker:
     before: Callable[[Event], None] = lambda _words: None
     after: Callable[[Event], None] = lambda _words: None
     commands: list[Event] = field(default_factory=list)
+    # Those of the last command.
+    variables: Mapping[str, str] = field(default_factory=dict)
     _count: int = 0
 
-    def run(self, *words: str, **_options: Unpack[Options]) -> str:
+    def run(self, *words: str, **options: Unpack[Options]) -> str:
         self.before(words)
         self.commands.append(words)
+        self.variables = options.get("environment", {})
         if words[0] == "compose" and words[1] == "--file":
             words = words[3:]
         name = next(word for word in words if not word.startswith("--") and word != "*")

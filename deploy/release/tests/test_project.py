@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from release_tool.console import Console, StatusTable
-from release_tool.deployment import Deployment
+from release_tool.deployment import ROOT, Deployment
 from release_tool.errors import CommandFailed, NotHealthy, Refused
 from release_tool.orchestrator import Container
 from release_tool.project import bring_up, kept_scales, refuse_taken, show_logs
@@ -26,6 +26,18 @@ def test_more_running_replicas_than_the_file_asks_for_are_kept(deployment, docke
     docker.start("notes")
 
     assert kept_scales(deployment.project, deployment.catalog) == ["--scale=user=2", "--scale=notes=3"]
+
+
+@pytest.mark.parametrize(("url", "network"), [("", None), ("\n", None), ("smtp://mail\n", "mail")])
+def test_a_network_leads_to_a_mail_server_only_when_there_is_one(deployment, docker, root, url, network):
+    (root / "deploy/services.toml").write_text((ROOT / "deploy/services.toml").read_text())
+    file = root / ".secrets/production/user/smtp_url"
+    file.parent.mkdir(parents=True)
+    file.write_text(url)
+
+    deployment.project.compose("up", "--scale=user=2", "user")
+
+    assert docker.variables.get("MAIL_NETWORK") == network
 
 
 def test_replicas_that_do_not_run_are_not_counted(deployment, docker):
