@@ -114,7 +114,9 @@ export async function resume() {
   try {
     connection.setSession(await send("GET", `${API}/session`));
   } catch (error) {
-    if (!(error instanceof ApiError)) {
+    if (!(error instanceof ApiError && (error.status === 401 || error.status === 403))) {
+      // While nobody can tell whether the session has ended, the page waits.
+      connection.setReachable(false);
       throw error;
     }
     connection.setSession(null, connection.session ? "Your session has ended. Log in again." : "");
