@@ -55,7 +55,28 @@ def access_log(settings: GatewaySettings) -> str:
     """Return where the access log goes; a file is written in blocks, a second late at most."""
     # A device such as /dev/stdout is read live.
     buffer = "" if settings.access_log.startswith("/dev/") else " buffer=32k flush=1s"
-    return text_of([f'access_log "{settings.access_log}" requests{buffer};'])
+    log = f'access_log "{settings.access_log}" requests{buffer}'
+    if not settings.metrics_port and not settings.console_url:
+        return text_of([f"{log};"])
+    # The script runs when NGINX asks whether to write the line; there is no other place for it after the response.
+    script = "telemetry" if settings.console_url else "metrics"
+    return text_of([f"js_set $counted {script}.count;", f"{log} if=$counted;"])
+
+
+def metrics_listener(settings: GatewaySettings) -> str:
+    """Return the listener of the inner port, which has nothing but the metrics."""
+    if not settings.metrics_port:
+        return ""
+    return text_of(
+        [
+            "server {",
+            f"    listen {address_of(settings.bind)}:{settings.metrics_port};",
+            "    access_log off;",
+            "    location = /metrics { js_content metrics.report; }",
+            "    location / { return 404; }",
+            "}",
+        ]
+    )
 
 
 def trusted_proxies(settings: GatewaySettings) -> str:
@@ -85,10 +106,29 @@ def tokens(settings: GatewaySettings, catalog: Catalog, servers: Servers, canari
 
 def tracing(settings: GatewaySettings) -> str:
     """Return which requests are recorded. NGINX's own id decides: a client could choose one that is drawn."""
-    percent = round(settings.traced_share * 100, 2)
+    spans = map_block("", "$gateway_spans", "own " if settings.console_url else "")
+    if settings.limits_traces:
+        return spans + text_of(["js_set $trace_flags telemetry.draw;"])
+    return spans + _drawn(round(settings.traced_share * 100, 2))
+
+
+def _drawn(percent: float) -> str:
     if percent in (0, 100):
         return map_block("", "$trace_flags", "01" if percent else "00")
     return text_of(['split_clients "$request_id" $trace_flags {', f"    {percent:g}% 01;", "    * 00;", "}"])
+
+
+def telemetry(settings: GatewaySettings) -> str:
+    """Return the location that sends to the console; it handles no requests."""
+    if not settings.console_url:
+        return ""
+    return text_of(["location @telemetry {", "    js_periodic telemetry.send interval=2s;", "}"])
+
+
+def telemetry_constants(settings: GatewaySettings) -> str:
+    """Return where the console is, and the name under which it knows this gateway."""
+    instance = settings.instance or "$hostname"
+    return map_block("", "$console_url", settings.console_url) + map_block("", "$telemetry_instance", instance)
 
 
 def files(settings: GatewaySettings) -> str:

@@ -44,6 +44,7 @@ def upstreams(settings: GatewaySettings, catalog: Catalog, servers: Servers, can
     for name, canary in canaries.items():
         text += _choice(name, canary.weight)
     text += map_block("$uri", "$service_pool", "", _paths(catalog, canaries))
+    text += map_block("", "$upstream_weights", " ".join(_weights(catalog, canaries)))
     return text + map_block("", "$service_pools", " ".join(pools))
 
 
@@ -91,6 +92,17 @@ def _paths(catalog: Catalog, canaries: Canaries) -> dict[str, str]:
         paths[f"~^/api/v1/{entry.prefix}(?:/|$)"] = pool
         paths |= dict.fromkeys(entry.well_known, pool)
     return paths
+
+
+def _weights(catalog: Catalog, canaries: Canaries) -> list[str]:
+    """Return how many of a hundred requests each pool gets: `notes_v1=75`."""
+    weights = []
+    for name in catalog:
+        canary = canaries[name].weight if name in canaries else 0
+        weights.append(f"{stable_pool(name)}={100 - canary}")
+        if name in canaries:
+            weights.append(f"{_canary_pool(name)}={canary}")
+    return weights
 
 
 def _upstream(name: str, servers: Sequence[str], ejection: str, common: Sequence[str]) -> list[str]:

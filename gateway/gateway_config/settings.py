@@ -17,6 +17,7 @@ DEFAULT_MAX_UPLOAD_BYTES = 100 * 1024 * 1024
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
 _PATH = re.compile(r"[A-Za-z0-9_./@+-][A-Za-z0-9_./@+ -]*")
 _NAME = re.compile(r"[A-Za-z0-9._:/@+-]+")
+_URL = re.compile(r"http://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-f:.]+\]):[0-9]{1,5}", re.ASCII)
 _USER = re.compile(r"[a-z_][a-z0-9_-]*")
 _CONTENT_POLICY = re.compile(r"[ !#%-\[\]-z|~]{1,2000}", re.ASCII)
 
@@ -37,8 +38,11 @@ class GatewaySettings:
     directory that NGINX runs in. `traced_share` is the share of requests that services record. It is 0 unless
     OTEL_EXPORTER_OTLP_ENDPOINT is set, and then 1 by default, as in the services. With `direct_ports` each service also
     has its own port, where nothing is checked or changed; this is for development only. `static_dir` is the folder of a
-    built frontend, which is served at `/` with the Content-Security-Policy `static_csp`. Of `gateways` that share the
-    load, each lets its share of the rates through.
+    built frontend, which is served at `/` with the Content-Security-Policy `static_csp`. On
+    `metrics_port`, which must not be published, Prometheus finds `/metrics`; 0: there is none. The gateway
+    sends what it counts and sees to `console_url`, as this `instance` (default: the host's name); it then records a few
+    traces each second if `limits_traces`. Of `gateways` that
+    share the load, each lets its share of the rates through.
     """
 
     bind: str = "127.0.0.1"
@@ -65,6 +69,10 @@ class GatewaySettings:
     )
     traced_share: float = 0.0
     direct_ports: bool = False
+    metrics_port: int = 0
+    console_url: str = ""
+    limits_traces: bool = False
+    instance: str = ""
     gateways: int = 1
 
     @classmethod
@@ -100,9 +108,14 @@ class GatewaySettings:
             static_dir=read("STATIC_DIR", defaults.static_dir, _path),
             static_csp=read("STATIC_CSP", defaults.static_csp, _content_policy),
             traced_share=read("OTEL_TRACES_SAMPLER_ARG", 1.0, _share)
-            if environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
+            if environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip() or environ.get("CONSOLE_URL", "").strip()
             else defaults.traced_share,
+            console_url=read("CONSOLE_URL", defaults.console_url, _url),
+            limits_traces=bool(environ.get("CONSOLE_URL", "").strip())
+            and not environ.get("OTEL_TRACES_SAMPLER_ARG", "").strip(),
+            instance=read("LOG_NAME", defaults.instance, _name),
             direct_ports=read("GATEWAY_DIRECT_PORTS", defaults.direct_ports, _switch),
+            metrics_port=read("GATEWAY_METRICS_PORT", defaults.metrics_port, _port),
         )
         if settings.tls_certificate and not settings.tls_certificate_key:
             raise SettingError("GATEWAY_TLS_CERTIFICATE_KEY", "", "set when GATEWAY_TLS_CERTIFICATE is")
@@ -171,6 +184,10 @@ def _origins(variable: str, text: str) -> tuple[str, ...]:
 
 def _name(variable: str, text: str) -> str:
     return _matching(_NAME, variable, text, "letters, digits and . _ : / @ + -")
+
+
+def _url(variable: str, text: str) -> str:
+    return _matching(_URL, variable, text.rstrip("/"), "a URL such as http://console:8000")
 
 
 def _user(variable: str, text: str) -> str:

@@ -48,6 +48,9 @@ def test_every_variable_is_read() -> None:
             "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
             "OTEL_TRACES_SAMPLER_ARG": "0.01",
             "GATEWAY_DIRECT_PORTS": "1",
+            "GATEWAY_METRICS_PORT": "9113",
+            "CONSOLE_URL": "http://console:8000/",
+            "LOG_NAME": "gateway-1",
         }
     )
 
@@ -73,10 +76,20 @@ def test_every_variable_is_read() -> None:
         static_csp="default-src 'self'; img-src https://*.example:8443/a%20b",
         traced_share=0.01,
         direct_ports=True,
+        metrics_port=9113,
+        console_url="http://console:8000",
+        instance="gateway-1",
     )
-    # The number of gateways is counted.
-    variables = [field for field in dataclasses.fields(settings) if field.name != "gateways"]
+    # The number of gateways is counted, and a share of traces leaves no place for a limit.
+    variables = [field for field in dataclasses.fields(settings) if field.name not in ("gateways", "limits_traces")]
     assert all(getattr(settings, field.name) != field.default for field in variables)
+
+
+@pytest.mark.parametrize(("share", "limited"), [("", True), ("0.5", False)], ids=["no-share", "share"])
+def test_with_a_console_traces_are_limited_unless_a_share_decides(share: str, limited: bool) -> None:
+    settings = GatewaySettings.from_environ({"CONSOLE_URL": "http://console:8000", "OTEL_TRACES_SAMPLER_ARG": share})
+
+    assert (settings.limits_traces, settings.traced_share) == (limited, 0.5 if share else 1.0)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +101,10 @@ def test_every_variable_is_read() -> None:
         ("GATEWAY_PORT", "65536"),
         ("GATEWAY_PORT", "http"),
         ("GATEWAY_DIRECT_PORTS", "yes"),
+        ("GATEWAY_METRICS_PORT", "0"),
+        ("CONSOLE_URL", "console:8000"),
+        ("CONSOLE_URL", "http://console:8000; return 200"),
+        ("LOG_NAME", "a b"),
         ("GATEWAY_RATE_GENERAL", "-1"),
         ("GATEWAY_RATE_GENERAL", "1.5"),
         ("GATEWAY_RATE_GENERAL", "10r/m"),

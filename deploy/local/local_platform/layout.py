@@ -10,6 +10,7 @@ from local_platform.secret_files import SecretFiles, private_directory
 REPOSITORY = Path(__file__).resolve().parents[3]
 # The gateway's name: of its process, its service in run.json and its folder.
 GATEWAY = "gateway"
+GATEWAY_METRICS = "gateway-metrics"
 
 
 def absolute(data_dir: Path) -> Path:

@@ -63,6 +63,9 @@ class Installation:
         if self._uses_system_resolver:
             environ["GATEWAY_RESOLVER"] = self._system_resolver()[0]
         settings = replace(GatewaySettings.from_environ(environ), gateways=self.read_number(self.gateways_file) or 1)
+        if settings.console_url:
+            scheme, _, server = settings.console_url.partition("//")
+            settings = replace(settings, console_url=f"{scheme}//{self._qualified(server)}")
         if settings.tls_certificate or not self._has_certificate():
             return settings
         return replace(settings, tls_certificate=str(self.tls / CERTIFICATE), tls_certificate_key=str(self.tls / KEY))

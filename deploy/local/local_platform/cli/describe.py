@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from local_platform.errors import ProcessFailed
-from local_platform.layout import GATEWAY, Layout
+from local_platform.layout import GATEWAY, GATEWAY_METRICS, Layout
 from local_platform.platform.gateway import Gateway
 from local_platform.platform.service_environment import keys_directory, service_environment, write_secrets
 from local_platform.supervision.ports import HOST, PortAllocator
@@ -66,7 +66,9 @@ async def describe() -> dict[str, Any]:
                 for name, document in zip(catalog, documents, strict=True)
             }
             allocator = stack.enter_context(PortAllocator(layout.port_file))
-            gateway = Gateway(layout, allocator.allocate(GATEWAY), catalog, ports, {})
+            gateway = Gateway(
+                layout, allocator.allocate(GATEWAY), allocator.allocate(GATEWAY_METRICS), catalog, ports, {}
+            )
             await stack.enter_async_context(_running(gateway))
             return json_body((await http_get(f"{gateway.url}/openapi.json"))[1])
 

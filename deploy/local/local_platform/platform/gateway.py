@@ -36,6 +36,7 @@ class Gateway:
         self,
         layout: Layout,
         port: int,
+        metrics_port: int,
         catalog: Mapping[str, ServiceEntry],
         ports: Mapping[str, Mapping[str, int]],
         settings: Mapping[str, str],
@@ -48,9 +49,10 @@ class Gateway:
             service: [f"{HOST}:{number}" for number in replicas.values()] for service, replicas in ports.items()
         }
         self.url = f"http://{HOST}:{port}"
+        self.metrics_url = f"http://{HOST}:{metrics_port}/metrics"
         try:
             self._settings = GatewaySettings.from_environ(
-                {**known_variables(), **settings, **_own_settings(port), **_files(catalog), **_frontend()}
+                {**known_variables(), **settings, **_own_settings(port, metrics_port), **_files(catalog), **_frontend()}
             )
         except ValueError as error:
             raise InvalidOption(str(error)) from error
@@ -122,11 +124,13 @@ def _is_own(path: Path) -> bool:
         return False
 
 
-def _own_settings(port: int) -> dict[str, str]:
+def _own_settings(port: int, metrics_port: int) -> dict[str, str]:
     """Return the settings that the launcher decides, whatever the environment says."""
     return {
         "GATEWAY_BIND": HOST,
         "GATEWAY_PORT": str(port),
+        "GATEWAY_METRICS_PORT": str(metrics_port),
+        "LOG_NAME": GATEWAY,
         "GATEWAY_TLS_CERTIFICATE": "",
         "GATEWAY_TLS_CERTIFICATE_KEY": "",
         # By default, NGINX started by root gives its workers another user, who cannot reach every DATA_DIR.

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from local_platform.errors import DataDirectoryUnusable, LaunchError, ProcessFailed
-from local_platform.layout import GATEWAY, REPOSITORY, Layout
+from local_platform.layout import GATEWAY, GATEWAY_METRICS, REPOSITORY, Layout
 from local_platform.platform.disk import DiskReserve, check_disk
 from local_platform.platform.gateway import Gateway
 from local_platform.platform.mailbox import NAME as MAIL
@@ -87,12 +87,13 @@ class Platform:
         self._gateway = Gateway(
             layout,
             ports.allocate(GATEWAY),
+            ports.allocate(GATEWAY_METRICS),
             self.catalog,
             {name: self._services.ports[name] for name in self.catalog},
             settings,
         )
         ports.save()
-        self._run_file = RunFile(layout.run_file, self.gateway_url, warn)
+        self._run_file = RunFile(layout.run_file, self.gateway_url, self._gateway.metrics_url, warn)
         self._reserve = DiskReserve(layout.root, warn)
         self._warn = warn
         self._reloader = Reloader(REPOSITORY, services, self._restart_service, warn) if options.reload else None

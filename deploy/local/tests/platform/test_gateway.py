@@ -18,7 +18,7 @@ def test_a_frontend_is_found_from_the_folder_of_the_caller(layout, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STATIC_DIR", "dist")
 
-    Gateway(layout, 8080, CATALOG, PORTS, {}).process_spec()
+    Gateway(layout, 8080, 9113, CATALOG, PORTS, {}).process_spec()
 
     assert f'root "{tmp_path}/dist";' in (layout.gateway / "rendered" / "frontend.conf").read_text()
 
@@ -29,4 +29,4 @@ def test_a_folder_without_a_start_page_is_refused(layout, tmp_path, monkeypatch,
     monkeypatch.setenv("STATIC_DIR", os.fspath(tmp_path / folder))
 
     with pytest.raises(InvalidOption, match=r"STATIC_DIR .*no index\.html"):
-        Gateway(layout, 8080, CATALOG, PORTS, {})
+        Gateway(layout, 8080, 9113, CATALOG, PORTS, {})
