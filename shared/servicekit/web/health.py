@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 from fastapi import APIRouter, Request
 from loguru import logger
+from prometheus_client import Gauge
 from starlette.responses import Response
 
 from opskit.file_lock import AlreadyLockedError, file_lock
@@ -36,6 +37,7 @@ FAILURE_SECONDS = 15.0
 FULL_PERCENT = 95.0
 # What a `ping` returns if its part is switched off by the settings, which is no trouble.
 OFF = "off"
+_DISK_USED = Gauge("service_disk_used_ratio", "Share of the disk that is used.", multiprocess_mode="livemostrecent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,10 @@ async def _state(name: str, check: Check) -> tuple[str, str]:
     return ("degraded", f"{name} {trouble}") if isinstance(trouble, str) else ("up", "")
 
 
+def _report_disk() -> None:
+    _DISK_USED.set(psutil.disk_usage("/").percent / 100)
+
+
 def _resources() -> dict[str, float]:
     return {
         "cpu_percent": psutil.cpu_percent(interval=None),
@@ -186,6 +192,7 @@ def health_router(service: str, stores: StoreChecks, failures: StoreFailures) ->
 
     @router.get("/metrics", response_class=Response, include_in_schema=False)
     async def prometheus(request: Request) -> Response:
+        await asyncio.to_thread(_report_disk)
         # Every worker has written by then what it has counted until now.
         await asyncio.sleep(WRITE_SECONDS)
         text, content_type = await asyncio.to_thread(metrics.render, request.headers.get("accept", ""))

@@ -303,6 +303,11 @@ async def test_a_full_disk_makes_a_service_unready(monkeypatch: pytest.MonkeyPat
     assert ready.json()["reasons"] == ["disk is 96 % used"]
 
 
+async def test_metrics_tell_how_full_the_disk_is(client: httpx2.AsyncClient) -> None:
+    (value,) = re.findall(r"^service_disk_used_ratio (\S+)$", (await client.get("/metrics")).text, re.M)
+    assert 0 < float(value) <= 1
+
+
 async def test_the_documentation_names_the_errors_of_each_operation(client: httpx2.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
 
