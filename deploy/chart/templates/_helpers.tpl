@@ -113,8 +113,10 @@ securityContext:
 {{/* A lost node must not take all replicas of a component. Takes (list $ "component" "whether it mounts the files"). */}}
 {{- define "baseplate.spread" -}}
 {{- $pods := printf "{matchLabels: {app.kubernetes.io/instance: %s, app.kubernetes.io/component: %s}}" (index . 0).Release.Name (index . 1) -}}
-{{- /* The pods of a volume that only one node can mount have no other node. */}}
-{{- $tied := and (index . 2) (ne (index . 0).Values.files.volume.accessMode "ReadWriteMany") -}}
+{{- /* Pods of a volume that only one node can mount have no other node. Volumes of a cluster's default class often are of that kind, whatever their mode. */}}
+{{- $volume := (index . 0).Values.files.volume -}}
+{{- $shared := and (eq $volume.accessMode "ReadWriteMany") (or $volume.storageClass $volume.existingClaim) -}}
+{{- $tied := and (index . 2) (not $shared) -}}
 topologySpreadConstraints:
   - maxSkew: 1
     topologyKey: kubernetes.io/hostname

@@ -252,10 +252,11 @@ def test_no_node_has_all_replicas_unless_a_volume_ties_them_to_it() -> None:
 
     everything = {*CATALOG, "gateway"}
     with_files = {"gateway", *(name for name, entry in CATALOG.items() if entry.keeps_files)}
-    once = "files.volume.accessMode=ReadWriteOnce"
-    assert required(*EMBEDDED) == everything
-    assert required(*EMBEDDED, once) == everything - with_files
-    assert required(*EXTERNAL, once, "files.bucket.url=s3://files") == everything
+    class_, once = "files.volume.storageClass=shared", "files.volume.accessMode=ReadWriteOnce"
+    # The volumes of a default class may be of one node each.
+    assert required(*EMBEDDED) == required(*EMBEDDED, class_, once) == everything - with_files
+    assert required(*EMBEDDED, class_) == required(*EMBEDDED, "files.volume.existingClaim=shared") == everything
+    assert required(*EXTERNAL, "files.bucket.url=s3://files") == everything
 
 
 def test_an_upgrade_of_the_services_leaves_embedded_stores_as_they_are() -> None:
