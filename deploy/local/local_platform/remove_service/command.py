@@ -1,7 +1,7 @@
 """`make remove-service`: removes a service and says what is left to do."""
 
 from local_platform.layout import REPOSITORY
-from local_platform.remove_service.removal import check_committed, mentions, plan_removal
+from local_platform.remove_service.removal import EXAMPLE, check_committed, example_calls, mentions, plan_removal
 
 _DONE = """\
 removed {name}/, and {name} from {files}
@@ -24,6 +24,8 @@ def remove_and_explain(name: str, *, force: bool) -> int:
     print(_DONE.format(name=name, files=", ".join(map(str, sorted(changed)))), end="")
     for caller in removal.callers:
         print(f"  {caller}/{caller}_service  calls {name} no longer: look for what it did with the response")
+    if calls := example_calls(REPOSITORY, removal.entry):
+        print(f"  {EXAMPLE}  calls {', '.join(calls)}: take that out, or git rm -r {EXAMPLE}")
     if named := mentions(REPOSITORY, name):
         print(f"\nThese files still name {name}, as an example or in words:\n  " + "\n  ".join(named))
     return 0

@@ -47,6 +47,12 @@ def without_row(readme: str, name: str) -> str:
     return "".join(line for line in readme.splitlines(keepends=True) if not line.startswith(f"| [`{name}`]"))
 
 
+def without_scopes(page: str, entry: ServiceEntry) -> str:
+    """Return the page on API keys without the rows of the service's scopes."""
+    rows = tuple(f"| `{scope}` |" for scope in entry.scopes)
+    return "".join(line for line in page.splitlines(keepends=True) if not line.startswith(rows))
+
+
 def out_of_context(dockerignore: str, name: str) -> str:
     """Return .dockerignore without the service's folder."""
     return "".join(line for line in dockerignore.splitlines(keepends=True) if line.rstrip() != f"!{name}")

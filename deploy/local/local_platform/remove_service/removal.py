@@ -1,6 +1,7 @@
 """Plans the removal of a service, and writes the plan as a whole or not at all."""
 
 import os
+import re
 import shutil
 import subprocess  # nosec B404
 import sys
@@ -19,6 +20,7 @@ from local_platform.remove_service.lists import (
     without_entry,
     without_member,
     without_row,
+    without_scopes,
 )
 from opskit.catalog import ServiceEntry, read_catalog
 
@@ -32,11 +34,14 @@ LISTS: Final[Mapping[str, Callable[[str, Catalog, ServiceEntry], str]]] = {
     DEVELOPMENT: lambda text, catalog, entry: without_containers(DEVELOPMENT, text, catalog, entry),
     PRODUCTION: lambda text, catalog, entry: without_containers(PRODUCTION, text, catalog, entry),
     ".env.example": lambda text, _catalog, entry: with_connections(text, entry, -1),
+    "docs/api-keys.md": lambda text, _catalog, entry: without_scopes(text, entry),
     ".dockerignore": lambda text, _catalog, entry: out_of_context(text, entry.name),
     "deploy/compose/prometheus.yml": lambda text, _catalog, entry: out_of_scrapes(text, entry.name),
 }
 # Writes the page of all errors, those of services too.
 _ERRORS: Final = "docs/errors.py"
+# A frontend on the typed client, whose functions begin with the service's prefix.
+EXAMPLE: Final = "examples/web"
 # Folders outside of a service whose modules may be about it.
 _TESTS_AND_FIGURES: Final = ("tests", "load", "deploy/local/tests", "deploy/release/tests", "gateway/tests")
 
@@ -145,6 +150,13 @@ def check_committed(repository: Path) -> None:
         raise CannotRemove("this is no git repository, so nothing could be undone; FORCE=1 goes on all the same")
     if done.stdout:
         raise CannotRemove("there are uncommitted changes; commit them first, or go on all the same with FORCE=1")
+
+
+def example_calls(repository: Path, entry: ServiceEntry) -> list[str]:
+    """Return the functions of the typed client that the example frontend calls on the service."""
+    first, *others = entry.prefix.split("-")
+    call = re.compile(rf"\b{first}{''.join(map(str.capitalize, others))}[A-Z]\w+(?=\()")
+    return sorted({name for file in (repository / EXAMPLE / "src").glob("*.ts*") for name in call.findall(_read(file))})
 
 
 def mentions(repository: Path, name: str) -> list[str]:

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from local_platform.layout import REPOSITORY
-from local_platform.remove_service.lists import without_containers, without_entry, without_member
+from local_platform.remove_service.lists import without_containers, without_entry, without_member, without_scopes
 from local_platform.remove_service.removal import LISTS
 from opskit.catalog import read_catalog
 
@@ -66,6 +66,12 @@ def test_no_service_calls_a_removed_one(tmp_path) -> None:
     assert list(catalog) == ["user", "analytics", "notes", "console"]
     assert catalog["console"].calls == ("user", "analytics", "notes")
     assert catalog["notes"].calls == ("user", "analytics")
+
+
+def test_the_page_on_api_keys_loses_the_scopes_of_a_removed_service_only() -> None:
+    page = text_of("docs/api-keys.md")
+    lost = set(page.splitlines()) - set(without_scopes(page, CATALOG["notes"]).splitlines())
+    assert [line.split("`")[1] for line in sorted(lost)] == ["notes:read", "notes:write"]
 
 
 def test_a_list_about_one_service_alone_stays() -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from local_platform.layout import REPOSITORY
-from local_platform.remove_service.removal import LISTS, CannotRemove, Removal, check_committed, plan_removal
+from local_platform.remove_service.removal import (
+    LISTS,
+    CannotRemove,
+    Removal,
+    check_committed,
+    example_calls,
+    plan_removal,
+)
 from opskit.catalog import read_catalog
 
 pytestmark = pytest.mark.needs("notes")
@@ -70,6 +77,15 @@ def test_an_unknown_or_removed_service_is_refused_with_the_names_that_there_are(
     plan_removal(repository, "notes").carry_out()
     with pytest.raises(CannotRemove, match="no service 'notes'"):
         plan_removal(repository, "notes")
+
+
+def test_what_the_example_frontend_calls_on_a_service_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "examples/web/src"
+    source.mkdir(parents=True)
+    (source / "api.ts").write_text("api.notesListNotes({}); api.assetsListAssets(); notesOf(page)\n// notesPage")
+
+    assert example_calls(tmp_path, read_catalog()["notes"]) == ["notesListNotes", "notesOf"]
+    assert example_calls(tmp_path / "without", read_catalog()["notes"]) == []
 
 
 def test_only_what_git_could_restore_is_changed(repository: Path) -> None:
