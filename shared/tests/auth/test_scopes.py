@@ -19,6 +19,8 @@ from servicekit.testing.settings import unconnected_settings
 from servicekit.testing.tokens import TestIssuer
 from servicekit.web.body_limit import route_with_body_limit
 
+pytestmark = pytest.mark.needs("notes")
+
 READ, WRITE = requires_scope("notes:read"), requires_scope("notes:write")
 router = APIRouter(prefix="/api/v1/parcels", route_class=route_with_body_limit())
 
@@ -142,6 +144,7 @@ async def test_a_key_ends_by_its_id_and_not_with_the_sessions_of_its_account(cli
     assert (ended.status_code, ended.json()["type"]) == (401, "urn:baseplate:problem:session-ended")
 
 
+@pytest.mark.needs("analytics", "assets")
 async def test_the_document_lists_the_scopes_and_names_that_of_each_route(tmp_path: Path) -> None:
     document = _build(_kit(tmp_path), router).openapi()
 
