@@ -38,6 +38,8 @@ ROUTES = {
     ("POST", f"{API}/verification"): "public",
     ("POST", f"{API}/verification/confirm"): "public",
     ("POST", f"{API}/invitations"): "public",
+    ("GET", f"{API}/invitations"): "public",
+    ("DELETE", f"{API}/invitations/{{invitation_id}}"): "public",
     ("POST", f"{API}/invitations/accept"): "public",
     ("GET", f"{API}/stats/count"): "optional",
     ("GET", API): "public",
@@ -74,7 +76,7 @@ async def test_the_docs_page_can_log_in(replica: Any) -> None:
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1].startswith(API)])
 async def test_every_route_answers_nonsense_with_a_client_error(replica: Any, method: str, path: str) -> None:
     ada = await replica.sign_in()
-    url = path.format(user_id="nonsense", session_id="nonsense", key_id="nonsense")
+    url = path.format(user_id="nonsense", session_id="nonsense", key_id="nonsense", invitation_id="nonsense")
     for headers in ({}, {"Authorization": "Bearer nonsense"}, ada.headers):
         if (method, path) in {("DELETE", f"{API}/profile"), ("GET", f"{API}/profile")} and headers is ada.headers:
             continue

@@ -26,10 +26,12 @@ from user_service.api_keys.store import PostgresApiKeys
 from user_service.cache import Cache
 from user_service.components import Components
 from user_service.domain_events import SUBSCRIPTIONS
+from user_service.email_tokens.rules import MailTokens
 from user_service.emails.actions import EmailActions
 from user_service.emails.routes import router as email_routes
 from user_service.emails.store import PostgresEmails
 from user_service.invitations.actions import InvitationActions
+from user_service.invitations.queries import InvitationQueries
 from user_service.invitations.routes import router as invitation_routes
 from user_service.invitations.store import PostgresInvitations
 from user_service.logins.actions import LoginActions
@@ -180,8 +182,13 @@ def create_app(
             clock=clock,
         ),
         invitation_actions=InvitationActions(
-            PostgresInvitations(sessions, record), limits=mail_limits, hasher=hasher, clock=clock
+            PostgresInvitations(sessions, record),
+            tokens=MailTokens(settings.fingerprint_secret) if mails is not None else None,
+            limits=mail_limits,
+            hasher=hasher,
+            clock=clock,
         ),
+        invitation_queries=InvitationQueries(engine, clock=clock),
         session_actions=SessionActions(PostgresSessions(sessions), issuer=issuer, announce=announce, clock=clock),
         session_cookie=SessionCookie(settings.allowed_origins) if settings.session_cookie else None,
         session_queries=SessionQueries(engine, clock=clock),

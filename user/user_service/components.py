@@ -11,6 +11,7 @@ from user_service.api_keys.actions import ApiKeyActions
 from user_service.api_keys.queries import ApiKeyQueries
 from user_service.emails.actions import EmailActions
 from user_service.invitations.actions import InvitationActions
+from user_service.invitations.queries import InvitationQueries
 from user_service.logins.actions import LoginActions
 from user_service.password_resets.actions import PasswordResetActions
 from user_service.passwords.actions import PasswordActions
@@ -34,6 +35,7 @@ class Components:
     password_reset_actions: PasswordResetActions
     email_actions: EmailActions
     invitation_actions: InvitationActions
+    invitation_queries: InvitationQueries
     session_actions: SessionActions
     session_cookie: SessionCookie | None
     session_queries: SessionQueries

@@ -137,6 +137,10 @@ class RefreshToken(Base):
     repeated_at: Mapped[datetime | None]
 
 
+# In a query of the same words, PostgreSQL uses the index.
+_OPEN_INVITATION: Final = "purpose = 'invitation' AND used_at IS NULL"
+
+
 class EmailToken(Base):
     """The secret of a mail, stored as its SHA-256. `id` is that of the domain event that the mail is sent for.
 
@@ -145,6 +149,7 @@ class EmailToken(Base):
     """
 
     __tablename__ = "email_tokens"
+    __table_args__ = (Index("ix_email_tokens_open_invitations", "id", postgresql_where=text(_OPEN_INVITATION)),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
@@ -198,6 +203,9 @@ class ApiKey(Base):
     expires_at: Mapped[datetime | None] = mapped_column(index=True)
     last_used_at: Mapped[datetime | None]
 
+
+# An invitation that is neither accepted nor withdrawn. It may have expired.
+OPEN_INVITATION: Final = text(_OPEN_INVITATION)
 
 METADATA: Final[MetaData] = Base.metadata
 IDEMPOTENCY_KEYS: Final[Table] = idempotency_table(METADATA)

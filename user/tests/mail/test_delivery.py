@@ -133,6 +133,26 @@ async def test_a_refused_recipient_is_a_dead_letter_whose_error_quotes_no_addres
     assert email not in repr(dead)
 
 
+async def test_the_mail_of_a_withdrawn_invitation_is_not_sent(
+    relay: Relay, mailbox: Mailbox, deployment: Deployment[Any, Any]
+) -> None:
+    emails = [f"{uuid4().hex}@example.com" for _ in range(2)]
+    async with deployment.replica(smtp_url=SecretStr("smtp://127.0.0.1:1")) as replica:
+        admin = await replica.sign_in_admin()
+        for email in emails:
+            invitation = {"email": email, "role": "user"}
+            await replica.http.post(f"{API}/invitations", json=invitation, headers=admin.headers)
+        listed = (await replica.http.get(f"{API}/invitations", headers=admin.headers)).json()["items"]
+        (found,) = [item["id"] for item in listed if item["email"] == emails[0]]
+        withdrawn = await replica.http.delete(f"{API}/invitations/{found}", headers=admin.headers)
+        assert withdrawn.status_code == 204
+
+    async with relay.outbox.relaying():
+        await relay.until_nothing_waits()
+
+    assert [len(mailbox.of(email)) for email in emails] == [0, 1]
+
+
 async def _record_all_of_an_account(relay: Relay, mailbox: Mailbox, replica: Any) -> Any:
     """Record mails of each kind that an account may have, one of them a dead letter; return the account's session."""
     ada = await replica.sign_in()

@@ -184,6 +184,42 @@ async def test_an_invitation_makes_an_account_with_its_role_and_a_verified_addre
     assert _code(again) == (400, "email-token-invalid")
 
 
+async def test_an_administrator_lists_and_withdraws_invitations_which_are_then_refused(
+    mailing: Any, mailbox: Mailbox, database: Any
+) -> None:
+    admin, user = await mailing.sign_in_admin(), await mailing.sign_in()
+    emails = [f"{uuid4().hex}@example.com" for _ in range(3)]
+    for email in emails:
+        assert (await _post(mailing, "invitations", admin.headers, email=email, role="user")).status_code == 202
+
+    pages = [(await mailing.http.get(f"{API}/invitations?limit=2", headers=admin.headers)).json()]
+    following = {"limit": 2, "cursor": pages[0]["next_cursor"]}
+    pages.append((await mailing.http.get(f"{API}/invitations", params=following, headers=admin.headers)).json())
+    listed = [item for page in pages for item in page["items"]]
+    assert [item["email"] for item in listed[:3]] == emails[::-1]
+    assert set(listed[0]) == {"id", "email", "role", "expires_at"}
+
+    withdrawn = f"{API}/invitations/{listed[0]['id']}"
+    for method, url in (("GET", f"{API}/invitations"), ("DELETE", withdrawn)):
+        assert (await mailing.http.request(method, url, headers=user.headers)).status_code == 403
+    body = {"username": f"guest-{uuid4().hex[:8]}", "password": NEW}
+    accepted = body | {"token": token_of(await mailbox.until(emails[1]))}
+    assert (await _post(mailing, "invitations/accept", **accepted)).status_code == 201
+    token = token_of(await mailbox.until(emails[2]))
+    assert (await mailing.http.delete(withdrawn, headers=admin.headers)).status_code == 204
+    assert (await mailing.http.delete(withdrawn, headers=admin.headers)).status_code == 404
+    refused = await _post(mailing, "invitations/accept", **body, token=token)
+    assert _code(refused) == (400, "email-token-invalid")
+
+    page = (await mailing.http.get(f"{API}/invitations", headers=admin.headers)).json()
+    assert page["items"][0]["email"] == emails[0]
+    # None is listed after its time.
+    async with database.begin() as connection:
+        await connection.execute(text("UPDATE email_tokens SET expires_at = now() WHERE purpose = 'invitation'"))
+    page = (await mailing.http.get(f"{API}/invitations", headers=admin.headers)).json()
+    assert page["items"] == []
+
+
 async def test_the_deletion_of_an_account_deletes_its_tokens(mailing: Any, mailbox: Mailbox, database: Any) -> None:
     admin, email = await mailing.sign_in_admin(), f"{uuid4().hex}@example.com"
     await _post(mailing, "invitations", admin.headers, email=email, role="user")

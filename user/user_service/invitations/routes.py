@@ -1,43 +1,21 @@
-"""Invitations: administrators send them, and everybody with the token of one accepts it."""
+"""Invitations: administrators send, list and withdraw them, and everybody with the token of one accepts it."""
+
+from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from servicekit.auth.access_tokens import CurrentAdmin
-from servicekit.web.json_body import RequestBody
 from servicekit.web.openapi import problems
+from servicekit.web.pagination import DEFAULT_LIMIT, Cursor, Limit, Page
 from servicekit.web.responses import json_response
 from user_service.accounts.routes import PREFIX
-from user_service.accounts.rules import Role
-from user_service.accounts.schemas import Account, Email, NewPassword, Username
+from user_service.accounts.schemas import Account
 from user_service.bodies import AccountRoute
 from user_service.components import AppComponents
-from user_service.email_tokens.schemas import EXAMPLE_TOKEN, EmailTokenText
-from user_service.passwords.rules import EXAMPLE_PASSWORD
+from user_service.invitations.schemas import Acceptance, Invitation, InvitationView
 
 router = APIRouter(prefix=f"{PREFIX}/invitations", route_class=AccountRoute)
-
-
-class Invitation(RequestBody):
-    """The address to invite, and the role of the account."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"email": "grace@mail.dev", "role": "user"}]})
-
-    email: Email
-    role: Role
-
-
-class Acceptance(RequestBody):
-    """The token of the mail, and the new account."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"token": EXAMPLE_TOKEN, "username": "grace", "password": EXAMPLE_PASSWORD}]}
-    )
-
-    token: EmailTokenText
-    username: Username
-    password: NewPassword = Field(repr=False)
 
 
 @router.post("", status_code=202, response_class=Response, tags=["administration"], responses=problems(403, 409))
@@ -45,6 +23,20 @@ async def invite(body: Invitation, _admin: CurrentAdmin, components: AppComponen
     """Send an invitation to this address. 409 if an account has it."""
     await components.invitation_actions.invite(body.email, body.role)
     return Response(status_code=202)
+
+
+@router.get("", tags=["administration"], response_model=Page[InvitationView], responses=problems(403))
+async def list_invitations(
+    _admin: CurrentAdmin, components: AppComponents, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> Response:
+    """List the invitations that can be accepted, the newest first."""
+    return json_response(await components.invitation_queries.page(limit, cursor))
+
+
+@router.delete("/{invitation_id}", status_code=204, tags=["administration"], responses=problems(403))
+async def withdraw_invitation(invitation_id: UUID, _admin: CurrentAdmin, components: AppComponents) -> None:
+    """Withdraw an invitation: its token is refused at once, and a mail that still waits is not sent."""
+    await components.invitation_actions.withdraw(invitation_id)
 
 
 @router.post("/accept", status_code=201, tags=["accounts"], response_model=Account, responses=problems(400, 409))

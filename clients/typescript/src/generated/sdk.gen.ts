@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.js';
 import { type Client, type ClientMeta, formDataBodySerializer, type Options as Options2, type RequestResult, type TDataShape, urlSearchParamsBodySerializer } from './client/index.js';
-import type { AnalyticsListEventsData, AnalyticsListEventsErrors, AnalyticsListEventsResponses, AnalyticsReadSeriesData, AnalyticsReadSeriesErrors, AnalyticsReadSeriesResponses, AnalyticsReadStatisticsData, AnalyticsReadStatisticsErrors, AnalyticsReadStatisticsResponses, AnalyticsRecordEventsData, AnalyticsRecordEventsErrors, AnalyticsRecordEventsResponses, AssetsDeleteAssetData, AssetsDeleteAssetErrors, AssetsDeleteAssetResponses, AssetsListAssetsData, AssetsListAssetsErrors, AssetsListAssetsResponses, AssetsMakeLinkData, AssetsMakeLinkErrors, AssetsMakeLinkResponses, AssetsMakeLinksData, AssetsMakeLinksErrors, AssetsMakeLinksResponses, AssetsReadAssetData, AssetsReadAssetErrors, AssetsReadAssetResponses, AssetsReadContentData, AssetsReadContentErrors, AssetsReadContentResponses, AssetsUploadAssetData, AssetsUploadAssetErrors, AssetsUploadAssetResponses, NotesChangeNoteData, NotesChangeNoteErrors, NotesChangeNoteResponses, NotesCreateNoteData, NotesCreateNoteErrors, NotesCreateNoteResponses, NotesDeleteNoteData, NotesDeleteNoteErrors, NotesDeleteNoteResponses, NotesListNotesData, NotesListNotesErrors, NotesListNotesResponses, NotesPublishNoteData, NotesPublishNoteErrors, NotesPublishNoteResponses, NotesReadNoteData, NotesReadNoteErrors, NotesReadNoteResponses, NotesReadPublicNoteData, NotesReadPublicNoteErrors, NotesReadPublicNoteResponses, NotesReplaceNoteData, NotesReplaceNoteErrors, NotesReplaceNoteResponses, NotesWithdrawNoteData, NotesWithdrawNoteErrors, NotesWithdrawNoteResponses, UsersAcceptInvitationData, UsersAcceptInvitationErrors, UsersAcceptInvitationResponses, UsersChangeEmailData, UsersChangeEmailErrors, UsersChangeEmailResponses, UsersChangePasswordData, UsersChangePasswordErrors, UsersChangePasswordResponses, UsersChangeProfileData, UsersChangeProfileErrors, UsersChangeProfileResponses, UsersConfirmEmailData, UsersConfirmEmailErrors, UsersConfirmEmailResponses, UsersCountAccountsData, UsersCountAccountsErrors, UsersCountAccountsResponses, UsersCreateApiKeyData, UsersCreateApiKeyErrors, UsersCreateApiKeyResponses, UsersDeleteAccountData, UsersDeleteAccountErrors, UsersDeleteAccountResponses, UsersDeleteApiKeyData, UsersDeleteApiKeyErrors, UsersDeleteApiKeyResponses, UsersDeleteProfileData, UsersDeleteProfileErrors, UsersDeleteProfileResponses, UsersEndSessionData, UsersEndSessionErrors, UsersEndSessionResponses, UsersEndSessionsOfData, UsersEndSessionsOfErrors, UsersEndSessionsOfResponses, UsersInviteData, UsersInviteErrors, UsersInviteResponses, UsersIssueTokenData, UsersIssueTokenErrors, UsersIssueTokenResponses, UsersListAccountsData, UsersListAccountsErrors, UsersListAccountsResponses, UsersListApiKeysData, UsersListApiKeysErrors, UsersListApiKeysResponses, UsersListSessionsData, UsersListSessionsErrors, UsersListSessionsResponses, UsersLogInData, UsersLogInErrors, UsersLogInResponses, UsersLogOutData, UsersLogOutErrors, UsersLogOutResponses, UsersReadAccountData, UsersReadAccountErrors, UsersReadAccountResponses, UsersReadApiKeyData, UsersReadApiKeyErrors, UsersReadApiKeyResponses, UsersReadJwksData, UsersReadJwksErrors, UsersReadJwksResponses, UsersReadProfileData, UsersReadProfileErrors, UsersReadProfileResponses, UsersRefreshSessionData, UsersRefreshSessionErrors, UsersRefreshSessionResponses, UsersRegisterAccountData, UsersRegisterAccountErrors, UsersRegisterAccountResponses, UsersRequestPasswordResetData, UsersRequestPasswordResetErrors, UsersRequestPasswordResetResponses, UsersRequestVerificationData, UsersRequestVerificationErrors, UsersRequestVerificationResponses, UsersResetPasswordData, UsersResetPasswordErrors, UsersResetPasswordResponses, UsersSetRoleData, UsersSetRoleErrors, UsersSetRoleResponses } from './types.gen.js';
+import type { AnalyticsListEventsData, AnalyticsListEventsErrors, AnalyticsListEventsResponses, AnalyticsReadSeriesData, AnalyticsReadSeriesErrors, AnalyticsReadSeriesResponses, AnalyticsReadStatisticsData, AnalyticsReadStatisticsErrors, AnalyticsReadStatisticsResponses, AnalyticsRecordEventsData, AnalyticsRecordEventsErrors, AnalyticsRecordEventsResponses, AssetsDeleteAssetData, AssetsDeleteAssetErrors, AssetsDeleteAssetResponses, AssetsListAssetsData, AssetsListAssetsErrors, AssetsListAssetsResponses, AssetsMakeLinkData, AssetsMakeLinkErrors, AssetsMakeLinkResponses, AssetsMakeLinksData, AssetsMakeLinksErrors, AssetsMakeLinksResponses, AssetsReadAssetData, AssetsReadAssetErrors, AssetsReadAssetResponses, AssetsReadContentData, AssetsReadContentErrors, AssetsReadContentResponses, AssetsUploadAssetData, AssetsUploadAssetErrors, AssetsUploadAssetResponses, NotesChangeNoteData, NotesChangeNoteErrors, NotesChangeNoteResponses, NotesCreateNoteData, NotesCreateNoteErrors, NotesCreateNoteResponses, NotesDeleteNoteData, NotesDeleteNoteErrors, NotesDeleteNoteResponses, NotesListNotesData, NotesListNotesErrors, NotesListNotesResponses, NotesPublishNoteData, NotesPublishNoteErrors, NotesPublishNoteResponses, NotesReadNoteData, NotesReadNoteErrors, NotesReadNoteResponses, NotesReadPublicNoteData, NotesReadPublicNoteErrors, NotesReadPublicNoteResponses, NotesReplaceNoteData, NotesReplaceNoteErrors, NotesReplaceNoteResponses, NotesWithdrawNoteData, NotesWithdrawNoteErrors, NotesWithdrawNoteResponses, UsersAcceptInvitationData, UsersAcceptInvitationErrors, UsersAcceptInvitationResponses, UsersChangeEmailData, UsersChangeEmailErrors, UsersChangeEmailResponses, UsersChangePasswordData, UsersChangePasswordErrors, UsersChangePasswordResponses, UsersChangeProfileData, UsersChangeProfileErrors, UsersChangeProfileResponses, UsersConfirmEmailData, UsersConfirmEmailErrors, UsersConfirmEmailResponses, UsersCountAccountsData, UsersCountAccountsErrors, UsersCountAccountsResponses, UsersCreateApiKeyData, UsersCreateApiKeyErrors, UsersCreateApiKeyResponses, UsersDeleteAccountData, UsersDeleteAccountErrors, UsersDeleteAccountResponses, UsersDeleteApiKeyData, UsersDeleteApiKeyErrors, UsersDeleteApiKeyResponses, UsersDeleteProfileData, UsersDeleteProfileErrors, UsersDeleteProfileResponses, UsersEndSessionData, UsersEndSessionErrors, UsersEndSessionResponses, UsersEndSessionsOfData, UsersEndSessionsOfErrors, UsersEndSessionsOfResponses, UsersInviteData, UsersInviteErrors, UsersInviteResponses, UsersIssueTokenData, UsersIssueTokenErrors, UsersIssueTokenResponses, UsersListAccountsData, UsersListAccountsErrors, UsersListAccountsResponses, UsersListApiKeysData, UsersListApiKeysErrors, UsersListApiKeysResponses, UsersListInvitationsData, UsersListInvitationsErrors, UsersListInvitationsResponses, UsersListSessionsData, UsersListSessionsErrors, UsersListSessionsResponses, UsersLogInData, UsersLogInErrors, UsersLogInResponses, UsersLogOutData, UsersLogOutErrors, UsersLogOutResponses, UsersReadAccountData, UsersReadAccountErrors, UsersReadAccountResponses, UsersReadApiKeyData, UsersReadApiKeyErrors, UsersReadApiKeyResponses, UsersReadJwksData, UsersReadJwksErrors, UsersReadJwksResponses, UsersReadProfileData, UsersReadProfileErrors, UsersReadProfileResponses, UsersRefreshSessionData, UsersRefreshSessionErrors, UsersRefreshSessionResponses, UsersRegisterAccountData, UsersRegisterAccountErrors, UsersRegisterAccountResponses, UsersRequestPasswordResetData, UsersRequestPasswordResetErrors, UsersRequestPasswordResetResponses, UsersRequestVerificationData, UsersRequestVerificationErrors, UsersRequestVerificationResponses, UsersResetPasswordData, UsersResetPasswordErrors, UsersResetPasswordResponses, UsersSetRoleData, UsersSetRoleErrors, UsersSetRoleResponses, UsersWithdrawInvitationData, UsersWithdrawInvitationErrors, UsersWithdrawInvitationResponses } from './types.gen.js';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -340,6 +340,19 @@ export class Operations extends HeyApiClient {
     }
     
     /**
+     * List Invitations
+     *
+     * List the invitations that can be accepted, the newest first.
+     */
+    public usersListInvitations<ThrowOnError extends boolean = true>(options?: Options<UsersListInvitationsData, ThrowOnError>): RequestResult<UsersListInvitationsResponses, UsersListInvitationsErrors, ThrowOnError> {
+        return (options?.client ?? this.client).get<UsersListInvitationsResponses, UsersListInvitationsErrors, ThrowOnError>({
+            security: [{ scheme: 'bearer', type: 'http' }],
+            url: '/api/v1/users/invitations',
+            ...options
+        });
+    }
+    
+    /**
      * Invite
      *
      * Send an invitation to this address. 409 if an account has it.
@@ -353,6 +366,19 @@ export class Operations extends HeyApiClient {
                 'Content-Type': 'application/json',
                 ...options.headers
             }
+        });
+    }
+    
+    /**
+     * Withdraw Invitation
+     *
+     * Withdraw an invitation: its token is refused at once, and a mail that still waits is not sent.
+     */
+    public usersWithdrawInvitation<ThrowOnError extends boolean = true>(options: Options<UsersWithdrawInvitationData, ThrowOnError>): RequestResult<UsersWithdrawInvitationResponses, UsersWithdrawInvitationErrors, ThrowOnError> {
+        return (options.client ?? this.client).delete<UsersWithdrawInvitationResponses, UsersWithdrawInvitationErrors, ThrowOnError>({
+            security: [{ scheme: 'bearer', type: 'http' }],
+            url: '/api/v1/users/invitations/{invitation_id}',
+            ...options
         });
     }
     

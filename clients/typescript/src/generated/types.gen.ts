@@ -185,6 +185,27 @@ export type UserInvitation = {
 };
 
 /**
+ * InvitationView
+ *
+ * An invitation that can be accepted until it expires.
+ */
+export type UserInvitationView = {
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Email
+     */
+    email: string;
+    role: UserRole;
+    /**
+     * Expires At
+     */
+    expires_at: string;
+};
+
+/**
  * LoginBody
  */
 export type UserLoginBody = {
@@ -252,6 +273,20 @@ export type UserPageApiKeyView = {
      * Items
      */
     items: Array<UserApiKeyView>;
+    /**
+     * Next Cursor
+     */
+    next_cursor: string | null;
+};
+
+/**
+ * Page[InvitationView]
+ */
+export type UserPageInvitationView = {
+    /**
+     * Items
+     */
+    items: Array<UserInvitationView>;
     /**
      * Next Cursor
      */
@@ -2091,6 +2126,64 @@ export type UsersChangeEmailResponses = {
     202: unknown;
 };
 
+export type UsersListInvitationsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Limit
+         *
+         * The largest number of items.
+         */
+        limit?: number;
+        /**
+         * Cursor
+         *
+         * `next_cursor` of the page before; none for the first.
+         */
+        cursor?: string | null;
+    };
+    url: '/api/v1/users/invitations';
+};
+
+export type UsersListInvitationsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: Problem;
+    /**
+     * Forbidden
+     */
+    403: Problem;
+    /**
+     * Unprocessable Content
+     */
+    422: Problem;
+    /**
+     * Too Many Requests
+     */
+    429: Problem;
+    /**
+     * Service Unavailable
+     */
+    503: Problem;
+    /**
+     * Another error
+     */
+    default: Problem;
+};
+
+export type UsersListInvitationsError = UsersListInvitationsErrors[keyof UsersListInvitationsErrors];
+
+export type UsersListInvitationsResponses = {
+    /**
+     * Successful Response
+     */
+    200: UserPageInvitationView;
+};
+
+export type UsersListInvitationsResponse = UsersListInvitationsResponses[keyof UsersListInvitationsResponses];
+
 export type UsersInviteData = {
     body: UserInvitation;
     path?: never;
@@ -2149,6 +2242,60 @@ export type UsersInviteResponses = {
      */
     202: unknown;
 };
+
+export type UsersWithdrawInvitationData = {
+    body?: never;
+    path: {
+        /**
+         * Invitation Id
+         */
+        invitation_id: string;
+    };
+    query?: never;
+    url: '/api/v1/users/invitations/{invitation_id}';
+};
+
+export type UsersWithdrawInvitationErrors = {
+    /**
+     * Unauthorized
+     */
+    401: Problem;
+    /**
+     * Forbidden
+     */
+    403: Problem;
+    /**
+     * Not Found
+     */
+    404: Problem;
+    /**
+     * Unprocessable Content
+     */
+    422: Problem;
+    /**
+     * Too Many Requests
+     */
+    429: Problem;
+    /**
+     * Service Unavailable
+     */
+    503: Problem;
+    /**
+     * Another error
+     */
+    default: Problem;
+};
+
+export type UsersWithdrawInvitationError = UsersWithdrawInvitationErrors[keyof UsersWithdrawInvitationErrors];
+
+export type UsersWithdrawInvitationResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type UsersWithdrawInvitationResponse = UsersWithdrawInvitationResponses[keyof UsersWithdrawInvitationResponses];
 
 export type UsersAcceptInvitationData = {
     body: UserAcceptance;

@@ -19,6 +19,7 @@ from .event_out_properties import EventOutProperties
 from .forgotten_password import ForgottenPassword
 from .interval import Interval
 from .invitation import Invitation
+from .invitation_view import InvitationView
 from .link import Link
 from .links import Links
 from .links_request import LinksRequest
@@ -34,6 +35,7 @@ from .page_account import PageAccount
 from .page_api_key_view import PageApiKeyView
 from .page_asset_out import PageAssetOut
 from .page_event_out import PageEventOut
+from .page_invitation_view import PageInvitationView
 from .page_note_item import PageNoteItem
 from .page_session_view import PageSessionView
 from .password_change import PasswordChange
@@ -87,6 +89,7 @@ __all__ = (
     "ForgottenPassword",
     "Interval",
     "Invitation",
+    "InvitationView",
     "Link",
     "Links",
     "LinksRequest",
@@ -102,6 +105,7 @@ __all__ = (
     "PageApiKeyView",
     "PageAssetOut",
     "PageEventOut",
+    "PageInvitationView",
     "PageNoteItem",
     "PageSessionView",
     "PasswordChange",
