@@ -179,6 +179,7 @@ def test_the_directory_may_be_set_in_dotenv_as_for_compose(root, monkeypatch, li
     assert Deployment("production", Console(), root=root).secrets_directory == root / "elsewhere"
 
 
+@pytest.mark.needs("notes")
 def test_a_cluster_gets_the_addresses_of_its_own_stores(directory):
     write_secrets(directory, "cluster", CATALOG)
 
