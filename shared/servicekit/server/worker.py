@@ -36,7 +36,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
-from servicekit.core import problems
+from servicekit.core import problems, stopping
 from servicekit.observability import logs, metric_files
 from servicekit.server.accepting import BalancedListener, counts
 from servicekit.server.write_coalescing import CoalescingTransport
@@ -95,6 +95,7 @@ class GracefulServer(Server):
 
     async def _announce(self, until: float) -> None:
         counts.stop()
+        stopping.begin()
         self.config.encoded_headers = [*self.config.encoded_headers, (b"connection", b"close")]
         for connection in self._connections():
             # A response whose head is sent has promised to keep the connection open; the next response can close it.

@@ -24,6 +24,7 @@ PATIENCE_SECONDS = 60.0
 
 APP = """
 import asyncio, os, pathlib
+from servicekit.core.stopping import is_stopping
 from servicekit.observability import logs
 
 def create_app():
@@ -39,9 +40,11 @@ async def app(scope, receive, send):
         await send({"type": "lifespan.shutdown.complete"})
         return
     seconds = {"/slow": 2.5, "/stuck": 600}.get(scope["path"], 0.002)
-    if scope["path"] in ("/slow", "/stuck"):
+    if scope["path"] in ("/slow", "/stuck", "/endless"):
         pathlib.Path("entered").touch()
     await asyncio.sleep(seconds)
+    while scope["path"] == "/endless" and not is_stopping():
+        await asyncio.sleep(0.05)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
 """
@@ -276,6 +279,13 @@ async def test_a_request_that_outlasts_the_drain_is_completed_before_the_stop(re
     # Both workers ran the application's shutdown and left through gunicorn's own exit.
     assert all((replica.directory / f"stopped-{pid}").exists() for pid in workers)
     assert "was sent SIGTERM" not in replica.log()
+
+
+async def test_a_response_without_an_end_comes_to_one_at_the_stop(replica: Replica) -> None:
+    endless = asyncio.create_task(request(replica.port, "/endless"))
+    await until((replica.directory / "entered").exists, "the request is being answered")
+    assert await replica.stop() == 0
+    assert (await endless).endswith(b"ok")
 
 
 async def test_a_quick_stop_does_not_wait_for_a_stuck_request(replica: Replica) -> None:
