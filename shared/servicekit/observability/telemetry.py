@@ -24,7 +24,7 @@ METRICS_SECONDS = 2.0
 
 _STARTED: Final = Gauge(
     "service_process_start_time_seconds",
-    "When the worker started, in seconds since the epoch; of several, the oldest.",
+    "When the replica started, in seconds since the epoch. A worker that was replaced does not change it.",
     multiprocess_mode="livemin",
 )
 _EXPORTED: Final = Counter("service_tracing_spans_exported_total", "Spans that the collector has taken.")
@@ -58,7 +58,7 @@ class Telemetry:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Send while the context is open. Enter it in the worker: a thread does not survive a fork."""
-        _STARTED.set(psutil.Process().create_time())
+        _STARTED.set(_start_of_replica())
         if not self._senders:
             yield
             return
@@ -104,6 +104,14 @@ class Telemetry:
             service=self._settings.service_name,
             instance=f"{replica}/{os.getpid()}",
         )
+
+
+def _start_of_replica() -> float:
+    """Return when gunicorn's master started, or this process where there is none."""
+    process = psutil.Process()
+    # gunicorn sets it in its master, and workers inherit it.
+    master = process.parent() if "SERVER_SOFTWARE" in os.environ else None
+    return (master or process).create_time()
 
 
 def _console_counters(signal: Signal) -> ItemCounters:
