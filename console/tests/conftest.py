@@ -67,5 +67,7 @@ async def peers(service_keys: Path) -> AsyncIterator[PeerServices]:
 
 
 @pytest.fixture
-def deployment(valkey_url: str, peers: PeerServices) -> Deployment[Settings, Replica]:
-    return Deployment(create_app, Settings(**peers.settings("console", valkey_url)), peers, Replica)
+def deployment(peers: PeerServices) -> Deployment[Settings, Replica]:
+    """A console whose Valkey is unavailable, so that no server is needed. The kit's tests are about ended sessions."""
+    settings = Settings(**peers.settings("console", "redis://127.0.0.1:1/0"))
+    return Deployment(create_app, settings, peers, Replica)

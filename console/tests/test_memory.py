@@ -14,7 +14,7 @@ from console_service.memory.budget import Budget
 from console_service.memory.buffer import RecordBuffer
 from console_service.otlp import json_format
 
-SHARE = 1_000_000
+SHARE = 400_000
 BUDGET = Budget(requests=SHARE, logs=SHARE, spans=SHARE, figures=SHARE)
 
 

@@ -179,8 +179,8 @@ def _json(fields: dict[str, Any]) -> bytes:
     if not fields:
         return b""
     packed = orjson.dumps(fields, default=str)
-    if len(packed) <= MAX_FIELDS_BYTES:
-        return packed
-    return orjson.dumps(
-        {name: cut(value, 500) for name, value in fields.items() if isinstance(value, str | int | float)}
-    )
+    if len(packed) > MAX_FIELDS_BYTES:
+        brief = {name: cut(value, 500) for name, value in fields.items() if isinstance(value, str | int | float)}
+        packed = orjson.dumps(brief)
+    # What orjson returns keeps its whole buffer of several kilobytes in memory; a copy has the size that it shows.
+    return bytes(memoryview(packed))

@@ -15,26 +15,31 @@ _DATE: Final = re.compile(r"(\d{8})-")
 
 
 def pairs_of(replicas: Iterable[Replica], now: float) -> list[dict[str, Any]]:
-    """Return each pair with its newest key in use, the key's age, and which key each replica has loaded."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+    """Return each pair with the key that seals, the key's age, and which key each replica has loaded."""
+    loaded: dict[str, dict[str, str]] = defaultdict(dict)
+    sealing: dict[str, str] = {}
     for replica in replicas:
         for process in replica.living(now):
             for key, value in process.gauges.items():
-                if key[0] == KEY_STATE and "--" in key[1] and value > 0:
-                    _, pair, key_id = key
-                    # Callees hold a key without using it to seal; the newest one is what they were given last.
-                    known = found[pair].get(replica.origin.replica)
-                    if known is None or value == IN_USE or key_id > known:
-                        found[pair][replica.origin.replica] = key_id
-    return [
-        {
-            "pair": pair,
-            "key_id": max(loaded.values()),
-            "age_seconds": age_of(max(loaded.values()), now),
-            "loaded_by": dict(sorted(loaded.items())),
-        }
-        for pair, loaded in sorted(found.items())
-    ]
+                if key[0] != KEY_STATE or "--" not in key[1] or value <= 0:
+                    continue
+                _, pair, key_id = key
+                if value == IN_USE:
+                    loaded[pair][replica.origin.replica] = sealing[pair] = key_id
+                elif sealing.get(pair) == key_id or replica.origin.replica not in loaded[pair]:
+                    loaded[pair][replica.origin.replica] = key_id
+    pairs = []
+    for pair, by_replica in sorted(loaded.items()):
+        key_id = sealing.get(pair) or max(by_replica.values())
+        pairs.append(
+            {
+                "pair": pair,
+                "key_id": key_id,
+                "age_seconds": age_of(key_id, now),
+                "loaded_by": dict(sorted(by_replica.items())),
+            }
+        )
+    return pairs
 
 
 def keys_of(replicas: Iterable[Replica], now: float) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ class OverviewQueries:
         return {
             "at": seconds_timestamp(now),
             "replicas": [self._replica(replica, now) for replica in replicas],
-            "stores": self._stores(replicas, now),
+            "stores": store_states(replicas, now),
             "outbox": self._outbox(replicas, now),
             "breakers": self._breakers(replicas, now),
             "keys": keys_of(replicas, now),
@@ -75,19 +75,6 @@ class OverviewQueries:
             "sparkline": sparkline,
         }
 
-    def _stores(self, replicas: Iterable[Replica], now: float) -> list[dict[str, Any]]:
-        seen: dict[str, list[tuple[str, float]]] = defaultdict(list)
-        for service, (_, store), value in _gauges(replicas, now, STORE_UP):
-            seen[store].append((service, value))
-        return [
-            {
-                "name": store,
-                "state": store_state([value for _, value in found]),
-                "seen_by": sorted({service for service, _ in found}),
-            }
-            for store, found in sorted(seen.items())
-        ]
-
     def _outbox(self, replicas: Iterable[Replica], now: float) -> list[dict[str, Any]]:
         figures: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
         for name in (OUTBOX_WAITING, OUTBOX_OLDEST, OUTBOX_DEAD):
@@ -121,6 +108,21 @@ class OverviewQueries:
             if origin == GATEWAY
         }
         return release_of(weights)
+
+
+def store_states(replicas: Iterable[Replica], now: float) -> list[dict[str, Any]]:
+    """Return each store with its state, as those that use it see it."""
+    seen: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for service, (_, store), value in _gauges(replicas, now, STORE_UP):
+        seen[store].append((service, value))
+    return [
+        {
+            "name": store,
+            "state": store_state([value for _, value in found]),
+            "seen_by": sorted({service for service, _ in found}),
+        }
+        for store, found in sorted(seen.items())
+    ]
 
 
 def _gauges(replicas: Iterable[Replica], now: float, name: str) -> Iterable[tuple[str, tuple[str, ...], float]]:

@@ -10,7 +10,7 @@ def store_state(values: Sequence[float]) -> str:
     """Return the state of a store, of which each process reports 1 or 0."""
     if all(values):
         return "up"
-    return "degraded" if any(values) else "down"
+    return "late" if any(values) else "down"
 
 
 def breaker_state(value: float) -> str:

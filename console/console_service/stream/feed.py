@@ -4,8 +4,8 @@ A reader has no queue. It remembers how many records it has seen, and takes what
 a reader that is slow loses the oldest of the new records, and costs no memory.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 from console_service.intake.telemetry import Telemetry
 from console_service.logs.rules import access_item, line_item
@@ -15,34 +15,29 @@ from console_service.responses import dumps
 TOPICS: Final = ("overview", "requests", "logs", "map", "routes", "keys")
 # At most four times a second.
 TICK_SECONDS: Final = 0.25
-STATE_SECONDS: Final = 1.0
 MAX_ITEMS: Final = 200
 HEARTBEAT_SECONDS: Final = 10.0
 CHECK_SECONDS: Final = 5.0
 HEARTBEAT: Final = b": still here\n\n"
 
 
-class Read(Protocol):
-    """Returns the state that a topic shows."""
-
-    def __call__(self) -> Any: ...
-
-
 class Snapshots:
     """The states of topics as JSON. All readers share them, so that many cost hardly more than one."""
 
-    def __init__(self, reads: dict[str, Read], now: Callable[[], float]) -> None:
+    def __init__(self, reads: Mapping[str, tuple[float, Callable[[], Any]]], now: Callable[[], float]) -> None:
+        """`reads` has, for each topic, the age in seconds at which its state is read anew, and what reads it."""
         self._reads = reads
         self._now = now
         self._made: dict[str, tuple[float, bytes]] = {}
 
     def get(self, topic: str) -> tuple[float, bytes] | None:
-        """Return a topic's state, at most a second old, and when it was made; None for one that has items."""
+        """Return a topic's state and when it was made; None for a topic that has items."""
         if topic not in self._reads:
             return None
+        seconds, read = self._reads[topic]
         made = self._made.get(topic)
-        if made is None or not 0 <= self._now() - made[0] < STATE_SECONDS:
-            made = self._made[topic] = self._now(), dumps(self._reads[topic]())
+        if made is None or not 0 <= self._now() - made[0] < seconds:
+            made = self._made[topic] = self._now(), dumps(read())
         return made
 
 

@@ -13,6 +13,7 @@ from console_service.sessions.guard import CurrentOperator
 from console_service.sessions.memory import OperatorSession
 from console_service.stream.feed import CHECK_SECONDS, HEARTBEAT, HEARTBEAT_SECONDS, TICK_SECONDS, TOPICS, Feed
 from servicekit.core.errors import ServiceError, ServiceUnavailable, UnprocessableContent
+from servicekit.core.stopping import is_stopping
 
 MAX_STREAMS: Final = 50
 router = APIRouter(prefix="/console/api/stream", tags=["stream"])
@@ -46,7 +47,7 @@ async def _events(components: Components, operator: OperatorSession, topics: fro
         yield b"retry: 2000\n\n"
         while True:
             now = time.monotonic()
-            if operator.ended:
+            if operator.ended or is_stopping():
                 return
             if now - checked >= CHECK_SECONDS:
                 checked = now

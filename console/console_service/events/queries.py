@@ -1,0 +1,53 @@
+"""What waits in the outboxes, and what was given up."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from loguru import logger
+
+from servicekit.core.errors import NotFound, ServiceError
+
+
+class Outboxes(Protocol):
+    """The outboxes of services. Both raise `ServiceError`."""
+
+    async def outbox(self, service: str) -> Mapping[str, Any]: ...
+
+    async def retry(self, service: str, ids: Sequence[str] | None) -> int: ...
+
+
+class EventQueries:
+    """Asks all services at once, and leaves out those that do not respond."""
+
+    def __init__(self, outboxes: Outboxes, services: Sequence[str]) -> None:
+        self._outboxes = outboxes
+        self._services = services
+
+    async def events(self) -> dict[str, Any]:
+        found = await asyncio.gather(*map(self._outboxes.outbox, self._services), return_exceptions=True)
+        services = []
+        for service, outbox in zip(self._services, found, strict=True):
+            if isinstance(outbox, ServiceError):
+                logger.warning("no outbox of {}: {}", service, outbox)
+            elif isinstance(outbox, BaseException):
+                raise outbox
+            else:
+                services.append(
+                    {
+                        "service": service,
+                        "destinations": outbox["destinations"],
+                        "dead_letters": outbox["dead_letters"],
+                    }
+                )
+        return {"services": services}
+
+    def check_service(self, service: str) -> None:
+        """Raises `NotFound` for a service that does not exist."""
+        if service not in self._services:
+            raise NotFound("There is no such service.")
+
+    async def retry(self, service: str, ids: Sequence[str] | None) -> dict[str, int]:
+        """Deliver dead letters again, all of a service without ids."""
+        self.check_service(service)
+        return {"retried": await self._outboxes.retry(service, ids)}
