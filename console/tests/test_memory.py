@@ -14,7 +14,7 @@ from console_service.memory.budget import Budget
 from console_service.memory.buffer import RecordBuffer
 from console_service.otlp import json_format
 
-SHARE = 400_000
+SHARE = 200_000
 BUDGET = Budget(requests=SHARE, logs=SHARE, spans=SHARE, figures=SHARE)
 
 
@@ -84,6 +84,7 @@ def test_figures_of_invented_routes_and_replicas_stay_within_their_share() -> No
     bodies = [
         senders.metrics(
             *(senders.requests_served((1, 1, 1, 1), route=f"/{number}/{uuid4()}") for number in range(100)),
+            *(senders.gauge("service_store_up", 1, store=str(uuid4())) for _ in range(100)),
             replica=f"r-{replica}",
         )
         for replica in range(60)

@@ -19,7 +19,7 @@ REPLICA_STEP_SECONDS: Final = 2.0
 REPLICA_KEPT_SECONDS: Final = 2 * 60.0
 STEP_SECONDS: Final = 10.0
 KEPT_SECONDS: Final = 60 * 60.0
-# A cumulative series with its key, and with the buckets of a histogram.
+# A series with its key, and with the buckets of a histogram.
 SERIES_BYTES: Final = 900
 # Times of calls to stores, which come as spans. Those of requests have the same bounds.
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -101,7 +101,8 @@ class Metrics:
         process = self._replicas.process(replica, source.pid, started_at)
         if process is None:
             return
-        self._series = sum(len(each.counters) for known in self._replicas for each in known.processes.values())
+        every = [each for known in self._replicas for each in known.processes.values()]
+        self._series = sum(len(each.counters) + len(each.gauges) for each in every)
         for point in points:
             if isinstance(point, HistogramPoint):
                 self._take_histogram(replica, process, point, since)
@@ -127,7 +128,7 @@ class Metrics:
 
     def _take_gauge(self, process: Process, point: NumberPoint, labels: Sequence[str]) -> None:
         key = (point.name, *(self._names.shared(point.labels.get(label, "")) for label in labels))
-        if math.isfinite(point.value) and (key in process.gauges or len(process.gauges) < 500):
+        if math.isfinite(point.value) and (key in process.gauges or self._has_room()):
             process.gauges[key] = point.value
 
     def _take_histogram(self, replica: Replica, process: Process, point: HistogramPoint, since: float) -> None:
@@ -181,15 +182,20 @@ class Metrics:
         if upstream not in ("", "-"):
             self._add_edge(GATEWAY, upstream, calls, failures, (), ())
 
+    def _has_room(self) -> bool:
+        """Return whether one more series fits, and count it."""
+        if self._series >= self._max_series:
+            return False
+        self._series += 1
+        return True
+
     def _grown(self, process: Process, key: Key, values: Sequence[float]) -> Sequence[float] | None:
         """Return by how much a series grew, or None if it did not, or nobody knows."""
         known = process.counters.get(key)
         if known == values:
             return None
-        if known is None:
-            if self._series >= self._max_series:
-                return None
-            self._series += 1
+        if known is None and not self._has_room():
+            return None
         if not all(math.isfinite(value) and value >= 0 for value in values):
             return None
         process.counters[key] = tuple(values)

@@ -27,8 +27,8 @@ from servicekit.core.clock import Clock, utc_now
 
 ACCESS_EVENT: Final = "http.access"
 # The traced requests of a route that the console names.
-EXEMPLARS: Final = 10
-MAX_ROUTES_WITH_EXEMPLARS: Final = 500
+EXEMPLARS: Final = 6
+MAX_ROUTES_WITH_EXEMPLARS: Final = 200
 MAX_FIELDS_BYTES: Final = 16_384
 # Names of database systems in spans, and as the platform calls them.
 STORES: Final[Mapping[str, str]] = {"postgresql": "postgres", "mongodb": "mongo", "redis": "valkey"}
