@@ -16,8 +16,6 @@ from servicekit.core.errors import Unauthorized
 from servicekit.testing import harness
 from servicekit.testing.harness import Deployment
 
-HOST = "http://service"
-
 
 class PeerServices(harness.PeerServices):
     """The user service, with as many accounts as tests ask for."""
@@ -50,13 +48,18 @@ class PeerServices(harness.PeerServices):
 class Replica(harness.Replica):
     """The console, as a browser and as the processes that send telemetry reach it."""
 
+    @property
+    def origin(self) -> str:
+        """The origin of the console's page."""
+        return str(self.http.base_url).rstrip("/")
+
     async def log_in(self, user_id: UUID | None = None, **claims: Any) -> httpx2.Response:
         user_id = user_id or uuid7()
         token = self.peers.issuer.token(user_id, **{"roles": ["admin"], **claims})
         return await self.http.post(
             "/console/api/session",
             json={"access_token": token, "refresh_token": f"refresh-{user_id}"},
-            headers={"Origin": HOST},
+            headers={"Origin": self.origin},
         )
 
 
