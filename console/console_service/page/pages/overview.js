@@ -18,6 +18,7 @@ export default function OverviewPage() {
     return html`<${Heading} title="Overview" /><${ProblemText} error=${error} />`;
   }
   const down = data.replicas.filter((replica) => replica.state !== "up").length;
+  const breaking = data.breakers.filter((breaker) => breaker.state !== "closed");
   const dead = sum(data.outbox.map((outbox) => outbox.dead_letters));
   return html`
     <${Heading} title="Overview" about="What runs now. A replica that stops reporting is late after 5 s and down after 8 s." />
@@ -56,10 +57,11 @@ export default function OverviewPage() {
             </ul>`}
       <//>
       <${Panel} title="Circuit breakers" id="breakers">
+        ${breaking.length < data.breakers.length && html`<p class="none">${plural(data.breakers.length - breaking.length, "breaker")} closed.</p>`}
         ${data.breakers.length === 0
-          ? html`<p class="none">All are closed, or no service has called another one.</p>`
+          ? html`<p class="none">No service has called another one.</p>`
           : html`<ul class="rows">
-              ${data.breakers.map((breaker) => html`<li key=${`${breaker.service} ${breaker.peer}`}><span>${breaker.service} → ${breaker.peer}</span><${State} state=${breaker.state} /></li>`)}
+              ${breaking.map((breaker) => html`<li key=${`${breaker.service} ${breaker.peer}`}><span>${breaker.service} → ${breaker.peer}</span><${State} state=${breaker.state} /></li>`)}
             </ul>`}
       <//>
       <${Panel} title="Keys" id="keys" aside=${html`<a href="#/keys">Rotate</a>`}>
