@@ -34,7 +34,7 @@ export default function UsersPage({ query }) {
   const changeRole = (account, role) =>
     ask({
       title: `Change the role of ${account.username}?`,
-      text: html`<p>The role changes from <b>${account.role}</b> to <b>${role}</b>. ${role === "admin" ? "An admin may do everything that this console can." : "The account loses the rights of an admin."} Its tokens have the new role from their next refresh.</p>`,
+      text: html`<p>The role changes from <b>${account.role}</b> to <b>${role}</b>. ${role === "admin" ? "An admin may do everything that this console can." : "The account loses the rights of an admin."} Its sessions end, so no token keeps the old role.</p>`,
       action: `Give the role ${role}`,
       run: async () => {
         await call("PUT", `/users/${account.id}/role`, { json: { role } });
@@ -46,7 +46,7 @@ export default function UsersPage({ query }) {
   const endSessions = (account) =>
     ask({
       title: `End all sessions of ${account.username}?`,
-      text: html`<p>Every device of <b>${account.username}</b> is logged out at once. The account and its data stay, and a new login is possible.</p>`,
+      text: html`<p>Every device of <b>${account.username}</b> is logged out at once, and its API keys are deleted. The account and its data stay, and a new login is possible.</p>`,
       action: "End all sessions",
       run: async () => {
         await call("DELETE", `/users/${account.id}/sessions`);
