@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from opskit.secret_files import Environment, write_secrets
 
 ROOT = Path(__file__).resolve().parents[1]
 CATALOG = read_catalog()
+OBSERVERS = {"prometheus", "alertmanager", "grafana", "otel-collector", "jaeger"}
 STORES = {"postgres", "valkey", "mongo-1", "mongo-2", "mongo-3"}
 URL_SECRET = {"postgres": "database_url", "mongo": "mongo_url"}
 
@@ -232,8 +234,10 @@ def test_postgres_admits_the_connections_of_every_service_on_it() -> None:
 def test_every_service_goes_into_images_and_its_metrics_are_collected() -> None:
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert {f"!{name}" for name in CATALOG} <= set(ignored)
-    (scraped,) = read("deploy/compose/prometheus.yml")["scrape_configs"]
-    assert scraped["dns_sd_configs"][0]["names"] == list(CATALOG)
+    services, gateway = read("deploy/observability/prometheus.yml")["scrape_configs"]
+    assert services["dns_sd_configs"][0]["names"] == list(CATALOG)
+    port = gateway["dns_sd_configs"][0]["port"]
+    assert f"GATEWAY_METRICS_PORT={port} " in (ROOT / "gateway" / "Dockerfile").read_text(encoding="utf-8")
 
 
 # Starting and scaling
@@ -297,7 +301,34 @@ def test_every_container_has_limits_and_a_log_of_limited_size(service: Service) 
 def test_production_publishes_only_the_gateway_and_by_default_on_loopback() -> None:
     published = {name: service["ports"] for name, service in PRODUCTION["services"].items() if "ports" in service}
 
-    assert published == {"gateway": ["${GATEWAY_BIND:-127.0.0.1}:${GATEWAY_PORT:-8080}:8080"]}
+    assert published.pop("gateway") == ["${GATEWAY_BIND:-127.0.0.1}:${GATEWAY_PORT:-8080}:8080"]
+    # The rest runs by profile only, and never leaves this host.
+    assert published.keys() <= OBSERVERS
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+@both_files
+def test_what_looks_at_the_platform_runs_by_profile_only(document: Document) -> None:
+    assert {
+        name for name, service in document["services"].items() if service.get("profiles") == ["observability"]
+    } == OBSERVERS
+
+
+@both_files
+def test_both_files_run_the_same_observers_on_the_same_files(document: Document) -> None:
+    for name in OBSERVERS:
+        service, other = document["services"][name], DEVELOPMENT["services"][name]
+        assert service["image"] == other["image"]
+        assert set(other.get("volumes", [])) <= set(service.get("volumes", []))
+        assert all((ROOT / volume.split(":")[0]).exists() for volume in other.get("volumes", []))
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "docker-compose.prod.yml"])
+@pytest.mark.skipif(shutil.which("docker") is None, reason="docker is not installed")
+def test_docker_accepts_the_profile(file: str) -> None:
+    command = ["docker", "compose", "--file", str(ROOT / file), "--profile", "observability", "config", "--quiet"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 def test_development_publishes_the_gateway_and_each_service_on_a_port_of_its_own_on_loopback() -> None:
@@ -317,7 +348,7 @@ def test_only_the_gateway_is_on_a_network_that_leads_outside_while_there_is_no_m
         for network in leading
     }
     # The user service's network for mails leads nowhere until there is a mail server.
-    assert members == {"outside": {"gateway"}, "mail": set()}
+    assert members == {"outside": {"gateway"}, "mail": set(), "observers": OBSERVERS - {"otel-collector"}}
     assert PRODUCTION["networks"]["no-mail"] == {"internal": True}
     assert set(PRODUCTION["services"]["gateway"]["networks"]) == {"outside", "services"}
 

@@ -81,7 +81,7 @@ def in_context(dockerignore: str, existing: Collection[str], name: str) -> str:
 
 def in_scrapes(prometheus: str, name: str) -> str:
     """Return prometheus.yml with the service among those whose metrics are collected. Raises NotRegistered."""
-    with _expected_form("deploy/compose/prometheus.yml"):
+    with _expected_form("deploy/observability/prometheus.yml"):
         document = load_yaml(prometheus)
         document["scrape_configs"][0]["dns_sd_configs"][0]["names"].append(name)
         return dump_yaml(document)

@@ -34,7 +34,7 @@ LISTS: Final[Mapping[str, Callable[[str, Catalog, ServiceEntry], str]]] = {
     "docker-compose.prod.yml": lambda text, _catalog, entry: in_production(text, entry),
     ".env.example": lambda text, _catalog, entry: with_connections(text, entry),
     ".dockerignore": lambda text, catalog, entry: in_context(text, catalog, entry.name),
-    "deploy/compose/prometheus.yml": lambda text, _catalog, entry: in_scrapes(text, entry.name),
+    "deploy/observability/prometheus.yml": lambda text, _catalog, entry: in_scrapes(text, entry.name),
 }
 _SUFFIX: Final = ".tmpl"
 # In the paths of templates, this stands for the name of the package.

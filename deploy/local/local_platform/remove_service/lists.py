@@ -60,11 +60,11 @@ def out_of_context(dockerignore: str, name: str) -> str:
 
 def out_of_scrapes(prometheus: str, name: str) -> str:
     """Return prometheus.yml without the service among those whose metrics are collected. Raises NotRegistered."""
-    document = _load("deploy/compose/prometheus.yml", prometheus)
+    document = _load("deploy/observability/prometheus.yml", prometheus)
     try:
         document["scrape_configs"][0]["dns_sd_configs"][0]["names"].remove(name)
     except (KeyError, IndexError, ValueError) as error:
-        raise NotRegistered("deploy/compose/prometheus.yml does not list the service's metrics") from error
+        raise NotRegistered("deploy/observability/prometheus.yml does not list the service's metrics") from error
     return dump_yaml(document)
 
 

@@ -36,7 +36,7 @@ LISTS: Final[Mapping[str, Callable[[str, Catalog, ServiceEntry], str]]] = {
     ".env.example": lambda text, _catalog, entry: with_connections(text, entry, -1),
     "docs/api-keys.md": lambda text, _catalog, entry: without_scopes(text, entry),
     ".dockerignore": lambda text, _catalog, entry: out_of_context(text, entry.name),
-    "deploy/compose/prometheus.yml": lambda text, _catalog, entry: out_of_scrapes(text, entry.name),
+    "deploy/observability/prometheus.yml": lambda text, _catalog, entry: out_of_scrapes(text, entry.name),
 }
 # Writes the page of all errors, those of services too.
 _ERRORS: Final = "docs/errors.py"

@@ -131,7 +131,7 @@ def test_postgres_accepts_one_more_share_of_connections(name: str) -> None:
 def test_its_folder_is_in_the_build_context_and_its_metrics_are_collected() -> None:
     ignored = in_context(text_of(".dockerignore"), read_catalog(), "billing")
     assert "!assets\n!billing\n" in ignored
-    scraped = yaml.safe_load(in_scrapes(text_of("deploy/compose/prometheus.yml"), "billing"))
+    scraped = yaml.safe_load(in_scrapes(text_of("deploy/observability/prometheus.yml"), "billing"))
     assert scraped["scrape_configs"][0]["dns_sd_configs"][0]["names"] == [*read_catalog(), "billing"]
 
 
