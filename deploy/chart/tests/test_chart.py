@@ -305,3 +305,40 @@ def test_helm_finds_nothing_wrong() -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert result.returncode == 0, result.stdout
+
+
+# Observability
+
+
+def test_metrics_are_closed_and_the_operators_objects_left_out_unless_asked_for() -> None:
+    kinds = {kind for kind, _ in rendered(*EMBEDDED)}
+    assert not kinds & {"PodMonitor", "PrometheusRule"}
+    assert ("NetworkPolicy", "scrapers") not in rendered(*EMBEDDED)
+
+
+def test_the_operator_gets_the_rules_of_compose_as_they_are() -> None:
+    rule = rendered(*EMBEDDED, "observability.prometheusRule.enabled=true")["PrometheusRule", "baseplate"]
+    folder = ROOT / "deploy" / "observability" / "rules"
+    files = [yaml.safe_load((folder / f"{name}.yml").read_text())["groups"] for name in ("recording", "alerts")]
+
+    assert [group["rules"] for group in rule["spec"]["groups"]] == [group["rules"] for file in files for group in file]
+    names = [group["name"] for group in rule["spec"]["groups"]]
+    assert len(set(names)) == len(names)
+
+
+def test_monitors_and_scrapers_reach_the_metrics_of_services_and_gateway() -> None:
+    selector = "observability.scrapers[0].namespaceSelector.matchLabels.name=monitoring"
+    objects = rendered(*EMBEDDED, "observability.podMonitors.enabled=true", selector)
+    ports = {
+        port["name"]: port["containerPort"]
+        for name in ("notes", "gateway")
+        for port in objects["Deployment", name]["spec"]["template"]["spec"]["containers"][0]["ports"]
+    }
+
+    assert ports["metrics"] == 9113
+    for job, port in {"services": "http", "gateway": "metrics"}.items():
+        (endpoint,) = objects["PodMonitor", job]["spec"]["podMetricsEndpoints"]
+        assert endpoint["port"] == port
+        assert {"targetLabel": "job", "replacement": job} in endpoint["relabelings"]
+    (rule,) = objects["NetworkPolicy", "scrapers"]["spec"]["ingress"]
+    assert rule["ports"] == [{"port": "http"}, {"port": "metrics"}]
