@@ -37,6 +37,8 @@ OASDIFF_VERSION := v1.37.0
 PROMETHEUS_VERSION := v0.316.0
 # The last whose module has its page built.
 ALERTMANAGER_VERSION := v0.31.1
+# The Go that came with the generators of clients.
+GO_TOOLS = PATH="$(CURDIR)/.tools/clients/bin:$$PATH" GOTOOLCHAIN=local GOBIN="$(CURDIR)/.tools/bin"
 SERVICES := $(shell sed -n 's/^\[\([a-z][a-z0-9]*\)\]$$/\1/p' deploy/services.toml)
 MEMBERS := shared $(SERVICES) gateway deploy/local deploy/release
 PACKAGES := opskit servicekit baseplate_client $(addsuffix _service,$(SERVICES)) gateway_config local_platform release_tool
@@ -104,7 +106,7 @@ demo: .venv/.complete ## Take a tour of the running platform: DATA_DIR=… as fo
 
 ##@ In containers, for development
 .PHONY: up
-up: ## Start the platform in containers for development, with reload on edit: PROFILES=observability adds Jaeger and Prometheus
+up: ## Start the platform in containers for development, with reload on edit: PROFILES=observability adds Prometheus, Grafana and Jaeger
 	@$(RELEASE_TOOL) up --environment development
 
 .PHONY: down
@@ -267,15 +269,17 @@ helm: .tools/bin/helm ## Build Helm, with which the chart is tested and installe
 	@GOBIN="$$PWD/.tools/bin" nice go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 
 .PHONY: observability-tools
-observability-tools: ## Build what tests the alerts, into .tools/bin: ONLY=promtool, or also prometheus and alertmanager; needs Go 1.26
+observability-tools: ## Build what tests the alerts, into .tools/bin: ONLY=promtool,prometheus,alertmanager some of it
 	@for tool in $$(tr , ' ' <<<"$${ONLY:-promtool prometheus alertmanager}"); do $(MAKE) --no-print-directory ".tools/bin/$$tool"; done
 
-# Without service discovery other than DNS the build takes minutes less.
-.tools/bin/promtool .tools/bin/prometheus:
-	@GOBIN="$$PWD/.tools/bin" nice go install -tags remove_all_sd,enable_dns_sd github.com/prometheus/prometheus/cmd/$(@F)@$(PROMETHEUS_VERSION)
+# Prometheus without service discovery other than DNS, which saves much of the build.
+.tools/bin/promtool .tools/bin/prometheus: | .tools/clients/.complete
+	@echo "building $(@F) $(PROMETHEUS_VERSION) (once; some minutes)"
+	@$(GO_TOOLS) nice go install -tags remove_all_sd,enable_dns_sd github.com/prometheus/prometheus/cmd/$(@F)@$(PROMETHEUS_VERSION)
 
-.tools/bin/alertmanager:
-	@GOBIN="$$PWD/.tools/bin" nice go install github.com/prometheus/alertmanager/cmd/alertmanager@$(ALERTMANAGER_VERSION)
+.tools/bin/alertmanager: | .tools/clients/.complete
+	@echo "building $(@F) $(ALERTMANAGER_VERSION) (once; some minutes)"
+	@$(GO_TOOLS) nice go install github.com/prometheus/alertmanager/cmd/alertmanager@$(ALERTMANAGER_VERSION)
 
 .tools/clients/.complete: clients/tools.lock clients/typescript/package-lock.json | $(UV)
 	@echo "installing the generators of clients, with their Node.js and Go"
