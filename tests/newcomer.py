@@ -18,6 +18,7 @@ STEPS = {
     "remove a service": f"make remove-service NAME=assets && {COMMIT} assets",
     "generate clients": f"make clients && {COMMIT} clients",
     "check": "make check",
+    "test without servers": "make test-unit JOBS=2",
     "test the services": "make test SERVICE='user analytics billing' JOBS=2",
     "test the compose files": "make test ARGS='tests/test_compose_files.py deploy/local/tests/new_service' JOBS=1",
 }
