@@ -183,19 +183,22 @@ def test_the_gateways_counters_give_its_errors_and_edges(console: Console) -> No
     name = "gateway_http_requests_total"
     gateway = {"service": "gateway", "replica": "gateway"}
     console.report(
-        started(1),
         senders.histogram("gateway_http_request_duration_seconds", (0, 20, 0, 0), route="/api/v1/notes"),
         senders.counter(name, 18, status="200", upstream="notes_v1", **labels),
         senders.counter(name, 2, status="502", upstream="notes_v1", **labels),
+        senders.counter(name, 7, status="429", upstream="edge", **labels),
+        senders.histogram("gateway_http_request_duration_seconds", (0, 0, 0, 5), route="/console"),
+        senders.counter(name, 5, status="200", upstream="console", **{**labels, "route": "/console"}),
         senders.gauge("gateway_upstream_weight", 25, service="notes", version="v2"),
+        senders.gauge("gateway_start_time_seconds", BEGIN.timestamp() + 2),
         **gateway,
     )
     console.clock.advance(seconds=10)
     replica = console.replica("gateway")
     assert (replica["requests_per_second"], replica["errors_per_second"]) == (2.0, 0.2)
+    assert [each.started_at for each in console.telemetry.replicas] == [BEGIN.timestamp() + 2]
     (edge,) = TopologyQueries(console.telemetry).map()["edges"]
     assert (edge["from"], edge["to"], edge["failures_per_second"]) == ("gateway", "notes", round(2 / 60, 3))
-    assert console.telemetry.replicas
     console.report(started(1), **gateway)
     assert console.overview()["release"] == {"service": "notes", "weight": 25.0}
 

@@ -25,7 +25,7 @@ SERIES_BYTES: Final = 900
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 GATEWAY: Final = "gateway"
-START: Final = "service_process_start_time_seconds"
+_STARTS: Final = frozenset({"service_process_start_time_seconds", "gateway_start_time_seconds"})
 MEMORY: Final = "process_resident_memory_bytes"
 STORE_UP: Final = "service_store_up"
 BREAKER: Final = "service_dispatcher_breaker_state"
@@ -41,7 +41,6 @@ _CALLS: Final = "service_dispatcher_call_duration_seconds"
 _SEALED: Final = "service_sealed_requests_opened_total"
 # Gauges, and the labels that tell their series apart.
 _GAUGES: Final[Mapping[str, tuple[str, ...]]] = {
-    START: (),
     MEMORY: (),
     STORE_UP: ("store",),
     BREAKER: ("peer",),
@@ -51,6 +50,10 @@ _GAUGES: Final[Mapping[str, tuple[str, ...]]] = {
     KEY_STATE: ("set", "key"),
     UPSTREAM_WEIGHT: ("service", "version"),
 }
+# Streams of the console last as long as its page is open, and tell nothing about the platform.
+_CONSOLE_ROUTE: Final = "/console"
+# What the gateway counts instead of an upstream when it has responded by itself.
+_NO_UPSTREAM: Final = frozenset({"", "-", "cache", "edge"})
 # Fetches of keys have a name of their own in the kit; they are calls of every service every few seconds.
 _KEYS_SUFFIX: Final = "-keys"
 
@@ -93,7 +96,7 @@ class Metrics:
 
     def take(self, source: Source, replica: Replica, points: Sequence[Point]) -> None:
         """Take what one process reports."""
-        started_at = next((float(p.value) for p in points if isinstance(p, NumberPoint) and p.name == START), None)
+        started_at = next((float(p.value) for p in points if isinstance(p, NumberPoint) and p.name in _STARTS), None)
         if started_at is not None and math.isfinite(started_at):
             replica.report_start(started_at)
         before = replica.processes.get(source.pid)
@@ -147,7 +150,7 @@ class Metrics:
         elif point.name == _GATEWAY_TIMES:
             route = labels.get("route", "")
             grown = self._grown(process, (_GATEWAY_TIMES, shared(route)), point.counts)
-            if grown is not None:
+            if grown is not None and route != _CONSOLE_ROUTE:
                 calls = sum(grown)
                 # `gateway_http_requests_total` counts the failures.
                 self._add_requests(replica, since, calls, 0, grown, point.bounds)
@@ -173,13 +176,16 @@ class Metrics:
         if point.name == _SEALED:
             self.mark_sealed(Edge(labels.get("caller", ""), replica.origin.service))
             return
+        route = labels.get("route", "")
+        if route == _CONSOLE_ROUTE:
+            return
         failures = calls if labels.get("status", "") >= "500" else 0
         if failures:
             self._add_requests(replica, since, 0, failures, (), ())
-            self._add_route(replica, "", labels.get("route", ""), 0, failures, (), ())
+            self._add_route(replica, "", route, 0, failures, (), ())
         # A release makes a second version of an upstream: notes_v1, notes_v2.
         upstream = labels.get("upstream", "").rpartition("_v")[0] or labels.get("upstream", "")
-        if upstream not in ("", "-"):
+        if upstream not in _NO_UPSTREAM:
             self._add_edge(GATEWAY, upstream, calls, failures, (), ())
 
     def _has_room(self) -> bool:
