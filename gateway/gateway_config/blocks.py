@@ -150,6 +150,13 @@ def frontend(settings: GatewaySettings) -> str:
     return text_of(["location / {", f'    root "{folder}";', "    include static/snippets/frontend.conf;", "}"])
 
 
+def console(settings: GatewaySettings) -> str:
+    """Return the location of the console; without one, it answers 404, also where a frontend has such a path."""
+    snippet = "console" if settings.console_url else "unknown"
+    paths = ("= /console", "/console/")
+    return text_of(f"location {path} {{ include static/snippets/{snippet}.conf; }}" for path in paths)
+
+
 def content_policy(settings: GatewaySettings) -> str:
     """Return the Content-Security-Policy of the gateway's own responses: that of the frontend in its folder."""
     folders = {settings.static_dir.rstrip("/"): settings.static_csp} if settings.static_dir else {}
@@ -159,6 +166,8 @@ def content_policy(settings: GatewaySettings) -> str:
 def limit_zones(settings: GatewaySettings) -> str:
     """Return the zones that count requests. A limit that is off has an empty key, which NGINX does not count."""
     rates = {"general": settings.rate_general, "auth": settings.rate_auth, "upload": settings.rate_upload}
+    # The page asks often, and neither it nor clients of the API should wait for the other.
+    rates["console"] = settings.rate_general
     text = ""
     for zone, rate in rates.items():
         text += map_block("", f"${zone}_limit_key", "$client_network" if rate else "")

@@ -14,6 +14,8 @@ from opskit.catalog import ServiceEntry
 # One failure ejects a server from its pool for a second, the shortest time that NGINX allows. With a longer time the
 # pool would stay without a restarted server, and one failure of the last server would empty it for longer.
 EJECTION = "max_fails=1 fail_timeout=1s"
+# The pool of the console.
+CONSOLE = "console_server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ def upstreams(settings: GatewaySettings, catalog: Catalog, servers: Servers, can
         if name in canaries:
             pools[_canary_pool(name)] = canaries[name].servers
     lines = _resolver(settings)
+    if settings.console_url:
+        # One process alone has the console's state, so there is nobody to ask in its place.
+        lines += _upstream(
+            CONSOLE, [console_server(settings)], "max_fails=0", ["include static/snippets/upstream.conf;"]
+        )
     for pool, its_servers in pools.items():
         lines += _upstream(pool, its_servers, EJECTION, ["include static/snippets/upstream.conf;"])
         lines += _upstream(f"probe_{pool}", its_servers, "max_fails=0", [])
@@ -51,6 +58,11 @@ def upstreams(settings: GatewaySettings, catalog: Catalog, servers: Servers, can
 def stable_pool(service: str) -> str:
     """Return the name of a service's pool outside of releases."""
     return f"{service}_v1"
+
+
+def console_server(settings: GatewaySettings) -> str:
+    """Return the host:port of the console."""
+    return settings.console_url.partition("//")[2]
 
 
 def needs_resolver(server: str) -> bool:

@@ -76,6 +76,7 @@ def rendered_files(
         "http/direct_listeners.conf": blocks.direct_listeners(settings, catalog),
         "files.conf": blocks.files(settings),
         "frontend.conf": blocks.frontend(settings),
+        "console.conf": blocks.console(settings),
         "http/content_policy.conf": blocks.content_policy(settings),
         "http/file_sending.conf": blocks.file_sending(settings),
         "http/upload_limit.conf": blocks.upload_limit(settings),
@@ -87,6 +88,7 @@ def rendered_files(
         "http/tracing.conf": blocks.tracing(settings),
         "http/upstreams.conf": pools.upstreams(settings, catalog, servers, canaries),
         "limits/general.conf": blocks.limit(settings, "general", settings.rate_general),
+        "limits/console.conf": blocks.limit(settings, "console", settings.rate_general),
         "limits/auth.conf": blocks.limit(settings, "auth", settings.rate_auth),
         "limits/upload.conf": blocks.limit(settings, "upload", settings.rate_upload),
         "limits/concurrent_uploads.conf": blocks.concurrent_uploads(settings),
@@ -106,6 +108,8 @@ def _check(settings: GatewaySettings, catalog: Catalog, servers: Servers, canari
             if not _WELL_KNOWN.fullmatch(path):
                 raise RenderError(f"service {entry.name}: {path!r} is not a path below /.well-known/")
         _check_servers(settings, f"service {entry.name}", servers.get(entry.name, ()))
+    if settings.console_url:
+        _check_servers(settings, "the console", [pools.console_server(settings)])
     for name, canary in canaries.items():
         _check_servers(settings, f"the canary of {name}", canary.servers)
         if canary.weight not in range(101):
