@@ -93,7 +93,7 @@ def test_the_services_are_the_listed_ones_each_with_its_migration(document: Docu
     }
     migrations = {name for name in document["services"] if name.endswith("-migrate") and "-v2-" not in name}
 
-    assert built == set(CATALOG)
+    assert built == read_catalog(operators=True).keys()
     assert migrations == {f"{name}-migrate" for name in CATALOG}
 
 
@@ -164,7 +164,7 @@ def test_each_service_of_a_store_gets_a_role_there(document: Document, store: st
 @both_files
 def test_the_secrets_are_the_files_that_the_release_tool_makes(document: Document, tmp_path: Path) -> None:
     name: Environment = "development" if document is DEVELOPMENT else "production"
-    write_secrets(tmp_path, name, CATALOG)
+    write_secrets(tmp_path, name, read_catalog(operators=True))
     made = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"}
     directory = f"${{SECRETS_DIR:-.secrets/{name}}}/"
     files = {secret: entry["file"].removeprefix(directory) for secret, entry in document["secrets"].items()}
@@ -238,6 +238,34 @@ def test_every_service_goes_into_images_and_its_metrics_are_collected() -> None:
     assert services["dns_sd_configs"][0]["names"] == list(CATALOG)
     port = gateway["dns_sd_configs"][0]["port"]
     assert f"GATEWAY_METRICS_PORT={port} " in (ROOT / "gateway" / "Dockerfile").read_text(encoding="utf-8")
+
+
+# The console
+
+
+@both_files
+def test_the_console_is_one_process_that_only_its_profile_starts(document: Document) -> None:
+    console = document["services"]["console"]
+
+    assert console["profiles"] == ["console"]
+    assert "scale" not in console
+    assert environment(console).get("WEB_CONCURRENCY", "1") == "1"
+    assert environment(console)["CONSOLE_URL"] == ""
+    assert sources(console) == {name: f"console_{name}" for name in ("valkey_url", "fingerprint_secret")}
+    assert volumes(console) == {"read-only service-keys/console"}
+    assert console["depends_on"].keys() == {"keys", "valkey"}
+    for name, service in document["services"].items():
+        if name in {*CATALOG, "gateway"}:
+            assert environment(service)["CONSOLE_URL"] == "${CONSOLE_URL:-}"
+        assert "console" not in service.get("depends_on", {})
+
+
+def test_the_console_reaches_services_and_valkey_and_no_store() -> None:
+    assert PRODUCTION["services"]["console"]["networks"] == ["services", "valkey"]
+
+
+def test_development_mounts_the_code_of_the_console() -> None:
+    assert "./console:/app/console:ro" in DEVELOPMENT["services"]["console"]["volumes"]
 
 
 # Starting and scaling
@@ -409,7 +437,11 @@ def test_no_secret_is_written_in_a_compose_file(document: Document) -> None:
         for variable, value in environment(service).items():
             if re.search("PASSWORD|SECRET|_URL", variable):
                 # Addresses without a password, and a variable of the caller without a default.
-                plain = variable in ("PEER_URLS", "FRONTEND_URL") or value == f"${{{variable}:-}}"
+                plain = (
+                    variable in ("PEER_URLS", "FRONTEND_URL")
+                    or value in ("", f"${{{variable}:-}}")
+                    or value == f"${{{variable}:-}}"
+                )
                 assert plain or str(value).startswith("/run/secrets/")
 
 

@@ -43,6 +43,14 @@ def _questions(
         own = [(store, PORTS[kind]) for kind in (entry.store, "valkey") for store, _ in stores[kind]]
         routed = not _sends_mails(containers, name)
         yield name, {**_barred(stores[engine]), "own": own, "other": other, "routed": routed}
+    databases = [*stores["postgres"], *stores["mongo"]]
+    for name in read_catalog(operators=True).keys() - catalog.keys():
+        if any(_service(one) == name for one in containers):
+            own = [
+                *((store, PORTS["valkey"]) for store, _ in stores["valkey"]),
+                *((one, SERVICE_PORT) for one in catalog),
+            ]
+            yield name, {**_barred(databases), "own": own, "routed": True}
     everything = [store for found in stores.values() for store in found]
     yield "gateway", {**_barred(everything), "own": [(name, SERVICE_PORT) for name in catalog]}
 

@@ -183,7 +183,13 @@ def _restart(values: argparse.Namespace, console: Console) -> None:
 def _releases(values: argparse.Namespace, action: str, console: Console) -> Iterator[Releases]:
     deployment = ClusterDeployment(console) if values.environment == CLUSTER else Deployment("production", console)
     with deployment.locked(action):
-        yield Releases(deployment.orchestrator, deployment.journals, deployment.catalog, console)
+        yield Releases(
+            deployment.orchestrator,
+            deployment.journals,
+            deployment.catalog,
+            console,
+            for_operators=deployment.for_operators,
+        )
 
 
 def _rotate_keys(values: argparse.Namespace, console: Console) -> None:

@@ -62,7 +62,14 @@ class ClusterDeployment:
 
     @cached_property
     def catalog(self) -> Mapping[str, ServiceEntry]:
+        """The services of the API."""
         return read_catalog(self.root / "deploy" / "services.toml")
+
+    @cached_property
+    def for_operators(self) -> list[str]:
+        """The services for operators: the console."""
+        everything = read_catalog(self.root / "deploy" / "services.toml", operators=True)
+        return [name for name, entry in everything.items() if entry.operators]
 
     @property
     def images(self) -> ImageBuilder:
@@ -111,8 +118,9 @@ class ClusterDeployment:
 def build_images(deployment: ClusterDeployment) -> None:
     """Build the images of all services and of the gateway, and push them if REGISTRY names a registry."""
     images = deployment.images
-    images.build_all([*deployment.catalog, GATEWAY])
-    deployment.console.line(f"built TAG={images.tag}: {' '.join(map(images.image, [*deployment.catalog, GATEWAY]))}")
+    names = [*deployment.catalog, *deployment.for_operators, GATEWAY]
+    images.build_all(names)
+    deployment.console.line(f"built TAG={images.tag}: {' '.join(map(images.image, names))}")
 
 
 def bring_up(deployment: ClusterDeployment) -> None:

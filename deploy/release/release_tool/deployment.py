@@ -24,6 +24,9 @@ COMPOSE_FILES: Mapping[Environment, str] = {
 }
 # The network that leads to a mail server, and outside.
 MAIL_NETWORK = "mail"
+# Where the console runs by default, and the profile that starts it.
+CONSOLE_BY_DEFAULT: Mapping[Environment, bool] = {"production": False, "development": True}
+_ON, _OFF = ("on", "1", "yes", "true"), ("off", "0", "no", "false")
 # How long the last docker command of a killed run may take to end, such as a migration.
 LEFTOVER_COMMAND_SECONDS = 120.0
 POLL_SECONDS = 0.2
@@ -52,6 +55,10 @@ class Deployment:
         except CommandFailed as error:
             raise Refused(f"docker compose is missing: https://docs.docker.com/compose/install/\n{error}") from error
         variables = {"MAIL_NETWORK": MAIL_NETWORK} if self.has_mail_server else {}
+        if self.shows_console:
+            profiles = [self._setting("COMPOSE_PROFILES"), *self.for_operators]
+            variables["COMPOSE_PROFILES"] = ",".join(filter(None, profiles))
+            variables |= {f"{name.upper()}_URL": f"http://{name}:8000" for name in self.for_operators}
         project = ComposeProject(self._docker, self.root / COMPOSE_FILES[self.environment], variables)
         _refuse_other_checkout(project, self.root)
         return project
@@ -63,13 +70,33 @@ class Deployment:
     @cached_property
     def catalog(self) -> Mapping[str, ServiceEntry]:
         """The services of the API."""
-        return read_catalog(self.root / "deploy" / "services.toml")
+        return {name: entry for name, entry in self._everything.items() if not entry.operators}
+
+    @property
+    def for_operators(self) -> list[str]:
+        """The services for operators: the console."""
+        return [name for name, entry in self._everything.items() if entry.operators]
+
+    @cached_property
+    def _everything(self) -> Mapping[str, ServiceEntry]:
+        return read_catalog(self.root / "deploy" / "services.toml", operators=True)
+
+    @property
+    def shows_console(self) -> bool:
+        """Whether the console runs, by the setting CONSOLE. Raises `Refused` for another value than on and off."""
+        chosen = self._setting("CONSOLE").lower()
+        if chosen not in ("", *_ON, *_OFF):
+            raise Refused(f"CONSOLE={chosen} is neither on nor off")
+        return chosen in _ON if chosen else CONSOLE_BY_DEFAULT[self.environment]
 
     @cached_property
     def secrets_directory(self) -> Path:
-        """SECRETS_DIR from the environment or from `.env`, as compose reads it; relative to the root."""
-        chosen = os.environ.get("SECRETS_DIR") or _dotenv(self.root / ".env").get("SECRETS_DIR")
-        return self.root / (chosen or f".secrets/{self.environment}")
+        """SECRETS_DIR, relative to the root."""
+        return self.root / (self._setting("SECRETS_DIR") or f".secrets/{self.environment}")
+
+    def _setting(self, name: str) -> str:
+        """Return a setting from the environment or from `.env`, as compose reads it."""
+        return os.environ.get(name) or _dotenv(self.root / ".env").get(name, "")
 
     @property
     def has_mail_server(self) -> bool:
@@ -92,7 +119,7 @@ class Deployment:
 
     def write_secrets(self) -> Written:
         """Make the missing secrets, and show how many."""
-        written = write_secrets(self.secrets_directory, self.environment, self.catalog)
+        written = write_secrets(self.secrets_directory, self.environment, self._everything)
         for text, names in (("made", written.made), ("changed", written.changed)):
             if names:
                 self.console.say(f"{len(names)} secret files {text} in {self.secrets_directory}")

@@ -41,6 +41,9 @@ def bring_up(deployment: Deployment) -> None:
         valkey = project.containers("valkey") if ACL_FILE in written.changed else []
         _build(project, console, git_revision(deployment.root))
         project.remove(valkey)
+        if not deployment.shows_console:
+            # Compose leaves the containers of a profile that is off alone.
+            project.remove([one for one in project.containers() if one.service in deployment.for_operators])
         _start(project, console, kept_scales(project, deployment.catalog))
         if deployment.environment == "production":
             end_abandoned(deployment.orchestrator, deployment.console)

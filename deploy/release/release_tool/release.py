@@ -56,16 +56,25 @@ class Releases:
     """Releases, rollbacks and restarts on one platform. Hold the deployment's lock meanwhile."""
 
     def __init__(
-        self, orchestrator: Orchestrator, journals: JournalStore, services: Collection[str], console: Console
+        self,
+        orchestrator: Orchestrator,
+        journals: JournalStore,
+        services: Collection[str],
+        console: Console,
+        *,
+        for_operators: Collection[str] = (),
     ) -> None:
+        """Take the services that can be released, and those for operators, which can only be restarted."""
         self._orchestrator = orchestrator
         self._commands = orchestrator.commands
         self._journals = journals
         self._services = services
+        self._for_operators = for_operators
         self._console = console
 
     def release(self, plan: Plan, tag: str | None) -> None:
         """Bring a new version into service. A failure is undone and raises `ReleaseFailed`."""
+        self._refuse_for_operators(plan.service)
         run = self._run(plan)
         journal = self._unfinished(plan.service)
         if journal is None or journal.phase in (Phase.STARTING, Phase.SHIFTING):
@@ -87,6 +96,7 @@ class Releases:
 
     def rollback(self, service: str) -> None:
         """Undo an unfinished release."""
+        self._refuse_for_operators(service)
         run = self._run(Plan(service))
         journal = self._unfinished(service)
         if journal is None and not run.canary_exists():
@@ -104,7 +114,8 @@ class Releases:
         v1's replicas are replaced.
         """
         # Nothing is watched, because the code is known.
-        runs = {service: self._run(Plan(service, steps=())) for service in services or self._services}
+        running = [name for name in self._for_operators if self._orchestrator.replicas(name)]
+        runs = {service: self._run(Plan(service, steps=())) for service in services or (*self._services, *running)}
         unfinished = self._journals.read()
         # An unfinished restart goes on first, because there is only one journal.
         for service in sorted(runs, key=lambda name: unfinished is None or unfinished.service != name):
@@ -122,10 +133,12 @@ class Releases:
             if run.canary_exists():
                 run.undo(None)
             replicas = self._orchestrator.replicas(service)
+            if service in self._for_operators and not replicas:
+                raise Refused(f"{service} does not run; {service.upper()}=on starts it with {self._commands.up}")
             if not all(replica.healthy for replica in replicas):
                 self._console.say(f"{service}: replacing what is not healthy")
                 self._orchestrator.replace(service, len(replicas), lambda _replica: False)
-            if self._orchestrator.drains:
+            if self._orchestrator.drains or service in self._for_operators:
                 self._console.say(f"{service}: replacing {len(replicas)} replicas")
                 self._orchestrator.replace(service, len(replicas), created_before(time.time()))
                 return
@@ -134,9 +147,16 @@ class Releases:
         run.finish(journal)
 
     def _run(self, plan: Plan) -> "ServiceRelease":
-        if plan.service not in self._services:
+        if plan.service not in (*self._services, *self._for_operators):
             raise Refused(f"there is no service {plan.service!r}; the services are {', '.join(self._services)}")
         return ServiceRelease(self._orchestrator, self._journals, self._console, plan)
+
+    def _refuse_for_operators(self, service: str) -> None:
+        if service in self._for_operators:
+            raise Refused(
+                f"{service} is one process without a canary, so it has no releases; "
+                f"{self._commands.up} brings its new version, {self._commands.restart} SERVICE={service} replaces it"
+            )
 
     def _unfinished(self, service: str) -> Journal | None:
         """Return the service's unfinished release. Raises `Refused` for one of another service: one at a time."""

@@ -40,6 +40,34 @@ def test_a_network_leads_to_a_mail_server_only_when_there_is_one(deployment, doc
     assert docker.variables.get("MAIL_NETWORK") == network
 
 
+@pytest.mark.parametrize(
+    ("environment", "chosen", "profiles", "runs"),
+    [
+        ("production", "", "", False),
+        ("production", "on", "", True),
+        ("production", "off", "observability", False),
+        ("development", "", "observability", True),
+        ("development", "off", "", False),
+    ],
+)
+def test_the_console_runs_where_it_is_on(docker, root, monkeypatch, environment, chosen, profiles, runs):
+    (root / "deploy/services.toml").write_text((ROOT / "deploy/services.toml").read_text())
+    (root / ".env").write_text(f"CONSOLE={chosen}\n")
+    monkeypatch.delenv("CONSOLE", raising=False)
+    monkeypatch.setenv("COMPOSE_PROFILES", profiles)
+
+    Deployment(environment, Console(), root=root, docker=docker).project.compose("up", "--scale=user=2", "user")
+
+    assert docker.variables.get("CONSOLE_URL") == ("http://console:8000" if runs else None)
+    assert docker.variables.get("COMPOSE_PROFILES") == (",".join(filter(None, [profiles, "console"])) if runs else None)
+
+
+def test_another_value_than_on_and_off_is_refused(docker, root, monkeypatch):
+    monkeypatch.setenv("CONSOLE", "perhaps")
+    with pytest.raises(Refused, match="CONSOLE=perhaps is neither on nor off"):
+        _ = Deployment("production", Console(), root=root, docker=docker).project
+
+
 def test_replicas_that_do_not_run_are_not_counted(deployment, docker):
     for replica in docker.of("notes"):
         replica["State"]["Status"] = "exited"

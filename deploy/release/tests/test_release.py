@@ -381,6 +381,33 @@ def test_a_restart_replaces_every_replica_and_keeps_their_number(releases, orche
     assert orchestrator.replicas("user-v2") == []
 
 
+@pytest.fixture
+def with_console(orchestrator, journals):
+    return Releases(orchestrator, journals, SERVICES, Console(), for_operators=["console"])
+
+
+def test_a_service_for_operators_has_no_releases(with_console):
+    for act in (lambda: with_console.release(Plan("console"), None), lambda: with_console.rollback("console")):
+        with pytest.raises(Refused, match="console is one process without a canary"):
+            act()
+
+
+def test_a_restart_replaces_a_service_for_operators_if_it_runs(with_console, orchestrator):
+    with_console.restart([])
+    with pytest.raises(Refused, match="console does not run; CONSOLE=on starts it"):
+        with_console.restart(["console"])
+
+    orchestrator.tags["console:current"] = "old"
+    orchestrator.start("console", "old")
+    before = set(orchestrator.containers)
+    orchestrator.events.clear()
+    with_console.restart([])
+
+    assert len(orchestrator.replicas("console")) == 1
+    assert not before & set(orchestrator.containers)
+    assert not [event for event in orchestrator.events if "console-v2" in event or event[:2] == ("shift", "console")]
+
+
 def test_during_a_restart_replicas_are_replaced_only_while_the_gateway_sends_them_nothing(releases, orchestrator):
     def check(event):
         if event[:2] == ("remove", "notes"):
