@@ -166,7 +166,7 @@ resources: {requests: {cpu: 50m, memory: 128Mi}, limits: {memory: 512Mi}}
 {{- $root := index . 0 -}}
 {{- $service := index . 2 -}}
 {{- $env := dict -}}
-{{- $_ := set $env (eq $service.store "mongo" | ternary "MONGO_URL_FILE" "DATABASE_URL_FILE") (printf "/run/secrets/%s" (eq $service.store "mongo" | ternary "mongo_url" "database_url")) -}}
+{{- if $service.store }}{{ $_ := set $env (eq $service.store "mongo" | ternary "MONGO_URL_FILE" "DATABASE_URL_FILE") (printf "/run/secrets/%s" (eq $service.store "mongo" | ternary "mongo_url" "database_url")) }}{{ end -}}
 {{- if $service.issuesTokens }}{{ $_ := set $env "JWT_KEYS_DIR" "/var/lib/jwt-keys" }}{{ end -}}
 {{- if $service.mountsFiles }}{{ $_ := set $env "ASSETS_DIR" "/var/lib/files" }}{{ end -}}
 {{- if and $service.keepsFiles (not $service.mountsFiles) -}}
@@ -193,6 +193,7 @@ resources: {requests: {cpu: 50m, memory: 128Mi}, limits: {memory: 512Mi}}
 {{- end -}}
 {{- if $service.keepsFiles }}{{ $_ := set $env "LINK_SECRET_FILE" "/run/secrets/link_secret" }}{{ end -}}
 {{- if $service.mountsFiles }}{{ $_ := set $env "ASSETS_X_ACCEL" "1" }}{{ end -}}
+{{- if and $root.Values.console.enabled (ne (index . 1) "console") }}{{ $_ := set $env "CONSOLE_URL" "http://console:8000" }}{{ end -}}
 {{- toJson (mergeOverwrite $env (deepCopy $root.Values.settings) ($service.settings | default dict)) -}}
 {{- end }}
 
@@ -328,5 +329,6 @@ template:
 {{- define "baseplate.gatewayEnvironment" -}}
 {{- $env := dict "GATEWAY_RESOLVER" "system" "GATEWAY_PEERS" "gateway-ready" -}}
 {{- if not .Values.files.bucket.url }}{{ $_ := set $env "GATEWAY_FILES_DIR" "/srv/files/objects" }}{{ end -}}
+{{- if .Values.console.enabled }}{{ $_ := set $env "CONSOLE_URL" "http://console:8000" }}{{ end -}}
 {{- toJson (mergeOverwrite $env (deepCopy .Values.settings) (deepCopy .Values.gateway.settings)) -}}
 {{- end }}

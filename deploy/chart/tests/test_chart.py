@@ -109,6 +109,41 @@ def test_both_versions_of_a_service_have_a_name_without_an_address_of_its_own(en
         assert (spec["clusterIP"], spec["selector"]["baseplate/track"]) == ("None", track)
 
 
+# The console
+
+CONSOLE = (*EMBEDDED, "console.enabled=true")
+
+
+def test_the_console_is_off_by_default_and_its_keys_are_there_all_the_same() -> None:
+    objects = rendered(*EMBEDDED)
+
+    assert not [key for key in objects if key[1] == "console"]
+    assert not any("CONSOLE_URL" in str(pod) for _, pod in pods(*EMBEDDED))
+    assert {"console-keys", "console-secrets"} <= set(objects["Role", "make-secrets"]["rules"][0]["resourceNames"])
+
+
+def test_the_console_is_one_pod_which_services_and_gateways_know() -> None:
+    objects = rendered(*CONSOLE, "console.settings.CONSOLE_MEMORY_MB=128")
+    spec = objects["Deployment", "console"]["spec"]
+    variables = environment(spec["template"]["spec"]["containers"][0])
+
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert (variables["WEB_CONCURRENCY"], variables["CONSOLE_MEMORY_MB"]) == ("1", "128")
+    assert not {"CONSOLE_URL", "DATABASE_URL_FILE", "MONGO_URL_FILE"} & variables.keys()
+    assert json.loads(variables["PEER_URLS"]).keys() == CATALOG.keys()
+    assert ("HorizontalPodAutoscaler", "console") not in rendered(*CONSOLE, "defaults.autoscaling.enabled=true")
+    for name in (*CATALOG, "gateway"):
+        container = objects["Deployment", name]["spec"]["template"]["spec"]["containers"][0]
+        assert environment(container)["CONSOLE_URL"] == "http://console:8000"
+
+
+def test_the_console_is_on_the_networks_that_compose_puts_it_on() -> None:
+    labels = rendered(*CONSOLE)["Deployment", "console"]["spec"]["template"]["metadata"]["labels"]
+
+    prefix = "baseplate/net-"
+    assert {name.removeprefix(prefix) for name in labels if name.startswith(prefix)} == compose_networks()["console"]
+
+
 # Networks
 
 
@@ -166,7 +201,7 @@ def test_nothing_but_its_own_port_is_open_on_any_pod() -> None:
 # Pods
 
 
-@pytest.mark.parametrize("settings", [pytest.param(EMBEDDED, id="embedded"), pytest.param(EXTERNAL, id="external")])
+@pytest.mark.parametrize("settings", [pytest.param(CONSOLE, id="embedded"), pytest.param(EXTERNAL, id="external")])
 def test_every_container_is_restricted(settings: tuple[str, ...]) -> None:
     for name, pod in pods(*settings):
         spec = pod["spec"]
@@ -290,6 +325,8 @@ def test_a_wrong_value_is_explained(setting: str, message: str) -> None:
 
 def test_missing_addresses_of_stores_are_explained() -> None:
     assert "urls or urlsSecret must say where its" in helm().stderr
+    assert "console: urlsSecret must name" in helm(*EXTERNAL, "console.enabled=true").stderr
+    assert ("Deployment", "console") in rendered(*EXTERNAL, "console.enabled=true", "console.urlsSecret=console-stores")
 
 
 def test_the_default_values_are_all_described_by_the_schema() -> None:
