@@ -104,7 +104,7 @@ function Card({ replica }) {
       <div><dt>requests</dt><dd>${perSecond(replica.requests_per_second)}</dd></div>
       <div><dt>p95</dt><dd>${duration(replica.p95_ms)}</dd></div>
       <div class=${replica.errors_per_second > 0 ? "bad" : ""}><dt>errors</dt><dd>${perSecond(replica.errors_per_second)}</dd></div>
-      <div><dt>memory</dt><dd>${size(replica.memory_bytes)}</dd></div>
+      <div><dt>memory</dt><dd>${size(replica.memory_bytes || null)}</dd></div>
     </dl>
     <${Sparkline} label="Requests of the last two minutes" values=${replica.sparkline} />
     <footer>
