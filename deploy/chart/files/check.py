@@ -41,6 +41,10 @@ class Client:
             except urllib.error.HTTPError as error:
                 if error.code not in BUSY or time.monotonic() > deadline:
                     sys.exit(f"{method} {path}: {error.code} {error.read().decode(errors='replace')}")
+            except OSError as error:
+                # A new pod may have no DNS and no route yet, and a new name may not be known.
+                if time.monotonic() > deadline:
+                    sys.exit(f"{method} {path}: {error}")
             time.sleep(1)
 
 

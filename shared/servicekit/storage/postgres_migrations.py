@@ -204,8 +204,9 @@ async def _locked(url: SecretStr) -> AsyncIterator[None]:
 
 
 async def _connect(url: SecretStr) -> Any:
-    # SQLAlchemy's URLs name the driver, which asyncpg does not understand.
+    # asyncpg reads PostgreSQL's own URLs, which name no driver and call SQLAlchemy's parameter `ssl` otherwise.
     dsn = re.sub(r"^postgresql\+asyncpg:", "postgresql:", url.get_secret_value())
+    dsn = re.sub(r"([?&])ssl=", r"\1sslmode=", dsn)
     return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS)
 
 

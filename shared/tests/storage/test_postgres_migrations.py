@@ -149,6 +149,15 @@ async def test_a_database_that_newer_code_has_migrated_stays_as_it_is(folder: Fo
     assert await _query(url, "SELECT version_num FROM alembic_version") == ["0002"]
 
 
+async def test_a_url_decides_about_tls(folder: Folder, url: SecretStr) -> None:
+    folder.add("0001", None, "CREATE TABLE steps (name text)")
+
+    # The server of the tests has no certificate.
+    with pytest.raises(ConnectionError, match="SSL"):
+        await migrate(folder.path, SecretStr(f"{url.get_secret_value()}?ssl=require"))
+    assert await migrate(folder.path, SecretStr(f"{url.get_secret_value()}?ssl=disable")) is True
+
+
 async def test_a_service_without_migrations_has_nothing_to_do(folder: Folder, url: SecretStr) -> None:
     assert await migrate(folder.path, url) is False
 
