@@ -34,7 +34,7 @@ Name = Annotated[
 Scopes = Annotated[
     list[Annotated[str, Field(max_length=64, json_schema_extra={"enum": list(_SCOPES)})]],
     FailFast(),
-    Field(min_length=1, max_length=len(_SCOPES), examples=[["notes:read"]]),
+    Field(min_length=1, max_length=len(_SCOPES), examples=[["users:read"]]),
     AfterValidator(_check_scopes),
 ]
 
@@ -42,7 +42,7 @@ Scopes = Annotated[
 class NewApiKey(RequestBody):
     """A new API key. Without `expires_at` it does not expire."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "nightly export", "scopes": ["notes:read"]}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "nightly export", "scopes": ["users:read"]}]})
 
     name: Name
     scopes: Scopes
