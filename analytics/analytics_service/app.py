@@ -23,6 +23,7 @@ from analytics_service.statistics.store import EventCounts
 from servicekit.core.clock import Clock, utc_now
 from servicekit.idempotency.mongo import MongoIdempotency
 from servicekit.kit import ServiceKit
+from servicekit.operators import operators_router
 from servicekit.storage import mongo
 from servicekit.web.health import Check
 
@@ -50,7 +51,11 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     app = kit.build(
         title="Analytics service",
         lifespan=lifespan,
-        routers=[event_routes, statistics_routes],
+        routers=[
+            event_routes,
+            statistics_routes,
+            operators_router(outbox=None, summary=events.summary),
+        ],
         checks={"mongo": Check(lambda: mongo.ping(database))},
         is_unavailable=mongo.is_unavailable,
     )

@@ -20,6 +20,7 @@ from assets_service.records.routes import router as record_routes
 from assets_service.records.store import PostgresRecords
 from assets_service.settings import Settings
 from assets_service.storage.opening import open_store
+from assets_service.summary import Summary
 from assets_service.sweeping.orphans import OrphanRemoval
 from assets_service.sweeping.reconciliation import Reconciliation
 from assets_service.sweeping.store import PostgresSweeping
@@ -31,6 +32,7 @@ from servicekit.core.clock import Clock, utc_now
 from servicekit.core.tasks import background_task
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.kit import USER, ServiceKit
+from servicekit.operators import operators_router
 from servicekit.outbox import Outbox, SealedDelivery, events_router
 from servicekit.outbox.postgres import PostgresOutboxStore
 from servicekit.storage import postgres
@@ -48,7 +50,8 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     sessions = sessions_of(engine)
     store = open_store(settings)
 
-    outbox = Outbox(PostgresOutboxStore(engine, OUTBOX), SUBSCRIPTIONS, SealedDelivery(kit.dispatcher))
+    outbox_store = PostgresOutboxStore(engine, OUTBOX)
+    outbox = Outbox(outbox_store, SUBSCRIPTIONS, SealedDelivery(kit.dispatcher))
     asset_actions = AssetActions(PostgresRecords(sessions), store, clock=clock)
     sweeping = PostgresSweeping(sessions)
     sweeper = Sweeper(OrphanRemoval(sweeping, store, clock=clock), Reconciliation(sweeping, store, clock=clock))
@@ -73,6 +76,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
             content_routes,
             internal_record_routes,
             events_router({USER_DELETED: asset_actions.erase_user}, callers=(USER,)),
+            operators_router(outbox=outbox_store, summary=Summary(engine, settings.user_quota_bytes).counts),
         ],
         checks={"postgres": Check(lambda: postgres.ping(engine, METADATA)), "store": Check(store.check)},
         is_unavailable=postgres.is_unavailable,

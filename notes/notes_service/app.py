@@ -22,10 +22,12 @@ from notes_service.publishing.routes import internal_router as internal_publishi
 from notes_service.publishing.routes import router as publishing_routes
 from notes_service.publishing.store import PublicationStore
 from notes_service.settings import Settings
+from notes_service.summary import Summary
 from servicekit.core.clock import Clock, utc_now
 from servicekit.core.tasks import background_task
 from servicekit.idempotency.mongo import MongoIdempotency
 from servicekit.kit import USER, ServiceKit
+from servicekit.operators import operators_router
 from servicekit.outbox import Outbox, SealedDelivery, events_router
 from servicekit.outbox.mongo import MongoOutboxStore
 from servicekit.storage import mongo
@@ -39,7 +41,8 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     client = mongo.create_client(settings.mongo_url, application=settings.service_name, traced=settings.traced)
     database = mongo.database(client)
 
-    outbox = Outbox(MongoOutboxStore(database), SUBSCRIPTIONS, SealedDelivery(kit.dispatcher))
+    outbox_store = MongoOutboxStore(database)
+    outbox = Outbox(outbox_store, SUBSCRIPTIONS, SealedDelivery(kit.dispatcher))
     notes = NoteStore(database)
     publications = PublicationStore(database)
     owners = ErasedOwners(database)
@@ -64,6 +67,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
             note_routes,
             internal_publishing_routes,
             events_router({USER_DELETED: erasure.on_user_deleted}, callers=(USER,)),
+            operators_router(outbox=outbox_store, summary=Summary(database).counts),
         ],
         checks={"mongo": Check(lambda: mongo.ping(database))},
         is_unavailable=mongo.is_unavailable,

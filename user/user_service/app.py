@@ -9,6 +9,7 @@ from servicekit.core.clock import Clock, utc_now
 from servicekit.core.tasks import background_task
 from servicekit.idempotency.postgres import PostgresIdempotency
 from servicekit.kit import ServiceKit
+from servicekit.operators import operators_router
 from servicekit.outbox import Outbox, SealedDelivery
 from servicekit.outbox.postgres import PostgresOutboxStore
 from servicekit.storage import postgres
@@ -23,6 +24,8 @@ from user_service.api_keys.actions import ApiKeyActions
 from user_service.api_keys.queries import ApiKeyQueries
 from user_service.api_keys.routes import router as api_key_routes
 from user_service.api_keys.store import PostgresApiKeys
+from user_service.audit.routes import router as audit_routes
+from user_service.audit.store import AuditTrail
 from user_service.cache import Cache
 from user_service.components import Components
 from user_service.domain_events import SUBSCRIPTIONS
@@ -54,6 +57,7 @@ from user_service.sessions.queries import SessionQueries
 from user_service.sessions.routes import router as session_routes
 from user_service.sessions.store import PostgresSessions, RevocationTables
 from user_service.settings import Settings
+from user_service.summary import Summary
 from user_service.throttling.failure_limits import FailureLimits
 from user_service.throttling.guard import PasswordGuard
 from user_service.throttling.mail_limits import MailLimits
@@ -128,6 +132,8 @@ def create_app(
             invitation_routes,
             internal_account_routes,
             account_routes,
+            audit_routes,
+            operators_router(outbox=outbox_store, summary=Summary(engine).counts),
         ],
         checks={
             "postgres": Check(lambda: postgres.ping(engine, Base.metadata)),
@@ -156,6 +162,7 @@ def create_app(
             PostgresApiKeys(sessions), limits=failure_limits, issuer=issuer, announce=announce, clock=clock
         ),
         api_key_queries=ApiKeyQueries(engine),
+        audit_trail=AuditTrail(engine),
         login_actions=LoginActions(
             PostgresLogins(sessions),
             guard=guard,

@@ -9,6 +9,7 @@ from user_service.accounts.actions import AccountActions, RoleActions
 from user_service.accounts.queries import AccountQueries
 from user_service.api_keys.actions import ApiKeyActions
 from user_service.api_keys.queries import ApiKeyQueries
+from user_service.audit.store import AuditTrail
 from user_service.emails.actions import EmailActions
 from user_service.invitations.actions import InvitationActions
 from user_service.invitations.queries import InvitationQueries
@@ -30,6 +31,7 @@ class Components:
     role_actions: RoleActions
     api_key_actions: ApiKeyActions
     api_key_queries: ApiKeyQueries
+    audit_trail: AuditTrail
     login_actions: LoginActions
     password_actions: PasswordActions
     password_reset_actions: PasswordResetActions

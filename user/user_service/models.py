@@ -204,6 +204,26 @@ class ApiKey(Base):
     last_used_at: Mapped[datetime | None]
 
 
+class AuditEntry(Base):
+    """What an operator did by the console, to what, and how it ended.
+
+    It outlives the account of the operator, so `actor_id` refers to none. Only an outcome of `started` changes.
+    """
+
+    __tablename__ = "audit_entries"
+    __table_args__ = (CheckConstraint("outcome IN ('started', 'done', 'failed')", name="outcome"),)
+
+    # A UUIDv7, so that the newest entry has the greatest id.
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    actor_id: Mapped[UUID]
+    actor: Mapped[str]
+    action: Mapped[str]
+    target: Mapped[str]
+    outcome: Mapped[str]
+    detail: Mapped[str | None]
+
+
 # An invitation that is neither accepted nor withdrawn. It may have expired.
 OPEN_INVITATION: Final = text(_OPEN_INVITATION)
 

@@ -36,6 +36,10 @@ class EventStore:
         self._events = database[COLLECTION_NAME]
         self._seen_users = database[SEEN_USERS_NAME]
 
+    async def summary(self) -> Mapping[str, int]:
+        """Return the number of events, which the console shows."""
+        return {"events": await self._events.estimated_document_count()}
+
     async def find_unknown(self, session: AsyncClientSession, events: Sequence[Event]) -> list[Event]:
         """Return the events that are not stored yet, as the caller's transaction sees it."""
         known = await _find_ids(session, self._events, [_id_of(event) for event in events])

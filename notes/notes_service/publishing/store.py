@@ -12,8 +12,8 @@ from notes_service.preconditions import EntityTag
 from notes_service.publishing.queries import PublishedNote
 from servicekit.storage.mongo import Document
 
-_PUBLISHED: Final = {"slug": {"$exists": True}}
-INDEXES: Final = [IndexModel("slug", name="by_slug", unique=True, partialFilterExpression=_PUBLISHED)]
+PUBLISHED: Final = {"slug": {"$exists": True}}
+INDEXES: Final = [IndexModel("slug", name="by_slug", unique=True, partialFilterExpression=PUBLISHED)]
 
 
 class PublicationStore:
@@ -31,7 +31,7 @@ class PublicationStore:
 
     async def withdraw(self, owner_id: UUID, note_id: UUID) -> bool:
         result = await self._notes.update_one(
-            {"_id": note_id, "owner_id": owner_id, **_PUBLISHED},
+            {"_id": note_id, "owner_id": owner_id, **PUBLISHED},
             {"$unset": {"slug": "", "published_at": ""}, "$inc": {"publication": 1}},
         )
         return result.modified_count == 1

@@ -43,7 +43,7 @@ async def _run(opening: AbstractAsyncContextManager[OutboxStore[Any]], options: 
         if options.command == "list":
             await _list(store)
             return 0
-        count = await store.retry(None if options.all else options.id)
+        count = await store.retry(None if options.all else [options.id])
     sys.stdout.write(f"due again: {count}\n")
     return 0 if count or options.all else 1
 

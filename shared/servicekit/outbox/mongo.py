@@ -1,7 +1,7 @@
 """The outbox in MongoDB: one collection, written in the caller's transaction, and relayed without one."""
 
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import orjson
 from bson import Timestamp
 from pydantic import SecretStr
-from pymongo import ASCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
@@ -32,6 +32,12 @@ _NEXT_POSITION: Final = Timestamp(0, 0)
 # An insert cannot refer to the server's time. This is before any time that the server may have.
 _AT_ONCE: Final = datetime.fromtimestamp(0, UTC)
 _IS_DUE: Final = {"$expr": {"$lte": ["$due_at", "$$NOW"]}}
+
+# The fields of a dead letter, in the order of `DeadLetter`.
+_DEAD_LETTER: Final = (
+    *("fact_id", "destination", "type", "subject", "occurred_at", "failures"),
+    *("parked_at", "last_error"),
+)
 
 Document = dict[str, Any]
 
@@ -128,12 +134,19 @@ class MongoOutboxStore:
         }
 
     async def dead_letters(self) -> list[DeadLetter]:
-        names = ("fact_id", "destination", "type", "subject", "failures", "parked_at", "last_error")
-        found = self._outbox.find({"parked": True}, dict.fromkeys(names, True)).sort("position", ASCENDING)
-        return [DeadLetter(*(document[name] for name in names)) async for document in found]
+        return await self._dead_letters(ASCENDING, limit=0)
 
-    async def retry(self, event_id: UUID | None = None) -> int:
-        wanted = {"parked": True} if event_id is None else {"parked": True, "fact_id": event_id}
+    async def newest_dead_letters(self, *, limit: int) -> list[DeadLetter]:
+        return await self._dead_letters(DESCENDING, limit=limit)
+
+    async def _dead_letters(self, direction: int, *, limit: int) -> list[DeadLetter]:
+        found = self._outbox.find({"parked": True}, dict.fromkeys(_DEAD_LETTER, True)).sort("position", direction)
+        return [DeadLetter(*(document[name] for name in _DEAD_LETTER)) async for document in found.limit(limit)]
+
+    async def retry(self, event_ids: Collection[UUID] | None = None) -> int:
+        wanted: Document = {"parked": True}
+        if event_ids is not None:
+            wanted["fact_id"] = {"$in": list(event_ids)}
         again = {"parked": False, "parked_at": None, "lease": None, "failures": 0, "due_at": _AT_ONCE}
         return (await self._outbox.update_many(wanted, {"$set": again})).modified_count
 

@@ -1,7 +1,7 @@
 """The outbox in PostgreSQL: one table, written in the caller's transaction, and read by short statements."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
@@ -152,12 +152,15 @@ class PostgresOutboxStore:
         }
 
     async def dead_letters(self) -> list[DeadLetter]:
-        return [DeadLetter(**row) for row in await self._execute(self._queries.dead_letters)]
+        return [_dead_letter(row) for row in await self._execute(self._queries.dead_letters)]
 
-    async def retry(self, event_id: UUID | None = None) -> int:
-        if event_id is None:
+    async def newest_dead_letters(self, *, limit: int) -> list[DeadLetter]:
+        return [_dead_letter(row) for row in await self._execute(self._queries.newest_dead_letters, limit=limit)]
+
+    async def retry(self, event_ids: Collection[UUID] | None = None) -> int:
+        if event_ids is None:
             return len(await self._execute(self._queries.retry_all))
-        return len(await self._execute(self._queries.retry, event_id=event_id))
+        return len(await self._execute(self._queries.retry, event_ids=list(event_ids)))
 
     async def _execute(self, query: Query, **values: Any) -> list[Row]:
         async with self._one_at_a_time:
@@ -233,19 +236,18 @@ class _Queries:
                 func.coalesce(func.extract("epoch", age), 0).label("oldest"),
             ).group_by(columns.destination)
         )
-        self.dead_letters = Query(
-            select(
-                columns.id,
-                columns.destination,
-                columns.type,
-                columns.subject,
-                columns.failures,
-                columns.parked_at.label("since"),
-                columns.last_error,
-            )
-            .where(dead)
-            .order_by(columns.position)
-        )
+        dead_letters = select(
+            columns.id,
+            columns.destination,
+            columns.type,
+            columns.subject,
+            columns.occurred_at,
+            columns.failures,
+            columns.parked_at.label("since"),
+            columns.last_error,
+        ).where(dead)
+        self.dead_letters = Query(dead_letters.order_by(columns.position))
+        self.newest_dead_letters = Query(dead_letters.order_by(columns.position.desc()).limit(bindparam("limit")))
         again = (
             update(table)
             .where(dead)
@@ -253,7 +255,7 @@ class _Queries:
             .returning(columns.key)
         )
         self.retry_all = Query(again)
-        self.retry = Query(again.where(columns.id == bindparam("event_id")))
+        self.retry = Query(again.where(columns.id == any_(bindparam("event_ids", type_=ARRAY(Uuid)))))
 
 
 def _walk(table: Table) -> Select[Any]:
@@ -288,6 +290,11 @@ def _first_keys(table: Table) -> FunctionElement[Any]:
 
 def _waiting(table: FromClause) -> tuple[ColumnElement[bool], ...]:
     return table.c.destination == bindparam("destination"), table.c.parked_at.is_(None)
+
+
+def _dead_letter(row: Row) -> DeadLetter:
+    # asyncpg has a UUID class of its own, which orjson does not write.
+    return DeadLetter(**{**row, "id": UUID(int=row["id"].int)})
 
 
 def _leased_event(row: Row) -> LeasedEvent:

@@ -9,7 +9,7 @@ and the event of a relay that dies becomes due again by itself. All times come f
 clocks of replicas may differ.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, Self, TypeVar
@@ -65,6 +65,7 @@ class DeadLetter:
     destination: str
     type: str
     subject: str
+    occurred_at: datetime
     failures: int
     since: datetime
     last_error: str
@@ -102,5 +103,8 @@ class OutboxStore(Protocol[TxT_contra]):
     async def dead_letters(self) -> list[DeadLetter]:
         """Return all dead letters, in the order in which their events were recorded."""
 
-    async def retry(self, event_id: UUID | None = None) -> int:
-        """Let dead letters be due again: those of one event, or all. Return how many there were."""
+    async def newest_dead_letters(self, *, limit: int) -> list[DeadLetter]:
+        """Return at most `limit` dead letters, those first whose events were recorded last."""
+
+    async def retry(self, event_ids: Collection[UUID] | None = None) -> int:
+        """Let dead letters be due again: those of these events, or all. Return how many there were."""

@@ -1,7 +1,7 @@
 """An outbox store in memory, for tests that need no server. It keeps the contract of the real ones."""
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -86,6 +86,7 @@ class MemoryOutboxStore:
                 destination=row.destination,
                 type=row.event.type,
                 subject=row.event.subject,
+                occurred_at=row.event.occurred_at,
                 failures=row.failures,
                 since=row.dead_since,
                 last_error=row.last_error,
@@ -94,8 +95,11 @@ class MemoryOutboxStore:
             if row.dead_since
         ]
 
-    async def retry(self, event_id: UUID | None = None) -> int:
-        dead = [row for row in self._rows if row.dead_since and event_id in (None, row.event.id)]
+    async def newest_dead_letters(self, *, limit: int) -> list[DeadLetter]:
+        return (await self.dead_letters())[: -limit - 1 : -1]
+
+    async def retry(self, event_ids: Collection[UUID] | None = None) -> int:
+        dead = [row for row in self._rows if row.dead_since and (event_ids is None or row.event.id in event_ids)]
         for row in dead:
             row.dead_since, row.failures, row.due_at = None, 0, time.monotonic()
         return len(dead)

@@ -128,7 +128,7 @@ async def test_a_dead_letter_is_delivered_after_a_retry(
     async with make_outbox().relaying():
         await until_dead(2)
         del receiver.behaviour["here"]
-        assert await store.new_outbox().retry(one.id) == 1
+        assert await store.new_outbox().retry([one.id]) == 1
         await receiver.until_received("here", 1)
         assert receiver.ids("here") == [one.id]
         assert await store.new_outbox().retry() == 1

@@ -165,7 +165,7 @@ async def test_a_dead_letter_is_not_due_until_it_is_retried_and_lets_later_event
     await store.outbox.delete([leased])
     assert await due(store) == []
 
-    assert await store.outbox.retry(event.id) == 1
+    assert await store.outbox.retry([event.id]) == 1
     assert await store.outbox.dead_letters() == []
     (leased,) = await lease(store, "ann")
     assert (leased.event, leased.failures) == (event, 0)
@@ -177,9 +177,11 @@ async def test_a_retry_is_for_one_event_or_for_all_dead_letters(store: Any) -> N
     for leased in await lease(store, "ann", "bob", "cleo"):
         await store.outbox.dead_letter(leased, "status 422")
 
-    assert await store.outbox.retry(seen().id) == 0
-    assert await store.outbox.retry(events[0].id) == 1
+    assert await store.outbox.retry([seen().id]) == 0
+    assert await store.outbox.retry([events[0].id]) == 1
     assert [dead.id for dead in await store.outbox.dead_letters()] == [events[1].id, events[2].id]
+    newest = await store.outbox.newest_dead_letters(limit=1)
+    assert [(dead.id, dead.occurred_at) for dead in newest] == [(events[2].id, events[2].occurred_at)]
     assert await store.outbox.retry() == 2
     assert await store.outbox.retry() == 0
 
