@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 from prometheus_client import Metric
-from prometheus_client.samples import Exemplar, Sample
+from prometheus_client.samples import Exemplar
 
 from servicekit.observability.tracing.spans import Kind, Span
 
@@ -19,6 +19,7 @@ _SCOPE: Final = {"name": "servicekit"}
 _KINDS: Final = {Kind.SERVER: 2, Kind.CLIENT: 3}
 _FAILED: Final = {"code": 2}
 _CUMULATIVE: Final = 2
+_VALUE_NAMES: Final = {str: "stringValue", bool: "boolValue", int: "intValue", float: "doubleValue"}
 _SEVERITIES: Final = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "SUCCESS": 10, "WARNING": 13, "ERROR": 17, "CRITICAL": 21}
 # Log lines about these paths are not sent.
 _PROBES: Final = frozenset({"/health", "/ready", "/metrics"})
@@ -26,19 +27,15 @@ _PROBES: Final = frozenset({"/health", "/ready", "/metrics"})
 
 def attributes(values: Mapping[str, Any]) -> list[Json]:
     """Return attributes. A value that is None is left out."""
-    return [{"key": name, "value": _value(value)} for name, value in values.items() if value is not None]
+    return [
+        {"key": name, "value": {_VALUE_NAMES[type(value)]: value} if type(value) in _VALUE_NAMES else _as_text(value)}
+        for name, value in values.items()
+        if value is not None
+    ]
 
 
-def _value(value: Any) -> Json:
-    if isinstance(value, str):
-        return {"stringValue": value}
-    if isinstance(value, bool):
-        return {"boolValue": value}
-    if isinstance(value, int):
-        return {"intValue": value}
-    if isinstance(value, float):
-        return {"doubleValue": value}
-    return {"stringValue": orjson.dumps(value, default=str).decode()}
+def _as_text(value: Any) -> Json:
+    return {"stringValue": value if isinstance(value, str) else orjson.dumps(value, default=str).decode()}
 
 
 def encode_spans(resource: Json, spans: Iterable[Span]) -> bytes:
@@ -117,41 +114,45 @@ def encode_metrics(
 
 
 def _metrics(family: Metric, times: Mapping[str, int], since: int) -> Iterator[Json]:
-    samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
-    if not samples:
-        return
     if family.type == "histogram":
-        points = list(_histogram_points(samples, times, since))
-        yield {"name": family.name, "histogram": {"aggregationTemporality": _CUMULATIVE, "dataPoints": points}}
+        if points := list(_histogram_points(family, times, since)):
+            yield {"name": family.name, "histogram": {"aggregationTemporality": _CUMULATIVE, "dataPoints": points}}
         return
-    points = [{"attributes": attributes(each.labels), "asDouble": each.value, **times} for each in samples]
+    # A counter also has a sample that says when it was created.
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    points = [
+        {"attributes": attributes(sample.labels), "asDouble": sample.value, **times}
+        for sample in family.samples
+        if sample.name == name
+    ]
+    if not points:
+        return
     if family.type == "counter":
         total = {"aggregationTemporality": _CUMULATIVE, "isMonotonic": True, "dataPoints": points}
-        yield {"name": samples[0].name, "sum": total}
-    elif family.type == "gauge":
-        yield {"name": family.name, "gauge": {"dataPoints": points}}
+        yield {"name": name, "sum": total}
+    else:
+        yield {"name": name, "gauge": {"dataPoints": points}}
 
 
-def _histogram_points(samples: Iterable[Sample], times: Mapping[str, int], since: int) -> Iterator[Json]:
-    """Yield a point for each set of labels: its buckets, then the count, then the sum."""
+def _histogram_points(family: Metric, times: Mapping[str, int], since: int) -> Iterator[Json]:
+    """Yield a point for each set of labels: its buckets come first, then the count, then the sum."""
+    bucket, total = f"{family.name}_bucket", f"{family.name}_sum"
     bounds: list[float] = []
     counts: list[float] = []
     exemplars: list[Json] = []
     below = 0.0
-    labels: Mapping[str, str] = {}
-    for sample in samples:
-        if sample.name.endswith("_bucket"):
-            labels = sample.labels
-            if labels["le"] != "+Inf":
-                bounds.append(float(labels["le"]))
+    for sample in family.samples:
+        if sample.name == bucket:
+            bounds.append(float(sample.labels["le"]))
             counts.append(sample.value - below)
             below = sample.value
             if sample.exemplar is not None and (exemplar := _exemplar(sample.exemplar))["timeUnixNano"] >= since:
                 exemplars.append(exemplar)
-        elif sample.name.endswith("_sum"):
+        elif sample.name == total:
             yield {
-                "attributes": attributes({name: value for name, value in labels.items() if name != "le"}),
-                "explicitBounds": bounds,
+                "attributes": attributes(sample.labels),
+                # The last bucket has no bound.
+                "explicitBounds": bounds[:-1],
                 "bucketCounts": counts,
                 "count": below,
                 "sum": sample.value,
