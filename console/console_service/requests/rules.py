@@ -57,14 +57,15 @@ def request_item(request: RequestRecord) -> dict[str, Any]:
 
 
 def as_curl(request: RequestRecord, base_url: str) -> str:
-    """Return a command that repeats a request. The token and the body are for the operator to fill in."""
-    parts = ["curl", "-i"]
+    """Return a command that repeats a request. The token and the body are for the operator to fill in.
+
+    Clients choose method and path, so these are quoted: an operator pastes the command into a shell.
+    """
+    words = ["curl", "-i"]
     if request.method not in ("GET", ""):
-        parts += ["-X", request.method]
+        words += ["-X", shlex.quote(request.method)]
     if request.user_id:
-        parts += ["-H", "Authorization: Bearer $TOKEN"]
+        words += ["-H", '"Authorization: Bearer $TOKEN"']
     if request.method in ("POST", "PUT", "PATCH"):
-        parts += ["-H", "Content-Type: application/json", "-d", "{}"]
-    parts.append(f"{base_url}{request.path}")
-    # In double quotes, so that the shell puts the token in.
-    return " ".join(f'"{part}"' if "$TOKEN" in part else shlex.quote(part) for part in parts)
+        words += ["-H", "'Content-Type: application/json'", "-d", "'{}'"]
+    return " ".join([*words, shlex.quote(f"{base_url}{request.path}")])
