@@ -93,7 +93,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     overview_queries = OverviewQueries(telemetry)
     topology_queries = TopologyQueries(telemetry)
     latency_queries = LatencyQueries(telemetry)
-    key_queries = KeyQueries(telemetry, rotation)
+    key_queries = KeyQueries(telemetry, rotation, environment=settings.environment)
     app.state.components = Components(
         telemetry=telemetry,
         session_actions=SessionActions(

@@ -8,8 +8,11 @@ from uuid import uuid4
 import pytest
 
 from console_service.audit.actions import AuditEntry, AuditTrail, AuditUnavailable
+from console_service.intake.telemetry import Telemetry
 from console_service.keys.actions import KeyActions
+from console_service.keys.queries import KeyQueries
 from console_service.keys.rotation import MAX_LINES, KeyRotation, RotationRunning
+from console_service.memory.budget import Budget
 from console_service.peers import AuditLog, ServiceOutboxes, UserAccounts
 from console_service.sessions.memory import OperatorSession
 from servicekit.auth.access_tokens import RoleRequired, SessionEnded
@@ -136,6 +139,17 @@ async def test_a_rotation_shows_what_its_command_says(
         "done": "phase 1", "failed": "no worker responds", "talkative": str(MAX_LINES * 2), "secret": "None",
     }  # fmt: skip
     assert rotation.lines[0] == expected[name]
+
+
+def test_without_a_command_the_page_says_how_keys_are_rotated() -> None:
+    def command(rotation: str = "", environment: str = "production", **variables: str) -> str:
+        telemetry = Telemetry(Budget.of(16))
+        queries = KeyQueries(telemetry, KeyRotation(rotation), environment=environment, variables=variables)
+        return str(queries.keys()["command"])
+
+    assert command() == "make rotate-keys PROD=1"
+    assert command(KUBERNETES_SERVICE_HOST="10.0.0.1") == "make rotate-keys CLUSTER=1"
+    assert command("rotate") == command(environment="development") == "make rotate-keys"
 
 
 async def test_without_a_command_keys_are_not_rotated(audit: MemoryAudit, operator: OperatorSession) -> None:
