@@ -135,10 +135,10 @@ class AuditLog(_Peers):
         key = f"{entry.id}-{entry.outcome}"
         await self._call_sealed(USER, "/internal/audit", method="POST", json=body, idempotency_key=key)
 
-    async def page(self, limit: int, before: str) -> Any:
+    async def page(self, limit: int, before: UUID | None) -> Any:
         params: dict[str, str | int] = {"limit": limit}
-        if before:
-            params["before"] = before
+        if before is not None:
+            params["before"] = str(before)
         return _json(await self._call_sealed(USER, "/internal/audit", params=params))
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -33,7 +33,7 @@ class MemoryAudit:
             raise ServiceUnavailable
         self.entries.append(entry)
 
-    async def page(self, limit: int, before: str) -> list[AuditEntry]:
+    async def page(self, limit: int, before: UUID | None) -> list[AuditEntry]:
         return self.entries[-limit:]
 
     @property
@@ -193,7 +193,7 @@ async def test_a_peer_without_a_usable_response_is_unavailable(fault: str) -> No
     else:
         dispatcher.will_return("user", "/internal/audit", status=418 if fault == "refusal" else 200, content=b"<html>")
     with pytest.raises(ServiceUnavailable):
-        await AuditTrail(AuditLog(dispatcher)).page(100, "")
+        await AuditTrail(AuditLog(dispatcher)).page(100, None)
 
 
 async def test_an_account_is_shown_whole_from_the_list() -> None:

@@ -39,7 +39,7 @@ class AuditStore(Protocol):
     async def write(self, entry: AuditEntry) -> None:
         """Write an entry; a repetition has no effect. Raises `ServiceError`."""
 
-    async def page(self, limit: int, before: str) -> Any:
+    async def page(self, limit: int, before: UUID | None) -> Any:
         """Return the newest entries, or those before one. Raises `ServiceError`."""
 
 
@@ -49,7 +49,7 @@ class AuditTrail:
     def __init__(self, store: AuditStore) -> None:
         self._store = store
 
-    async def page(self, limit: int, before: str) -> Any:
+    async def page(self, limit: int, before: UUID | None) -> Any:
         """Return what operators did."""
         return await self._store.page(limit, before)
 

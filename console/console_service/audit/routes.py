@@ -1,6 +1,7 @@
 """`/console/api/audit`."""
 
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -17,7 +18,7 @@ async def list_audit_entries(
     _operator: CurrentOperator,
     components: AppComponents,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
-    before: Annotated[str, Query(max_length=64)] = "",
+    before: Annotated[UUID | None, Query(description="The id of the last entry of the page before.")] = None,
 ) -> Response:
     """List what operators did, the newest first."""
     return responses.json(await components.audit_trail.page(limit, before))

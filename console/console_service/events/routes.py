@@ -13,7 +13,7 @@ from servicekit.web.body_limit import route_with_body_limit
 from servicekit.web.json_body import RequestBody
 
 router = APIRouter(
-    prefix="/console/api/events", tags=["events"], route_class=route_with_body_limit(16_384, max_values=250)
+    prefix="/console/api/events", tags=["events"], route_class=route_with_body_limit(16_384, max_values=150)
 )
 
 
@@ -21,7 +21,7 @@ class Retry(RequestBody):
     """The dead letters of a service to deliver again; all of them without ids."""
 
     service: str = Field(min_length=1, max_length=64)
-    ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=200)] | None = None
+    ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=100)] | None = None
 
 
 @router.get("", response_model=None)
