@@ -204,8 +204,11 @@ test-unit: .venv/.complete ## Run the tests that start no server, in half a minu
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not servers" $(ARGS)
 
 .PHONY: test-web
-test-web: .venv/.complete $(EXAMPLE)/node_modules/.complete ## Test the example frontend in Chromium, on the real platform, from another origin and from the gateway
-	@npm --prefix $(EXAMPLE) test
+test-web: .venv/.complete $(EXAMPLE)/node_modules/.complete console/node_modules/.complete ## Test the example frontend and the console in Chromium, on the real platform: ONLY=example or ONLY=console
+	@for part in $${ONLY:-example console}; do case $$part in \
+		example) npm --prefix $(EXAMPLE) test ;; \
+		console) npm --prefix console run --silent check && npm --prefix console test ;; \
+		*) echo "error: ONLY is one of: example console" >&2; exit 2 ;; esac; done
 
 .PHONY: test-cov
 test-cov: .venv/.complete ## Run all tests and report the lines that no test reaches
