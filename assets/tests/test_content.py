@@ -96,6 +96,7 @@ async def test_other_users_find_nothing_and_a_request_without_a_token_gets_401(r
     assert other_user.json()["detail"] == nowhere.json()["detail"]
 
 
+@pytest.mark.needs("analytics")
 async def test_a_deleted_file_is_gone_with_its_bytes(replica: Any, user: UUID, asset: Any, nothing_left: Any) -> None:
     path = f"{API}/{asset['id']}"
     link = (await replica.http.post(f"{path}/link", headers=replica.headers(user))).json()["url"]

@@ -159,6 +159,7 @@ async def test_an_upload_is_recorded_as_an_orphan_until_it_is_abandoned(db: Data
     assert await db.orphan_ids() == set()
 
 
+@pytest.mark.needs("analytics")
 async def test_a_commit_makes_the_orphan_an_asset_charges_the_owner_and_records_the_event(
     db: Database, owner: UUID
 ) -> None:

@@ -107,6 +107,7 @@ async def test_a_polyglot_is_served_only_as_the_image_that_it_begins_like(replic
     assert "sandbox" in response.headers["content-security-policy"]
 
 
+@pytest.mark.needs("analytics")
 async def test_a_file_may_have_the_largest_size_and_not_one_byte_more(
     deployment: Any, user: UUID, nothing_left: NothingLeft
 ) -> None:
@@ -190,6 +191,7 @@ async def test_an_upload_needs_a_token(replica: Any) -> None:
     assert response.status_code == 401
 
 
+@pytest.mark.needs("analytics")
 async def test_ten_uploads_with_one_key_over_two_replicas_make_one_file(
     replicas: Any, user: UUID, count: Count, list_files: ListFiles
 ) -> None:
@@ -286,6 +288,7 @@ async def test_an_upload_in_progress_has_its_room_until_it_breaks_off(
                 await asyncio.sleep(0.01)
 
 
+@pytest.mark.needs("analytics")
 async def test_an_upload_is_recorded_for_analytics(replica: Any, user: UUID, database: Any) -> None:
     asset = await replica.stored(user, b"content")
 

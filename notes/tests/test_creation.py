@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 from uuid import UUID
 
+import pytest
 from uuid_utils.compat import uuid7
 
 from servicekit.testing.stages import STAGE_REACHED, program
@@ -96,6 +97,7 @@ async def test_a_refused_request_leaves_its_key_free(user: Any) -> None:
     assert (await user.create(key="k", title="one")).status_code == 201
 
 
+@pytest.mark.needs("analytics")
 async def test_a_created_note_is_announced_to_analytics_once(user: Any, peers: Any, database: Any) -> None:
     note = (await until_created(user, "k")).json()
     await until_created(user, "k")
@@ -109,6 +111,7 @@ async def test_a_created_note_is_announced_to_analytics_once(user: Any, peers: A
     assert UUID(event["event_id"]).version == 7
 
 
+@pytest.mark.needs("analytics")
 async def test_a_service_killed_at_any_stage_of_a_keyed_post_leaves_one_note_in_the_end(
     deployment: Any, user: Any, database: Any, peers: Any
 ) -> None:

@@ -126,6 +126,7 @@ async def added(
     return note
 
 
+@pytest.mark.needs("analytics")
 async def test_a_created_note_is_stored_with_one_event(db: Database, owner: UUID) -> None:
     note = await added(db, owner, tags=["a", "b"], attachments=[uuid4()])
 
@@ -134,6 +135,7 @@ async def test_a_created_note_is_stored_with_one_event(db: Database, owner: UUID
     assert await db.event_subjects() == [str(owner)]
 
 
+@pytest.mark.needs("analytics")
 async def test_a_repeated_key_gets_the_stored_response_and_creates_nothing(db: Database, owner: UUID) -> None:
     assert await db.creator.find_stored(KEYED) is None
     first = await added(db, owner, request=KEYED)
@@ -174,6 +176,7 @@ async def test_a_deleted_account_creates_nothing_and_stores_no_response(db: Data
     assert await db.creator.find_stored(KEYED) is None
 
 
+@pytest.mark.needs("analytics")
 async def test_concurrent_requests_do_not_suffer_from_one_that_is_refused_or_repeated(
     db: Database, owner: UUID
 ) -> None:
