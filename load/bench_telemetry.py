@@ -32,7 +32,7 @@ async def hanging_console() -> AsyncIterator[str]:
 
 async def measure(run: Run) -> None:
     async with AsyncExitStack() as stack:
-        platform = await stack.enter_async_context(bench_platform(run.folder / "platform", settings={"CONSOLE": "off"}))
+        platform = await stack.enter_async_context(bench_platform(run.folder / "platform"))
         account = await platform.sign_up()
         note = await platform.call("POST", NOTES, account, json={"title": "A note", "body": "word " * 60})
         request = http_request("GET", f"{NOTES}/{note['id']}", account.headers)
