@@ -33,14 +33,15 @@ async def list_invitations(
     return json_response(await components.invitation_queries.page(limit, cursor))
 
 
-@router.delete("/{invitation_id}", status_code=204, tags=["administration"], responses=problems(403))
-async def withdraw_invitation(invitation_id: UUID, _admin: CurrentAdmin, components: AppComponents) -> None:
-    """Withdraw an invitation: its token is refused at once, and a mail that still waits is not sent."""
-    await components.invitation_actions.withdraw(invitation_id)
-
-
 @router.post("/accept", status_code=201, tags=["accounts"], response_model=Account, responses=problems(400, 409))
 async def accept_invitation(body: Acceptance, components: AppComponents) -> Response:
     """Create an account by the token of an invitation. Its address is verified."""
     account = await components.invitation_actions.accept(body.token, body.username, body.password)
     return json_response(account, status=201, headers={"Location": f"{PREFIX}/{account.id}"})
+
+
+# It matches `accept`, too, so it comes last.
+@router.delete("/{invitation_id}", status_code=204, tags=["administration"], responses=problems(403))
+async def withdraw_invitation(invitation_id: UUID, _admin: CurrentAdmin, components: AppComponents) -> None:
+    """Withdraw an invitation: its token is refused at once, and a mail that still waits is not sent."""
+    await components.invitation_actions.withdraw(invitation_id)

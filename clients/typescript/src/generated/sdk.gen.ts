@@ -370,19 +370,6 @@ export class Operations extends HeyApiClient {
     }
     
     /**
-     * Withdraw Invitation
-     *
-     * Withdraw an invitation: its token is refused at once, and a mail that still waits is not sent.
-     */
-    public usersWithdrawInvitation<ThrowOnError extends boolean = true>(options: Options<UsersWithdrawInvitationData, ThrowOnError>): RequestResult<UsersWithdrawInvitationResponses, UsersWithdrawInvitationErrors, ThrowOnError> {
-        return (options.client ?? this.client).delete<UsersWithdrawInvitationResponses, UsersWithdrawInvitationErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
-            url: '/api/v1/users/invitations/{invitation_id}',
-            ...options
-        });
-    }
-    
-    /**
      * Accept Invitation
      *
      * Create an account by the token of an invitation. Its address is verified.
@@ -395,6 +382,19 @@ export class Operations extends HeyApiClient {
                 'Content-Type': 'application/json',
                 ...options.headers
             }
+        });
+    }
+    
+    /**
+     * Withdraw Invitation
+     *
+     * Withdraw an invitation: its token is refused at once, and a mail that still waits is not sent.
+     */
+    public usersWithdrawInvitation<ThrowOnError extends boolean = true>(options: Options<UsersWithdrawInvitationData, ThrowOnError>): RequestResult<UsersWithdrawInvitationResponses, UsersWithdrawInvitationErrors, ThrowOnError> {
+        return (options.client ?? this.client).delete<UsersWithdrawInvitationResponses, UsersWithdrawInvitationErrors, ThrowOnError>({
+            security: [{ scheme: 'bearer', type: 'http' }],
+            url: '/api/v1/users/invitations/{invitation_id}',
+            ...options
         });
     }
     

@@ -2243,6 +2243,59 @@ export type UsersInviteResponses = {
     202: unknown;
 };
 
+export type UsersAcceptInvitationData = {
+    body: UserAcceptance;
+    path?: never;
+    query?: never;
+    url: '/api/v1/users/invitations/accept';
+};
+
+export type UsersAcceptInvitationErrors = {
+    /**
+     * Bad Request
+     */
+    400: Problem;
+    /**
+     * Conflict
+     */
+    409: Problem;
+    /**
+     * Content Too Large
+     */
+    413: Problem;
+    /**
+     * Unsupported Media Type
+     */
+    415: Problem;
+    /**
+     * Unprocessable Content
+     */
+    422: Problem;
+    /**
+     * Too Many Requests
+     */
+    429: Problem;
+    /**
+     * Service Unavailable
+     */
+    503: Problem;
+    /**
+     * Another error
+     */
+    default: Problem;
+};
+
+export type UsersAcceptInvitationError = UsersAcceptInvitationErrors[keyof UsersAcceptInvitationErrors];
+
+export type UsersAcceptInvitationResponses = {
+    /**
+     * Successful Response
+     */
+    201: UserAccount;
+};
+
+export type UsersAcceptInvitationResponse = UsersAcceptInvitationResponses[keyof UsersAcceptInvitationResponses];
+
 export type UsersWithdrawInvitationData = {
     body?: never;
     path: {
@@ -2296,59 +2349,6 @@ export type UsersWithdrawInvitationResponses = {
 };
 
 export type UsersWithdrawInvitationResponse = UsersWithdrawInvitationResponses[keyof UsersWithdrawInvitationResponses];
-
-export type UsersAcceptInvitationData = {
-    body: UserAcceptance;
-    path?: never;
-    query?: never;
-    url: '/api/v1/users/invitations/accept';
-};
-
-export type UsersAcceptInvitationErrors = {
-    /**
-     * Bad Request
-     */
-    400: Problem;
-    /**
-     * Conflict
-     */
-    409: Problem;
-    /**
-     * Content Too Large
-     */
-    413: Problem;
-    /**
-     * Unsupported Media Type
-     */
-    415: Problem;
-    /**
-     * Unprocessable Content
-     */
-    422: Problem;
-    /**
-     * Too Many Requests
-     */
-    429: Problem;
-    /**
-     * Service Unavailable
-     */
-    503: Problem;
-    /**
-     * Another error
-     */
-    default: Problem;
-};
-
-export type UsersAcceptInvitationError = UsersAcceptInvitationErrors[keyof UsersAcceptInvitationErrors];
-
-export type UsersAcceptInvitationResponses = {
-    /**
-     * Successful Response
-     */
-    201: UserAccount;
-};
-
-export type UsersAcceptInvitationResponse = UsersAcceptInvitationResponses[keyof UsersAcceptInvitationResponses];
 
 export type UsersRegisterAccountData = {
     body: UserRegistration;
