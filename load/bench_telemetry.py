@@ -14,6 +14,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from benchlib import Run, at_least, http_request, main
 from benchlib.platform import bench_platform
 from benchlib.servers import free_port, gunicorn, nginx
+from local_platform.platform.running import running_layout
+from local_platform.platform.service_environment import service_environment
+from opskit.catalog import read_catalog
 
 NOTES = "/api/v1/notes"
 
@@ -46,7 +49,10 @@ async def measure(run: Run) -> None:
             "dead console": {"CONSOLE_URL": f"http://127.0.0.1:{free_port()}"},
             "hanging console": {"CONSOLE_URL": hanging},
         }
-        settings = platform.processes("notes").members()[0].environ()
+        entry = read_catalog()["notes"]
+        peers = {peer: [platform.url(peer)] for peer in entry.calls}
+        layout = running_layout(run.folder / "platform")
+        settings = service_environment(layout, entry, peers=peers, settings={"USER_RATE": "0"})
         subjects = {}
         for name, more in variants.items():
             folder = run.folder / name.replace(" ", "-").replace("%", "percent")
