@@ -12,6 +12,7 @@ from console.tests import senders
 from console_service.intake.telemetry import Telemetry
 from console_service.memory.budget import Budget
 from console_service.memory.buffer import RecordBuffer
+from console_service.memory.records import MAX_NAMES
 from console_service.otlp import json_format
 
 SHARE = 200_000
@@ -93,7 +94,8 @@ def test_figures_of_invented_routes_and_replicas_stay_within_their_share() -> No
         for body in bodies:
             for source, points in json_format.metrics(body):
                 telemetry.take_points(source, points)
-    assert measured[0] < 1.1 * SHARE
+    # The table of shared names has a bound of its own.
+    assert measured[0] < 1.1 * SHARE + MAX_NAMES * 250
 
 
 def test_the_newest_records_stay_and_the_oldest_go_first() -> None:
