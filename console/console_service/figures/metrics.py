@@ -130,17 +130,17 @@ class Metrics:
             self.sealed[edge] = self._now()
 
     def _take_gauge(self, process: Process, point: NumberPoint, labels: Sequence[str]) -> None:
-        key = (point.name, *(self._names.shared(point.labels.get(label, "")) for label in labels))
+        key = (point.name, *(point.labels.get(label, "") for label in labels))
         if math.isfinite(point.value) and (key in process.gauges or self._has_room()):
-            process.gauges[key] = point.value
+            process.gauges[self._shared(key)] = point.value
 
     def _take_histogram(self, replica: Replica, process: Process, point: HistogramPoint, since: float) -> None:
-        labels, shared = point.labels, self._names.shared
+        labels = point.labels
         if len(point.counts) != len(point.bounds) + 1:
             return
         if point.name == _REQUESTS:
             method, route, status = (labels.get(label, "") for label in ("method", "route", "status"))
-            grown = self._grown(process, (_REQUESTS, shared(method), shared(route), shared(status)), point.counts)
+            grown = self._grown(process, (_REQUESTS, method, route, status), point.counts)
             if grown is None:
                 return
             calls = sum(grown)
@@ -149,7 +149,7 @@ class Metrics:
             self._add_route(replica, method, route, calls, failures, grown, point.bounds)
         elif point.name == _GATEWAY_TIMES:
             route = labels.get("route", "")
-            grown = self._grown(process, (_GATEWAY_TIMES, shared(route)), point.counts)
+            grown = self._grown(process, (_GATEWAY_TIMES, route), point.counts)
             if grown is not None and route != _CONSOLE_ROUTE:
                 calls = sum(grown)
                 # `gateway_http_requests_total` counts the failures.
@@ -159,7 +159,7 @@ class Metrics:
             peer, outcome = labels.get("peer", ""), labels.get("outcome", "")
             if peer.endswith(_KEYS_SUFFIX):
                 return
-            grown = self._grown(process, (_CALLS, shared(peer), shared(outcome)), point.counts)
+            grown = self._grown(process, (_CALLS, peer, outcome), point.counts)
             if grown is not None:
                 calls = sum(grown)
                 self._add_edge(
@@ -168,7 +168,7 @@ class Metrics:
 
     def _take_counter(self, replica: Replica, process: Process, point: NumberPoint, since: float) -> None:
         labels = point.labels
-        key = (point.name, *(self._names.shared(value) for _, value in sorted(labels.items())))
+        key = (point.name, *(value for _, value in sorted(labels.items())))
         grown = self._grown(process, key, (point.value,))
         if grown is None:
             return
@@ -188,6 +188,10 @@ class Metrics:
         if upstream not in _NO_UPSTREAM:
             self._add_edge(GATEWAY, upstream, calls, failures, (), ())
 
+    def _shared(self, key: Key) -> Key:
+        # Only of series that are kept: the names of those that find no room would stay.
+        return tuple(map(self._names.shared, key))
+
     def _has_room(self) -> bool:
         """Return whether one more series fits, and count it."""
         if self._series >= self._max_series:
@@ -204,7 +208,7 @@ class Metrics:
             return None
         if not all(math.isfinite(value) and value >= 0 for value in values):
             return None
-        process.counters[key] = tuple(values)
+        process.counters[self._shared(key)] = tuple(values)
         if known is None and not process.counts_from_zero:
             # Some of it was counted before the console ran.
             return None
