@@ -192,6 +192,17 @@ def test_a_pod_reaches_a_server_exactly_if_compose_puts_both_on_the_server_s_net
         assert may_connect(labels[source], labels[target], port) is shared, f"{source} -> {target}"
 
 
+def test_what_a_service_may_reach_its_migrations_may_reach() -> None:
+    objects = rendered(*EXTERNAL, "files.bucket.url=s3://files", "services.assets.egress[0].ports[0].port=9000")
+    selector = objects["NetworkPolicy", "assets-egress"]["spec"]["podSelector"]
+    (term,) = selector["matchExpressions"]
+
+    for kind, name in ("Deployment", "assets"), ("Job", "assets-migrate-hook"):
+        labels = objects[kind, name]["spec"]["template"]["metadata"]["labels"]
+        assert selects(selector, labels)
+        assert labels[term["key"]] in term["values"]
+
+
 def test_nothing_but_its_own_port_is_open_on_any_pod() -> None:
     labels = {name: pod["metadata"]["labels"] for name, pod in pods(*EMBEDDED) if name in WORKLOADS}
 
