@@ -5,10 +5,12 @@ import { rename } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
-import { accessibilityFaults, startBrowser } from "./browser.js";
+import { accessibilityFaults, overflow, startBrowser } from "./browser.js";
 import { PASSWORD, startPlatform, until } from "./platform.js";
 
 const WIDE = { width: 1280, height: 800 };
+const PHONE = { width: 375, height: 700 };
+const PAGES = ["Overview", "Map", "Requests", "Logs", "Routes", "Users", "Data", "Events", "Mail", "Keys", "Audit", "API"];
 
 describe("the console", () => {
   const faults = [];
@@ -118,6 +120,33 @@ describe("the console", () => {
     await page.getByRole("button", { name: /notes.* s$/ }).first().waitFor();
   });
 
+  test("a replica that hangs shows down in words, and up again once it is restarted", async () => {
+    await open("Overview");
+    await platform.signal("notes-1", "SIGSTOP");
+    try {
+      await state("notes-1", "down").waitFor();
+    } finally {
+      await platform.signal("notes-1", "SIGKILL");
+    }
+    await state("notes-1", "up").waitFor();
+    await card("notes-1").getByText("1 restart").waitFor();
+  });
+
+  test("requests and log lines show as they come, and filters select them", async () => {
+    await open("Requests");
+    await platform.send("GET", "/api/v1/notes/unheard-of", { token: admin.access_token });
+    await page.getByLabel("Status").selectOption("4xx");
+    await page.getByRole("link", { name: "/api/v1/notes/" }).first().waitFor();
+    await page.getByLabel("Service").fill("assets");
+    await page.getByText("No request matches.").waitFor();
+
+    await open("Logs");
+    await page.getByLabel("Text").fill("no line has these words");
+    await page.getByText("No line matches.").waitFor();
+    await page.getByRole("button", { name: "Clear" }).click();
+    await page.getByRole("list", { name: "Log lines" }).getByRole("button").first().waitFor();
+  });
+
   test("a dead letter is retried and gone, and its mail arrives", async () => {
     const folder = join(platform.data, "mail");
     await rename(folder, `${folder}-aside`);
@@ -180,7 +209,57 @@ describe("the console", () => {
     await page.getByRole("button", { name: "Rotate the keys" }).click();
     await dialog().getByText("gets a new key").waitFor();
     await dialog().getByRole("button", { name: "Rotate the keys" }).click();
-    await page.getByRole("region", { name: "Rotation" }).getByText("running").waitFor();
+    await page.getByRole("region", { name: "Rotation" }).locator("header").getByText("running").waitFor();
+  });
+
+  test("every page is accessible and fits a phone, in light and dark", async () => {
+    for (const name of PAGES) {
+      await open(name);
+      await page.waitForLoadState("networkidle").catch(() => {});
+      for (const viewport of [PHONE, WIDE]) {
+        await page.setViewportSize(viewport);
+        for (const colorScheme of ["light", "dark"]) {
+          await page.emulateMedia({ colorScheme });
+          assert.deepEqual(await accessibilityFaults(page), [], `${name}, ${colorScheme}, ${viewport.width}`);
+          assert.equal(await overflow(page), 0, `${name} is too wide for ${viewport.width}`);
+        }
+      }
+    }
+  });
+
+  test("the counts of the data and the address of the API's documentation are shown", async () => {
+    await open("Data");
+    await page.getByText("user.registered").first().waitFor();
+    await open("API");
+    assert.equal(await page.getByRole("link", { name: "Open the API documentation" }).getAttribute("href"), "/docs");
+  });
+
+  test("the keyboard reaches the content by the skip link", async () => {
+    await page.reload();
+    await heading("API").waitFor();
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Enter");
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "main");
+  });
+
+  test("the rotation ends", async () => {
+    await open("Keys");
+    await page.getByRole("region", { name: "Rotation" }).locator("header").getByText("done").waitFor({ timeout: 90_000 });
+  });
+
+  test("a console that cannot be reached is told, and after its restart one logs in again", async () => {
+    await open("Overview");
+    await platform.signal("console", "SIGKILL");
+    await page.getByText("The console cannot be reached.").waitFor();
+    await page.getByText("Your session has ended. Log in again.").waitFor();
+    await logIn("ada");
+    await state("notes-1", "up").waitFor();
+  });
+
+  test("logging out ends the session", async () => {
+    await page.getByRole("button", { name: "Log out" }).click();
+    await page.getByText("You are logged out.").waitFor();
+    assert.equal(await page.evaluate(async () => (await fetch("/console/api/overview")).status), 401);
   });
 
   test("nothing was refused by the Content-Security-Policy, and no error was left unhandled", () => {
