@@ -35,6 +35,8 @@ const matcher = ({ status = "", service = "", route = "", user = "", min_ms = ""
     (!user || item.user_id === user) &&
     (!min_ms || item.ms >= Number(min_ms));
 };
+/** Replicas report in turns. @param {RequestItem[]} items */
+const newestFirst = (items) => [...items].sort((a, b) => (a.at < b.at ? 1 : a.at > b.at ? -1 : 0));
 /** @param {RequestItem} item */
 const keyOf = (item) => `${item.request_id} ${item.service} ${item.at}`;
 
@@ -70,7 +72,7 @@ export default function RequestsPage({ query }) {
     html`<${Empty} title=${Object.keys(filters).length ? "No request matches." : "No request yet."}>
       ${Object.keys(filters).length ? "Clear a filter, or wait: matching requests show at once." : "Send one through the gateway, for example with make demo."}
     <//>`}
-    ${items && items.length > 0 && html`<${Table} label="Requests" columns=${COLUMNS} rows=${items.slice(0, limit)} keyOf=${keyOf} />`}
+    ${items && items.length > 0 && html`<${Table} label="Requests" columns=${COLUMNS} rows=${newestFirst(items).slice(0, limit)} keyOf=${keyOf} />`}
     ${more}
   `;
 }
