@@ -129,9 +129,10 @@ const formatted = (value, format) => (value === null ? "–" : format(value));
 function placeLinks(chart, points) {
   const known = new Map([...chart.over.querySelectorAll("a")].map((link) => [link.dataset["key"], link]));
   for (const point of points) {
-    const x = chart.valToPos(point.at / 1000, "x");
+    // A request of the step that is not over lies beyond the last value.
+    const x = Math.min(chart.valToPos(point.at / 1000, "x"), chart.over.clientWidth);
     const y = chart.valToPos(point.value, "y");
-    if (!(x >= 0 && x <= chart.over.clientWidth)) {
+    if (!(x >= 0)) {
       continue;
     }
     const link = known.get(point.key) ?? document.createElement("a");
