@@ -191,6 +191,10 @@ $(EXAMPLE)/node_modules/.complete console/node_modules/.complete: %/node_modules
 console-vendor: console/node_modules/.complete ## Write the page's libraries anew, as console/package-lock.json pins them
 	@npm --prefix console run --silent vendor
 
+.PHONY: screenshots
+screenshots: .venv/.complete console/node_modules/.complete ## Take the pictures of docs/console.md anew, from a running platform with demo data; about 2 minutes
+	@node console/tests_browser/screenshots.js
+
 ##@ Tests, checks and figures
 .PHONY: test
 test: .venv/.complete ## Run all tests, or those of one member: SERVICE=notes; ARGS="-k name" selects, JOBS=1 runs one process, CASES=100 sends more generated requests
