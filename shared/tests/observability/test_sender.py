@@ -3,13 +3,11 @@
 import asyncio
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -27,9 +25,9 @@ from servicekit.testing.collector import TraceCollector
 from servicekit.testing.settings import unconnected_settings
 from servicekit.testing.wire_server import Behaviour, closing, hanging, reply, responding
 from servicekit.web.application import build_app
+from shared.tests.observability.conftest import StartWorkers, ask_any_worker
 
 PATIENCE_SECONDS = 60.0
-GUNICORN_CONF = Path(__file__).parents[3] / "deploy" / "gunicorn.conf.py"
 
 
 @pytest.fixture(autouse=True)
@@ -276,67 +274,17 @@ def test_off_imports_neither_sdk_nor_exporter_and_starts_no_thread() -> None:
     assert done.stdout.splitlines()[-1:] == ["[] []"], done.stderr
 
 
-TINY = """
-from contextlib import asynccontextmanager
-from fastapi import APIRouter
-from servicekit.web.application import build_app
-from servicekit.core.settings import ServiceSettings
-
-router = APIRouter()
-
-@router.get("/parcels/{parcel}")
-async def read(parcel: int) -> int:
-    return parcel
-
-@asynccontextmanager
-async def nothing(app):
-    yield
-
-def create_app():
-    return build_app(ServiceSettings(), title="Tiny", lifespan=nothing, routers=[router], checks={})
-"""
-
-
 @pytest.mark.servers
 async def test_each_worker_exports_for_itself_and_the_master_has_no_thread(
-    collector: TraceCollector, tmp_path: Path, new_port: Callable[[], int]
+    collector: TraceCollector, start_workers: StartWorkers
 ) -> None:
-    (tmp_path / "tiny.py").write_text(TINY)
-    port = new_port()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gunicorn", "--config", str(GUNICORN_CONF)),
-        *("--bind", f"127.0.0.1:{port}", "tiny:create_app()"),
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "WEB_CONCURRENCY": "2",
-            "SERVICE_NAME": "tiny",
-            "VALKEY_URL": "redis://127.0.0.1:1/0",
-            "SERVICE_KEYS_DIR": str(tmp_path),
-            "FINGERPRINT_SECRET": "f" * 32,
-            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
-            "OTEL_TRACES_SAMPLER_ARG": "1",
-        },
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    try:
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_TRACES_SAMPLER_ARG": "1"}
+    async with start_workers(environment) as (url, pid):
         async with asyncio.timeout(PATIENCE_SECONDS):
             while len({span.instance for span in collector.spans}) < 2:
-                await _ask(f"http://127.0.0.1:{port}/parcels/1")
-        assert psutil.Process(process.pid).num_threads() == 1
+                await ask_any_worker(f"{url}/parcels/1")
+        assert psutil.Process(pid).num_threads() == 1
         last = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-        await _ask(f"http://127.0.0.1:{port}/parcels/2", traceparent=last)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        await process.wait()
+        await ask_any_worker(f"{url}/parcels/2", traceparent=last)
 
     assert last[3:35] in {span.trace_id for span in collector.spans}
-
-
-async def _ask(url: str, **headers: str) -> None:
-    """Send a request over a new connection, so that any worker may respond, and none before they listen."""
-    async with httpx2.AsyncClient() as client:
-        try:
-            await client.get(url, headers=headers)
-        except httpx2.ConnectError:
-            await asyncio.sleep(0.05)

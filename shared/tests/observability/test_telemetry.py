@@ -5,6 +5,7 @@ import itertools
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -26,6 +27,7 @@ from servicekit.testing.wire_server import Behaviour, closing, hanging, reply, r
 from servicekit.web import health
 from servicekit.web.application import build_app
 from servicekit.web.health import Check
+from shared.tests.observability.conftest import StartWorkers, ask_any_worker
 
 PATIENCE_SECONDS = 60.0
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -339,3 +341,33 @@ async def test_without_a_console_nothing_is_sent_and_the_sinks_stay_as_they_are(
         assert type(outputs) is logs._Outputs
         assert not [thread for thread in threading.enumerate() if "export" in thread.name]
     assert threading.active_count() <= before + 5
+
+
+@pytest.mark.servers
+async def test_each_worker_of_a_started_service_sends_its_own_values(
+    fake: FakeConsole, start_workers: StartWorkers, tmp_path: Path
+) -> None:
+    (tmp_path / "metrics").mkdir()
+    more = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"), "LOG_NAME": "tiny-1"}
+
+    def requests_of_workers() -> dict[str, float]:
+        """Return how many requests each worker has counted."""
+        return {
+            metric["resource"]["service.instance.id"]: point["count"]
+            for metric in fake.received("metrics")
+            if metric["name"] == metrics.REQUEST_SECONDS_NAME
+            for point in metric["histogram"]["dataPoints"]
+        }
+
+    sent = 0
+    async with start_workers({"CONSOLE_URL": fake.url, **more}) as (url, _pid):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(requests_of_workers()) < 2:
+                await ask_any_worker(f"{url}/parcels/1")
+                sent += 1
+        await fake.until(lambda: fake.access_lines() and fake.received("traces"))
+
+    assert {worker.partition("/")[0] for worker in requests_of_workers()} == {"tiny-1"}
+    # Nobody adds the workers up on the way.
+    assert max(requests_of_workers().values()) < sum(requests_of_workers().values()) <= sent
+    assert {line["route"] for line in fake.access_lines()} == {ROUTE}
