@@ -1,7 +1,6 @@
 """Prometheus, with the rules of production, watches a platform whose parts fail. Durations are shortened."""
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -72,7 +71,7 @@ class Alerts:
 @asynccontextmanager
 async def prometheus(running: Any, folder: Path) -> AsyncIterator[Alerts]:
     """Run a Prometheus that scrapes the platform."""
-    gateway = json.loads((running.data_dir / "run.json").read_text())["gateway_metrics"].split("/")[2]
+    gateway = running.platform.gateway_metrics_url.split("/")[2]
     (folder / "rules").mkdir(parents=True)
     for path in FILES:
         (folder / "rules" / path.name).write_text(shortened(path.read_text()))

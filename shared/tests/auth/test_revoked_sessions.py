@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -293,25 +294,25 @@ async def test_a_process_without_valkey_is_not_current() -> None:
 
 
 async def test_a_waiting_process_hears_of_a_revocation_and_survives_a_wait_in_vain(
-    valkey: Redis, valkey_url: str
+    valkey: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = uuid4()
     publisher = RevokedSessions(valkey)
     await publisher.refill({})
     client = create_client(SecretStr(valkey_url), application="follower", pool_size=1, blocking_seconds=BLOCK_SECONDS)
     follower = RevokedSessions(client, client)
+    read, waited_in_vain = client.xread, asyncio.Event()
+
+    async def xread(*args: Any, **options: Any) -> Any:
+        if not (entries := await read(*args, **options)):
+            waited_in_vain.set()
+        return entries
+
+    monkeypatch.setattr(client, "xread", xread)
     async with background_task(follower.follow()), asyncio.timeout(60):
-        # One wait for an entry ends without any.
-        while not await _waits_at_the_server(valkey):
-            await asyncio.sleep(0.01)
-        while await _waits_at_the_server(valkey):
-            await asyncio.sleep(0.01)
+        await waited_in_vain.wait()
         await publisher.publish({session: time.time() + 60})
         while not _knows(follower, session):
             await asyncio.sleep(0.01)
     await client.aclose()
     assert await follower.trouble() is None
-
-
-async def _waits_at_the_server(valkey: Redis) -> bool:
-    return int((await valkey.info("clients"))["blocked_clients"]) > 0

@@ -62,6 +62,7 @@ async def _run(options: Options) -> None:
             if ready:
                 print(f"ready {platform.gateway_url}", file=TolerantStream(sys.stdout), flush=True)
                 display.print(f"  docs  {platform.gateway_url}/docs")
+                display.print(f"  metrics  {platform.gateway_metrics_url} of the gateway, for Prometheus")
                 if platform.console_url:
                     display.print(f"  console  {platform.gateway_url}/console, for accounts with the role admin")
                 display.print(f"  mail  {platform.mailbox.folder}, sent to {platform.mailbox.url}")

@@ -93,7 +93,8 @@ class Platform:
             settings,
         )
         ports.save()
-        self._run_file = RunFile(layout.run_file, self.gateway_url, self._gateway.metrics_url, warn)
+        self._run_file = RunFile(layout.run_file, self.gateway_url, warn)
+        self.gateway_metrics_url = self._gateway.metrics_url
         self._reserve = DiskReserve(layout.root, warn)
         self._warn = warn
         self._reloader = Reloader(REPOSITORY, services, self._restart_service, warn) if options.reload else None

@@ -11,10 +11,10 @@ from opskit.atomic_file import write_atomically
 class RunFile:
     """The file is rewritten for each new process. While a process restarts, its entry keeps the last process id."""
 
-    def __init__(self, path: Path, gateway: str, gateway_metrics: str, warn: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, gateway: str, warn: Callable[[str], None]) -> None:
         self._path = path
         self._warn = warn
-        self._addresses = {"gateway": gateway, "gateway_metrics": gateway_metrics}
+        self._gateway = gateway
         self._entries: dict[str, dict[str, str | int]] = {}
         self._first = ""
 
@@ -41,7 +41,7 @@ class RunFile:
 
     def _write(self) -> None:
         processes = sorted(self._entries.values(), key=lambda entry: entry["name"] != self._first)
-        text = json.dumps({**self._addresses, "processes": processes}, indent=1) + "\n"
+        text = json.dumps({"gateway": self._gateway, "processes": processes}, indent=1) + "\n"
         try:
             write_atomically(self._path, text)
         except OSError as error:

@@ -8,7 +8,7 @@ from local_platform.supervision.run_file import RunFile
 
 async def test_it_lists_what_runs_and_follows_restarts_and_stops(supervisor, make_spec, layout):
     warnings: list[str] = []
-    run_file = RunFile(layout.run_file, "http://127.0.0.1:8080", "http://127.0.0.1:9113/metrics", warnings.append)
+    run_file = RunFile(layout.run_file, "http://127.0.0.1:8080", warnings.append)
     supervisor.listen(run_file.update)
     process = supervisor.add(make_spec("notes-1", service="notes"))
     await process.wait_ready()
@@ -17,8 +17,7 @@ async def test_it_lists_what_runs_and_follows_restarts_and_stops(supervisor, mak
         return json.loads(layout.run_file.read_text())
 
     entry = {"name": "notes-1", "service": "notes", "pid": process.pid, "url": process.spec.url}
-    addresses = {"gateway": "http://127.0.0.1:8080", "gateway_metrics": "http://127.0.0.1:9113/metrics"}
-    assert read() == {**addresses, "processes": [entry]}
+    assert read() == {"gateway": "http://127.0.0.1:8080", "processes": [entry]}
     assert stat.S_IMODE(layout.run_file.stat().st_mode) == 0o600
 
     supervisor.kill("notes-1")
@@ -36,7 +35,7 @@ async def test_it_lists_what_runs_and_follows_restarts_and_stops(supervisor, mak
 
 
 async def test_the_primary_stands_before_the_other_nodes(supervisor, make_spec, layout):
-    run_file = RunFile(layout.run_file, "", "", print)
+    run_file = RunFile(layout.run_file, "", print)
     supervisor.listen(run_file.update)
     for name in ("postgres", "mongo-1", "mongo-2"):
         await supervisor.add(make_spec(name)).wait_ready()
@@ -47,6 +46,6 @@ async def test_the_primary_stands_before_the_other_nodes(supervisor, make_spec, 
 
 async def test_processes_run_even_when_the_file_cannot_be_written(supervisor, make_spec, layout):
     warnings: list[str] = []
-    supervisor.listen(RunFile(layout.root / "gone" / "run.json", "", "", warnings.append).update)
+    supervisor.listen(RunFile(layout.root / "gone" / "run.json", "", warnings.append).update)
     await supervisor.add(make_spec()).wait_ready()
     assert "cannot be kept current" in warnings[0]
