@@ -21,7 +21,8 @@ describe("the console", () => {
     admin = await platform.register("ada");
     visitor = await platform.register("eve");
     await platform.makeAdmin("ada");
-    context = await browser.newContext({ baseURL: platform.gateway, viewport: WIDE });
+    // Colours that change slowly have no contrast meanwhile.
+    context = await browser.newContext({ baseURL: platform.gateway, viewport: WIDE, reducedMotion: "reduce" });
     context.setDefaultTimeout(30_000);
     page = await context.newPage();
     page.on("pageerror", (error) => faults.push(String(error)));
