@@ -119,7 +119,8 @@ export async function resume() {
       connection.setReachable(false);
       throw error;
     }
-    connection.setSession(null, connection.session ? "Your session has ended. Log in again." : "");
+    // Another request may have told so already.
+    connection.setSession(null, connection.session ? "Your session has ended. Log in again." : connection.notice);
   }
 }
 
