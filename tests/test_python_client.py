@@ -225,11 +225,11 @@ async def test_an_upload_tells_its_progress_and_is_stored_once_although_a_respon
         on_progress=lambda sent, total: progress.append(sent / total),
     )
 
-    assert (asset.filename, asset.size) == ("café.txt", len(text))
+    assert (asset["filename"], asset["size"]) == ("café.txt", len(text))
     assert len(progress) > 4
     assert progress[-1] == 1
     assert len(network.to("/api/v1/assets")) == 2
-    content = await assets_read_content.asyncio_detailed(asset.id, client=api)
+    content = await assets_read_content.asyncio_detailed(UUID(asset["id"]), client=api)
     assert content.content == text
 
 
