@@ -14,12 +14,12 @@ STEPS = {
     "install": "make install",
     "commit": f"{COMMIT} Begin",
     "build the example frontend": "make example",
-    "add a service": f"make new-service NAME=billing STORE=postgres && {COMMIT} billing",
+    "add a service": f"make new-service NAME=orders STORE=postgres && {COMMIT} orders",
     "remove a service": f"make remove-service NAME=assets && {COMMIT} assets",
     "generate clients": f"make clients && {COMMIT} clients",
     "check": "make check",
     "test without servers": "make test-unit JOBS=2",
-    "test the services": "make test SERVICE='user analytics billing' JOBS=2",
+    "test the services": "make test SERVICE='user analytics orders' JOBS=2",
     "test the compose files": "make test ARGS='tests/test_compose_files.py deploy/local/tests/new_service' JOBS=1",
 }
 

@@ -191,9 +191,6 @@ def test_a_cluster_gets_the_addresses_of_its_own_stores(directory):
 def test_services_with_stores_elsewhere_get_only_secrets_of_their_own(directory):
     made = write_service_secrets(directory, CATALOG).made
 
-    assert (
-        set(made)
-        == set(content(directory))
-        == {*(f"{name}/fingerprint_secret" for name in CATALOG), "assets/link_secret"}
-    )
+    links = {f"{name}/link_secret" for name, entry in CATALOG.items() if entry.keeps_files}
+    assert set(made) == set(content(directory)) == {f"{name}/fingerprint_secret" for name in CATALOG} | links
     assert write_service_secrets(directory, CATALOG).made == ()
