@@ -39,7 +39,7 @@ class GatewaySettings:
     OTEL_EXPORTER_OTLP_ENDPOINT is set, and then 1 by default, as in the services. With `direct_ports` each service also
     has its own port, where nothing is checked or changed; this is for development only. `static_dir` is the folder of a
     built frontend, which is served at `/` with the Content-Security-Policy `static_csp`. On
-    `metrics_port`, which must not be published, Prometheus finds `/metrics`; 0: there is none. The gateway
+    `metrics_port`, which must not be published, Prometheus finds `/metrics`; 0 opens no port. The gateway
     sends what it counts and sees to `console_url`, as this `instance` (default: the host's name); it then records a few
     traces each second if `limits_traces`. Of `gateways` that
     share the load, each lets its share of the rates through.

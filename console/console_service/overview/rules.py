@@ -7,7 +7,7 @@ _BREAKER_STATES: Final = ("closed", "half-open", "open")
 
 
 def store_state(values: Sequence[float]) -> str:
-    """Return the state of a store, of which each process reports 1 or 0."""
+    """Return the state of a store. Each process reports 1 or 0."""
     if all(values):
         return "up"
     return "late" if any(values) else "down"

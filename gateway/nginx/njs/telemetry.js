@@ -103,7 +103,7 @@ async function send(session) {
     const spans = entries.filter(entry => entry.span).map(entry => entry.span);
     const records = entries.filter(entry => entry.record).map(entry => entry.record);
     const families = metrics.families(session).map(family => metricOf(family, nanoseconds(metrics.started()), nanoseconds(Date.now())));
-    // One after the other, so that a slow console gets no more than one request at a time.
+    // One after the other, so that a slow console gets one request at a time.
     if (spans.length > 0) {
         await post(v, 'traces', spans.length, { resourceSpans: [{ resource: resource, scopeSpans: [{ scope: scope, spans: spans }] }] });
     }

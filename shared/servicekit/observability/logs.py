@@ -119,7 +119,7 @@ class _Outputs:
 
 @dataclass(frozen=True, slots=True)
 class _ForwardedOutputs(_Outputs):
-    """Outputs of which something else has a copy. Without it, no line pays for the question whether there is one."""
+    """Outputs that something else gets a copy of. Without such a copy, no line pays for asking."""
 
     sink: Callable[[bytes], None] = field(kw_only=True)
 

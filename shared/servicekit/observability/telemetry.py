@@ -107,7 +107,7 @@ class Telemetry:
 
 
 def _start_of_replica() -> float:
-    """Return when gunicorn's master started, or this process where there is none."""
+    """Return when gunicorn's master started, or this process if it has no master."""
     process = psutil.Process()
     # gunicorn sets it in its master, and workers inherit it.
     master = process.parent() if "SERVER_SOFTWARE" in os.environ else None
