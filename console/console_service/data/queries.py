@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol
 
 from loguru import logger
 
+from console_service.asking import ask_all
 from servicekit.core.errors import ServiceError
 
 MAX_SERIES: Final = 6
@@ -34,16 +35,12 @@ class DataQueries:
         return {"counts": counts, "by_type": by_type, "series": series}
 
     async def _counts(self) -> list[dict[str, Any]]:
-        found = await asyncio.gather(*map(self._summaries.summary, self._services), return_exceptions=True)
-        counts = []
-        for service, summary in zip(self._services, found, strict=True):
-            if isinstance(summary, ServiceError):
-                logger.warning("no summary of {}: {}", service, summary)
-            elif isinstance(summary, BaseException):
-                raise summary
-            else:
-                counts += [{"service": service, "name": each["name"], "value": each["value"]} for each in summary]
-        return counts
+        found = await ask_all(self._services, self._summaries.summary, "summary")
+        return [
+            {"service": service, "name": each["name"], "value": each["value"]}
+            for service, summary in found
+            for each in summary
+        ]
 
     async def _events(self, access_token: str, interval: str) -> tuple[Mapping[str, int], list[dict[str, Any]]]:
         # A platform can be without it.

@@ -1,12 +1,10 @@
 """What waits in the outboxes, and what was given up."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from loguru import logger
-
-from servicekit.core.errors import NotFound, ServiceError
+from console_service.asking import ask_all
+from servicekit.core.errors import NotFound
 
 
 class Outboxes(Protocol):
@@ -25,22 +23,11 @@ class EventQueries:
         self._services = services
 
     async def events(self) -> dict[str, Any]:
-        found = await asyncio.gather(*map(self._outboxes.outbox, self._services), return_exceptions=True)
-        services = []
-        for service, outbox in zip(self._services, found, strict=True):
-            if isinstance(outbox, ServiceError):
-                logger.warning("no outbox of {}: {}", service, outbox)
-            elif isinstance(outbox, BaseException):
-                raise outbox
-            else:
-                services.append(
-                    {
-                        "service": service,
-                        "destinations": outbox["destinations"],
-                        "dead_letters": outbox["dead_letters"],
-                    }
-                )
-        return {"services": services}
+        found = await ask_all(self._services, self._outboxes.outbox, "outbox")
+        names = ("destinations", "dead_letters")
+        return {
+            "services": [{"service": service, **{name: outbox[name] for name in names}} for service, outbox in found]
+        }
 
     def check_service(self, service: str) -> None:
         """Raises `NotFound` for a service that does not exist."""

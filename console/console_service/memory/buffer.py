@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 # Records leave by whole segments. A reader gives way to other work after each.
@@ -67,11 +67,15 @@ class RecordBuffer(Generic[T]):
         new = self.added - added
         return (self.newest(min(new, limit)), max(0, new - limit)) if new > 0 else ([], 0)
 
-    async def newest_first(self) -> AsyncIterator[Iterator[T]]:
-        """Yield the records, by segments, from the last to the first.
+    async def find(self, accepts: Callable[[T], bool], limit: int) -> list[T]:
+        """Return the last records that are accepted, from the last to the first.
 
         Records that arrive or leave meanwhile do no harm: a segment never loses a record.
         """
+        found: list[T] = []
         for segment in reversed(list(self._segments)):
-            yield reversed(segment.records[:])
+            found += filter(accepts, reversed(segment.records))
+            if len(found) >= limit:
+                break
             await asyncio.sleep(0)
+        return found[:limit]

@@ -174,13 +174,10 @@ def _id(form: re.Pattern[str], value: Any) -> str:
 def _attributes(attributes: Any) -> dict[str, Any]:
     if not attributes:
         return {}
-    return {
-        each["key"][:NAME_CHARACTERS]: _value(each.get("value"), TRACEBACK_CHARACTERS)
-        for each in attributes[:MAX_ATTRIBUTES]
-    }
+    return {each["key"][:NAME_CHARACTERS]: _value(each.get("value")) for each in attributes[:MAX_ATTRIBUTES]}
 
 
-def _value(value: Any, limit: int = TRACEBACK_CHARACTERS, depth: int = 0) -> Any:
+def _value(value: Any, depth: int = 0) -> Any:
     """Return the Python value of an AnyValue."""
     if not value:
         return None
@@ -188,7 +185,7 @@ def _value(value: Any, limit: int = TRACEBACK_CHARACTERS, depth: int = 0) -> Any
     if kind == "stringValue":
         if not isinstance(content, str):
             raise Malformed("a text is none")
-        return cut(content, limit)
+        return cut(content, TRACEBACK_CHARACTERS)
     if kind == "intValue":
         return _integer(content)
     if kind == "doubleValue":
@@ -198,10 +195,10 @@ def _value(value: Any, limit: int = TRACEBACK_CHARACTERS, depth: int = 0) -> Any
     if depth == MAX_DEPTH:
         raise Malformed("values are nested too deep")
     if kind == "arrayValue":
-        return [_value(each, limit, depth + 1) for each in (content.get("values") or ())[:MAX_ATTRIBUTES]]
+        return [_value(each, depth + 1) for each in (content.get("values") or ())[:MAX_ATTRIBUTES]]
     if kind == "kvlistValue":
         return {
-            str(each["key"])[:NAME_CHARACTERS]: _value(each.get("value"), limit, depth + 1)
+            str(each["key"])[:NAME_CHARACTERS]: _value(each.get("value"), depth + 1)
             for each in (content.get("values") or ())[:MAX_ATTRIBUTES]
         }
     return None

@@ -1,6 +1,5 @@
 """Requests, and all that is known about one of them."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -8,7 +7,7 @@ import orjson
 from console_service.intake.telemetry import Telemetry
 from console_service.logs.queries import LogQueries
 from console_service.logs.rules import LogFilter
-from console_service.memory.records import RequestRecord, Span
+from console_service.memory.records import Span
 from console_service.requests.rules import RequestFilter, as_curl, request_item
 from servicekit.core.errors import NotFound
 
@@ -26,22 +25,20 @@ class RequestQueries:
 
     async def page(self, wanted: RequestFilter, limit: int) -> dict[str, Any]:
         """Return the newest requests that a filter lets through."""
-        found: list[RequestRecord] = []
-        async for records in self._telemetry.requests.newest_first():
-            found.extend(record for record in records if wanted.accepts(record))
-            if len(found) >= limit:
-                break
-        found = sorted(found[:limit], key=lambda request: request.at, reverse=True)
+        found = await self._telemetry.requests.find(wanted.accepts, limit)
+        found = sorted(found, key=lambda request: request.at, reverse=True)
         return {"items": [request_item(record) for record in found]}
 
     async def one(self, request_id: str, base_url: str) -> dict[str, Any]:
         """Return a request with its spans and log lines. Raises `NotFound`."""
-        requests = [record async for record in self._requests_of(request_id)]
+        requests = await self._telemetry.requests.find(lambda request: request.request_id == request_id, MAX_REQUESTS)
         if not requests:
             raise NotFound
         # The gateway hands its request id on, and services hand it on to others. The client's own is the first one.
         first = min(requests, key=lambda request: (request.caller is not None, request.at))
-        spans = [span async for span in self._spans_of(first.trace_id)] if first.trace_id else []
+        spans: list[Span] = []
+        if first.trace_id:
+            spans = await self._telemetry.spans.find(lambda span: span.trace_id == first.trace_id, MAX_SPANS)
         wanted = LogFilter(request_id=request_id, trace_id=first.trace_id or "", either_id=True)
         lines = await self._logs.page(wanted, MAX_LINES)
         begin = min((span.started for span in spans), default=0)
@@ -51,26 +48,6 @@ class RequestQueries:
             "logs": sorted(lines["items"], key=lambda line: (line["at"], int(line["id"]))),
             "curl": as_curl(first, base_url),
         }
-
-    async def _requests_of(self, request_id: str) -> AsyncIterator[RequestRecord]:
-        number = 0
-        async for records in self._telemetry.requests.newest_first():
-            for record in records:
-                if record.request_id == request_id:
-                    yield record
-                    number += 1
-            if number >= MAX_REQUESTS:
-                return
-
-    async def _spans_of(self, trace_id: str) -> AsyncIterator[Span]:
-        number = 0
-        async for spans in self._telemetry.spans.newest_first():
-            for span in spans:
-                if span.trace_id == trace_id:
-                    yield span
-                    number += 1
-            if number >= MAX_SPANS:
-                return
 
 
 def _item(span: Span, begin: int) -> dict[str, Any]:
