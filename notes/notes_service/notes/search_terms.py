@@ -137,29 +137,6 @@ def _words(text: str) -> Iterator[list[str]]:
             yield [word] if whole else [text[slice(*found.span())] for found in part.finditer(shape, start, end)]
 
 
-_CHARACTERS: Final = "".join(map(chr, range(_CODE_POINTS)))
-
-
-def _shapes() -> str:
-    table = [" "] * _CODE_POINTS
-    for shape, members in _CLASSES.items():
-        for run in regex.finditer(rf"(?V1)[{members}]+", _CHARACTERS):
-            table[run.start() : run.end()] = shape * (run.end() - run.start())
-    return "".join(table)
-
-
-# Used as a table of translation.
-_SHAPES: Final = _shapes()
-
-# What is not seen separates no words: default ignorable and format characters, and strokes that only lengthen a word.
-# Plane 14 holds nothing else.
-_INVISIBLE: Final = frozenset(
-    regex.findall(
-        r"[\p{DI}\p{Cf}\u0640\u07fa\u0883-\u0885\u180a]", _CHARACTERS + "".join(map(chr, range(0xE0000, 0xE1000)))
-    )
-)
-
-
 def _is_accent(mark: str) -> bool:
     """Tell accents, vowel points and nuktas from vowel signs, viramas, tone marks and voiced sound marks.
 
@@ -171,7 +148,23 @@ def _is_accent(mark: str) -> bool:
     return (kind in (1, 7) and mark != "\u1037") or 10 <= kind <= 36 or kind >= 200 or is_enclosing
 
 
-_ACCENTS: Final = frozenset(filter(_is_accent, regex.findall(r"\p{M}", _CHARACTERS)))
+def _tables() -> tuple[str, frozenset[str], frozenset[str]]:
+    """Return the table of shapes, the invisible characters, and the accents."""
+    characters = "".join(map(chr, range(_CODE_POINTS)))
+    shapes = [" "] * _CODE_POINTS
+    for shape, members in _CLASSES.items():
+        for run in regex.finditer(rf"(?V1)[{members}]+", characters):
+            shapes[run.start() : run.end()] = shape * (run.end() - run.start())
+    # What is not seen separates no words: default ignorable and format characters, and strokes that only lengthen a
+    # word. Plane 14 holds nothing else.
+    further = "".join(map(chr, range(0xE0000, 0xE1000)))
+    invisible = regex.findall(r"[\p{DI}\p{Cf}\u0640\u07fa\u0883-\u0885\u180a]", characters + further)
+    accents = filter(_is_accent, regex.findall(r"\p{M}", characters))
+    return "".join(shapes), frozenset(invisible), frozenset(accents)
+
+
+# The shapes are used as a table of translation.
+_SHAPES, _INVISIBLE, _ACCENTS = _tables()
 
 
 def _pair(parts: tuple[str, str]) -> str:
