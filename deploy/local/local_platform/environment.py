@@ -16,7 +16,7 @@ _PROCESS = {
     # removes PYTHONPATH; who runs the launcher's module with one means it.
     *("LD_LIBRARY_PATH", "PYTHONPATH"),
 }
-_LAUNCHER = {
+LAUNCHER_VARIABLES = {
     *("DATA_DIR", "REPLICAS", "MONGO_NODES", "RELOAD", "CONSOLE", "FORCE", "POSTGRES_URL", "MONGO_URL", "VALKEY_URL"),
 }
 # Settings of all services and of the gateway. The gateway's other ones begin with GATEWAY_.
@@ -32,7 +32,7 @@ _PREFIXES = ("LC_", "GATEWAY_")
 def known_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the variables that count, of this process unless others are given."""
     environ = os.environ if environ is None else environ
-    names = _PROCESS | _LAUNCHER | SETTINGS | settings_of_services()
+    names = _PROCESS | LAUNCHER_VARIABLES | SETTINGS | settings_of_services()
     return {name: value for name, value in environ.items() if name in names or name.startswith(_PREFIXES)}
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from local_platform.environment import known_variables
+from local_platform.environment import LAUNCHER_VARIABLES, known_variables
 from local_platform.layout import Layout
 from local_platform.supervision.ports import HOST
 from opskit.catalog import ServiceEntry
@@ -12,7 +12,7 @@ from opskit.catalog import ServiceEntry
 _STORE_VARIABLES = {"postgres": "DATABASE_URL", "mongo": "MONGO_URL"}
 # The launcher decides these. A value from the user's environment would override the file, or mix up the replicas.
 _SECRETS = ("DATABASE_URL", "MONGO_URL", "VALKEY_URL", "FINGERPRINT_SECRET", "LINK_SECRET")
-_NOT_PASSED_ON = {*_SECRETS, "POSTGRES_URL", "DATA_DIR", "REPLICAS", "MONGO_NODES", "RELOAD", "CONSOLE", "FORCE"}
+_NOT_PASSED_ON = LAUNCHER_VARIABLES.union(_SECRETS)
 
 
 def keys_directory(layout: Layout) -> Path:
