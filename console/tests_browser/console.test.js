@@ -107,7 +107,7 @@ describe("the console", () => {
     const { access_token } = await platform.logIn("ada");
     await platform.signal("mongo", "SIGSTOP");
     const response = platform.send("GET", "/api/v1/notes", { token: access_token });
-    await new Promise((resolve) => setTimeout(resolve, 1200));
+    await new Promise((resolve) => setTimeout(resolve, 1500));
     await platform.signal("mongo", "SIGCONT");
     assert.equal((await response).status, 200);
 

@@ -98,6 +98,15 @@ async def test_at_most_ten_traces_begin_in_a_second(harness: GatewayHarness) -> 
     assert "00" in flags
 
 
+async def test_the_console_s_own_page_uses_up_no_traces(harness: GatewayHarness) -> None:
+    gateway, service, _ = await start(harness, traced_share=1.0, limits_traces=True)
+    for _ in range(20):
+        await gateway.get("/console/api/overview?minutes=1")
+    await gateway.get(COUNT)
+
+    assert service.only().headers["traceparent"].endswith("-01")
+
+
 async def test_only_requests_that_no_service_saw_have_a_record(harness: GatewayHarness) -> None:
     gateway, service, console = await start(harness)
     await gateway.get(COUNT)

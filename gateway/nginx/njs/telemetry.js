@@ -9,14 +9,18 @@ import metrics from 'metrics.js';
 
 // Of all workers.
 const TRACES_PER_SECOND = 10;
+const CONSOLE = /^\/console(?:[/?]|$)/;
 const MOST_WAITING = 1000;
 const KEPT_MILLISECONDS = 5000;
 const CUMULATIVE = 2;
 const SERVER = 2;
 const FAILED = { code: 2 };
 
-/* The sampled flag of a request: that of the first few in each second. */
-function draw() {
+/* The sampled flag of a request: that of the first few in each second. The console's page must not use them up. */
+function draw(r) {
+    if (CONSOLE.test(r.variables.request_uri)) {
+        return '00';
+    }
     const second = String(Math.floor(Date.now() / 1000));
     try {
         return ngx.shared.traces.incr(second, 1, 0, KEPT_MILLISECONDS) <= TRACES_PER_SECOND ? '01' : '00';
