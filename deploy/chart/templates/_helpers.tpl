@@ -85,6 +85,9 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 automountServiceAccountToken: false
 # The variables of a Service named `gateway` would replace the gateway's settings.
 enableServiceLinks: false
+# A DNS server that died with its node gets lookups until the cluster has noticed; the default is to wait 5 s for it.
+dnsConfig:
+  options: [{name: timeout, value: "1"}, {name: attempts, value: "4"}]
 {{- with $root.Values.image.pullSecrets }}
 imagePullSecrets: {{ range . }}
   - name: {{ . }}

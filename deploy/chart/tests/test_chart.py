@@ -230,6 +230,13 @@ def test_every_container_is_restricted(settings: tuple[str, ...]) -> None:
             assert container["image"].rpartition(":")[2] != "latest"
 
 
+def test_no_pod_waits_long_for_a_dns_server_that_died() -> None:
+    for name, pod in pods(*EMBEDDED):
+        options = {option["name"]: int(option["value"]) for option in pod["spec"]["dnsConfig"]["options"]}
+        assert options["timeout"] == 1, name
+        assert options["attempts"] > 2
+
+
 def test_only_jobs_for_secrets_get_a_token_of_the_api() -> None:
     with_token = {name for name, pod in pods(*EMBEDDED) if pod["spec"]["automountServiceAccountToken"]}
 
