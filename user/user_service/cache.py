@@ -58,6 +58,8 @@ class Cache:
         self._requested: set[bytes] = set()
         # Loads in progress, by the lease that they found.
         self._loads: dict[bytes, asyncio.Task[bytes]] = {}
+        # An alert waits for an increase, and a counter that begins with 1 has none.
+        LOST_INVALIDATIONS.labels(name)
 
     async def get(self, key: str, load: Load) -> bytes:
         """Return the value from the cache, or else from `load`. Raises what `load` raises.

@@ -68,6 +68,7 @@ class SealedReceiver:
         self._cipher = cipher
         self._replays = replays
         self._max_bytes = max_bytes
+        REFUSED.labels(Refusal.UNKNOWN_KEY.value)  # An alert waits for an increase, which has to begin at 0.
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
