@@ -22,7 +22,7 @@ from servicekit.testing.ports import held_port
 from servicekit.testing.sealed import make_keyrings
 
 # What a shell holds for other programs, such as a proxy or PGSSLMODE, reaches neither clients nor servers.
-keep_known_variables("PYTEST", "COV", "HYPOTHESIS", "CASES", "NGINX_BINARY", "PYTHON")
+keep_known_variables("PYTEST", "COV", "HYPOTHESIS", "CASES", "QUIET_MINUTES", "NGINX_BINARY", "PYTHON")
 
 _names = (f"test_{number}" for number in count(1))
 # What starts server processes: the stores below, and the platforms of tests/conftest.py.

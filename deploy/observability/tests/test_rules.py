@@ -84,12 +84,12 @@ QUIET: Series = {
     f"service_failure_limits_local_total{{{USER}}}": constant(7),
     f"service_cache_lost_invalidations_total{{{USER}}}": constant(7),
     f"service_disk_used_ratio{{{NOTES}}}": constant(0.6),
-    f'service_idempotency_conflicts_total{{{NOTES},route="/a",reason="another request"}}': growing(0.1),
+    f'service_idempotency_conflicts_total{{{NOTES},route="/a",reason="other_request"}}': growing(0.1),
     f'service_idempotency_replays_total{{{NOTES},route="/a"}}': growing(0.1),
     f"service_events_unlabelled_total{{{NOTES}}}": constant(7),
-    f'service_tracing_spans_dropped_total{{{NOTES},reason="queue full"}}': constant(7),
-    f'service_telemetry_dropped_total{{{NOTES},signal="logs",reason="queue full"}}': constant(7),
-    'gateway_telemetry_dropped_total{instance="gateway-1",signal="traces",reason="queue full"}': constant(7),
+    f'service_tracing_spans_dropped_total{{{NOTES},reason="queue_full"}}': constant(7),
+    f'service_telemetry_dropped_total{{{NOTES},signal="logs",reason="queue_full"}}': constant(7),
+    'gateway_telemetry_dropped_total{instance="gateway-1",signal="traces",reason="queue_full"}': constant(7),
 }
 
 # What differs from a quiet platform when an alert fires, and which others fire with it.
@@ -136,13 +136,13 @@ FAULTS: Mapping[str, Series] = {
     "DiskAlmostFull": {f"service_disk_used_ratio{{{NOTES}}}": constant(0.86)},
     "DiskFull": {f"service_disk_used_ratio{{{NOTES}}}": constant(0.96)},
     "IdempotencyConflicts": {
-        f'service_idempotency_conflicts_total{{{NOTES},route="/a",reason="another request"}}': growing(2)
+        f'service_idempotency_conflicts_total{{{NOTES},route="/a",reason="other_request"}}': growing(2)
     },
     "RequestsRepeated": {f'service_idempotency_replays_total{{{NOTES},route="/a"}}': growing(6)},
     "EventsUnlabelled": {f"service_events_unlabelled_total{{{NOTES}}}": growing(0.1)},
-    "SpansDropped": {f'service_tracing_spans_dropped_total{{{NOTES},reason="queue full"}}': growing(0.1)},
+    "SpansDropped": {f'service_tracing_spans_dropped_total{{{NOTES},reason="queue_full"}}': growing(0.1)},
     "TelemetryDropped": {
-        'gateway_telemetry_dropped_total{instance="gateway-1",signal="traces",reason="queue full"}': growing(0.1)
+        'gateway_telemetry_dropped_total{instance="gateway-1",signal="traces",reason="queue_full"}': growing(0.1)
     },
 }
 # The other alerts of the same fault.
