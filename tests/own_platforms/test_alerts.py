@@ -16,6 +16,7 @@ from uuid import uuid4
 import httpx2
 import psutil
 import pytest
+from redis.asyncio import Redis
 
 from deploy.observability.tests.rules import ALERTS
 from servicekit.core.clock import utc_now
@@ -243,6 +244,16 @@ async def a_frozen_postgresql(watched: Watched) -> AsyncIterator[Request]:
 async def no_mongodb(watched: Watched) -> AsyncIterator[Request]:
     async with stopped(watched, "mongo-1"):
         yield lambda: watched.send("GET", STATS, times=5)
+
+
+@fires("EndedSessionsUnpublished user", "EndedSessionsUnheard analytics")
+async def a_valkey_that_takes_no_writes(watched: Watched) -> AsyncIterator[Request]:
+    async with Redis.from_url(watched.running.platform.stores.valkey_url()) as valkey:
+        await valkey.config_set("min-replicas-to-write", 1)
+        try:
+            yield nothing
+        finally:
+            await valkey.config_set("min-replicas-to-write", 0)
 
 
 @fires("PasswordHashesWait user", "ServiceBusy user")
