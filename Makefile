@@ -37,6 +37,9 @@ OASDIFF_VERSION := v1.37.0
 PROMETHEUS_VERSION := v0.316.0
 # The last whose module has its page built.
 ALERTMANAGER_VERSION := v0.31.1
+OTELCOL_VERSION := v0.140.0
+# Of the release v2.10.0: its module goes on with the old numbers.
+JAEGER_VERSION := v1.73.0
 # The Go that came with the generators of clients.
 GO_TOOLS = PATH="$(CURDIR)/.tools/clients/bin:$$PATH" GOTOOLCHAIN=local GOBIN="$(CURDIR)/.tools/bin"
 SERVICES := $(shell sed -n 's/^\[\([a-z][a-z0-9]*\)\]$$/\1/p' deploy/services.toml)
@@ -276,8 +279,8 @@ helm: .tools/bin/helm ## Build Helm, with which the chart is tested and installe
 	@GOBIN="$$PWD/.tools/bin" nice go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 
 .PHONY: observability-tools
-observability-tools: ## Build what tests the alerts, into .tools/bin: ONLY=promtool,prometheus,alertmanager some of it
-	@for tool in $$(tr , ' ' <<<"$${ONLY:-promtool prometheus alertmanager}"); do $(MAKE) --no-print-directory ".tools/bin/$$tool"; done
+observability-tools: ## Build what tests alerts and traces, into .tools/bin: ONLY=promtool,prometheus,alertmanager,otelcol,jaeger some of it
+	@for tool in $$(tr , ' ' <<<"$${ONLY:-promtool prometheus alertmanager otelcol jaeger}"); do $(MAKE) --no-print-directory ".tools/bin/$$tool"; done
 
 # Prometheus without service discovery other than DNS, which saves much of the build.
 .tools/bin/promtool .tools/bin/prometheus: | .tools/clients/.complete
@@ -287,6 +290,17 @@ observability-tools: ## Build what tests the alerts, into .tools/bin: ONLY=promt
 .tools/bin/alertmanager: | .tools/clients/.complete
 	@echo "building $(@F) $(ALERTMANAGER_VERSION) (once; some minutes)"
 	@$(GO_TOOLS) nice go install github.com/prometheus/alertmanager/cmd/alertmanager@$(ALERTMANAGER_VERSION)
+
+.tools/bin/otelcol: | .tools/clients/.complete
+	@echo "building otelcol $(OTELCOL_VERSION) (once; some minutes)"
+	@$(GO_TOOLS) nice go run go.opentelemetry.io/collector/cmd/builder@$(OTELCOL_VERSION) --config deploy/observability/otelcol.yml
+	@mv .tools/otelcol/otelcol $@
+
+# A module with replacements can only be built from its own folder. Its page, which is not in it, is left out.
+.tools/bin/jaeger: | .tools/clients/.complete
+	@echo "building jaeger $(JAEGER_VERSION) (once; a quarter of an hour)"
+	@folder="$$($(GO_TOOLS) go mod download -json github.com/jaegertracing/jaeger@$(JAEGER_VERSION) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')"; \
+		$(GO_TOOLS) nice go build -C "$$folder" -o "$(CURDIR)/$@" ./cmd/jaeger
 
 .tools/clients/.complete: clients/tools.lock clients/typescript/package-lock.json | $(UV)
 	@echo "installing the generators of clients, with their Node.js and Go"

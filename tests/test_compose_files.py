@@ -351,6 +351,27 @@ def test_both_files_run_the_same_observers_on_the_same_files(document: Document)
         assert all((ROOT / volume.split(":")[0]).exists() for volume in other.get("volumes", []))
 
 
+@both_files
+def test_the_collector_and_grafana_reach_what_they_are_given(document: Document) -> None:
+    sources = read("deploy/observability/grafana/provisioning/datasources/datasources.yml")["datasources"]
+    given = [("grafana", source["url"].removeprefix("http://")) for source in sources]
+    given.append(("otel-collector", read("deploy/observability/otel-collector.yml")["exporters"]["otlp"]["endpoint"]))
+
+    for observer, address in given:
+        name, networks = address.split(":")[0], document["services"][observer]["networks"]
+        assert name in OBSERVERS
+        assert set(networks) & set(document["services"][name]["networks"]), (observer, name)
+
+
+@both_files
+def test_the_collector_is_of_the_version_that_is_tested(document: Document) -> None:
+    version = document["services"]["otel-collector"]["image"].partition(":")[2]
+
+    built = (ROOT / "deploy" / "observability" / "otelcol.yml").read_text(encoding="utf-8")
+    assert set(re.findall(r" v([0-9.]+)$", built, re.MULTILINE)) == {version}
+    assert f"OTELCOL_VERSION := v{version}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("file", ["docker-compose.yml", "docker-compose.prod.yml"])
 @pytest.mark.skipif(shutil.which("docker") is None, reason="docker is not installed")
 def test_docker_accepts_the_profile(file: str) -> None:
