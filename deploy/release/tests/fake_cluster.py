@@ -11,6 +11,8 @@ from release_tool.errors import CommandFailed
 from release_tool.programs import Options
 
 KINDS = {"hpa": "horizontalpodautoscaler"}
+# How many former ReplicaSets a Deployment keeps: its `revisionHistoryLimit`.
+FORMER_REPLICA_SETS = 2
 
 
 def deployment(name: str, component: str, image: str, replicas: int, **labels: str) -> dict[str, Any]:
@@ -124,6 +126,8 @@ class FakeCluster:
             for pod in (*old, *new[spec["replicas"] :]):
                 self._remove(pod)
             new, old = new[: spec["replicas"]], []
+            for former in [one for one in sets if one is not newest][:-FORMER_REPLICA_SETS]:
+                self.objects.pop(("replicaset", former["metadata"]["name"]))
         document["status"] = {
             "observedGeneration": metadata["generation"],
             "updatedReplicas": len(new),
