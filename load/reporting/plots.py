@@ -8,16 +8,14 @@ import io
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from typing import TYPE_CHECKING, Any
 
 from reporting.figures import AimRow, Document, share_of_aim
 
-matplotlib.use("svg")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 # Variables of the page, in the order of the colours that stand for them: #010101, #020202 …
 NAMES = ("ink", "muted", "grid", "good", "bad", "c1", "c2", "c3", "c4", "c5", "c6")
 COLORS = {name: "#" + f"{number:02x}" * 3 for number, name in enumerate(NAMES, start=1)}
@@ -62,8 +60,13 @@ STYLE = {
 FONTS = "font-family:system-ui,-apple-system,'Segoe UI',Roboto,sans-serif"
 
 
-def draw(height: float, build: Callable[[Figure], None], *, title: str, prefix: str) -> str:
+def draw(height: float, build: Callable[["Figure"], None], *, title: str, prefix: str) -> str:
     """Return the SVG element of a figure; `prefix` keeps its ids apart from those of other figures of a page."""
+    # These imports take half a second, and most tests draw nothing.
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.use("svg")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height))
         build(figure)
@@ -112,13 +115,10 @@ def _plain(value: float, _position: int | None = None) -> str:
     return f"{value:g}"
 
 
-PLAIN = FuncFormatter(_plain)
-
-
 def aims(rows: Sequence[AimRow], title: str, prefix: str) -> str:
     """Draw how much of each aim is reached: a dot with its quartiles, and the aim as a line."""
 
-    def build(figure: Figure) -> None:
+    def build(figure: "Figure") -> None:
         axes = figure.add_subplot()
         for place, row in enumerate(reversed(rows)):
             color = COLORS["good" if row.reached else "bad"]
@@ -154,7 +154,7 @@ def peers(work: Mapping[str, Mapping[str, Document]], title: str, prefix: str) -
     """Draw the requests/s of each system for each kind of work, as bars."""
     systems = list(dict.fromkeys(name for by_system in work.values() for name in by_system))
 
-    def build(figure: Figure) -> None:
+    def build(figure: "Figure") -> None:
         axes = figure.add_subplot()
         height, place, ticks = 0.8, 0.0, []
         for by_system in reversed(list(work.values())):
@@ -171,7 +171,7 @@ def peers(work: Mapping[str, Mapping[str, Document]], title: str, prefix: str) -
         axes.set_xlabel("requests/s, logarithmic")
         axes.set_xscale("log")
         axes.margins(x=0.12)
-        axes.xaxis.set_major_formatter(PLAIN)
+        axes.xaxis.set_major_formatter(_plain)
         axes.grid(axis="y", visible=False)
         for number, name in enumerate(systems):
             axes.bar(0, 0, color=COLORS[SERIES[number % len(SERIES)]], label=name)
@@ -190,7 +190,7 @@ def latencies(
     """Draw the latency of reads and writes by the share of requests that were as fast, and the objectives."""
     kinds = [kind for kind in ("read", "write") if any(kind in one for one in lines.values())]
 
-    def build(figure: Figure) -> None:
+    def build(figure: "Figure") -> None:
         grid = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
         for axes, kind in zip(grid, kinds, strict=True):
             for number, (name, one) in enumerate(lines.items()):
@@ -205,7 +205,7 @@ def latencies(
                 fontsize=8, color=COLORS["bad"],
             )  # fmt: skip
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(PLAIN)
+            axes.yaxis.set_major_formatter(_plain)
             axes.set_yticks([], minor=True)
             axes.set_xticks([_tail(share) for share in (50, 95, 99.9)], ["p50", "p95", "p99.9"])
             axes.set_title(f"{kind}s, ms", loc="left", fontsize=9)
@@ -229,7 +229,7 @@ def throughput(
 ) -> str:
     """Draw requests/s of each kind of request over replicas or rows."""
 
-    def build(figure: Figure) -> None:
+    def build(figure: "Figure") -> None:
         axes = figure.add_subplot()
         for number, (name, points) in enumerate(lines.items()):
             xs, ys = [point[0] for point in points], [point[1] for point in points]
@@ -243,8 +243,8 @@ def throughput(
         axes.set_xticks([], minor=True)
         axes.set_xlabel(label)
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(PLAIN)
-        axes.yaxis.set_minor_formatter(PLAIN if _narrow(lines) else "")
+        axes.yaxis.set_major_formatter(_plain)
+        axes.yaxis.set_minor_formatter(_plain if _narrow(lines) else "")
         axes.tick_params(axis="y", which="minor", labelsize=7.5)
         axes.set_title("requests/s", loc="left", fontsize=9)
         figure.legend(loc="outside lower left", ncols=2)
@@ -260,7 +260,7 @@ def _narrow(lines: Mapping[str, Sequence[tuple[int, float, float]]]) -> bool:
 def time_line(rows: Sequence[Document], marks: Sequence[tuple[float, str]], title: str, prefix: str) -> str:
     """Draw a run second by second: requests and failures above, latencies below, and what happened as lines."""
 
-    def build(figure: Figure) -> None:
+    def build(figure: "Figure") -> None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 3])
         seconds = [row["second"] for row in rows]
         above.bar(seconds, [row["requests"] for row in rows], 0.9, align="edge", color=COLORS["c6"], label="requests")
@@ -272,7 +272,7 @@ def time_line(rows: Sequence[Document], marks: Sequence[tuple[float, str]], titl
         for key, name, color in (("max", "slowest", "c5"), ("p95", "p95", "c2"), ("p50", "p50", "c1")):
             below.plot(middle, [row[key] for row in rows], color=COLORS[color], linewidth=1.5, label=name)
         below.set_yscale("log")
-        below.yaxis.set_major_formatter(PLAIN)
+        below.yaxis.set_major_formatter(_plain)
         below.set_yticks([], minor=True)
         below.set_title("latency, ms", loc="left", fontsize=9)
         below.legend(loc="lower right", ncols=3, bbox_to_anchor=(1, 0.98), borderaxespad=0)
@@ -285,7 +285,7 @@ def time_line(rows: Sequence[Document], marks: Sequence[tuple[float, str]], titl
     return draw(3.6, build, title=title, prefix=prefix)
 
 
-def _number(axes: Axes, moment: float, number: int) -> None:
+def _number(axes: "Axes", moment: float, number: int) -> None:
     axes.annotate(
         str(number), (moment, 1), (2, -9), xycoords=("data", "axes fraction"), textcoords="offset points",
         fontsize=8.5, fontweight="bold", color=COLORS["ink"],

@@ -255,8 +255,14 @@ def test_the_builder_of_a_kernel_is_not_named(drawn: Drawn) -> None:
 
 
 def test_publishing_writes_the_copy_and_only_the_generated_part_of_the_document(
-    reports: Reports, drawn: Drawn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    reports: Reports,
+    drawn: Drawn,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The same figures are drawn once.
+    monkeypatch.setattr(page, "sections", lambda _found: drawn.sections)
     (tmp_path / "docs").mkdir()
     document = tmp_path / "docs/evidence.md"
     document.write_text(f"before\n{evidence.BEGIN}\nold\n{evidence.END}\nafter\n")
