@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from functools import cache
 from typing import Any
 
 import pytest
@@ -34,14 +35,21 @@ def text_of(name: str) -> str:
     return (REPOSITORY / name).read_text(encoding="utf-8")
 
 
+@cache
+def extended(name: str, count: int) -> str:
+    """Return a compose file with the first `count` of the new services."""
+    path, add = FILES[name]
+    return add(extended(name, count - 1), NEW[count - 1]) if count else text_of(path)
+
+
+def parsed(text: str) -> Any:
+    return yaml.load(text, Loader=yaml.CSafeLoader)
+
+
 @pytest.fixture(scope="module", params=sorted(FILES))
 def both(request: pytest.FixtureRequest) -> tuple[dict[str, Any], dict[str, Any]]:
     """A compose file, and the same with two more services."""
-    name, add = FILES[request.param]
-    before = after = text_of(name)
-    for entry in NEW:
-        after = add(after, entry)
-    return yaml.safe_load(before), yaml.safe_load(after)
+    return parsed(extended(request.param, 0)), parsed(extended(request.param, 2))
 
 
 def test_a_new_service_has_what_an_existing_one_of_its_engine_has(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -116,31 +124,32 @@ def test_other_services_do_not_change(both: tuple[dict[str, Any], dict[str, Any]
 
 
 def test_its_port_for_development_is_published() -> None:
-    ports = yaml.safe_load(in_development(text_of("docker-compose.yml"), NEW[0]))["services"]["gateway"]["ports"]
+    ports = parsed(extended("development", 1))["services"]["gateway"]["ports"]
     assert ports[-1] == "127.0.0.1:8005:8005"
 
 
-@pytest.mark.parametrize("name", ["docker-compose.prod.yml", ".env.example"])
-def test_postgres_accepts_one_more_share_of_connections(name: str) -> None:
-    edit = in_production if name.endswith(".yml") else with_connections
-    assert "260" in text_of(name)
-    assert "380" in edit(text_of(name), NEW[0])
-    assert "380" not in edit(text_of(name), NEW[1])
+def test_postgres_accepts_one_more_share_of_connections_for_a_service_that_uses_it() -> None:
+    settings = [text_of(".env.example")]
+    for entry in NEW:
+        settings.append(with_connections(settings[-1], entry))
+    for before, with_postgres, with_mongo in (settings, [extended("production", count) for count in range(3)]):
+        assert "260" in before
+        assert "380" in with_postgres
+        assert "380" in with_mongo
 
 
 def test_its_folder_is_in_the_build_context_and_its_metrics_are_collected() -> None:
     ignored = in_context(text_of(".dockerignore"), read_catalog(), "billing")
     assert "!assets\n!billing\n" in ignored
-    scraped = yaml.safe_load(in_scrapes(text_of("deploy/observability/prometheus.yml"), "billing"))
+    scraped = parsed(in_scrapes(text_of("deploy/observability/prometheus.yml"), "billing"))
     assert scraped["scrape_configs"][0]["dns_sd_configs"][0]["names"] == [*read_catalog(), "billing"]
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_comments_and_layout_stay(name: str) -> None:
     """Only the lines that list all services change, and no line gets lost."""
-    path, add = FILES[name]
-    before = text_of(path)
-    changes = list(difflib.ndiff(before.splitlines(), add(before, NEW[0]).splitlines()))
+    before, after = extended(name, 0), extended(name, 1)
+    changes = list(difflib.ndiff(before.splitlines(), after.splitlines()))
     removed = [line for line in changes if line.startswith("- ")]
     known = ('["http://assets:8000"]}', '["http://console:8000"]}', "assets: *healthy}", "MAX_CONNECTIONS")
     assert all(any(text in line for text in known) for line in removed), removed

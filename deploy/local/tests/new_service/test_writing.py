@@ -13,13 +13,26 @@ from local_platform.new_service.naming import NameRefused
 from local_platform.new_service.writing import LISTS, rendered_files, write_service
 
 
+def with_lists(folder: Path) -> Path:
+    """Copy the files that list all services, and nothing else, into a folder; return it."""
+    for name in LISTS:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, folder / name)
+    return folder
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A directory with only the files that list all services."""
-    for name in LISTS:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(REPOSITORY / name, tmp_path / name)
-    return tmp_path
+    return with_lists(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with one more service, for tests that change nothing."""
+    folder = with_lists(tmp_path_factory.mktemp("extended"))
+    write_service(folder, "billing", "mongo")
+    return folder
 
 
 def contents(root: Path) -> Mapping[Path, bytes]:
@@ -33,21 +46,19 @@ def test_docs_explain_every_file(store: writing.Store) -> None:
         assert f"`{str(path).replace('billing', 'NAME')}`" in page
 
 
-def test_a_second_service_of_the_same_name_is_refused_and_changes_nothing(repository: Path) -> None:
-    write_service(repository, "billing", "mongo")
-    before = contents(repository)
+def test_a_second_service_of_the_same_name_is_refused_and_changes_nothing(extended: Path) -> None:
+    before = contents(extended)
 
     with pytest.raises(NameRefused, match="is taken"):
-        write_service(repository, "billing", "postgres")
+        write_service(extended, "billing", "postgres")
 
-    assert contents(repository) == before
+    assert contents(extended) == before
 
 
 @pytest.mark.needs("assets")
-def test_the_readme_gets_a_row_below_those_of_the_other_services(repository: Path) -> None:
-    before = (repository / "README.md").read_text(encoding="utf-8").splitlines()
-    write_service(repository, "billing", "mongo")
-    after = (repository / "README.md").read_text(encoding="utf-8").splitlines()
+def test_the_readme_gets_a_row_below_those_of_the_other_services(extended: Path) -> None:
+    before = (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()
+    after = (extended / "README.md").read_text(encoding="utf-8").splitlines()
     row = "| [`billing`](billing/README.md) | MongoDB | entries | `/api/v1/billing` |"
     assert [line for line in after if line not in before] == [row]
     assert after[after.index(row) - 1].startswith("| [`assets`]")
