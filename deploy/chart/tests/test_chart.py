@@ -45,7 +45,7 @@ def rendered(*settings: str) -> Mapping[tuple[str, str], Object]:
     """Return all objects by kind and name."""
     result = helm(*settings)
     assert result.returncode == 0, result.stderr
-    documents = [document for document in yaml.safe_load_all(result.stdout) if document]
+    documents = [document for document in yaml.load_all(result.stdout, Loader=yaml.CSafeLoader) if document]
     return {(document["kind"], document["metadata"]["name"]): document for document in documents}
 
 
