@@ -349,6 +349,7 @@ def test_both_files_run_the_same_observers_on_the_same_files(document: Document)
         service, other = document["services"][name], DEVELOPMENT["services"][name]
         assert service["image"] == other["image"]
         assert set(other.get("volumes", [])) <= set(service.get("volumes", []))
+        assert set(other.get("command", [])) <= set(service.get("command", []))
         assert all((ROOT / volume.split(":")[0]).exists() for volume in other.get("volumes", []))
 
 

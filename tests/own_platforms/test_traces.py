@@ -14,7 +14,7 @@ import pytest
 import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from deploy.observability.tests.rules import FOLDER, tool
+from deploy.observability.tests.rules import FOLDER, ROOT, tool
 from servicekit.testing.ports import held_port
 
 COLLECTOR, JAEGER = tool("otelcol"), tool("jaeger")
@@ -128,8 +128,16 @@ def jaeger(otlp: str, query: str) -> list[str]:
         "service.telemetry.logs.level": "error",
         "extensions.jaeger_query.http.endpoint": query,
         "extensions.jaeger_query.grpc.endpoint": "127.0.0.1:0",
+        "extensions.jaeger_query.enable_tracing": "false",
     }
-    return [str(JAEGER), *(f"--set={name}={value}" for name, value in changed.items())]
+    own = container("jaeger")["command"]
+    return [str(JAEGER), *own, *(f"--set={name}={value}" for name, value in changed.items())]
+
+
+def container(name: str) -> Mapping[str, Any]:
+    """Return a container of production."""
+    containers: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.prod.yml").read_text())["services"]
+    return containers[name]
 
 
 def collector(folder: Path, own: str, jaeger: str) -> list[str]:
@@ -199,7 +207,7 @@ async def test_an_exemplar_of_a_bucket_leads_to_the_trace(traced: Traced) -> Non
     trace_id = await traced.trace_of(method="GET", url=STATISTICS)
     (url,) = traced.running.urls("analytics")
 
-    async def exemplars() -> set[str]:
+    async def shown() -> set[str]:
         # Each new connection may reach another worker.
         async with httpx2.AsyncClient(trust_env=False, verify=False) as http:
             response = await http.get(f"{url}/metrics", headers={"Accept": "application/openmetrics-text"})
@@ -211,7 +219,7 @@ async def test_an_exemplar_of_a_bucket_leads_to_the_trace(traced: Traced) -> Non
         }
 
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while trace_id not in await exemplars():
+        while trace_id not in await shown():
             pass
     assert await traced.store.has(trace_id, "analytics")
 
