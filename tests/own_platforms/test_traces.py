@@ -17,7 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from deploy.observability.tests.rules import FOLDER, ROOT, tool
 from servicekit.testing.ports import held_port
 
-COLLECTOR, JAEGER = tool("otelcol"), tool("jaeger")
+COLLECTOR, JAEGER, PROMETHEUS = tool("otelcol"), tool("jaeger"), tool("prometheus")
 PATIENCE_SECONDS = 60.0
 STATISTICS = "/api/v1/analytics/stats"
 
@@ -71,11 +71,15 @@ class Store:
         ]
 
     async def has(self, trace_id: str, *services: str) -> list[Span]:
-        """Wait until Jaeger has spans of these services in a trace, and return all of it."""
+        """Wait until Jaeger has spans of these services in one tree, and return all of it.
+
+        Only the parent of the first span is not in it: the span of the gateway.
+        """
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 spans = await self.spans(trace_id)
-                if set(services) <= {span.service for span in spans}:
+                unknown = {span.parent_id for span in spans} - {span.id for span in spans}
+                if set(services) <= {span.service for span in spans} and len(unknown) == 1:
                     return spans
                 await asyncio.sleep(0.1)
 
@@ -222,6 +226,38 @@ async def test_an_exemplar_of_a_bucket_leads_to_the_trace(traced: Traced) -> Non
         while trace_id not in await shown():
             pass
     assert await traced.store.has(trace_id, "analytics")
+
+
+@pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not built: make observability-tools")
+async def test_prometheus_keeps_the_trace_ids_that_grafana_links_to_jaeger(traced: Traced, tmp_path: Path) -> None:
+    (url,) = traced.running.urls("analytics")
+    job = {"job_name": "services", "static_configs": [{"targets": [url.removeprefix("http://")]}]}
+    configuration = {"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    features = [argument for argument in container("prometheus")["command"] if argument.startswith("--enable-feature")]
+    options = [f"--config.file={tmp_path / 'prometheus.yml'}", f"--storage.tsdb.path={tmp_path}", *features]
+
+    sent: set[str] = set()
+    kept: set[str] = set()
+    with held_port() as port:
+        address = f"127.0.0.1:{port}"
+        http = httpx2.AsyncClient(base_url=f"http://{address}", trust_env=False, verify=False)
+        command = [str(PROMETHEUS), *options, f"--web.listen-address={address}", "--log.level=error"]
+        async with process(*command), http, asyncio.timeout(PATIENCE_SECONDS):
+            while not sent & kept:
+                # Several at once, because one connection leads to one worker, and Prometheus scrapes one worker.
+                requests = [traced.trace_of(method="GET", url=STATISTICS) for _ in range(8)]
+                sent |= set(await asyncio.gather(*requests))
+                kept |= await exemplars(http)
+
+
+async def exemplars(prometheus: httpx2.AsyncClient) -> set[str]:
+    """Return the trace ids that Prometheus has for the buckets of latency."""
+    query = {"query": "service_http_request_duration_seconds_bucket", "start": "0", "end": "9999999999"}
+    with suppress(httpx2.HTTPError):
+        series = (await prometheus.get("/api/v1/query_exemplars", params=query)).json().get("data", ())
+        return {exemplar["labels"]["trace_id"] for its in series for exemplar in its["exemplars"]}
+    return set()
 
 
 async def test_without_a_collector_requests_go_on_and_lost_spans_are_counted(traced: Traced) -> None:
