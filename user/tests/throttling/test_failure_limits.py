@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 import pytest
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
-from redis.asyncio import Redis
 
 from servicekit.core.errors import TooManyRequests
 from servicekit.valkey.client import Valkey, create_client
@@ -143,7 +142,7 @@ async def test_without_valkey_the_limit_holds_in_each_process_and_a_metric_says_
         return REGISTRY.get_sample_value("service_failure_limits_local_total") or 0
 
     # Nothing listens on port 1.
-    async with Redis(port=1) as nowhere:
+    async with create_client(SecretStr("redis://127.0.0.1:1"), application="test") as nowhere:
         limits, before = FailureLimits(Valkey(nowhere), service="test"), local()
         for _ in range(3):
             await limits.record_failure(ANN)
