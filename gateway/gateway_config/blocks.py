@@ -60,7 +60,7 @@ def access_log(settings: GatewaySettings) -> str:
         return text_of([f"{log};"])
     # The script runs when NGINX asks whether to write the line; there is no other place for it after the response.
     script = "telemetry" if settings.console_url else "metrics"
-    return text_of([f"js_set $counted {script}.count;", f"{log} if=$counted;"])
+    return text_of([f"js_import {script} from {script}.js;", f"js_set $counted {script}.count;", f"{log} if=$counted;"])
 
 
 def metrics_listener(settings: GatewaySettings) -> str:
@@ -72,7 +72,7 @@ def metrics_listener(settings: GatewaySettings) -> str:
             "server {",
             f"    listen {address_of(settings.bind)}:{settings.metrics_port};",
             "    access_log off;",
-            "    location = /metrics { js_content metrics.report; }",
+            "    location = /metrics { js_import families from families.js; js_content families.report; }",
             "    location / { return 404; }",
             "}",
         ]
@@ -122,7 +122,14 @@ def telemetry(settings: GatewaySettings) -> str:
     """Return the location that sends to the console; it handles no requests."""
     if not settings.console_url:
         return ""
-    return text_of(["location @telemetry {", "    js_periodic telemetry.send interval=2s;", "}"])
+    return text_of(
+        [
+            "location @telemetry {",
+            "    js_import sender from sender.js;",
+            "    js_periodic sender.send interval=2s;",
+            "}",
+        ]
+    )
 
 
 def telemetry_constants(settings: GatewaySettings) -> str:

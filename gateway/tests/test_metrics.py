@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway_config.pools import Canary
+from gateway_config.render import STATIC_FILES
 from gateway_config.testing.harness import CATALOG, UNLIMITED, GatewayHarness, Platform
 from gateway_config.testing.running import READY_SECONDS
 from servicekit.testing.wire_server import closing, reply, responding
@@ -73,6 +74,13 @@ async def test_each_request_counts_once_by_its_template(metered: Metered) -> Non
     await metered.counts(4, f"{durations}_count", route=labels["route"])
     await metered.counts(4, f"{durations}_bucket", route=labels["route"], le="+Inf")
     await metered.counts(4, f"{durations}_bucket", route=labels["route"], le="10.0")
+
+
+def test_the_counter_compares_with_the_bounds_that_are_reported() -> None:
+    compared = re.findall(r"\(s > ([0-9.]+)\)", (STATIC_FILES / "njs" / "metrics.js").read_text())
+    reported = re.search(r"BOUNDS = \[(.*)\];", (STATIC_FILES / "njs" / "families.js").read_text())
+    assert reported is not None
+    assert compared == reported[1].split(", ")
 
 
 async def test_refusals_of_the_gateway_count_as_the_edge(metered: Metered) -> None:

@@ -35,7 +35,7 @@ def modules() -> Iterator[ModuleType]:
 def exported() -> set[str]:
     """The names of all metrics of services and gateway, without what a histogram or counter appends."""
     assert list(modules())
-    script = (FOLDER.parents[1] / "gateway" / "nginx" / "njs" / "metrics.js").read_text()
+    script = (FOLDER.parents[1] / "gateway" / "nginx" / "njs" / "families.js").read_text()
     gateway = set(re.findall(r"name: '(gateway_\w+)'", script))
     # What is registered only with several processes keeps its name in the source.
     return {

@@ -1,5 +1,5 @@
 /*
- * What the gateway tells the console (CONSOLE_URL): metrics, spans and access records, as OTLP/JSON over HTTP every 2 s.
+ * What the gateway tells the console (CONSOLE_URL) of a request: its span and access record. njs/sender.js sends them.
  *
  * Spans and records wait in a dictionary that all workers share. What finds no room there, or no console, is dropped and counted, so a
  * console that is slow or gone costs requests nothing.
@@ -12,7 +12,6 @@ const TRACES_PER_SECOND = 10;
 const CONSOLE = /^\/console(?:[/?]|$)/;
 const MOST_WAITING = 1000;
 const KEPT_MILLISECONDS = 5000;
-const CUMULATIVE = 2;
 const SERVER = 2;
 const FAILED = { code: 2 };
 
@@ -50,7 +49,15 @@ function wait(key, entry) {
         }
         queue.set(key, JSON.stringify(entry));
     } catch (error) {
-        metrics.drop('requests', 'queue full', 1);
+        drop('requests', 'queue full', 1);
+    }
+}
+
+function drop(signal, reason, number) {
+    try {
+        ngx.shared.metrics.incr('d signal="' + signal + '",reason="' + reason + '"', number, 0);
+    } catch (error) {
+        // There is no room even for this.
     }
 }
 
@@ -98,80 +105,6 @@ function entryOf(v, sampled, unseen) {
     return entry;
 }
 
-/* Called periodically in one worker (rendered/telemetry.conf). */
-async function send(session) {
-    const entries = taken();
-    const v = session.variables;
-    const resource = { attributes: attributesOf({ 'service.name': 'gateway', 'service.instance.id': v.telemetry_instance + '/' + process.ppid }) };
-    const scope = { name: 'gateway' };
-    const spans = entries.filter(entry => entry.span).map(entry => entry.span);
-    const records = entries.filter(entry => entry.record).map(entry => entry.record);
-    const families = metrics.families(session).map(family => metricOf(family, nanoseconds(metrics.started()), nanoseconds(Date.now())));
-    // One after the other, so that a slow console gets one request at a time.
-    if (spans.length > 0) {
-        await post(v, 'traces', spans.length, { resourceSpans: [{ resource: resource, scopeSpans: [{ scope: scope, spans: spans }] }] });
-    }
-    if (records.length > 0) {
-        await post(v, 'logs', records.length, { resourceLogs: [{ resource: resource, scopeLogs: [{ scope: scope, logRecords: records }] }] });
-    }
-    await post(v, 'metrics', 0, { resourceMetrics: [{ resource: resource, scopeMetrics: [{ scope: scope, metrics: families }] }] });
-}
-
-/* A family as a metric of OTLP. */
-function metricOf(family, start, now) {
-    const metric = { name: family.name, description: family.help };
-    const dataPoints = family.points.map(point => {
-        const data = { attributes: labelsOf(point.labels), startTimeUnixNano: start, timeUnixNano: now };
-        if (point.buckets) {
-            data.count = point.buckets.reduce((sum, value) => sum + value, 0);
-            data.sum = point.sum;
-            data.explicitBounds = metrics.BOUNDS;
-            data.bucketCounts = point.buckets;
-        } else {
-            data.asDouble = point.value;
-        }
-        return data;
-    });
-    if (family.type === 'gauge') {
-        metric.gauge = { dataPoints: dataPoints };
-    } else if (family.type === 'counter') {
-        metric.sum = { dataPoints: dataPoints, aggregationTemporality: CUMULATIVE, isMonotonic: true };
-    } else {
-        metric.histogram = { dataPoints: dataPoints, aggregationTemporality: CUMULATIVE };
-    }
-    return metric;
-}
-
-/* Labels of Prometheus as attributes; no value contains a quote. */
-function labelsOf(text) {
-    return (text.match(/[a-z]+="[^"]*"/g) || []).map(label => {
-        const equals = label.indexOf('=');
-        return { key: label.slice(0, equals), value: { stringValue: label.slice(equals + 2, -1) } };
-    });
-}
-
-/* Take what waits. */
-function taken() {
-    const queue = ngx.shared.telemetry;
-    const items = queue.items(MOST_WAITING);
-    items.forEach(item => queue.delete(item[0]));
-    ngx.shared.metrics.set('waiting', 0);
-    return items.map(item => JSON.parse(item[1]));
-}
-
-async function post(v, signal, count, document) {
-    try {
-        const response = await ngx.fetch(v.console_url + '/v1/' + signal, {
-            method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(document),
-        });
-        if (response.status !== 200) {
-            throw new Error('status ' + response.status);
-        }
-    } catch (error) {
-        metrics.drop(signal, 'unreachable', count);
-    }
-}
-
 function nanoseconds(milliseconds) {
     return milliseconds + '000000';
 }
@@ -183,4 +116,4 @@ function attributesOf(values) {
     }));
 }
 
-export default { draw, count, send };
+export default { draw, count, drop, attributesOf, nanoseconds };
