@@ -45,6 +45,15 @@ export function age(seconds) {
   return `${Math.max(0, Math.floor(seconds))} s`;
 }
 
+/** When a key was made. Its id has the day only. @param {Figure} seconds */
+export function madeOn(seconds) {
+  if (seconds === null || seconds === undefined) {
+    return NONE;
+  }
+  const days = Math.floor(seconds / 86400);
+  return days < 1 ? "today" : `${plural(days, "day")} ago`;
+}
+
 /** @param {Figure} bytes */
 export function size(bytes) {
   if (bytes === null || bytes === undefined) {

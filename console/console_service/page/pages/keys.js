@@ -2,7 +2,7 @@
 
 import { call } from "../lib/api.js";
 import { useConfirm } from "../lib/dialog.js";
-import { age, plural } from "../lib/format.js";
+import { madeOn, plural } from "../lib/format.js";
 import { announce, CopyButton, Empty, Heading, Panel, ProblemText, State, useLoad } from "../lib/parts.js";
 import { useStream } from "../lib/stream.js";
 import { Table } from "../lib/table.js";
@@ -13,7 +13,7 @@ import { html } from "../lib/ui.js";
 /** @type {import("../lib/table.js").Column<Keys["pairs"][number]>[]} */
 const COLUMNS = [
   { head: "Pair", cell: (pair) => pair.pair.replace("--", " → "), sort: (pair) => pair.pair },
-  { head: "Age", kind: "number", cell: (pair) => age(pair.age_seconds), sort: (pair) => pair.age_seconds ?? 0 },
+  { head: "Made", kind: "number", cell: (pair) => madeOn(pair.age_seconds), sort: (pair) => pair.age_seconds ?? 0 },
   { head: "Key", kind: "code", cell: (pair) => pair.key_id ?? "–" },
   {
     head: "Loaded by",

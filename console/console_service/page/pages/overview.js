@@ -1,7 +1,7 @@
 /** What runs: replicas, stores, waiting events, circuit breakers, keys, a release. */
 
 import { Sparkline } from "../lib/chart.js";
-import { age, count, duration, perSecond, plural, size } from "../lib/format.js";
+import { age, count, duration, madeOn, perSecond, plural, size } from "../lib/format.js";
 import { Empty, Heading, Panel, ProblemText, State, useLoad } from "../lib/parts.js";
 import { linkTo } from "../lib/router.js";
 import { useStream } from "../lib/stream.js";
@@ -67,7 +67,7 @@ export default function OverviewPage() {
       <${Panel} title="Keys" id="keys" aside=${html`<a href="#/keys">Rotate</a>`}>
         ${data.keys.length === 0
           ? html`<p class="none">No service has reported its keys.</p>`
-          : html`<p>${plural(data.keys.length, "pair")}; the oldest key is ${age(Math.max(...data.keys.map((key) => key.age_seconds ?? 0)))} old.</p>`}
+          : html`<p>${plural(data.keys.length, "pair")}; the oldest key was made ${madeOn(Math.max(...data.keys.map((key) => key.age_seconds ?? 0)))}.</p>`}
       <//>
       <${Panel} title="Release" id="release">
         ${data.release
