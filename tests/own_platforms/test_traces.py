@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -112,9 +113,9 @@ class Traced:
 
 
 @asynccontextmanager
-async def process(*command: str) -> AsyncIterator[None]:
+async def process(*command: str, **variables: str) -> AsyncIterator[None]:
     """Run a command while the context is open."""
-    started = await asyncio.create_subprocess_exec(*command)
+    started = await asyncio.create_subprocess_exec(*command, env={**os.environ, **variables})
     try:
         yield
     finally:
@@ -132,7 +133,6 @@ def jaeger(otlp: str, query: str) -> list[str]:
         "service.telemetry.logs.level": "error",
         "extensions.jaeger_query.http.endpoint": query,
         "extensions.jaeger_query.grpc.endpoint": "127.0.0.1:0",
-        "extensions.jaeger_query.enable_tracing": "false",
     }
     own = container("jaeger")["command"]
     return [str(JAEGER), *own, *(f"--set={name}={value}" for name, value in changed.items())]
@@ -160,7 +160,8 @@ async def traced(
     folder = tmp_path_factory.mktemp("traced")
     with held_port() as own, held_port() as otlp, held_port() as query:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(process(*jaeger(f"127.0.0.1:{otlp}", f"127.0.0.1:{query}")))
+            command = jaeger(f"127.0.0.1:{otlp}", f"127.0.0.1:{query}")
+            await stack.enter_async_context(process(*command, **container("jaeger")["environment"]))
             http = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{query}", trust_env=False, verify=False)
             await stack.enter_async_context(http)
             store = Store(http, collector(folder, f"127.0.0.1:{own}", f"127.0.0.1:{otlp}"))
