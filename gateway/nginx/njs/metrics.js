@@ -4,8 +4,8 @@
  * Keys of the dictionary: `c <labels>` is a counter of requests, `b <bound> <route>` one bucket of a route's latencies (not cumulative),
  * `s <route>` their sum in seconds, `d <labels>` counts what was dropped. A series that finds no room is dropped itself, and counted.
  *
- * For each request njs copies its machine and runs all modules in it. With one function and no object a copy needs a block of memory; each
- * block more costs a request 5 to 20 µs. So what reads the dictionary stands in modules that only some locations import.
+ * For each request njs copies its machine and runs all modules in it, so what a module holds costs each request. What reads the dictionary
+ * therefore stands in modules that only some locations import (docs/adr/0028-gateway-metrics-in-njs.md).
  */
 
 /* The condition of the access log: count the request. Return 1, so that its line is written. */
