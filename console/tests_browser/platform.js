@@ -115,7 +115,7 @@ export async function startPlatform() {
   // The database server may run as a user of its own.
   await chmod(scratch, 0o755);
   const port = await freePort();
-  const settings = { GATEWAY_PORT: port, DATA_DIR: join(scratch, "data"), CONSOLE: "on", GATEWAY_RATE_AUTH: 0, GATEWAY_RATE_GENERAL: 0 };
+  const settings = { GATEWAY_PORT: port, DATA_DIR: join(scratch, "data"), CONSOLE: "on", GATEWAY_RATE_AUTH: 0, GATEWAY_RATE_GENERAL: 0, USER_RATE: 0 };
   const variables = Object.entries(settings).map(([name, value]) => `${name}=${value}`);
   // A group of its own, which gets the signal that Ctrl-C in a terminal would send.
   const child = spawn("make", ["run", ...variables], { cwd: ROOT, env: environment(), detached: true });

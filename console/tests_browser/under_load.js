@@ -35,14 +35,15 @@ async function send(platform, load) {
     () => platform.send("POST", "/api/v1/notes", { token, json: { title: "new", body: "milk" } }),
     () => platform.send("POST", "/api/v1/analytics/events", { token, json: { type: "button.click" } }),
   ];
+  const count = (outcome) => (load.outcomes[outcome] = (load.outcomes[outcome] ?? 0) + 1);
   const one = async (kind) => {
     const began = performance.now();
     try {
       const response = await kind();
       await response.arrayBuffer();
-      load.failed += response.ok ? 0 : 1;
-    } catch {
-      load.failed += 1;
+      count(response.ok ? "ok" : response.status);
+    } catch (error) {
+      count(error.name);
     }
     load.times.push(performance.now() - began);
   };
@@ -79,7 +80,7 @@ async function memoryOf(pid) {
 }
 
 const [browser, platform] = await Promise.all([startBrowser(), startPlatform()]);
-const load = { sent: 0, failed: 0, times: [], ended: false };
+const load = { sent: 0, outcomes: {}, times: [], ended: false };
 try {
   await platform.register("ada");
   await platform.makeAdmin("ada");
@@ -111,7 +112,7 @@ try {
     console.log(`${name.padEnd(9)} ${percentile(counts, 0.5).toFixed(0)} frames/s, in the worst twentieth of seconds ${percentile(counts, 0.05).toFixed(0)}`);
   }
   console.log(`console   ${before.toFixed(0)} MiB before, ${Math.max(...memory).toFixed(0)} MiB at most`);
-  console.log(`requests  ${load.sent} sent, ${load.failed} failed, p95 ${percentile(load.times, 0.95).toFixed(0)} ms`);
+  console.log(`requests  ${JSON.stringify(load.outcomes)}, p95 ${percentile(load.times, 0.95).toFixed(0)} ms`);
 } finally {
   load.ended = true;
   await browser.close();

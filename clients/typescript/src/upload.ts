@@ -1,7 +1,6 @@
 import type { ApiClient } from './client.js';
 import { pause } from './client.js';
 import { ApiError } from './errors.js';
-import type { AssetsAssetOut } from './generated/index.js';
 
 export interface UploadOptions {
   /** The name of a Blob that is no File. */
@@ -21,8 +20,16 @@ interface Sending {
 const CHUNK_BYTES = 64 * 1024;
 const REPEATED_STATUSES = new Set([408, 409, 429, 502, 503, 504]);
 
-/** Store a file. Its bytes are streamed; all tries have one Idempotency-Key, so that the file is stored once. */
-export async function upload(api: ApiClient, file: Blob, options: UploadOptions = {}): Promise<AssetsAssetOut> {
+/**
+ * Store a file. Its bytes are streamed; all tries have one Idempotency-Key, so that the file is stored once.
+ *
+ * `Asset` is what the service responds with: `AssetsAssetOut`, unless the platform has another service of files.
+ */
+export async function upload<Asset = Record<string, unknown>>(
+  api: ApiClient,
+  file: Blob,
+  options: UploadOptions = {},
+): Promise<Asset> {
   const filename = options.filename ?? ('name' in file ? String(file.name) : '');
   const key = crypto.randomUUID();
   for (let attempt = 1; ; attempt++) {
@@ -37,7 +44,7 @@ export async function upload(api: ApiClient, file: Blob, options: UploadOptions 
     let response: Response | undefined;
     try {
       response = await ('XMLHttpRequest' in globalThis ? sendByXhr(sending) : sendByFetch(sending));
-      if (response.ok) return (await response.json()) as AssetsAssetOut;
+      if (response.ok) return (await response.json()) as Asset;
       const error = new ApiError(await response.json().catch(() => undefined), response);
       const expired = error.code === 'token-expired' && token !== undefined;
       if (expired) await api.session.refresh(token);
