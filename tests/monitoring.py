@@ -1,6 +1,7 @@
 """Prometheus and Alertmanager beside a running platform, with the rules of production."""
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -102,16 +103,18 @@ async def watching(running: Running, folder: Path, *, short: bool) -> AsyncItera
         (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(
-                _process(
-                    PROMETHEUS,
+                process(
+                    str(PROMETHEUS),
+                    "--log.level=error",
                     f"--config.file={folder / 'prometheus.yml'}",
                     f"--storage.tsdb.path={folder / 'data'}",
                     f"--web.listen-address=127.0.0.1:{port}",
                 )
             )
             await stack.enter_async_context(
-                _process(
-                    ALERTMANAGER,
+                process(
+                    str(ALERTMANAGER),
+                    "--log.level=error",
                     f"--config.file={FOLDER / 'alertmanager.yml'}",
                     f"--storage.path={folder / 'alertmanager'}",
                     f"--web.listen-address={alertmanager}",
@@ -127,10 +130,9 @@ async def watching(running: Running, folder: Path, *, short: bool) -> AsyncItera
 
 
 @asynccontextmanager
-async def _process(binary: str | None, *options: str) -> AsyncIterator[None]:
-    """Run a server while the context is open."""
-    assert binary is not None
-    started = await asyncio.create_subprocess_exec(binary, "--log.level=error", *options)
+async def process(*command: str, **variables: str) -> AsyncIterator[None]:
+    """Run a command while the context is open, with these variables of the environment added."""
+    started = await asyncio.create_subprocess_exec(*command, env={**os.environ, **variables})
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { accessibilityFaults, overflow, startBrowser } from "./browser.js";
-import { PASSWORD, startPlatform, until } from "./platform.js";
+import { logIn, startPlatform, until } from "./platform.js";
 
 const WIDE = { width: 1280, height: 800 };
 const PHONE = { width: 375, height: 700 };
@@ -47,11 +47,6 @@ describe("the console", () => {
     await page.getByRole("navigation").getByRole("link", { name, exact: true }).click();
     await heading(name).waitFor();
   };
-  const logIn = async (username) => {
-    await page.getByLabel("Username or e-mail").fill(username);
-    await page.getByLabel("Password").fill(PASSWORD);
-    await page.getByRole("button", { name: "Log in" }).click();
-  };
 
   test("a user without the role gets nothing: no page, no data, no stream", async () => {
     await page.goto("/console");
@@ -59,7 +54,7 @@ describe("the console", () => {
       await page.emulateMedia({ colorScheme });
       assert.deepEqual(await accessibilityFaults(page), [], colorScheme);
     }
-    await logIn("eve");
+    await logIn(page, "eve");
     await page.getByRole("alert").getByText("does not have the role admin").waitFor();
     assert.equal(await page.getByRole("navigation").count(), 0);
 
@@ -75,7 +70,7 @@ describe("the console", () => {
   });
 
   test("an administrator sees each replica up, and an open page follows them", async () => {
-    await logIn("ada");
+    await logIn(page, "ada");
     await heading("Overview").waitFor();
     for (const name of ["gateway", "user-1", "analytics-1", "notes-1", "assets-1"]) {
       await state(name, "up").waitFor();
@@ -253,7 +248,7 @@ describe("the console", () => {
     await platform.signal("console", "SIGKILL");
     await page.getByText("The console cannot be reached.").waitFor();
     await page.getByText("Your session has ended. Log in again.").waitFor();
-    await logIn("ada");
+    await logIn(page, "ada");
     await state("notes-1", "up").waitFor();
   });
 

@@ -12,7 +12,7 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 const READY = /^ready (http:\S+)/m;
 const START_MILLISECONDS = 180_000;
-export const PASSWORD = "a harbour of quiet otters";
+const PASSWORD = "a harbour of quiet otters";
 
 const run = promisify(execFile);
 
@@ -36,6 +36,13 @@ export async function until(claim, read, milliseconds = 30_000) {
     }
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
+}
+
+/** Log in on the page of the console. */
+export async function logIn(page, username) {
+  await page.getByLabel("Username or e-mail").fill(username);
+  await page.getByLabel("Password").fill(PASSWORD);
+  await page.getByRole("button", { name: "Log in" }).click();
 }
 
 class Platform {

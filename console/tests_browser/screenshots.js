@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
 import { startBrowser } from "./browser.js";
-import { PASSWORD, startPlatform } from "./platform.js";
+import { logIn, startPlatform } from "./platform.js";
 
 const OUT = fileURLToPath(new URL("../../docs/console/", import.meta.url));
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -38,9 +38,7 @@ try {
   const context = await browser.newContext({ baseURL: platform.gateway, viewport: { width: 1200, height: 760 } });
   const page = await context.newPage();
   await page.goto("/console");
-  await page.getByLabel("Username or e-mail").fill("ada");
-  await page.getByLabel("Password").fill(PASSWORD);
-  await page.getByRole("button", { name: "Log in" }).click();
+  await logIn(page, "ada");
   const shoot = (name) => page.screenshot({ path: `${OUT}${name}.png`, animations: "disabled" });
   await page.getByRole("heading", { name: "Overview" }).waitFor();
   // Long enough for a line in each chart.

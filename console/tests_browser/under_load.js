@@ -10,7 +10,7 @@ import { readFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 
 import { startBrowser } from "./browser.js";
-import { PASSWORD, startPlatform } from "./platform.js";
+import { logIn, startPlatform } from "./platform.js";
 
 const PAGES = ["Overview", "Map", "Requests", "Logs", "Routes"];
 const TICK_MS = 20;
@@ -55,7 +55,7 @@ async function send(platform, load) {
   }
 }
 
-/** Count the page's frames in each second of a time. */
+/** Return the frames of a page in each of the next seconds. */
 const frames = (page, seconds) =>
   page.evaluate(async (count) => {
     const counts = [];
@@ -86,9 +86,7 @@ try {
   await platform.makeAdmin("ada");
   const page = await browser.newPage({ baseURL: platform.gateway, viewport: { width: 1280, height: 800 } });
   await page.goto("/console");
-  await page.getByLabel("Username or e-mail").fill("ada");
-  await page.getByLabel("Password").fill(PASSWORD);
-  await page.getByRole("button", { name: "Log in" }).click();
+  await logIn(page, "ada");
   await page.getByRole("heading", { name: "Overview", level: 1 }).waitFor();
   const pid = await platform.pid("console");
   const before = await memoryOf(pid);

@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from deploy.observability.tests.rules import FOLDER, ROOT, tool
 from servicekit.testing.ports import held_port
+from tests.monitoring import PATIENCE_SECONDS, PROMETHEUS, process
 
-COLLECTOR, JAEGER, PROMETHEUS = tool("otelcol"), tool("jaeger"), tool("prometheus")
-PATIENCE_SECONDS = 60.0
+COLLECTOR, JAEGER = tool("otelcol"), tool("jaeger")
 STATISTICS = "/api/v1/analytics/stats"
 
 pytestmark = [
@@ -110,17 +109,6 @@ class Traced:
         """Return what the gateway's access log has of a request."""
         text = (self.running.data_dir / "gateway" / "access.log").read_text()
         return [line for line in map(json.loads, text.splitlines()) if line["request_id"] == request_id]
-
-
-@asynccontextmanager
-async def process(*command: str, **variables: str) -> AsyncIterator[None]:
-    """Run a command while the context is open."""
-    started = await asyncio.create_subprocess_exec(*command, env={**os.environ, **variables})
-    try:
-        yield
-    finally:
-        started.terminate()
-        await started.wait()
 
 
 def jaeger(otlp: str, query: str) -> list[str]:

@@ -89,7 +89,7 @@ QUIET: Series = {
     f"service_events_unlabelled_total{{{NOTES}}}": constant(7),
     f'service_tracing_spans_dropped_total{{{NOTES},reason="queue_full"}}': constant(7),
     f'service_telemetry_dropped_total{{{NOTES},signal="logs",reason="queue_full"}}': constant(7),
-    'gateway_telemetry_dropped_total{instance="gateway-1",signal="traces",reason="queue_full"}': constant(7),
+    'gateway_telemetry_dropped_total{instance="gateway-1",signal="traces",reason="unreachable"}': constant(7),
 }
 
 # What differs from a quiet platform when an alert fires, and which others fire with it.
@@ -142,7 +142,7 @@ FAULTS: Mapping[str, Series] = {
     "EventsUnlabelled": {f"service_events_unlabelled_total{{{NOTES}}}": growing(0.1)},
     "SpansDropped": {f'service_tracing_spans_dropped_total{{{NOTES},reason="queue_full"}}': growing(0.1)},
     "TelemetryDropped": {
-        'gateway_telemetry_dropped_total{instance="gateway-1",signal="traces",reason="queue_full"}': growing(0.1)
+        'gateway_telemetry_dropped_total{instance="gateway-1",signal="traces",reason="unreachable"}': growing(0.1)
     },
 }
 # The other alerts of the same fault.

@@ -1,5 +1,5 @@
 /*
- * GET /metrics of the inner port: what njs/metrics.js counted, as Prometheus text.
+ * What njs/metrics.js counted: the families of metrics, and GET /metrics of the inner port, which writes them as Prometheus text.
  */
 
 // Those of the services (servicekit.observability.metrics). metrics.js compares with the same numbers.

@@ -5,7 +5,6 @@
 import families from 'families.js';
 import telemetry from 'telemetry.js';
 
-const MOST_TAKEN = 1000;
 const CUMULATIVE = 2;
 
 /* Called periodically in one worker (rendered/telemetry.conf). */
@@ -65,7 +64,7 @@ function labelsOf(text) {
 /* Take what waits. */
 function taken() {
     const queue = ngx.shared.telemetry;
-    const items = queue.items(MOST_TAKEN);
+    const items = queue.items(telemetry.MOST_WAITING);
     items.forEach(item => queue.delete(item[0]));
     ngx.shared.metrics.set('waiting', 0);
     return items.map(item => JSON.parse(item[1]));

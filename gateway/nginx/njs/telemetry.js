@@ -116,4 +116,4 @@ function attributesOf(values) {
     }));
 }
 
-export default { draw, count, drop, attributesOf, nanoseconds };
+export default { draw, count, drop, attributesOf, nanoseconds, MOST_WAITING };
