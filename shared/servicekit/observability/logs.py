@@ -215,6 +215,7 @@ def _route_standard_library(levels: Mapping[str, str], default: str) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error"):
         library = logging.getLogger(name)
         library.handlers.clear()
-        library.propagate = True
+        # The kit writes the lines about requests.
+        library.propagate = name != "uvicorn.access"
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)

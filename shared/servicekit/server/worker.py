@@ -280,8 +280,6 @@ class GracefulWorker(UvicornWorker):  # type: ignore[misc]
     }
 
     async def _serve(self) -> None:
-        # The application has set up logging in the meantime; this switches uvicorn's access lines off again.
-        self.config.configure_logging()
         self.config.app = self.wsgi
         server = GracefulServer(self.config, stop_seconds=self.cfg.graceful_timeout - APPLICATION_SHUTDOWN_SECONDS)
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.stop_quickly)

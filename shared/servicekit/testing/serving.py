@@ -44,14 +44,8 @@ async def listening(app: FastAPI, *, http: Literal["auto", "h11", "httptools"] =
             # Otherwise a body sent after its head waits 40 ms for a delayed acknowledgement. Connections inherit the
             # option; asyncio sets it only for sockets that name their protocol.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # Without uvicorn's own lines about requests, as the services run.
             config = uvicorn.Config(
-                app,
-                http=http,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=GRACE_SECONDS,
+                app, http=http, lifespan="off", log_config=None, timeout_graceful_shutdown=GRACE_SECONDS
             )
             server = _Server(config)
             serving = asyncio.create_task(server.serve([listener]))

@@ -48,6 +48,13 @@ def test_lines_of_libraries_take_the_same_way(lines: Lines) -> None:
     assert line["level"] == "WARNING"
 
 
+def test_uvicorn_writes_no_line_about_a_request(lines: Lines) -> None:
+    logs.configure("parcels")
+
+    # uvicorn asks this for each connection.
+    assert not logging.getLogger("uvicorn.access").hasHandlers()
+
+
 def test_a_level_may_be_written_in_any_case(lines: Lines) -> None:
     logs.configure("parcels", level="warning")
     logger.info("weighed")
