@@ -5,6 +5,8 @@ import re
 import stat
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from functools import cache
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -17,16 +19,19 @@ NEW = "a new password of mine"
 PATIENCE_SECONDS = 90.0
 
 
+@cache
+def _read(path: Path) -> EmailMessage:
+    """Read a mail, once: it is complete when its file has this name."""
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    mail = message_from_bytes(path.read_bytes(), policy=policy.default)
+    assert isinstance(mail, EmailMessage)
+    return mail
+
+
 def _mails(running: Any, address: str) -> list[EmailMessage]:
     """Return the mails to an address, in the order of their events."""
-    found = []
-    for path in sorted((running.data_dir / "mail").glob("*.eml")):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        mail = message_from_bytes(path.read_bytes(), policy=policy.default)
-        assert isinstance(mail, EmailMessage)
-        if mail["To"] == address:
-            found.append(mail)
-    return found
+    mails = map(_read, sorted((running.data_dir / "mail").glob("*.eml")))
+    return [mail for mail in mails if mail["To"] == address]
 
 
 async def _until(running: Any, address: str, number: int) -> EmailMessage:
