@@ -8,6 +8,7 @@ find `2.1`.
 import re
 import unicodedata
 import zlib
+from array import array
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
@@ -150,17 +151,17 @@ def _is_accent(mark: str) -> bool:
 
 def _tables() -> tuple[str, frozenset[str], frozenset[str]]:
     """Return the table of shapes, the invisible characters, and the accents."""
-    characters = "".join(map(chr, range(_CODE_POINTS)))
-    shapes = [" "] * _CODE_POINTS
+    characters = array("I", range(_CODE_POINTS)).tobytes().decode("utf-32", "surrogatepass")
+    shapes = bytearray(b" " * _CODE_POINTS)
     for shape, members in _CLASSES.items():
         for run in regex.finditer(rf"(?V1)[{members}]+", characters):
-            shapes[run.start() : run.end()] = shape * (run.end() - run.start())
+            shapes[run.start() : run.end()] = shape.encode() * (run.end() - run.start())
     # What is not seen separates no words: default ignorable and format characters, and strokes that only lengthen a
     # word. Plane 14 holds nothing else.
     further = "".join(map(chr, range(0xE0000, 0xE1000)))
     invisible = regex.findall(r"[\p{DI}\p{Cf}\u0640\u07fa\u0883-\u0885\u180a]", characters + further)
     accents = filter(_is_accent, regex.findall(r"\p{M}", characters))
-    return "".join(shapes), frozenset(invisible), frozenset(accents)
+    return shapes.decode(), frozenset(invisible), frozenset(accents)
 
 
 # The shapes are used as a table of translation.

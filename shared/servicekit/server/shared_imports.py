@@ -12,6 +12,7 @@ from typing import Final
 
 _PACKAGES: Final = (
     "aiohttp",
+    "aiosmtplib",
     "argon2",
     "cryptography.fernet",
     "cryptography.hazmat.primitives.ciphers.aead",
@@ -20,6 +21,7 @@ _PACKAGES: Final = (
     "fastapi",
     "gunicorn.app.wsgiapp",
     "gunicorn.glogging",
+    "jinja2",
     "jwt",
     "loguru",
     "orjson",

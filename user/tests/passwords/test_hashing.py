@@ -36,6 +36,24 @@ async def test_no_password_matches_an_unknown_account_not_even_that_of_the_decoy
     assert not await hasher.verify(None, "known")
 
 
+async def test_an_unknown_account_costs_what_a_known_one_costs(
+    hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified: list[str] = []
+
+    def note(encoded: str, password: str) -> bool:
+        verified.append(encoded)
+        return matches(encoded, password)
+
+    matches = hasher._matches
+    monkeypatch.setattr(hasher, "_matches", note)
+    await hasher.verify(await hasher.hash("known"), "x")
+    await hasher.verify(None, "x")
+
+    known, unknown = map(argon2.extract_parameters, verified)
+    assert known == unknown
+
+
 async def test_a_hash_of_other_parameters_is_outdated(hasher: PasswordHasher) -> None:
     assert hasher.is_outdated(argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("x"))
     assert not hasher.is_outdated(await hasher.hash("x"))
