@@ -39,6 +39,9 @@ async def _add_sessions(database: Any, user_id: str, number: int) -> None:
             ),
             {"user": user_id, "number": number},
         )
+        # As autovacuum does while sessions add up. A connection that deleted sessions while the tables were small would
+        # otherwise keep its plan of that time, which reads a table whole for each session.
+        await connection.execute(text("ANALYZE sessions, refresh_tokens"))
 
 
 async def _number_of_sessions(database: Any, user_id: str) -> int:
