@@ -1,10 +1,11 @@
-"""Measure the platform's start, cold and warm, and the memory of everything while it is idle.
+"""Measure the platform's start, cold and warm, and the memory and CPU of everything while it is idle.
 
     .venv/bin/python load/bench_start.py [--quick]
 
 A start is `make run` without make, until it says that it is ready. A cold one begins with an empty DATA_DIR, which it
 fills with databases, keys and secrets; a warm one finds them. Memory is that of all processes a few seconds after a
-start: stores, services, gateway and launcher. What processes share counts once. It takes a minute or two.
+start: stores, services, gateway and launcher. What processes share counts once. CPU is theirs in the ten seconds after
+that. It takes two minutes.
 """
 
 import asyncio
@@ -13,16 +14,26 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchlib import ProcessGroup, Run, at_most, main
 from local_platform.environment import known_variables
 
 IDLE_SECONDS = 5.0
+WATCHED_SECONDS = 10.0
 
 
-async def start(folder: Path, *, idle: bool) -> tuple[float, float]:
-    """Start the platform and stop it; return the seconds of the start, and the idle memory in MiB."""
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """What everything takes while it is idle: MiB of memory, and a share of one core in percent."""
+
+    memory: float
+    cpu: float
+
+
+async def start(folder: Path) -> tuple[float, Idle]:
+    """Start the platform, leave it idle, and stop it. Return the seconds of the start as well."""
     began = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         *(
@@ -46,29 +57,35 @@ async def start(folder: Path, *, idle: bool) -> tuple[float, float]:
         took = time.monotonic() - began
         if not line.startswith(b"ready"):
             raise RuntimeError(f"the platform did not start; the logs are in {folder}/logs")
-        if idle:
-            await asyncio.sleep(IDLE_SECONDS)
-        return took, ProcessGroup([process.pid]).memory() if idle else 0.0
+        await asyncio.sleep(IDLE_SECONDS)
+        everything = ProcessGroup([process.pid])
+        before = everything.cpu()
+        await asyncio.sleep(WATCHED_SECONDS)
+        return took, Idle(everything.memory(), 100 * (everything.cpu() - before) / WATCHED_SECONDS)
     finally:
         process.send_signal(signal.SIGTERM)
         await process.wait()
 
 
 async def measure(run: Run) -> None:
-    cold, warm, memory = [], [], []
+    cold, warm, idle = [], [], []
     data = run.folder / "data"
     for number in range(run.options.rounds):
         shutil.rmtree(data, ignore_errors=True)
         # Written pages of the round before would slow this one down.
         os.sync()
-        cold.append((await start(data, idle=False))[0])
-        took, used = await start(data, idle=True)
-        warm.append(took)
-        memory.append(used)
-        run.progress(f"round {number + 1}: {cold[-1]:.2f} s cold, {took:.2f} s warm, {used:.0f} MiB idle")
+        for starts in (cold, warm):
+            took, found = await start(data)
+            starts.append(took)
+            idle.append(found)
+        run.progress(
+            f"round {number + 1}: {cold[-1]:.2f} s cold, {warm[-1]:.2f} s warm, idle {found.memory:.0f} MiB and"
+            f" {found.cpu:.1f} % of a core"
+        )
     run.result("start, cold", cold, "s", at_most(4))
     run.result("start, warm", warm, "s", at_most(2.5))
-    run.result("memory of everything, idle", memory, "MiB", at_most(600))
+    run.result("memory of everything, idle", [each.memory for each in idle], "MiB", at_most(600))
+    run.result("CPU of everything, idle", [each.cpu for each in idle], "% of a core")
 
 
 if __name__ == "__main__":
