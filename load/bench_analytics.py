@@ -132,9 +132,8 @@ async def ingest(run: Run, service: Service) -> None:
             weight=size,
         )
         await run.compare([raw, indexed, own], group=f"batches of {size:,}")
-        run.ratio(f"ingest, batches of {size:,}", "rate", own, raw)
-        aim = at_least(0.5) if size > 1 else None
-        run.ratio(f"ingest, batches of {size:,}, indexed", "rate", own, indexed, aim)
+        run.ratio(f"ingest, batches of {size:,}", "rate", own, raw, at_least(0.5) if size == 100 else None)
+        run.ratio(f"ingest, batches of {size:,}, indexed", "rate", own, indexed)
 
 
 async def load(database: AsyncDatabase[Document], number: int) -> None:

@@ -14,7 +14,8 @@ import shutil
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from benchlib import ProcessGroup, Run, at_most, main
@@ -24,16 +25,9 @@ IDLE_SECONDS = 5.0
 WATCHED_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """What everything takes while it is idle: MiB of memory, and a share of one core in percent."""
-
-    memory: float
-    cpu: float
-
-
-async def start(folder: Path) -> tuple[float, Idle]:
-    """Start the platform, leave it idle, and stop it. Return the seconds of the start as well."""
+@asynccontextmanager
+async def started(folder: Path) -> AsyncIterator[tuple[float, ProcessGroup]]:
+    """Run the platform; yield the seconds of its start, and all its processes."""
     began = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         *(
@@ -57,35 +51,36 @@ async def start(folder: Path) -> tuple[float, Idle]:
         took = time.monotonic() - began
         if not line.startswith(b"ready"):
             raise RuntimeError(f"the platform did not start; the logs are in {folder}/logs")
-        await asyncio.sleep(IDLE_SECONDS)
-        everything = ProcessGroup([process.pid])
-        before = everything.cpu()
-        await asyncio.sleep(WATCHED_SECONDS)
-        return took, Idle(everything.memory(), 100 * (everything.cpu() - before) / WATCHED_SECONDS)
+        yield took, ProcessGroup([process.pid])
     finally:
         process.send_signal(signal.SIGTERM)
         await process.wait()
 
 
 async def measure(run: Run) -> None:
-    cold, warm, idle = [], [], []
+    cold, warm, memory, cpu = [], [], [], []
     data = run.folder / "data"
     for number in range(run.options.rounds):
         shutil.rmtree(data, ignore_errors=True)
         # Written pages of the round before would slow this one down.
         os.sync()
-        for starts in (cold, warm):
-            took, found = await start(data)
-            starts.append(took)
-            idle.append(found)
+        async with started(data) as (took, _):
+            cold.append(took)
+        async with started(data) as (took, everything):
+            warm.append(took)
+            await asyncio.sleep(IDLE_SECONDS)
+            memory.append(everything.memory())
+            before = everything.cpu()
+            await asyncio.sleep(WATCHED_SECONDS)
+            cpu.append(100 * (everything.cpu() - before) / WATCHED_SECONDS)
         run.progress(
-            f"round {number + 1}: {cold[-1]:.2f} s cold, {warm[-1]:.2f} s warm, idle {found.memory:.0f} MiB and"
-            f" {found.cpu:.1f} % of a core"
+            f"round {number + 1}: {cold[-1]:.2f} s cold, {warm[-1]:.2f} s warm, idle {memory[-1]:.0f} MiB and"
+            f" {cpu[-1]:.1f} % of a core"
         )
     run.result("start, cold", cold, "s", at_most(4))
     run.result("start, warm", warm, "s", at_most(2.5))
-    run.result("memory of everything, idle", [each.memory for each in idle], "MiB", at_most(600))
-    run.result("CPU of everything, idle", [each.cpu for each in idle], "% of a core")
+    run.result("memory of everything, idle", memory, "MiB", at_most(600))
+    run.result("CPU of everything, idle", cpu, "% of a core")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class PasswordHasher:
         self._pool = ThreadPoolExecutor(threads, "argon2", initializer=_lower_priority)
         self._max_waiting = max_waiting
         self._waiting = 0
-        self._decoy = _hash_of_no_password(cost)
+        self._decoy = _hash_of_no_password(self._argon2)
 
     async def hash(self, password: str) -> str:
         """Return the encoded hash with its parameters and salt. Raises `HashingOverloaded`."""
@@ -102,10 +102,12 @@ class PasswordHasher:
             HASHES.inc()
 
 
-def _hash_of_no_password(cost: HashCost) -> str:
-    """Return an encoded hash that takes the usual time to verify, without the time that a real one takes to make."""
-    salt, digest = (b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32))
-    return f"$argon2id$v=19$m={cost.memory_kibibytes},t={cost.iterations},p={cost.lanes}${salt}${digest}"
+def _hash_of_no_password(hasher: argon2.PasswordHasher) -> str:
+    """Return a made-up hash that takes as long to verify as a real one. Unknown names are verified against it."""
+    salt, digest = (
+        b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (hasher.salt_len, hasher.hash_len)
+    )
+    return f"$argon2id$v=19$m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}${salt}${digest}"
 
 
 def hashing_threads() -> int:
