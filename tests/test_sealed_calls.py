@@ -106,7 +106,7 @@ async def test_every_refusal_has_the_same_text_and_executes_nothing(
         for message, content in (
             (stale, stale.body),
             (elsewhere, elsewhere.body),
-            (altered, altered.body[:-9] + b"A" + altered.body[-8:]),
+            (altered, altered.body[:-9] + bytes([altered.body[-9] ^ 1]) + altered.body[-8:]),
             (altered, b""),
         )
     ]
