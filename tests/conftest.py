@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from local_platform.platform.launcher import Platform, running_platform
 from servicekit.ops.rotation.workers import scrape_metrics
+from servicekit.testing.serving import http_client
 
 PASSWORD = "correct horse battery staple"
 # The limits are tested in gateway/tests and in each service; here they would only slow tests down.
@@ -101,8 +102,7 @@ async def running(run: Run, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
 @pytest.fixture
 async def gateway(running: Running) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of the gateway, as a frontend is."""
-    # Without TLS no certificate authorities are needed, and reading them takes longer than most requests.
-    async with httpx2.AsyncClient(base_url=running.gateway_url, timeout=20, trust_env=False, verify=False) as client:
+    async with http_client(running.gateway_url) as client:
         yield client
 
 

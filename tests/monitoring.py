@@ -15,6 +15,7 @@ import yaml
 from deploy.observability.tests.rules import FILES, FOLDER, tool
 from servicekit.core.tasks import background_task
 from servicekit.testing.ports import held_port
+from servicekit.testing.serving import http_client
 from tests.conftest import Running
 
 PROMETHEUS, ALERTMANAGER = tool("prometheus"), tool("alertmanager")
@@ -121,9 +122,7 @@ async def watching(running: Running, folder: Path, *, short: bool) -> AsyncItera
                     "--cluster.listen-address=",
                 )
             )
-            prometheus = await stack.enter_async_context(
-                httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False, timeout=10)
-            )
+            prometheus = await stack.enter_async_context(http_client(f"http://127.0.0.1:{port}", timeout=10))
             alerts = Alerts(prometheus, f"http://{alertmanager}")
             await alerts.until_up(1 + sum(map(len, targets.values())))
             yield alerts

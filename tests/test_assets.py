@@ -10,6 +10,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from servicekit.testing.serving import http_client
+
 pytestmark = pytest.mark.needs("assets")
 
 API = "/api/v1/assets"
@@ -80,7 +82,7 @@ async def test_nginx_sends_what_the_service_would_send(
         {"If-Unmodified-Since": "Sat, 21 Nov 2000 07:00:00 GMT"},
         {"Accept-Encoding": "gzip"},
     ]
-    async with httpx2.AsyncClient(base_url=running.urls("assets")[0]) as direct:
+    async with http_client(running.urls("assets")[0]) as direct:
         for headers in conditions:
             sent = await gateway.get(path, headers={**user.headers, **headers})
             own = await direct.get(path, headers={**user.headers, **headers})

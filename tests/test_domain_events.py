@@ -13,6 +13,9 @@ import httpx2
 import psutil
 import pytest
 
+from servicekit.testing.harness import until_healthy
+from servicekit.testing.serving import http_client
+
 pytestmark = pytest.mark.needs("analytics")
 
 SignIn = Callable[[], Awaitable[Any]]
@@ -41,13 +44,8 @@ async def _count_events(gateway: httpx2.AsyncClient, admin: dict[str, str], type
 
 async def _until_healthy(url: str) -> None:
     """Return when a replica responds. While it restarts, its port may be closed."""
-    async with httpx2.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS) as http, asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            try:
-                if (await http.get("/health")).status_code == 200:
-                    return
-            except httpx2.TransportError:
-                await asyncio.sleep(0.02)
+    async with http_client(url) as http:
+        await until_healthy(http)
 
 
 async def _kill_again_and_again(running: Any, service: str, traffic: Callable[[], Awaitable[Any]]) -> None:

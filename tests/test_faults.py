@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from servicekit.testing.serving import http_client
 from tests.outcomes import Outcomes
 
 SignIn = Callable[[], Awaitable[Any]]
@@ -23,7 +24,7 @@ async def _reading(url: str, headers: dict[str, str]) -> AsyncIterator[Outcomes]
     stop = asyncio.Event()
 
     async def client() -> None:
-        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=20) as http:
+        async with http_client(url, headers=headers) as http:
             while not stop.is_set():
                 try:
                     outcomes.note(str((await http.get("/api/v1/users/profile")).status_code))
@@ -61,7 +62,7 @@ async def test_a_killed_replica_costs_readers_nothing_and_comes_back_on_its_port
 
     assert set(outcomes) == {"200"}
     assert running.pid("user-1") != pid
-    async with httpx2.AsyncClient() as http:
+    async with http_client() as http:
         assert (await http.get(url + "/health")).status_code == 200
 
 
@@ -71,7 +72,7 @@ async def test_statistics_work_without_the_user_service(running: Any, sign_in: S
     await running.platform.stop_process("user-1")
     await running.platform.stop_process("user-2")
     try:
-        async with httpx2.AsyncClient(base_url=running.gateway_url, timeout=20) as http:
+        async with http_client(running.gateway_url) as http:
             stats = await http.get("/api/v1/analytics/stats", headers=user.headers)
             health = await http.get("/lb-health")
     finally:

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from local_platform.platform.disk import FULL_BYTES, DiskReserve
+from servicekit.testing.serving import http_client
 
 pytestmark = pytest.mark.servers
 
@@ -57,7 +58,7 @@ async def _until_restored(request: Callable[[], Awaitable[httpx2.Response]], sta
 
 @pytest.mark.needs("analytics", "notes", "assets")
 async def test_on_a_full_disk_reads_go_on_and_writes_have_to_wait(full: Any, disk: Path, sign_up: Any) -> None:
-    async with httpx2.AsyncClient(base_url=full.gateway_url, timeout=20) as gateway:
+    async with http_client(full.gateway_url) as gateway:
         ada = await sign_up(gateway)
 
         async def post(path: str, **request: Any) -> httpx2.Response:
@@ -99,7 +100,7 @@ async def test_on_a_full_disk_reads_go_on_and_writes_have_to_wait(full: Any, dis
 
 
 async def test_postgresql_returns_by_itself_after_a_crash_on_a_full_disk(full: Any, disk: Path, sign_up: Any) -> None:
-    async with httpx2.AsyncClient(base_url=full.gateway_url, timeout=20) as gateway:
+    async with http_client(full.gateway_url) as gateway:
         ada = await sign_up(gateway)
         filler = _fill(disk)
         (disk / "data" / "reserve").unlink(missing_ok=True)

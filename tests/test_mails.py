@@ -20,18 +20,18 @@ PATIENCE_SECONDS = 90.0
 
 
 @cache
-def _read(path: Path) -> EmailMessage:
-    """Read a mail, once: it is complete when its file has this name."""
+def _read(path: Path) -> tuple[str, EmailMessage]:
+    """Read a mail and its recipient, once: it is complete when its file has this name."""
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     mail = message_from_bytes(path.read_bytes(), policy=policy.default)
     assert isinstance(mail, EmailMessage)
-    return mail
+    return mail["To"], mail
 
 
 def _mails(running: Any, address: str) -> list[EmailMessage]:
     """Return the mails to an address, in the order of their events."""
     mails = map(_read, sorted((running.data_dir / "mail").glob("*.eml")))
-    return [mail for mail in mails if mail["To"] == address]
+    return [mail for to, mail in mails if to == address]
 
 
 async def _until(running: Any, address: str, number: int) -> EmailMessage:

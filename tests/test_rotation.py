@@ -22,6 +22,7 @@ from servicekit.ops.rotation.journal import FILE
 from servicekit.sealing.client import MessageSealer
 from servicekit.sealing.key_files import read_key_file
 from servicekit.sealing.keyring import Keyring
+from servicekit.testing.serving import http_client
 from tests.outcomes import Outcomes
 
 pytestmark = pytest.mark.needs("analytics", "notes")
@@ -57,7 +58,7 @@ class Load:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def read_statistics(self) -> None:
-        async with httpx2.AsyncClient(base_url=self.url, headers=self.user.headers, timeout=20) as http:
+        async with http_client(self.url, headers=self.user.headers) as http:
             while not self.stopped:
                 response = await http.get(STATS)
                 stats = response.json()
@@ -69,7 +70,7 @@ class Load:
 
     async def log_in(self) -> None:
         """Log in, and use both the new token and the first one with both services."""
-        async with httpx2.AsyncClient(base_url=self.url, timeout=20) as http:
+        async with http_client(self.url) as http:
             while not self.stopped:
                 login = {"username_or_email": self.user.username, "password": PASSWORD}
                 response = await http.post("/api/v1/users/login", json=login)

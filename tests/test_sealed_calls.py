@@ -9,6 +9,7 @@ import pytest
 
 from servicekit.sealing.client import MessageSealer, SentMessage
 from servicekit.sealing.keyring import Keyring
+from servicekit.testing.serving import http_client
 
 pytestmark = pytest.mark.needs("analytics")
 
@@ -18,7 +19,7 @@ REGISTER = "/api/v1/users/register"
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(timeout=20) as client:
+    async with http_client() as client:
         yield client
 
 

@@ -32,6 +32,7 @@ from servicekit.storage.postgres_models import sessions_of
 from servicekit.testing import harness
 from servicekit.testing.harness import PATIENCE_SECONDS, Deployment, PeerServices
 from servicekit.testing.ports import held_port
+from servicekit.testing.serving import http_client
 
 API = "/api/v1/assets"
 BUCKET = "test-bucket"
@@ -257,7 +258,7 @@ async def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
             process = await asyncio.create_subprocess_exec(sys.executable, "-c", start, stdout=output, stderr=output)
         url = f"http://127.0.0.1:{port}"
         try:
-            async with httpx2.AsyncClient() as http, asyncio.timeout(PATIENCE_SECONDS):
+            async with http_client() as http, asyncio.timeout(PATIENCE_SECONDS):
                 while True:
                     try:
                         assert (await http.put(f"{url}/{BUCKET}")).status_code == 200

@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from opskit.catalog import read_catalog
+from servicekit.testing.serving import http_client
 
 MEMBERS = {"type", "title", "status", "detail", "instance", "request_id"}
 
@@ -172,7 +173,7 @@ def _fault(response: httpx2.Response, *, refused: bool, sealed: bool) -> str:
 async def admin(running: Any) -> AsyncIterator[dict[str, str]]:
     """The headers of an administrator."""
     name, password = f"h{uuid4().hex[:20]}", "correct horse battery staple"
-    async with httpx2.AsyncClient(base_url=running.gateway_url, timeout=20) as client:
+    async with http_client(running.gateway_url) as client:
         account = {"username": name, "email": f"{name}@mail.dev", "password": password}
         assert (await client.post("/api/v1/users/register", json=account)).status_code == 201
         command = [sys.executable, "-m", "local_platform", "admin", "--data-dir", str(running.data_dir), name]
@@ -187,8 +188,5 @@ async def admin(running: Any) -> AsyncIterator[dict[str, str]]:
 @pytest.fixture(params=SERVICES)
 async def target(request: pytest.FixtureRequest, running: Any, admin: dict[str, str]) -> AsyncIterator[Target]:
     # Failed logins are counted for this address, which no other test uses.
-    client = httpx2.AsyncClient(
-        base_url=running.urls(request.param)[0], headers={"X-Real-IP": "198.51.100.8"}, timeout=30
-    )
-    async with client:
+    async with http_client(running.urls(request.param)[0], headers={"X-Real-IP": "198.51.100.8"}, timeout=30) as client:
         yield Target(Document((await client.get("/openapi.json")).json()), client, admin)

@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from deploy.observability.tests.rules import ALERTS
 from servicekit.core.clock import utc_now
 from servicekit.sealing.key_files import file_name, new_key, pair_document, read_entries, write_key_file
+from servicekit.testing.serving import http_client
 from servicekit.testing.wire_server import WireServer, closing, reply, responding
 from tests.conftest import PASSWORD, Run, Running, SignedIn, SignUp
 from tests.monitoring import ALERTMANAGER, PATIENCE_SECONDS, PROMETHEUS, Alerts, watching
@@ -65,7 +66,7 @@ class Watched:
 
 def client(url: str) -> httpx2.AsyncClient:
     limits = httpx2.Limits(max_connections=None)
-    return httpx2.AsyncClient(base_url=url, timeout=60, trust_env=False, verify=False, limits=limits)
+    return http_client(url, timeout=60, limits=limits)
 
 
 @pytest.fixture(scope="module")

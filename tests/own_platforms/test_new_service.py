@@ -12,6 +12,7 @@ import pytest
 from local_platform.layout import REPOSITORY
 from servicekit.sealing.keyring import Keyring
 from servicekit.testing.sealed import SealedPeer
+from servicekit.testing.serving import http_client
 from tests.copies import PATIENCE_SECONDS, copy_repository, run, running_copy
 
 PASSWORD = "correct horse battery staple"
@@ -64,7 +65,7 @@ async def sign_in(gateway: httpx2.AsyncClient) -> tuple[UUID, Mapping[str, str]]
 async def test_new_services_answer_users_through_the_gateway_and_services_by_sealed_calls(
     copy: Path, tmp_path: Path
 ) -> None:
-    async with running_copy(copy, tmp_path) as url, httpx2.AsyncClient(base_url=url, timeout=20) as gateway:
+    async with running_copy(copy, tmp_path) as url, http_client(url) as gateway:
         user_id, headers = await sign_in(gateway)
         _, stranger = await sign_in(gateway)
         assert (await gateway.get("/lb-health")).json()["services"].keys() >= NEW.keys()
@@ -84,7 +85,7 @@ async def test_new_services_answer_users_through_the_gateway_and_services_by_sea
             # Sealed, from service to service, as the user service does it.
             count = f"{COUNT}?owner_id={user_id}"
             own = next(process["url"] for process in processes if process["service"] == name)
-            async with httpx2.AsyncClient(base_url=own, timeout=20) as direct:
+            async with http_client(own) as direct:
                 peer = SealedPeer(direct, "user", name, keyring)
                 recorded = peer.seal("GET", count)
                 answer = await peer.send(recorded)

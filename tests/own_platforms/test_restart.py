@@ -9,6 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from servicekit.testing.serving import http_client
+
 NOTES = "/api/v1/notes"
 ASSETS = "/api/v1/assets"
 CONTENT = b"kept over restarts\n" * 1_000
@@ -100,7 +102,7 @@ async def test_a_restart_of_the_whole_fleet_with_another_cipher_and_transport_lo
     for start, (cipher, transport) in enumerate(starts):
         async with (
             run(tmp_path, SERVICE_CIPHER=cipher, DISPATCH_TRANSPORT=transport) as running,
-            httpx2.AsyncClient(base_url=running.gateway_url, timeout=30) as gateway,
+            http_client(running.gateway_url, timeout=30) as gateway,
         ):
             if before is not None:
                 await assert_everything_is_there(gateway, before[0])

@@ -16,6 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from deploy.observability.tests.rules import FOLDER, ROOT, tool
 from servicekit.testing.ports import held_port
+from servicekit.testing.serving import http_client
 from tests.monitoring import PATIENCE_SECONDS, PROMETHEUS, process
 
 COLLECTOR, JAEGER = tool("otelcol"), tool("jaeger")
@@ -150,7 +151,7 @@ async def traced(
         async with AsyncExitStack() as stack:
             command = jaeger(f"127.0.0.1:{otlp}", f"127.0.0.1:{query}")
             await stack.enter_async_context(process(*command, **container("jaeger")["environment"]))
-            http = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{query}", trust_env=False, verify=False)
+            http = http_client(f"http://127.0.0.1:{query}")
             await stack.enter_async_context(http)
             store = Store(http, collector(folder, f"127.0.0.1:{own}", f"127.0.0.1:{otlp}"))
             await store.start_collector()
@@ -164,7 +165,7 @@ async def traced(
             running = await stack.enter_async_context(
                 run(folder / "platform", OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{own}")
             )
-            gateway = httpx2.AsyncClient(base_url=running.gateway_url, timeout=20, trust_env=False, verify=False)
+            gateway = http_client(running.gateway_url)
             await stack.enter_async_context(gateway)
             yield Traced(running, gateway, store, await sign_up(gateway))
 
@@ -202,7 +203,7 @@ async def test_an_exemplar_of_a_bucket_leads_to_the_trace(traced: Traced) -> Non
 
     async def shown() -> set[str]:
         # Each new connection may reach another worker.
-        async with httpx2.AsyncClient(trust_env=False, verify=False) as http:
+        async with http_client() as http:
             response = await http.get(f"{url}/metrics", headers={"Accept": "application/openmetrics-text"})
         return {
             sample.exemplar.labels["trace_id"]
@@ -230,7 +231,7 @@ async def test_prometheus_keeps_the_trace_ids_that_grafana_links_to_jaeger(trace
     kept: set[str] = set()
     with held_port() as port:
         address = f"127.0.0.1:{port}"
-        http = httpx2.AsyncClient(base_url=f"http://{address}", trust_env=False, verify=False)
+        http = http_client(f"http://{address}")
         command = [str(PROMETHEUS), *options, f"--web.listen-address={address}", "--log.level=error"]
         async with process(*command), http, asyncio.timeout(PATIENCE_SECONDS):
             while not sent & kept:

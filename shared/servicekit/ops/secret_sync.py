@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -138,7 +139,8 @@ def run(api: SecretsApi, secrets: Sequence[SyncedSecret], command: Sequence[str]
         before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         try:
             while process.poll() is None:
-                time.sleep(CHECK_SECONDS)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(CHECK_SECONDS)
                 _push_what_works(api, secrets)
         except BaseException:
             process.terminate()

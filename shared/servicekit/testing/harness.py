@@ -38,7 +38,7 @@ from servicekit.sealing.route_policy import install_policies
 from servicekit.testing.clock import MovableClock
 from servicekit.testing.ports import held_port
 from servicekit.testing.sealed import SealedPeer
-from servicekit.testing.serving import in_process, listening, sealed_app
+from servicekit.testing.serving import http_client, in_process, listening, sealed_app
 from servicekit.testing.settings import as_environment, common_settings
 from servicekit.testing.tokens import TestIssuer
 from servicekit.valkey import client as valkey_client
@@ -143,7 +143,7 @@ class Deployment(Generic[S, R]):
         async with AsyncExitStack() as stack:
             if self.on_socket:
                 url = await stack.enter_async_context(listening(app))
-                http = await stack.enter_async_context(_client(url, timeout=30))
+                http = await stack.enter_async_context(http_client(url, timeout=30))
             else:
                 http = await stack.enter_async_context(in_process(app))
             yield self.replica_type(self.settings.service_name, http, self.peers, app=app)
@@ -186,7 +186,7 @@ async def gunicorn(
                 stderr=output,
             )
         try:
-            async with _client(f"http://127.0.0.1:{port}", timeout=60) as http:
+            async with http_client(f"http://127.0.0.1:{port}", timeout=60) as http:
                 await until_healthy(http)
                 yield http, process.pid
         except TimeoutError as error:
@@ -207,8 +207,3 @@ async def until_healthy(http: httpx2.AsyncClient) -> None:
                     return
             except httpx2.TransportError:
                 await asyncio.sleep(0.02)
-
-
-def _client(url: str, *, timeout: float) -> httpx2.AsyncClient:
-    # Without TLS no certificate authorities are needed, and reading them takes longer than most requests.
-    return httpx2.AsyncClient(base_url=url, timeout=timeout, trust_env=False, verify=False)

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import httpx2
 import uvicorn
@@ -24,6 +24,12 @@ GRACE_SECONDS = 5
 async def nothing_to_do(_app: FastAPI) -> AsyncIterator[None]:
     """The lifespan of an application that has nothing to open or to close."""
     yield
+
+
+def http_client(url: str = "", *, timeout: float = 20, **options: Any) -> httpx2.AsyncClient:
+    """Return a client of a server in the test, without TLS; `timeout` is in seconds."""
+    # It reads no certificate authorities, which takes longer than most requests.
+    return httpx2.AsyncClient(base_url=url, timeout=timeout, trust_env=False, verify=False, **options)
 
 
 @asynccontextmanager

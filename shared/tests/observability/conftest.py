@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from servicekit.testing.collector import TraceCollector
+from servicekit.testing.serving import http_client
 
 GUNICORN_CONF = Path(__file__).parents[3] / "deploy" / "gunicorn.conf.py"
 # From an environment to a running service: its URL, and the process of its master.
@@ -78,7 +79,7 @@ def start_workers(tmp_path: Path, new_port: Callable[[], int]) -> StartWorkers:
 
 async def ask_any_worker(url: str, **headers: str) -> None:
     """Send a request over a new connection, so that any worker may respond, and none before they listen."""
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         try:
             await client.get(url, headers=headers)
         except httpx2.ConnectError:

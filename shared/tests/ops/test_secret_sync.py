@@ -65,7 +65,7 @@ class Cluster(BaseHTTPRequestHandler):
 def api() -> Iterator[SecretsApi]:
     Cluster.secrets, Cluster.broken = {}, []
     with ThreadingHTTPServer(("127.0.0.1", 0), Cluster) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield SecretsApi(lambda: HTTPConnection("127.0.0.1", server.server_port), "baseplate")
         server.shutdown()
 

@@ -7,7 +7,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import generate_latest
 
-from servicekit.testing.serving import listening, nothing_to_do
+from servicekit.testing.serving import http_client, listening, nothing_to_do
 from servicekit.testing.settings import unconnected_settings
 from servicekit.web.application import build_app
 
@@ -36,7 +36,7 @@ def _app() -> FastAPI:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    async with listening(_app()) as url, httpx2.AsyncClient(base_url=url) as client:
+    async with listening(_app()) as url, http_client(url) as client:
         yield client
 
 

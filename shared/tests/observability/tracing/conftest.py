@@ -23,7 +23,7 @@ from servicekit.sealing.route_policy import install_policies, sealed
 from servicekit.storage import mongo, postgres
 from servicekit.testing.collector import TraceCollector
 from servicekit.testing.sealed import MemoryNonces
-from servicekit.testing.serving import listening
+from servicekit.testing.serving import http_client, listening
 from servicekit.testing.settings import unconnected_settings
 from servicekit.web.application import build_app
 from servicekit.web.body_limit import route_with_body_limit
@@ -63,7 +63,7 @@ async def make_world(
     async with AsyncExitStack() as stack:
 
         async def make(*, sampler: float = 1.0) -> World:
-            world = World(httpx2.AsyncClient(), collector)
+            world = World(http_client(), collector)
             stack.push_async_callback(world.http.aclose)
             settings = {
                 name: unconnected_settings(
