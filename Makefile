@@ -205,9 +205,7 @@ test: .venv/.complete ## Run all tests, or those of one member: SERVICE=notes; A
 	@members=($${SERVICE:-}); $(BIN)/python -m pytest $(SIDE_BY_SIDE) $${members[@]/%//tests} $(ARGS)
 
 .PHONY: test-unit
-# These tests wait for nothing, so more processes than processors would only collect them once more.
-test-unit: export JOBS = 2
-test-unit: .venv/.complete ## Run the tests that start no server, in half a minute; ARGS="-k name" selects
+test-unit: .venv/.complete ## Run the tests that start no server, within a minute; ARGS="-k name" selects
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not servers" $(ARGS)
 
 .PHONY: test-web

@@ -11,6 +11,8 @@ import yaml
 
 from .rules import ALERTS, FILES, tool
 
+pytestmark = pytest.mark.servers
+
 PROMTOOL = tool("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not built: make observability-tools")
 STEP_SECONDS = 60

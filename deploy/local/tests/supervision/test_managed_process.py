@@ -21,6 +21,8 @@ from local_platform.supervision.managed_process import (
 from local_platform.supervision.process import Command, group_members
 from opskit.rotated_file import LIMIT_BYTES
 
+pytestmark = pytest.mark.servers
+
 IGNORES_TERM = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.signal = lambda *_: None\n"
 
 
