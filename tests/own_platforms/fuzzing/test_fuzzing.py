@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.fuzzing.conftest import SERVICES
+from tests.own_platforms.fuzzing.conftest import SERVICES
 
 HERE = Path(__file__).parent
 CASES = os.environ.get("CASES") or "5"
