@@ -69,7 +69,7 @@ class Load:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def log_in(self) -> None:
-        """Log in, and use both the new token and the first one with both services."""
+        """Log in, use both the new token and the first one with both services, and log out."""
         async with http_client(self.url) as http:
             while not self.stopped:
                 login = {"username_or_email": self.user.username, "password": PASSWORD}
@@ -80,6 +80,9 @@ class Load:
                     for path in (PROFILE, STATS):
                         read = await http.get(path, headers=headers)
                         self._note("verified request", read.status_code == 200, read.text)
+                # An account has at most 100 sessions: without logouts, a fast machine would end the first one.
+                logout = await http.post("/api/v1/users/logout", headers=new)
+                self._note("logout", logout.status_code == 204, logout.text)
                 await asyncio.sleep(PAUSE_SECONDS)
 
     def _note(self, kind: str, succeeded: bool, text: str) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from opskit.catalog import read_catalog
 from servicekit.testing.serving import http_client
+from tests.conftest import Run, Running
 
 MEMBERS = {"type", "title", "status", "detail", "instance", "request_id"}
 
@@ -170,7 +171,14 @@ def _fault(response: httpx2.Response, *, refused: bool, sealed: bool) -> str:
 
 
 @pytest.fixture(scope="module")
-async def admin(running: Any) -> AsyncIterator[dict[str, str]]:
+async def running(run: Run, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    """A platform of its own: generated requests take minutes, and another process can send them meanwhile."""
+    async with run(tmp_path_factory.mktemp("platform"), replicas=2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def admin(running: Running) -> AsyncIterator[dict[str, str]]:
     """The headers of an administrator."""
     name, password = f"h{uuid4().hex[:20]}", "correct horse battery staple"
     async with http_client(running.gateway_url) as client:
@@ -186,7 +194,7 @@ async def admin(running: Any) -> AsyncIterator[dict[str, str]]:
 
 
 @pytest.fixture(params=SERVICES)
-async def target(request: pytest.FixtureRequest, running: Any, admin: dict[str, str]) -> AsyncIterator[Target]:
+async def target(request: pytest.FixtureRequest, running: Running, admin: dict[str, str]) -> AsyncIterator[Target]:
     # Failed logins are counted for this address, which no other test uses.
     async with http_client(running.urls(request.param)[0], headers={"X-Real-IP": "198.51.100.8"}, timeout=30) as client:
         yield Target(Document((await client.get("/openapi.json")).json()), client, admin)

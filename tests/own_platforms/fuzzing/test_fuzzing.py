@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Running
 from tests.own_platforms.fuzzing.conftest import SERVICES
 
 HERE = Path(__file__).parent
 CASES = os.environ.get("CASES") or "5"
-# The routes behind the gateway, without those that count failures by address: other tests share the client's address.
+# The routes behind the gateway, without those that count failures by address, which is the same for all requests.
 PUBLIC = ["--include-path-regex", r"^/(api/v1|\.well-known)/", "--exclude-path-regex", "/(login|token|password)$"]
 # Services take the client's address from the gateway, which is on the same machine as the client here.
 ELSEWHERE = ["--header", "X-Real-IP: 198.51.100.7"]
@@ -49,7 +50,7 @@ SENDERS = [
 @pytest.mark.parametrize("sender", SENDERS, ids=str)
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_service_answers_generated_requests_as_its_document_says(
-    running: Any, tmp_path: Path, service: str, sender: Sender
+    running: Running, tmp_path: Path, service: str, sender: Sender
 ) -> None:
     document = running.urls(service)[0] + "/openapi.json"
     target = running.gateway_url if sender.through_gateway else running.urls(service)[-1]
