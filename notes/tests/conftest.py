@@ -1,6 +1,5 @@
 """Replicas of the notes service on real stores, the services that it calls, and its clients."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from servicekit.sealing.route_policy import sealed
 from servicekit.storage.mongo_migrations import connected
 from servicekit.testing import harness
 from servicekit.testing.harness import Deployment
+from servicekit.testing.mongo import empty
 
 API = "/api/v1/notes"
 DATABASE = "notes_tests"
@@ -158,7 +158,7 @@ async def migrated_database(stores: StoreSet) -> AsyncIterator[AsyncDatabase[Doc
 @pytest.fixture
 async def database(migrated_database: AsyncDatabase[Document]) -> AsyncDatabase[Document]:
     """The database of the service, migrated and empty."""
-    await asyncio.gather(*(migrated_database[name].delete_many({}) for name in COLLECTIONS))
+    await empty(migrated_database, COLLECTIONS)
     return migrated_database
 
 

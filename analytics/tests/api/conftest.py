@@ -3,7 +3,6 @@
 The server keeps deleted documents for five minutes, for snapshots, and a scan reads over them.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from analytics_service.reconciliation import fence
 from analytics_service.rollups import event_types
 from local_platform.stores import StoreSet
 from servicekit.storage.mongo_migrations import connected
+from servicekit.testing.mongo import empty
 
 DATABASE = "analytics_api"
 
@@ -29,7 +29,7 @@ async def migrated_database(stores: StoreSet) -> AsyncIterator[Any]:
 @pytest.fixture
 async def database(migrated_database: Any) -> Any:
     """The database of the service, migrated and empty."""
-    await asyncio.gather(*(migrated_database[name].delete_many({}) for name in COLLECTIONS))
+    await empty(migrated_database, COLLECTIONS)
     await event_types.ensure_document(migrated_database)
     await fence.ensure_document(migrated_database)
     return migrated_database

@@ -24,6 +24,7 @@ from servicekit.outbox.mongo import MongoOutboxStore
 from servicekit.outbox.postgres import PostgresOutboxStore, outbox_table
 from servicekit.storage import mongo, postgres
 from servicekit.storage.postgres_models import sessions_of
+from servicekit.testing.mongo import empty
 
 Effect = Callable[[Any], Awaitable[StoredResponse]]
 
@@ -160,8 +161,7 @@ class MongoHarness:
     async def clear(self) -> None:
         while self._further_clients:
             await mongo.close(self._further_clients.pop())
-        for name in (mongo_outbox.COLLECTION_NAME, mongo_idempotency.COLLECTION_NAME, "effects"):
-            await self.database[name].delete_many({})
+        await empty(self.database, (mongo_outbox.COLLECTION_NAME, mongo_idempotency.COLLECTION_NAME, "effects"))
         self._begin_test()
 
     async def close(self) -> None:

@@ -188,10 +188,12 @@ async def test_the_read_model_never_differs_from_the_accounts(replicas: Any, dat
     assert all(response.status_code in (200, 204, 401) for response in responses)
 
     columns = "id, username, email, display_name, role, created_at"
+    # Other tests change one of the tables by hand.
+    these = f"WHERE id IN ('{ada.id}', '{bob.id}')"
     async with database.connect() as connection:
         for one, other in (("users", "users_read"), ("users_read", "users")):
             differing = await connection.execute(
-                text(f"SELECT {columns} FROM {one} EXCEPT SELECT {columns} FROM {other}")
+                text(f"SELECT {columns} FROM {one} {these} EXCEPT SELECT {columns} FROM {other}")
             )
             assert differing.all() == []
 
