@@ -16,8 +16,8 @@ PAUSE_SECONDS: Final = 0.05
 async def empty(database: AsyncDatabase[Document], collections: Iterable[str]) -> None:
     """Delete all documents of the collections. Raises TimeoutError.
 
-    No event loop runs during a test without `async`. After a long one, the driver has missed heartbeats and takes the
-    server for lost until the next.
+    No event loop runs during a test without `async`. After a long one, the driver may have missed heartbeats, and
+    take the server for lost until the next.
     """
     names = list(collections)
     async with asyncio.timeout(PATIENCE_SECONDS):
