@@ -60,9 +60,11 @@ async def test_a_search_is_paged(replica: Any, word: str) -> None:
 @pytest.mark.parametrize("q", ["%", "_", "a%", "\\", "' OR true --", "*"])
 async def test_no_character_stands_for_another(replica: Any, q: str, word: str) -> None:
     admin = await replica.sign_in_admin()
-    # The newest account would come first. Those of other tests may begin with such a character.
     await replica.register(f"a{word}")
 
+    assert _names(await _found(replica, admin, q=f"{q}{word}")) == []
+    assert _names(await _found(replica, admin, q=f"a{word}{q}")) == []
+    # Accounts of other tests may begin with such a character. This one, the newest, would come first.
     assert f"a{word}" not in _names(await _found(replica, admin, q=q))
 
 
