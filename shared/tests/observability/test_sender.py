@@ -6,15 +6,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
 import psutil
 import pytest
 from fastapi import APIRouter, FastAPI
-from loguru import logger
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 from pydantic import HttpUrl, ValidationError
 
@@ -22,6 +21,7 @@ from servicekit.core.settings import ServiceSettings
 from servicekit.observability import sender, telemetry
 from servicekit.observability.sender import ItemCounters, Sender, Signal
 from servicekit.testing.collector import TraceCollector
+from servicekit.testing.logs import logged_lines
 from servicekit.testing.settings import unconnected_settings
 from servicekit.testing.wire_server import Behaviour, closing, hanging, reply, responding
 from servicekit.web.application import build_app
@@ -33,15 +33,6 @@ PATIENCE_SECONDS = 60.0
 @pytest.fixture(autouse=True)
 def _try_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry, "COLLECTOR_PAUSE_SECONDS", 0.02)
-
-
-@contextmanager
-def _kept_lines() -> Iterator[list[str]]:
-    """What is logged meanwhile by the kit and by libraries. An application that is built replaces all sinks."""
-    kept: list[str] = []
-    sink = logger.add(lambda message: kept.append(message.record["message"]), level="INFO")
-    yield kept
-    logger.remove(sink)
 
 
 def _settings(url: str) -> ServiceSettings:
@@ -174,7 +165,7 @@ async def test_an_outage_of_the_collector_is_logged_once_and_so_is_its_end(colle
     collector.behaviour = responding(reply(403))
     unavailable, taken = _count("dropped", reason="collector_away"), _count("exported")
     async with _running(collector.url) as client:
-        with _kept_lines() as lines:
+        with logged_lines("INFO") as lines:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while len(collector.requests) < 5:
                     await client.get("/parcels/1")
@@ -213,7 +204,7 @@ async def test_many_spans_leave_before_their_time(collector: TraceCollector, mon
 
 async def test_the_export_itself_is_not_logged_by_the_libraries(collector: TraceCollector) -> None:
     async with _running(collector.url) as client:
-        with _kept_lines() as lines:
+        with logged_lines("INFO") as lines:
             logging.getLogger("urllib3").info("a line that would be kept")
             await client.get("/parcels/1")
             await collector.until(lambda spans: len(spans) == 1)

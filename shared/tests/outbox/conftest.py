@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from uuid import UUID
 
 import pytest
-from loguru import logger
 
 from servicekit.outbox import Delivery, DomainEvent, Outbox, OutboxStore, RelayLimits, Subscription, Subscriptions
+from servicekit.testing.logs import logged_lines
 from servicekit.testing.memory_outbox import MemoryOutboxStore
 
 PATIENCE_SECONDS = 60.0
@@ -164,8 +164,5 @@ def until() -> Callable[..., Awaitable[None]]:
 
 @pytest.fixture
 def log() -> Iterator[list[str]]:
-    """The lines that are logged during the test."""
-    lines: list[str] = []
-    sink = logger.add(lambda message: lines.append(str(message)), level="DEBUG")
-    yield lines
-    logger.remove(sink)
+    with logged_lines() as lines:
+        yield lines

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Any, get_args
 
 import pytest
-from loguru import logger
 
 from servicekit.sealing.ciphers import CipherName
 from servicekit.sealing.client import MessageSealer
@@ -13,6 +12,7 @@ from servicekit.sealing.envelope import Refusal
 from servicekit.sealing.keyring import Keyring
 from servicekit.sealing.middleware import REFUSED
 from servicekit.sealing.wire import MAX_SEALED_BYTES, MEDIA_TYPE
+from servicekit.testing.logs import logged_lines
 from servicekit.testing.sealed import Recorded
 
 PATH = "/api/v1/parcels"
@@ -240,14 +240,12 @@ async def test_an_envelope_in_a_header_is_limited_too(make_replica: Any, make_pe
 async def test_the_log_and_a_metric_tell_the_reason_that_the_response_omits(
     replica: Any, make_peer: Any, keyrings: Any
 ) -> None:
-    lines: list[str] = []
-    sink = logger.add(lambda line: lines.append(str(line)), format="{message}")
     peer = make_peer(replica)
     genuine = peer.seal("POST", PATH, json={"weight": 3})
     await peer.send(genuine)
     before = {reason: REFUSED.labels(reason.value)._value.get() for reason in Refusal}
     replica.executed.clear()
-    try:
+    with logged_lines() as lines:
         await _refused(replica, await peer.send(genuine))
         await _refused(replica, await peer.send(_resealed(keyrings, 31)))
         await _refused(replica, await peer.send(_resealed(keyrings), url=f"{PATH}?x"))
@@ -256,8 +254,6 @@ async def test_the_log_and_a_metric_tell_the_reason_that_the_response_omits(
             await peer.send(_resealed(keyrings), headers={**genuine.message.headers, "x-service-name": "x" * 999}),
         )
         await _refused(replica, await replica.http.post(PATH, json={"weight": 3}))
-    finally:
-        logger.remove(sink)
 
     for reason in (Refusal.REPLAYED, Refusal.STALE, Refusal.OTHER_PATH, Refusal.UNKNOWN_CALLER, Refusal.NOT_SEALED):
         assert REFUSED.labels(reason.value)._value.get() == before[reason] + 1

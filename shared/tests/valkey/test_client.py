@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from loguru import logger
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from local_platform.stores import StoreSet
+from servicekit.testing.logs import logged_lines
 from servicekit.valkey.client import FAILURES_TO_OPEN, PAUSE_SECONDS, Valkey, ValkeyUnavailable, create_client
 
 
@@ -133,10 +133,8 @@ async def test_a_cancelled_probe_lets_the_next_call_probe() -> None:
 
 
 async def test_an_outage_and_its_end_are_logged_once_however_many_probes_fail() -> None:
-    lines: list[str] = []
-    sink = logger.add(lambda line: lines.append(str(line)), format="{message}")
     clock = Clock()
-    try:
+    with logged_lines() as lines:
         async with create_client(SecretStr("redis://127.0.0.1:1"), application="test") as client:
             valkey = Valkey(client, clock=clock)
             await fail(valkey)
@@ -145,10 +143,8 @@ async def test_an_outage_and_its_end_are_logged_once_however_many_probes_fail() 
                 await fail(valkey, 1)
             clock.now += PAUSE_SECONDS
             await valkey.run(lambda _client: asyncio.sleep(0))
-    finally:
-        logger.remove(sink)
 
     assert [line for line in lines if "Valkey" in line] == [
-        "Valkey is unavailable, continuing without it: ConnectionError: \n",
-        "Valkey is available again\n",
+        "Valkey is unavailable, continuing without it: ConnectionError: ",
+        "Valkey is available again",
     ]

@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 from fastapi import APIRouter, Depends, HTTPException
-from loguru import logger
 from prometheus_client import generate_latest
 from pydantic import BaseModel, ConfigDict
 
@@ -18,6 +17,7 @@ from servicekit.core import context, errors
 from servicekit.dispatcher import PeerTimeout
 from servicekit.dispatcher.errors import ResponseRejected
 from servicekit.idempotency import KeyInUse
+from servicekit.testing.logs import logged_lines
 from servicekit.testing.serving import nothing_to_do
 from servicekit.testing.settings import unconnected_settings
 from servicekit.web.application import build_app
@@ -343,8 +343,7 @@ async def test_a_client_that_leaves_within_its_request_is_no_failure_of_the_serv
     app = build_app(
         unconnected_settings("parcels"), title="Parcels", lifespan=nothing_to_do, routers=[router], checks={}
     )
-    lines, sent = [], []
-    sink = logger.add(lambda line: lines.append(str(line)), level="WARNING")
+    sent = []
     parts = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
 
     async def receive() -> Any:
@@ -354,10 +353,8 @@ async def test_a_client_that_leaves_within_its_request_is_no_failure_of_the_serv
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/parcels", "query_string": b"", "headers": [], "app": app}
-    try:
+    with logged_lines("WARNING") as lines:
         await app(scope, receive, send)
-    finally:
-        logger.remove(sink)
 
     assert (sent, lines) == ([], [])
     assert 'route="/parcels",status="499"' in generate_latest().decode()

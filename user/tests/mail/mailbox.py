@@ -48,15 +48,19 @@ class Mailbox:
         self.logins.append((data.login.decode(), data.password.decode()))
         return AuthResult(success=True)
 
-    def of(self, address: str) -> list[EmailMessage]:
-        return [mail for mail in self.mails if str(mail["To"]) == address]
+    def of(self, address: str, subject: str | None = None) -> list[EmailMessage]:
+        """Return the mails that have arrived at this address, with this subject if it is given."""
+        return [mail for mail in self.mails if str(mail["To"]) == address and subject in (None, mail["Subject"])]
 
-    async def until(self, address: str, number: int = 1) -> EmailMessage:
-        """Wait until so many mails have arrived at this address; return the last of them."""
+    async def until(self, address: str, number: int = 1, subject: str | None = None) -> EmailMessage:
+        """Wait until so many mails have arrived at this address, with this subject if it is given; return the last.
+
+        Mails do not wait for each other: one that was requested first may arrive last.
+        """
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while len(self.of(address)) < number:
+            while len(found := self.of(address, subject)) < number:
                 await self._changed.wait()
-        return self.of(address)[number - 1]
+        return found[number - 1]
 
 
 def text_of(mail: EmailMessage) -> str:
