@@ -242,7 +242,7 @@ async def test_valkey_keeps_nonces_per_service_and_for_their_time(valkey: Redis)
     assert await ValkeyNonces(valkey, "user").claim("user:a")
     await ValkeyNonces(valkey, "user").add(["user:b", "user:a"])
 
-    keys = sorted(await valkey.keys())
+    keys = sorted(await valkey.keys("*:nonce:*"))
     assert keys == [b"analytics:nonce:user:a", b"user:nonce:user:a", b"user:nonce:user:b"]
     for key in keys:
         assert replay.REMEMBER_SECONDS - 5 < await valkey.ttl(key) <= replay.REMEMBER_SECONDS
