@@ -34,6 +34,7 @@ def create_app():
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         await receive()
+        pathlib.Path(f"started-{os.getpid()}").touch()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         pathlib.Path(f"stopped-{os.getpid()}").touch()
@@ -78,7 +79,7 @@ class Replica:
                 stderr=log,
             )
         await until(lambda: responses(self.port), "the replica responds")
-        await until(lambda: len(self.workers()) == 2, "both workers run")
+        await until(lambda: len(self.started_workers()) == 2, "both workers have started the application")
 
     @property
     def pid(self) -> int:
@@ -88,6 +89,10 @@ class Replica:
     def workers(self) -> set[int]:
         return {child.pid for child in psutil.Process(self.pid).children()}
 
+    def started_workers(self) -> set[int]:
+        """Return the workers that have run the application's startup, and thus will run its shutdown."""
+        return {worker for worker in self.workers() if (self.directory / f"started-{worker}").exists()}
+
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
@@ -95,7 +100,7 @@ class Replica:
         """Send HUP and wait until two new workers have replaced the old ones."""
         old = self.workers()
         self.send(signal.SIGHUP)
-        await until(lambda: len(self.workers()) == 2 and not self.workers() & old, "all workers are new")
+        await until(lambda: len(new := self.started_workers()) == 2 and not new & old, "all workers are new")
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
