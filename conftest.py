@@ -109,6 +109,12 @@ async def valkey_url(stores: StoreSet, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
+def own_valkey_url(valkey_url: str) -> str:
+    """The URL of an empty Valkey database that no shared replica uses."""
+    return valkey_url.removesuffix("/0") + "/1"
+
+
+@pytest.fixture
 def new_port() -> Iterator[Callable[[], int]]:
     """Return a function that gives ports, which are reserved during the test."""
     with ExitStack() as held:

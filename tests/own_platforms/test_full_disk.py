@@ -80,7 +80,7 @@ async def test_on_a_full_disk_reads_go_on_and_writes_have_to_wait(full: Any, dis
         }
 
         filler = _fill(disk)
-        # Given away later, the reserve would make room for the large note.
+        # If the platform removed its reserve later, the large note would find room.
         async with asyncio.timeout(60):
             while (disk / "data" / "reserve").exists():
                 await asyncio.sleep(0.1)

@@ -20,9 +20,8 @@ from servicekit.valkey.client import create_client
 
 
 @pytest.fixture
-async def valkey(valkey_url: str) -> AsyncIterator[Redis]:
-    # A database of its own: replicas of other tests in this process use the first one.
-    async with Redis.from_url(valkey_url, db=1) as client:
+async def valkey(own_valkey_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(own_valkey_url) as client:
         yield client
 
 
@@ -197,11 +196,11 @@ async def test_heartbeats_are_rare_and_fail_on_a_full_valkey_each_time(
 
 
 async def test_a_valkey_that_hangs_on_writes_fails_the_heartbeat(
-    valkey: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+    valkey: Redis, own_valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(revoked_sessions, "HEARTBEAT_SECONDS", 0)
     await RevokedSessions(valkey).refill({})
-    async with Redis.from_url(valkey_url, socket_timeout=0.25, db=1) as impatient:
+    async with Redis.from_url(own_valkey_url, socket_timeout=0.25) as impatient:
         await valkey.execute_command("CLIENT", "PAUSE", "60000", "WRITE")
         try:
             with pytest.raises(RedisError):
@@ -294,12 +293,14 @@ async def test_a_process_without_valkey_is_not_current() -> None:
 
 
 async def test_a_waiting_process_hears_of_a_revocation_and_survives_a_wait_in_vain(
-    valkey: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+    valkey: Redis, own_valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = uuid4()
     publisher = RevokedSessions(valkey)
     await publisher.refill({})
-    client = create_client(SecretStr(valkey_url), application="follower", pool_size=1, blocking_seconds=BLOCK_SECONDS)
+    client = create_client(
+        SecretStr(own_valkey_url), application="follower", pool_size=1, blocking_seconds=BLOCK_SECONDS
+    )
     follower = RevokedSessions(client, client)
     read, waited_in_vain = client.xread, asyncio.Event()
 

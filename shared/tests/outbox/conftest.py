@@ -164,5 +164,6 @@ def until() -> Callable[..., Awaitable[None]]:
 
 @pytest.fixture
 def log() -> Iterator[list[str]]:
+    """The lines that are logged during the test."""
     with logged_lines() as lines:
         yield lines

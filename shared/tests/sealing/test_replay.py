@@ -52,8 +52,8 @@ def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def valkey(valkey_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(valkey_url) as client:
+async def valkey(own_valkey_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(own_valkey_url) as client:
         yield client
 
 
@@ -242,7 +242,7 @@ async def test_valkey_keeps_nonces_per_service_and_for_their_time(valkey: Redis)
     assert await ValkeyNonces(valkey, "user").claim("user:a")
     await ValkeyNonces(valkey, "user").add(["user:b", "user:a"])
 
-    keys = sorted(await valkey.keys("*:nonce:*"))
+    keys = sorted(await valkey.keys())
     assert keys == [b"analytics:nonce:user:a", b"user:nonce:user:a", b"user:nonce:user:b"]
     for key in keys:
         assert replay.REMEMBER_SECONDS - 5 < await valkey.ttl(key) <= replay.REMEMBER_SECONDS
