@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Unpack
 
+import orjson
 import pytest
 
 from deploy.release.tests.fake_cluster import FakeCluster, deployment
@@ -231,7 +231,7 @@ class FakeDocker:
         return "\n".join(self.containers)
 
     def _inspect(self, *words: str) -> str:
-        return json.dumps([self.containers[word] for word in words if word in self.containers])
+        return orjson.dumps([self.containers[word] for word in words if word in self.containers]).decode()
 
     def _volume(self, *words: str) -> str:
         name = words[-1].removeprefix("label=com.docker.compose.volume=")
@@ -305,9 +305,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fakes change at once, and no power failure follows: neither time nor a disk has to be waited for."""
+    """Fakes change at once, so no time has to pass."""
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
-    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
 
 
 @pytest.fixture

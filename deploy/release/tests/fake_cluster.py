@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
+import orjson
+
 from release_tool.errors import CommandFailed
 from release_tool.programs import Options
 
@@ -172,14 +174,14 @@ class FakeCluster:
         kind = KINDS.get(named[0], named[0])
         if len(named) == 2:
             found = self.objects.get((kind, named[1]))
-            return json.dumps(found) if found else ""
+            return orjson.dumps(found).decode() if found else ""
         wanted = dict(pair.split("=") for pair in flags.get("selector", "").split(",") if pair)
         items = [
             one
             for (its_kind, _), one in self.objects.items()
             if its_kind + "s" == kind and wanted.items() <= one["metadata"].get("labels", {}).items()
         ]
-        return json.dumps({"items": items})
+        return orjson.dumps({"items": items}).decode()
 
     def _apply(self, _named: list[str], _flags: dict[str, str], given: str) -> str:
         self.add(json.loads(given))
