@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from fastapi import APIRouter, FastAPI, Header, Request, Response
 from pydantic import BaseModel, ConfigDict
+from redis.asyncio import Redis
 from starlette.middleware import Middleware
 
 from local_platform.stores import StoreSet
@@ -201,6 +202,13 @@ def make_peer(keyrings: dict[str, Keyring]) -> MakePeer:
         return SealedPeer(replica.http, caller, "analytics", keyrings[caller], cipher)
 
     return make
+
+
+@pytest.fixture
+async def valkey(own_valkey_url: str) -> AsyncIterator[Redis]:
+    """A client of an empty Valkey database that no shared replica uses."""
+    async with Redis.from_url(own_valkey_url) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,12 +16,6 @@ from servicekit.auth import revoked_sessions as revoked_sessions
 from servicekit.auth.revoked_sessions import BLOCK_SECONDS, AccountSessions, RevokedSessions
 from servicekit.core.tasks import background_task
 from servicekit.valkey.client import create_client
-
-
-@pytest.fixture
-async def valkey(own_valkey_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(own_valkey_url) as client:
-        yield client
 
 
 def _knows(follower: RevokedSessions, session: UUID) -> bool:

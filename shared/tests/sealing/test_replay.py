@@ -1,7 +1,7 @@
 """A message is accepted once: by one process, by all replicas, and as far as possible without Valkey."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -49,12 +49,6 @@ async def _until_shared() -> None:
 def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "PROBE_SECONDS", 0.01)
     DEGRADED.set(0)
-
-
-@pytest.fixture
-async def valkey(own_valkey_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(own_valkey_url) as client:
-        yield client
 
 
 def test_a_nonce_is_remembered_longer_than_its_message_can_be_valid() -> None:
