@@ -231,6 +231,7 @@ class FakeDocker:
         return "\n".join(self.containers)
 
     def _inspect(self, *words: str) -> str:
+        # Tests that kill a release at each command ask tens of thousands of times, so this is orjson.
         return orjson.dumps([self.containers[word] for word in words if word in self.containers]).decode()
 
     def _volume(self, *words: str) -> str:

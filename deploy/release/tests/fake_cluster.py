@@ -171,6 +171,7 @@ class FakeCluster:
         self.gateways.pop(pod["metadata"]["name"], None)
 
     def _get(self, named: list[str], flags: dict[str, str], _given: str) -> str:
+        # Tests that kill a release at each command ask tens of thousands of times, so this is orjson.
         kind = KINDS.get(named[0], named[0])
         if len(named) == 2:
             found = self.objects.get((kind, named[1]))

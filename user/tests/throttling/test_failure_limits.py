@@ -134,7 +134,7 @@ async def test_what_clients_typed_is_not_readable_in_valkey(own_valkey_url: str)
         await FailureLimits(Valkey(client), service="test").record_failure(FailureCounter(PAIR, "ann@example.com"))
         (key,) = await client.keys("*")
     assert key.startswith(b"test:failures:pair:")
-    assert b"ann" not in key
+    assert not any(part in key for part in (b"ann", b"example.com"))
 
 
 async def test_without_valkey_the_limit_holds_in_each_process_and_a_metric_says_so() -> None:
